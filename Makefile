@@ -1,0 +1,86 @@
+# Everything a person does here. CI runs the same targets, through .ci/run.
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_FLAGS ?= -n 2 --dist loadfile
+FUZZ_SECONDS ?= 600
+
+# Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
+export DAGSTER_HOME := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test fuzz check format docs-generate screenshots bench bench-scale lock clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo "Python 3.10, 3.11, 3.12 or 3.13 is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+# The stamps are newer than pyproject.toml where everything it asks for is installed.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+install: $(VENV)/.installed-dev  ## Make .venv with everything that development needs
+
+demo: $(VENV)/.installed  ## Make a sample bucket under .demo/, export it once, and report
+	@$(BIN)/python -m export_pipeline.demo
+
+dev: $(VENV)/.installed  ## Open Dagster's UI on http://127.0.0.1:3000
+	$(BIN)/dagster dev
+
+test: $(VENV)/.installed-dev  ## Run all tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, keeping the inputs found in .fuzz/
+	mkdir -p .fuzz/inputs
+	$(BIN)/python -m export_pipeline_tests.fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz/inputs
+
+check: $(VENV)/.installed-dev  ## Lint, types, definitions, generated documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy export_pipeline export_pipeline_tests $(if $(wildcard benchmarks/*.py),benchmarks)
+	EXPORT_DEPLOYMENT=local $(BIN)/dagster definitions validate
+	$(BIN)/python -m export_pipeline.configuration.documentation --check
+	$(BIN)/python -m export_pipeline.subscribers.documentation --check
+
+format: $(VENV)/.installed-dev  ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs-generate: $(VENV)/.installed  ## Write the generated pages under docs/ anew
+	$(BIN)/python -m export_pipeline.configuration.documentation
+	$(BIN)/python -m export_pipeline.subscribers.documentation
+
+screenshots: $(VENV)/.installed-dev  ## Take the screenshots of README and docs anew, from the browser tests
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest export_pipeline_tests/browser
+
+bench: $(VENV)/.installed  ## Measure speed and memory beside other tools, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks.compare $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.targets $(BENCH_TARGETS_FLAGS)
+	$(BIN)/python -m benchmarks.page bench
+
+bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subscribers and file sizes
+	$(BIN)/python -m benchmarks.scale $(BENCH_SCALE_FLAGS)
+	$(BIN)/python -m benchmarks.page bench-scale
+
+lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
+	$(BIN)/python -m pip install --quiet uv
+	echo '# The versions that the tests run with, for Python 3.10 to 3.13. Written by `make lock`; pip reads it as --constraint.' > constraints.new
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --extra postgres --group dev pyproject.toml >> constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## Remove the demo, Dagster's data and caches; .venv stays
+	rm -rf .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*
+	find .demo -mindepth 1 -not -path .demo/bucket -not -path .demo/bucket/.gitkeep -delete
