@@ -1,0 +1,154 @@
+"""A YAML file as plain values, with the line of every one of them."""
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import yaml
+
+from export_pipeline.configuration.problems import Place, Problem
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+
+_SCALARS = ("null", "bool", "int", "float", "str")
+_QUOTED = re.compile(r"'([^']*)'")
+"""What PyYAML quotes: characters and texts of the file, and the names of its tokens, such as '<scalar>'."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a date stays the text it was written as."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own name and shape)
+        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+@dataclass(slots=True)
+class Document:
+    """The file's values and where they stand.
+
+    Attributes:
+        tree: the top-level mapping; empty where the file could not be read.
+        lines: place → line, counted from 1. A key's line is that of the key, not of what stands under it.
+        problems: what keeps the file from being read as YAML, or contradicts itself in it.
+    """
+
+    tree: dict[str, Value] = field(default_factory=dict)
+    lines: dict[Place, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def line(self, place: Place) -> int:
+        """The line of *place*, or of the nearest place above it that stands in the file."""
+        while place not in self.lines and place:
+            place = place[:-1]
+        return self.lines.get(place, 0)
+
+
+def read_document(data: bytes) -> Document:
+    """Parse *data*, a YAML file in UTF-8 with one mapping at its top. Never raises: see ``Document.problems``."""
+    document = Document()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        document.problems.append(
+            Problem(line, (), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
+        )
+        return document
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        document.problems.append(
+            Problem(line, (), f"the character U+{ord(text[error.position]):04X} is not allowed in YAML")
+        )
+        return document
+    except yaml.MarkedYAMLError as error:
+        document.problems.append(_syntax_problem(error))
+        return document
+    if root is None or (isinstance(root, yaml.MappingNode) and not root.value):
+        document.problems.append(Problem(0, (), "the file is empty; it needs at least source and subscribers"))
+        return document
+    if not isinstance(root, yaml.MappingNode):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+        text = f"found {kind} at the top; allowed: a mapping of keys such as source and subscribers"
+        document.problems.append(Problem(root.start_mark.line + 1, (), text))
+        return document
+    tree = _Reader(loader, document).value(root, (), ())
+    document.tree = tree if isinstance(tree, dict) else {}
+    return document
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
+    """Say what PyYAML found, but not its picture of the line: a secret may stand in it."""
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 0
+    problem = _QUOTED.sub(_one_character_at_most, error.problem or "cannot be read")
+    if "'\\t'" in problem:
+        problem = "found a tab; YAML is indented with spaces only"
+    elif "expected a single document" in str(error.context):
+        problem = "found a second document (---); allowed: one"
+    elif "undefined alias" in problem or "undefined tag" in problem:
+        problem = "a text that starts with * or ! is put in quotes"
+    column = f" at column {mark.column + 1}" if mark else ""
+    return Problem(line, (), f"not valid YAML{column}: {problem}")
+
+
+def _one_character_at_most(quoted: re.Match[str]) -> str:
+    harmless = len(quoted[1]) <= len(r"\t") or quoted[1].startswith("<")
+    return quoted[0] if harmless else "…"
+
+
+class _Reader:
+    """Walks the composed nodes, so that lines are known and every problem is found, not the first only."""
+
+    def __init__(self, loader: _Loader, document: Document) -> None:
+        self._loader = loader
+        self._document = document
+
+    def value(self, node: yaml.Node, place: Place, above: tuple[yaml.Node, ...]) -> Value:
+        self._document.lines.setdefault(place, node.start_mark.line + 1)
+        if node in above:
+            self._problem(node, place, "an alias that contains itself")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place, (*above, node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*place, index), (*above, node)) for index, item in enumerate(node.value)]
+        return self._scalar(node, place)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, above: tuple[yaml.Node, ...]) -> Value:
+        result: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._problem(key_node, place, "found a key that is a list or mapping; allowed: a plain name")
+                continue
+            key = str(key_node.value)
+            here = (*place, key)
+            if key in result:
+                first = self._document.lines[here]
+                self._problem(key_node, here, f"this key stands here a second time; the first is in line {first}")
+                continue
+            self._document.lines[here] = key_node.start_mark.line + 1
+            result[key] = self.value(value_node, here, above)
+        return result
+
+    def _scalar(self, node: yaml.Node, place: Place) -> Value:
+        tag = node.tag.removeprefix("tag:yaml.org,2002:")
+        if tag in ("int", "float") and ":" in node.value:
+            return str(node.value)  # YAML 1.1 reads 12:30 as 750
+        if tag not in _SCALARS:
+            self._problem(node, place, "found a tag (!…); a text that starts with ! is put in quotes")
+            return None
+        try:
+            value: Hashable = self._loader.construct_object(node)
+        except (yaml.MarkedYAMLError, ValueError):
+            self._problem(node, place, f"not a valid {tag}")
+            return None
+        assert value is None or isinstance(value, bool | int | float | str)  # noqa: S101 (the five tags give nothing else)
+        return value
+
+    def _problem(self, node: yaml.Node, place: Place, text: str) -> None:
+        self._document.problems.append(Problem(node.start_mark.line + 1, place, text))

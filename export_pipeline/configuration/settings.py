@@ -1,0 +1,156 @@
+"""The model of a deployment file, part by part. Every field has a default that serves, and its unit in its name."""
+
+import re
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from export_pipeline.batching.cutter import BatchLimits
+from export_pipeline.configuration.schedule import checked_frequency, checked_timezone
+from export_pipeline.source.limits import MIB, ReadLimits
+
+_BATCH = BatchLimits()
+_READ = ReadLimits()
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_TEAM = re.compile(r"team:\S+")
+_WEB = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
+
+StartFrom = Literal["beginning", "now"] | date
+"""Where an export, or a subscriber of it, starts."""
+
+
+def parse_start(value: object) -> StartFrom:
+    """``beginning``, ``now``, or the date of a text ``YYYY-MM-DD``.
+
+    Raises:
+        ValueError: *value* is none of them.
+    """
+    if value == "beginning" or value == "now":  # noqa: PLR1714 (mypy narrows the literal by this form)
+        return value
+    if isinstance(value, str) and len(value) == len("YYYY-MM-DD"):
+        try:
+            return date.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("allowed: beginning, now, or a date that exists (YYYY-MM-DD)") from error
+    raise ValueError("allowed: beginning, now, or a date (YYYY-MM-DD)")
+
+
+def checked_owner(owner: str) -> str:
+    """*owner*, if it is what Dagster takes for one.
+
+    Raises:
+        ValueError: it is neither an e-mail address nor ``team:name``.
+    """
+    if not _EMAIL.fullmatch(owner) and not _TEAM.fullmatch(owner):
+        raise ValueError("allowed: an e-mail address, or team:name")
+    return owner
+
+
+def checked_ui_url(url: str) -> str:
+    """*url* without a slash at its end.
+
+    Raises:
+        ValueError: it is no address of a web page.
+    """
+    if not _WEB.fullmatch(url):
+        raise ValueError("allowed: https://host, or http://host, with port and path where there are some")
+    return url.rstrip("/")
+
+
+class Section(BaseModel):
+    """One mapping of the file: unknown keys are refused, and a text is never read as a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class BatchSettings(Section):
+    """How large a batch may grow: whole events, until one more would pass either limit."""
+
+    max_events: int = Field(default=_BATCH.max_events, ge=1, description="Most events in a batch.")
+    max_bytes: int = Field(
+        default=_BATCH.max_bytes,
+        ge=1,
+        description="Most bytes of NDJSON in a batch. An event larger than this is a batch of its own.",
+    )
+
+
+class ManifestSettings(Section):
+    """How many files are read and staged as one unit."""
+
+    max_files: int = Field(default=100, ge=1, description="Most files in a manifest.")
+    max_bytes: int = Field(
+        default=256 * MIB,
+        ge=1,
+        description="Most bytes in a manifest's files as they are stored, so that staging stays small. A file larger "
+        "than this is a manifest of its own.",
+    )
+
+
+class LimitSettings(Section):
+    """What keeps a decompression bomb or an endless line from taking all memory; what passes one is quarantined."""
+
+    max_event_bytes: int = Field(default=_READ.max_event_bytes, ge=1, description="Longest event, in bytes.")
+    max_depth: int = Field(
+        default=_READ.max_depth, ge=1, description="Deepest nesting of an event's objects and lists, in levels."
+    )
+    max_unpacked_ratio: int = Field(
+        default=_READ.max_unpacked_ratio,
+        ge=1,
+        description="Most bytes a file may unpack to for each byte that is stored.",
+    )
+    max_unpacked_bytes: int = Field(
+        default=_READ.max_unpacked_bytes, ge=1, description="Most bytes a file may unpack to, whatever its ratio."
+    )
+
+
+class ExportSettings(Section):
+    """The keys of a deployment file that stand at its top."""
+
+    frequency: Annotated[str, AfterValidator(checked_frequency)] = Field(
+        default="ten_minutes",
+        description="How often the export runs: ten_minutes, hourly, twicedaily, daily, weekly, or a cron expression "
+        "of five fields.",
+    )
+    timezone: Annotated[str, AfterValidator(checked_timezone)] = Field(
+        default="UTC", description="The IANA time zone in which frequency is read."
+    )
+    enabled: bool = Field(
+        default=True,
+        description="false: the schedule and the sensor skip every tick. A run started by hand still runs.",
+    )
+    max_files: int = Field(
+        default=100, ge=1, description="Most files that one run lists anew, and delivers to a subscriber."
+    )
+    catch_up_max_files: int = Field(
+        default=1_000, ge=1, description="The same for a run that the sensor new_files starts to drain a backlog."
+    )
+    lookback_hours: float = Field(
+        default=26,
+        ge=0,
+        description="How far behind the cursor a listing begins, in hours, so that late files are found. Firehose "
+        "retries for 24 hours.",
+    )
+    start_from: Annotated[StartFrom, BeforeValidator(parse_start)] = Field(
+        default="beginning",
+        description="Where the first run of a new ledger starts: beginning, now, or a date (YYYY-MM-DD).",
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, description="How many runs try to read an unreadable file before it is quarantined."
+    )
+    owners: list[Annotated[str, AfterValidator(checked_owner)]] = Field(
+        default=[],
+        description="Whom the assets belong to, as the UI shows it: e-mail addresses, or team:name.",
+    )
+    max_lag_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="How old a file may be that a subscriber has not got yet, before the check freshness fails. By "
+        "default twice the longest time between two ticks, and at least 60.",
+    )
+    ui_url: Annotated[str, AfterValidator(checked_ui_url)] | None = Field(
+        default=None, description="Where Dagster's UI is reached, https://dagster.example.com, for links in alerts."
+    )
+    batch: BatchSettings = Field(default=BatchSettings(), description="How large a batch may grow.")
+    manifest: ManifestSettings = Field(default=ManifestSettings(), description="How many files are read as one unit.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="What a single file or event may cost.")

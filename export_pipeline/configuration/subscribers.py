@@ -1,0 +1,149 @@
+"""The ``subscribers:`` part of a deployment file: each entry is checked against the class that its ``type`` names."""
+
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from export_pipeline.configuration.problems import Place, Problem
+from export_pipeline.configuration.settings import StartFrom, parse_start
+from export_pipeline.configuration.validation import Reading, fields_of, problems_of, secret_places, unknown_key
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.subscribers.registry import known_types, resolve
+
+if TYPE_CHECKING:
+    from export_pipeline.secrets import EnvRef
+    from export_pipeline.subscribers.base import Subscriber
+
+RESERVED_NAMES = frozenset(
+    {
+        "source",
+        "layout",
+        "ledger",
+        "staging",
+        "quarantine",
+        "deployment",
+        "settings",
+        "raw_events",
+        "io_manager",
+        "alerts",
+        "unreadable",
+    }
+)
+"""Keys that Dagster or this project gives to resources and assets of their own."""
+
+MAX_NAME_CHARACTERS = 40
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberEntry:
+    """One entry under ``subscribers``, checked.
+
+    Attributes:
+        name: its key: the name of its resource and asset, and a part of its op's.
+        type_name: ``type`` as the file writes it.
+        resource_class: the class it names.
+        options: every key but ``type``, as the file writes it, with an EnvRef where it names a variable (at any depth).
+        since: where it starts; None where the file does not say.
+    """
+
+    name: str
+    type_name: str
+    resource_class: "type[Subscriber]"
+    options: "Mapping[str, Any | EnvRef]" = field(repr=False)  # a secret may be written into the file
+    since: StartFrom | None
+
+
+def read_subscribers(reading: Reading) -> tuple[dict[str, SubscriberEntry], list[Problem]]:
+    """The entries under ``subscribers`` in the order of the file, and what is wrong with the others."""
+    top: Place = ("subscribers",)
+    entries = reading.value(top)
+    if entries is None:
+        return {}, []
+    if not isinstance(entries, dict):
+        return {}, [reading.unfit(top, "allowed: a mapping of names to subscribers, each with a type")]
+    read: dict[str, SubscriberEntry] = {}
+    problems: list[Problem] = []
+    for name in entries:
+        entry, wrong = _read_entry(name, reading)
+        problems += wrong
+        if entry is not None and not wrong:
+            read[name] = entry
+    return read, problems
+
+
+def _read_entry(name: str, reading: Reading) -> tuple[SubscriberEntry | None, list[Problem]]:
+    place: Place = ("subscribers", name)
+    problems = [reading.problem(place, text) for text in wrong_with_name(name)]
+    values = reading.value(place)
+    if not isinstance(values, dict):
+        return None, [*problems, reading.unfit(place, "allowed: a mapping with a type and the options of that type")]
+    type_name = values.get("type")
+    if not isinstance(type_name, str) or not type_name:
+        return None, [*problems, *_wrong_type(place, reading)]
+    try:
+        resource_class = resolve(type_name)
+    except ConfigurationError as error:
+        return None, [*problems, reading.problem((*place, "type"), str(error))]
+    reading = reading.with_secrets(secret_places(resource_class, place))
+    wrong = _wrong_options(resource_class, place, reading)
+    if wrong or problems:
+        return None, problems + wrong
+    written = reading.written(place)
+    since = values.get("since")
+    entry = SubscriberEntry(
+        name=name,
+        type_name=type_name,
+        resource_class=resource_class,
+        options={key: value for key, value in written.items() if key != "type"},
+        since=None if since is None else parse_start(since),
+    )
+    return entry, []
+
+
+def wrong_with_name(name: str) -> list[str]:
+    """Why *name* cannot be a subscriber's; empty where it can."""
+    if len(name) > MAX_NAME_CHARACTERS or not _NAME.fullmatch(name):
+        form = (
+            f"a lower-case letter, then letters a-z, digits and underscores, {MAX_NAME_CHARACTERS} characters at most"
+        )
+        return [f"not a subscriber's name; allowed: {form}"]
+    # Dagster builds a named tuple of the resources, which takes no Python keyword.
+    if name in RESERVED_NAMES or keyword.iskeyword(name):
+        return [
+            "this name is taken; allowed: any that is neither a keyword of Python nor "
+            + ", ".join(sorted(RESERVED_NAMES))
+        ]
+    return []
+
+
+def _wrong_type(place: Place, reading: Reading) -> list[Problem]:
+    allowed = f"allowed: {', '.join(known_types())}, or package.module:Class"
+    place = (*place, "type")
+    if place in reading.environment.references:
+        return []  # a missing variable is a problem already
+    if reading.value(place) is None:
+        return [reading.problem(place, f"this key is missing; {allowed}")]
+    return [reading.unfit(place, allowed)]
+
+
+def _wrong_options(resource_class: "type[Subscriber]", place: Place, reading: Reading) -> list[Problem]:
+    """What the class says of its options. Variables are resolved for it, so that their values are checked as well."""
+    values = reading.value(place)
+    options = {key: value for key, value in values.items() if key != "type"} if isinstance(values, dict) else {}
+    known = set(fields_of(resource_class))
+    # A class of somebody's own may not forbid unknown keys; Dagster's default is to drop them without a word.
+    unknown = [
+        reading.problem((*place, key), unknown_key((*place, key), known | {"type"}))
+        for key in options
+        if key not in known
+    ]
+    try:
+        resource_class.model_validate({key: value for key, value in options.items() if key in known})
+    except ValidationError as error:
+        return unknown + problems_of(error, reading, resource_class, place)
+    return unknown

@@ -1,0 +1,131 @@
+"""A deployment: one YAML file, checked as a whole before anything starts."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, InstanceOf, PrivateAttr, ValidationError
+
+from export_pipeline.configuration.document import read_document
+from export_pipeline.configuration.environment import read_environment
+from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
+from export_pipeline.configuration.problems import Place, Problem, configuration_error
+from export_pipeline.configuration.schedule import cron_of
+from export_pipeline.configuration.settings import ExportSettings
+from export_pipeline.configuration.stores import LedgerSettings, QuarantineSettings, StagingSettings
+from export_pipeline.configuration.subscribers import SubscriberEntry, read_subscribers
+from export_pipeline.configuration.validation import Reading, problems_of, secret_places
+from export_pipeline.configuration.watching import AlertSettings, CheckSettings, alert_places
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.secrets import EnvRef
+from export_pipeline.source.settings import SourceSettings
+
+
+class Deployment(ExportSettings):
+    """What a deployment file says, defaults filled in. A secret keeps the EnvRef where the file names a variable."""
+
+    source: SourceSettings = Field(description="Where raw files land.")
+    staging: StagingSettings = Field(
+        default=StagingSettings(), description="Where a manifest's batches lie between reading and delivering."
+    )
+    ledger: LedgerSettings = Field(
+        default=LedgerSettings(), description="The database of what has been seen, planned and delivered."
+    )
+    quarantine: QuarantineSettings = Field(
+        default=QuarantineSettings(), description="Where what cannot be delivered is kept."
+    )
+    subscribers: dict[str, InstanceOf[SubscriberEntry]] = Field(
+        default={}, description="Name → a destination: its type, where it starts (since), and the options of its type."
+    )
+
+    alerts: list[AlertSettings] = Field(
+        default=[],
+        description="Where the sensor alerts sends what failed, what recovered, and log lines: a list of mappings. "
+        "[How](alerts.md).",
+    )
+    checks: CheckSettings = Field(default=CheckSettings(), description="What check_job looks at, and when.")
+
+    _name: str = PrivateAttr(default="")
+    _path: Path = PrivateAttr(default=Path())
+    _references: Mapping[Place, EnvRef] = PrivateAttr(default_factory=dict)
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def name(self) -> str:
+        """The file's name without ``.yaml``."""
+        return self._name
+
+    @property
+    def path(self) -> Path:
+        """The file, as it was found."""
+        return self._path
+
+    @property
+    def cron(self) -> str:
+        """``frequency`` as a cron expression."""
+        return cron_of(self.frequency)
+
+    @property
+    def references(self) -> Mapping[Place, EnvRef]:
+        """Where the file names which variable: ``("subscribers", "crm", "secret")`` → EnvRef."""
+        return self._references
+
+    def secret_values(self) -> frozenset[str]:
+        """The values of every variable named in the file, and every secret written into it, for scrubbing texts."""
+        return self._secrets
+
+
+def load_deployment(name_or_path: str | None = None, environ: Mapping[str, str] = os.environ) -> Deployment:
+    """Read and check a deployment file.
+
+    Args:
+        name_or_path: a name under ``deployments/``, or a path; by default what EXPORT_DEPLOYMENT of *environ* says,
+            else ``local``.
+        environ: where ``{env: NAME}`` is looked up.
+
+    Raises:
+        ConfigurationError: there is no such file, or something in it is wrong: all problems, one a line, with file,
+            line and the path in the file, what was found and what is allowed. It holds no secret.
+    """
+    location = locate(name_or_path or environ.get(VARIABLE) or DEFAULT_NAME)
+    try:
+        data = location.path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{location.shown}: cannot be read: {error.strerror}") from error
+    document = read_document(data)
+    if not document.tree:
+        raise configuration_error(location.shown, document.problems)
+    environment = read_environment(document, environ)
+    reading = Reading(document, environment, frozenset(secret_places(Deployment) | alert_places(document.tree)))
+    problems = [*document.problems, *environment.problems]
+    subscribers, wrong = read_subscribers(reading)
+    problems += wrong
+    problems += _wrong_with_values(reading)
+    if problems:
+        raise configuration_error(location.shown, problems)
+    return _assembled(location, reading, subscribers)
+
+
+def _wrong_with_values(reading: Reading) -> list[Problem]:
+    """What is wrong outside of ``subscribers``."""
+    try:
+        Deployment.model_validate({**reading.environment.tree, "subscribers": {}})
+    except ValidationError as error:
+        return problems_of(error, reading, Deployment)
+    return []
+
+
+def _assembled(location: Location, reading: Reading, subscribers: dict[str, SubscriberEntry]) -> Deployment:
+    """The deployment, once nothing is wrong with it."""
+    values = reading.with_references_at(reading.secret_places)
+    deployment = Deployment.model_validate({**values, "subscribers": subscribers})
+    places = {
+        place
+        for entry in subscribers.values()
+        for place in secret_places(entry.resource_class, ("subscribers", entry.name))
+    }
+    deployment._name = location.name
+    deployment._path = location.path
+    deployment._references = dict(reading.environment.references)
+    deployment._secrets = frozenset(reading.environment.values | reading.with_secrets(places).literal_secrets())
+    return deployment

@@ -1,0 +1,134 @@
+"""Every error of this package, arranged by what happens next.
+
+ExportError
+├── ConfigurationError        the deployment file is wrong: mend it, nothing was started
+├── LedgerError               the ledger contradicts itself or this version: a person must look
+│   └── LedgerMissing         there is none yet: the first run makes it
+├── StoreError                staging, quarantine or another folder of objects could not be written or read
+│   └── ObjectMissing         there is no object of that name
+├── StagingLost               a staged batch is missing or not what was written: its manifest is read again
+├── AccountingError           a manifest's bytes or events do not add up: a defect of this package, nothing is sent
+├── AlertNotSent              an alert did not reach anybody: it is kept, and sent again at the sensor's next tick
+├── ListingFailed             the source could not be listed: the run fails, the next one lists again
+├── FileError                 one file cannot be read: it is isolated, tried alone later, then quarantined
+│   ├── FileGone              it was listed and is there no longer
+│   ├── FileReplaced          its etag is not the listed one: the new object is a file of its own
+│   ├── FileForbidden         the credentials do not reach it
+│   ├── FileUnreachable       the store did not answer well, however often it was asked
+│   ├── FileCorrupt           truncated, wrong checksum, or not the compression its first bytes announce
+│   └── FileOverLimit         it would unpack to more than the limits allow
+└── DeliveryError             a subscriber did not accept a batch
+    ├── TryLater              nothing is wrong with the batch: the same one is sent again, later
+    ├── Blocked               no batch can get through until a person acts: all data stays owed
+    └── Refused               these events can never be accepted: they are quarantined, the rest goes on
+"""
+
+from collections.abc import Mapping
+
+
+class ExportError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigurationError(ExportError):
+    """The deployment file, or what it names, is wrong. The message says where, what was found, what is allowed."""
+
+
+class LedgerError(ExportError):
+    """The ledger does not add up, or was written by a newer version."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger yet."""
+
+
+class StoreError(ExportError):
+    """A store of objects failed, retries included. The message says which object and why, without secrets."""
+
+
+class ObjectMissing(StoreError):
+    """There is no object of that name."""
+
+
+class StagingLost(ExportError):
+    """A staged batch is missing, or its bytes are not those that were written."""
+
+
+class AccountingError(ExportError):
+    """What was found in a manifest is not what was kept of it."""
+
+
+class AlertNotSent(ExportError):
+    """The place where alerts go did not take one. The message says why, without the address."""
+
+
+class ListingFailed(ExportError):
+    """The source could not be listed."""
+
+
+class FileError(ExportError):
+    """One file of the source cannot be read as it was listed."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class FileGone(FileError):
+    """The file was listed and is there no longer."""
+
+
+class FileReplaced(FileError):
+    """The object under this key is not the one that was listed (its etag differs)."""
+
+
+class FileForbidden(FileError):
+    """The store refused access to this file."""
+
+
+class FileUnreachable(FileError):
+    """The store failed to answer, retries included."""
+
+
+class FileCorrupt(FileError):
+    """The bytes are truncated, fail their checksum, or contradict their own format."""
+
+
+class FileOverLimit(FileError):
+    """Unpacking the file would exceed a configured limit."""
+
+
+class DeliveryError(ExportError):
+    """A subscriber did not accept a batch."""
+
+
+class TryLater(DeliveryError):
+    """The batch may be accepted when the same one is sent again: timeouts, 408, 425, 429, 5xx.
+
+    Args:
+        reason: what the destination said, without secrets.
+        retry_after_seconds: what the destination asked for, if it did.
+    """
+
+    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Blocked(DeliveryError):
+    """No batch can be accepted until a person acts: 401, 403, 404, 410, wrong configuration."""
+
+
+class Refused(DeliveryError):
+    """Some events can never be accepted. Nothing of the batch was taken.
+
+    Args:
+        reason: what the destination said, without secrets.
+        events: index in the batch → reason, where the destination told which events it refuses;
+            without it the batch is bisected until the refused events are found.
+    """
+
+    def __init__(self, reason: str, *, events: Mapping[int, str] | None = None) -> None:
+        super().__init__(reason)
+        self.events = dict(events) if events else None
