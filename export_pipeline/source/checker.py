@@ -1,0 +1,102 @@
+"""The two fast checkers. What they vouch for is an event; what they do not, ``rfc8259`` must still look at.
+
+simdjson checks 1.5 GB/s, but only where the end of an event is known, and it refuses numbers beyond 64 bits and lone
+surrogates. Python's own json scanner checks 0.1 GB/s and finds the end of an object by itself.
+"""
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from operator import length_hint
+from typing import NoReturn
+
+from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.rfc8259 import utf8_fault
+
+# simdjson takes up to 14 bytes of memory for each byte of its longest document, and keeps them.
+_SIMDJSON_BYTES = MIB
+_SIMDJSON_DEPTH = 1024
+_SCANNER_BYTES = 64 * KIB
+_OPEN, _CLOSE = b"{}"
+
+
+class Checker:
+    """Vouches for events within the limits. Not for use by several threads at once."""
+
+    def __init__(self, limits: ReadLimits) -> None:
+        import simdjson
+
+        self._parse = simdjson.Parser(_SIMDJSON_BYTES).parse
+        self._max_depth = min(limits.max_depth, _SIMDJSON_DEPTH)
+        self._max_bytes = limits.max_event_bytes
+        self._padding = _SIMDJSON_DEPTH - self._max_depth
+        self._scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_not_json).raw_decode
+
+    def refused(self, parts: list[bytes], *, around: bytes) -> list[int]:
+        """Trim *parts*, in place, and say which of them, by index, are neither surely one event nor empty.
+
+        Args:
+            parts: stretches without a line feed, of which each is hoped to be one event.
+            around: bytes to trim off both ends.
+        """
+        odd = [i for i, part in enumerate(parts) if not part or part[0] != _OPEN or part[-1] != _CLOSE]
+        for i in odd:
+            parts[i] = parts[i].strip(around)
+        refused = {i for i in odd if parts[i] and (parts[i][0] != _OPEN or parts[i][-1] != _CLOSE)}
+        longest = max(map(len, parts), default=0)
+        if longest > self._max_bytes:
+            refused.update([i for i, part in enumerate(parts) if len(part) > self._max_bytes])
+        hopeful: Sequence[int] = range(len(parts))
+        texts = parts
+        if odd or refused:
+            hopeful = [i for i, part in enumerate(parts) if part and i not in refused]
+            texts = [parts[i] for i in hopeful]
+        refused.update([hopeful[i] for i in (*self._no_json(texts), *self._too_deep(texts, longest))])
+        return sorted(refused)
+
+    def object_end(self, text: bytes, start: int, stop: int) -> int:
+        """Where the object ends that begins at *start*, or -1: no object, too long, too deep, not all here."""
+        if not text.startswith(b"{", start):
+            return -1
+        window = text[start : min(stop, start + _SCANNER_BYTES)].decode("latin-1")
+        try:
+            length = self._scan(window)[1]
+        except (ValueError, RecursionError):
+            return -1
+        is_shallow = window.count("{", 0, length) + window.count("[", 0, length) <= self._max_depth
+        return start + length if is_shallow and utf8_fault(text, start, start + length) is None else -1
+
+    def _no_json(self, texts: list[bytes]) -> list[int]:
+        refused = []
+        waiting = iter(texts)
+        while True:
+            try:
+                deque(map(self._parse, waiting), maxlen=0)
+            except (ValueError, RuntimeError):
+                refused.append(len(texts) - length_hint(waiting) - 1)
+            else:
+                return refused
+
+    def _too_deep(self, texts: list[bytes], longest: int) -> list[int]:
+        """Which of *texts* are deeper than the limit, those that simdjson refuses aside.
+
+        A level takes two bytes of a text at least, and five where it is an object. So a text of *longest* bytes cannot
+        be too deep with fewer than a certain number of arrays, and counting these is enough for nearly all. The others
+        are checked inside so many more brackets that simdjson's own limit of depth is ours.
+        """
+        if longest <= 2 * self._max_depth:
+            return []
+        arrays = (5 * self._max_depth - longest) // 3
+        suspects = [i for i, text in enumerate(texts) if len(text) - len(text.replace(b"[", b"")) >= arrays]
+        suspects = [i for i in suspects if _brackets(texts[i]) > self._max_depth]
+        before, behind = b"[" * self._padding, b"]" * self._padding
+        return [suspects[i] for i in self._no_json([before + texts[i] + behind for i in suspects])]
+
+
+def _brackets(text: bytes) -> int:
+    """Opening brackets in *text*. replace() finds a byte several times faster than count() does before Python 3.13."""
+    return 2 * len(text) - len(text.replace(b"[", b"")) - len(text.replace(b"{", b""))
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

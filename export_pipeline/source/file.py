@@ -1,0 +1,21 @@
+"""One file of the source, as a listing shows it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file in the source at one moment.
+
+    Attributes:
+        key: relative to the source's URL, no leading slash; any Unicode that the store allows.
+        etag: the store's tag of exactly these bytes, without quotes.
+        size_bytes: as stored, that is compressed.
+        last_modified: UTC. Never an order to rely on: one-second resolution, ties, slow uploads.
+    """
+
+    key: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime

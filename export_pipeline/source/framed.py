@@ -1,0 +1,45 @@
+"""What framing makes of a file."""
+
+from dataclasses import dataclass
+
+from export_pipeline.source.limits import KIB
+
+KEPT_BYTES = 64 * KIB
+"""What is kept of a bad stretch longer than ``max_event_bytes``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadStretch:
+    """Bytes that are no event.
+
+    Attributes:
+        offset: of the first byte, in the unpacked file.
+        length: number of bytes; 0 where the file ends too early and nothing else shows it.
+        reason: in words.
+        data: the bytes; only the first ``KEPT_BYTES`` of them where there are more than ``max_event_bytes``.
+    """
+
+    offset: int
+    length: int
+    reason: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a file was made of; bytes are counted as they lie in the file."""
+
+    events: int = 0
+    events_bytes: int = 0
+    separators_bytes: int = 0
+    stretches: int = 0
+    stretches_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """All bytes that were accounted for."""
+        return self.events_bytes + self.separators_bytes + self.stretches_bytes
+
+
+Framed = list[bytes] | BadStretch
+"""Events, each compact and on one line, without line feeds; or a bad stretch."""

@@ -1,0 +1,119 @@
+"""From the unpacked bytes of one file to its events, one line each.
+
+Between events lie separators: white space, byte order marks, and the brackets and commas of an array of objects. An
+event is a JSON object (RFC 8259). Everything else is a bad stretch, which ends where ``resync`` says.
+
+Most of a file takes the fast way: lines, or the pieces between ``}{``, are handed to the checker by the hundred. What
+it vouches for is an event whatever comes behind it, for no JSON object begins with another one. Only where it does not
+vouch for a part is the text read step by step, until a step ends where a part begins.
+"""
+
+from export_pipeline.source.checker import Checker
+from export_pipeline.source.framed import Framed, Tally
+from export_pipeline.source.limits import KIB, ReadLimits
+from export_pipeline.source.stepping import Stepper
+from export_pipeline.source.window import MoreNeeded, Window
+
+# A line without an end is not looked into until it is this long: it will probably end with the next piece.
+_PATIENCE_BYTES = 64 * KIB
+
+
+class Framer:
+    """Frames one file: feed it the pieces of the file in order, then finish it."""
+
+    def __init__(self, limits: ReadLimits, checker: Checker) -> None:
+        self._limits = limits
+        self._checker = checker
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._wanted_bytes = 1
+        self._has_carriage_returns = False
+        self._steps = Stepper(Window(b"", False, limits, checker))
+
+    @property
+    def tally(self) -> Tally:
+        """What was found so far."""
+        return self._steps.tally
+
+    def feed(self, piece: bytes) -> list[Framed]:
+        """What can be framed now that the file is known to go on with *piece*."""
+        self._pending.append(piece)
+        self._pending_bytes += len(piece)
+        return self._frame(is_last=False) if self._pending_bytes >= self._wanted_bytes else []
+
+    def finish(self) -> list[Framed]:
+        """What is left to frame, now that the file has ended."""
+        return self._frame(is_last=True)
+
+    def _frame(self, *, is_last: bool) -> list[Framed]:
+        steps = self._steps
+        text = b"".join(self._pending)
+        steps.move(Window(text, is_last, self._limits, self._checker))
+        try:
+            self._advance(text, is_last=is_last)
+        except MoreNeeded:
+            pass
+        else:
+            if is_last:
+                steps.finish()
+        rest = text[steps.at :]
+        self._pending, self._pending_bytes = [rest], len(rest)
+        # Twice as much before the next try, so that what is long is not read again with every piece.
+        self._wanted_bytes = max(len(rest) + 1, min(2 * len(rest), self._limits.max_event_bytes))
+        framed, steps.framed = steps.framed, []
+        return framed
+
+    def _advance(self, text: bytes, *, is_last: bool) -> None:
+        steps = self._steps
+        if steps.in_stretch:
+            steps.step(len(text))
+        self._has_carriage_returns = b"\r" in text
+        lines = text[steps.at :].split(b"\n") if steps.at else text.split(b"\n")
+        tail = lines.pop()
+        tail_at = len(text) - len(tail)
+        self._walk(lines, gap=1)
+        tail = tail[steps.at - tail_at :]
+        boundary = (b"},{", b"},\n{") if steps.in_array else (b"}{", b"}\n{")
+        pieces = tail.replace(*boundary).split(b"\n")
+        if is_last or len(pieces) > 1 or len(tail) >= _PATIENCE_BYTES:
+            self._walk(pieces, gap=0)
+
+    def _walk(self, parts: list[bytes], *, gap: int) -> None:
+        """Past *parts*, the first of which begins at the current place.
+
+        Args:
+            parts: with *gap* separator bytes behind each. They are trimmed in place.
+        """
+        steps = self._steps
+        lengths = list(map(len, parts))
+        refused = self._refused(parts)
+        if not refused:
+            self._take(parts, sum(lengths) + gap * len(parts))
+            return
+        done, begin = 0, steps.at  # part number `done` begins at `begin`
+        for i in refused:
+            if i < done:
+                continue
+            size = sum(lengths[done:i]) + gap * (i - done)
+            self._take(parts[done:i], size)
+            done, begin = i, begin + size
+            while done < len(parts) and (steps.at > begin or done == i):
+                steps.step(begin + lengths[done])
+                while done < len(parts) and begin + lengths[done] <= steps.at:
+                    begin += lengths[done] + gap
+                    done += 1
+                if steps.at < begin:
+                    steps.pass_separators(begin)
+        self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done))
+
+    def _refused(self, parts: list[bytes]) -> list[int]:
+        """Trim *parts*; which of them, by index, must be read step by step."""
+        refused = self._checker.refused(parts, around=b" \t\r," if self._steps.in_array else b" \t\r")
+        if not self._has_carriage_returns:
+            return refused
+        return sorted({*refused, *(i for i, part in enumerate(parts) if b"\r" in part)})
+
+    def _take(self, parts: list[bytes], size_bytes: int) -> None:
+        """Take the next *size_bytes* for events and what separates them; *parts* that are empty are no events."""
+        events = parts if all(parts) else [part for part in parts if part]
+        self._steps.pass_events(events, size_bytes)

@@ -1,0 +1,33 @@
+"""How much one file, and one event in it, may cost to read."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What reading refuses. An event beyond its limits is quarantined; a file beyond its limits is isolated.
+
+    Attributes:
+        max_event_bytes: longest event, in bytes as they lie in the unpacked file.
+        max_depth: deepest nesting of an event; ``{}`` has depth 1.
+        max_unpacked_ratio: most bytes a file may unpack to, per byte as stored. A file that unpacks to
+            ``ratio_floor_bytes`` or less is never refused for its ratio: a few kilobytes of one repeated event
+            compress a thousandfold and harm nobody.
+        max_unpacked_bytes: most bytes a file may unpack to, whatever its ratio.
+        ratio_floor_bytes: unpacked size up to which the ratio does not count.
+    """
+
+    max_event_bytes: int = 16 * MIB
+    max_depth: int = 512
+    max_unpacked_ratio: int = 1000
+    max_unpacked_bytes: int = 64 * GIB
+    ratio_floor_bytes: int = 16 * MIB
+
+    def unpacked_bytes(self, stored_bytes: int) -> int:
+        """Most bytes that a file of *stored_bytes* may unpack to."""
+        by_ratio = max(self.ratio_floor_bytes, self.max_unpacked_ratio * stored_bytes)
+        return min(self.max_unpacked_bytes, by_ratio)

@@ -1,0 +1,172 @@
+"""A local folder as a source, listed in the order in which a bucket would list it."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.store import Source
+from export_pipeline.storage.failures import brief
+from export_pipeline.storage.location import Location
+
+logger = logging.getLogger(__name__)
+
+# Names that programs give to files they have not finished: rsync and this package begin them with a dot.
+UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial", ".filepart", ".crdownload")
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """The keys that are asked for."""
+
+    after: str
+    prefix: str
+    before: str | None
+
+    def has(self, key: str) -> bool:
+        return key > self.after and key.startswith(self.prefix) and (self.before is None or key < self.before)
+
+    def may_be_below(self, folder: str) -> bool:
+        """Whether some key that begins with *folder*, which ends in a slash, can be in the range."""
+        if not (folder.startswith(self.prefix) or self.prefix.startswith(folder)):
+            return False
+        if self.before is not None and folder >= self.before:
+            return False
+        return folder > self.after or self.after.startswith(folder)
+
+
+class LocalSource(Source):
+    """Regular files below a folder; a key is the path from there, with ``/``.
+
+    Not listed: names that begin with a dot or end as unfinished ones do (``.tmp``, ``.part``, …), and what is neither
+    a file nor a folder. Symbolic links are followed as long as they stay inside the folder; those that leave it, and
+    names that are not UTF-8, are left out with a warning. A file should come into the folder complete, by a rename:
+    one that grows while it is read is refused, and one that grows afterwards is a new file, as in a bucket.
+
+    The etag is the time of the last change in nanoseconds and the size. The inode is no part of it, because network
+    file systems and restored copies give new ones to the same content.
+
+    Args:
+        location: of scheme ``file``.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.url = location.url
+        self._root = location.prefix
+
+    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`Source.list_files`. Memory holds the names of one folder for each level of depth."""
+        try:
+            root = os.path.realpath(self._root, strict=True)
+            yield from self._walk(root, "", _Range(after, prefix, before), frozenset(), os.path.join(root, ""))
+        except OSError as error:
+            raise ListingFailed(f"{self.url} could not be listed: {error.filename}: {brief(error)}") from None
+
+    def _walk(
+        self, folder: str, key: str, wanted: _Range, above: frozenset[tuple[int, int]], root: str
+    ) -> Iterator[SourceFile]:
+        """Files below *folder*, whose keys begin with *key*; *above* are the folders that lead here, against loops."""
+        here = os.stat(folder)
+        identity = (here.st_dev, here.st_ino)
+        if identity in above:
+            return
+        for name, is_folder in self._entries(folder, key, wanted, root):
+            path = os.path.join(folder, name)
+            try:
+                if is_folder:
+                    yield from self._walk(path, f"{key}{name}/", wanted, above | {identity}, root)
+                else:
+                    status = os.stat(path)
+                    if stat.S_ISREG(status.st_mode):
+                        yield _file(key + name, status)
+            except (FileNotFoundError, NotADirectoryError):
+                # Removed since the folder was read: as if the listing had come a moment later.
+                continue
+
+    def _entries(self, folder: str, key: str, wanted: _Range, root: str) -> list[tuple[str, bool]]:
+        """Names in *folder* that matter, with whether each is a folder, in the order of the keys below them."""
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_left_out(entry.name) or (entry.is_symlink() and not self._stays_inside(entry.path, root)):
+                    continue
+                is_folder = entry.is_dir()
+                full = f"{key}{entry.name}/" if is_folder else key + entry.name
+                if wanted.may_be_below(full) if is_folder else wanted.has(full):
+                    found.append((entry.name, is_folder))
+        # A folder counts as its name and a slash, since that is what its keys begin with: "a.gz" is before "a/b".
+        found.sort(key=lambda item: item[0] + "/" if item[1] else item[0])
+        return found
+
+    def _stays_inside(self, path: str, root: str) -> bool:
+        try:
+            if os.path.realpath(path, strict=True).startswith(root):
+                return True
+        except OSError as error:
+            logger.warning("%s: the symbolic link %s is left out: %s", self.url, path, brief(error))
+            return False
+        logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, path)
+        return False
+
+    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
+        """As :meth:`Source.read_range`; the file is compared with the listing before and after it is read."""
+        path = os.path.join(self._root, *file.key.split("/"))
+        try:
+            with open(path, "rb", buffering=0) as opened:
+                _check(file, os.fstat(opened.fileno()))
+                data = _read(opened.fileno(), start, stop)
+                _check(file, os.fstat(opened.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileGone(file.key, "there is no such file") from None
+        except IsADirectoryError:
+            raise FileReplaced(file.key, "a folder has taken its place") from None
+        except PermissionError as error:
+            raise FileForbidden(file.key, brief(error)) from None
+        except OSError as error:
+            raise FileUnreachable(file.key, brief(error)) from None
+        if len(data) != stop - start:
+            raise FileUnreachable(file.key, f"{len(data)} bytes could be read at {start}, expected {stop - start}")
+        return data
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _is_left_out(name: str) -> bool:
+    if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES):
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        logger.warning("the file name %r is not UTF-8 and is left out", name)
+        return True
+    return False
+
+
+def _file(key: str, status: os.stat_result) -> SourceFile:
+    modified = datetime.fromtimestamp(status.st_mtime_ns // 1_000_000_000, timezone.utc)
+    return SourceFile(key, _etag(status), status.st_size, modified)
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def _check(file: SourceFile, status: os.stat_result) -> None:
+    if _etag(status) != file.etag:
+        raise FileReplaced(file.key, f"its etag is {_etag(status)} now, {file.etag} was listed")
+
+
+def _read(descriptor: int, start: int, stop: int) -> bytes:
+    pieces = []
+    while start < stop:
+        piece = os.pread(descriptor, stop - start, start)
+        if not piece:
+            break
+        pieces.append(piece)
+        start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,154 @@
+"""A bucket as a source: reading at the listed etag through obstore, and listing Google and Azure."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
+from export_pipeline.secrets import scrub
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.store import Source
+from export_pipeline.storage.failures import brief
+from export_pipeline.storage.location import Location
+from export_pipeline.storage.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+_LISTED = 1_000
+
+
+class BucketSource(Source):
+    """What all buckets share: exact reads through obstore.
+
+    Args:
+        location: of scheme ``s3``, ``gs`` or ``az``.
+        settings: how to log in. Nothing is asked of the network yet.
+    """
+
+    def __init__(self, location: Location, settings: StoreSettings) -> None:
+        self.url = location.url
+        self._location = location
+        self._settings = settings
+        self._opening = Lock()
+
+    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
+        """As :meth:`Source.read_range`: each request says If-Match, so that no two objects can be mixed."""
+        from obstore.exceptions import (
+            BaseError,
+            PermissionDeniedError,
+            PreconditionError,
+            UnauthenticatedError,
+        )
+
+        options: Any = {"if_match": f'"{file.etag}"'} if file.etag else {}
+        if start > 0 or stop < file.size_bytes:
+            options["range"] = (start, stop)
+        try:
+            answer = self._store.get(self._location.prefix + file.key, options=options)
+            self._check_identity(file, answer.meta["e_tag"], answer.meta["size"])
+            data = answer.bytes().to_bytes()
+        except FileNotFoundError:
+            raise FileGone(file.key, "there is no such object") from None
+        except PreconditionError:
+            raise FileReplaced(file.key, f"its etag is no longer {file.etag}, which was listed") from None
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise FileForbidden(file.key, self._explain(error)) from None
+        except (BaseError, OSError) as error:
+            raise FileUnreachable(file.key, self._explain(error)) from None
+        self._check_length(file, data, start, stop)
+        return data
+
+    def close(self) -> None:
+        """Connections end with the store, when the last reference to it goes."""
+        self.__dict__.pop("_opened", None)
+
+    def _check_identity(self, file: SourceFile, etag: str | None, size_bytes: int) -> None:
+        """Compare what came with what was listed: some servers do not know If-Match and answer all the same."""
+        found = (etag or "").strip('"')
+        if found and file.etag and found != file.etag:
+            raise FileReplaced(file.key, f"its etag is {found} now, {file.etag} was listed")
+        if size_bytes != file.size_bytes:
+            raise FileReplaced(file.key, f"it has {size_bytes} bytes, {file.size_bytes} were listed")
+
+    def _check_length(self, file: SourceFile, data: bytes, start: int, stop: int) -> None:
+        if len(data) != stop - start:
+            raise FileUnreachable(file.key, f"{len(data)} bytes came from {start} on, expected {stop - start}")
+
+    def _explain(self, error: BaseException) -> str:
+        return scrub(brief(error), self._settings.secrets())
+
+    @property
+    def _store(self) -> "S3Store | GCSStore | AzureStore":
+        with self._opening:
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> "S3Store | GCSStore | AzureStore":
+        from export_pipeline.storage.remote import open_store
+
+        return open_store(self._location, self._settings)
+
+
+class ObstoreSource(BucketSource):
+    """A bucket of Google Cloud Storage or a container of Azure Blob Storage; both list in the order of keys.
+
+    A key with an empty part, ``.`` or ``..`` between slashes, or with control characters, which obstore cannot
+    express, makes the listing fail.
+    """
+
+    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
+        """As :meth:`Source.read_range`."""
+        try:
+            return super().read_range(file, start, stop)
+        except FileReplaced:
+            # Azure says of a missing blob too that its etag is another one.
+            if self._is_gone(file):
+                raise FileGone(file.key, "there is no such object") from None
+            raise
+
+    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`Source.list_files`."""
+        from obstore.exceptions import BaseError
+
+        below = self._location.prefix
+        # obstore compares prefixes part by part: it is given the whole folders, and the rest is compared here.
+        folder = below + prefix[: prefix.rfind("/") + 1]
+        start = below + _as_path(max(after, prefix[:-1]))
+        last = ""
+        try:
+            pages = self._store.list(folder or None, offset=start or None, chunk_size=_LISTED)
+            for page in pages:
+                for meta in page:
+                    key = meta["path"][len(below) :]
+                    if before is not None and key >= before:
+                        return
+                    if key <= after or not key.startswith(prefix):
+                        continue
+                    if key <= last:
+                        raise ListingFailed(f"{self.url} does not list in the order of keys: {key!r} after {last!r}")
+                    last = key
+                    yield SourceFile(key, (meta["e_tag"] or "").strip('"'), meta["size"], meta["last_modified"])
+        except (BaseError, OSError, ValueError) as error:
+            raise ListingFailed(f"{self.url} could not be listed: {self._explain(error)}") from None
+
+    def _is_gone(self, file: SourceFile) -> bool:
+        from obstore.exceptions import BaseError
+
+        try:
+            self._store.head(self._location.prefix + file.key)
+        except FileNotFoundError:
+            return True
+        except (BaseError, OSError) as error:
+            raise FileUnreachable(file.key, self._explain(error)) from None
+        return False
+
+
+def _as_path(key: str) -> str:
+    """*key* up to what obstore cannot express: a string that does not sort after it."""
+    parts = key.split("/")
+    for n, part in enumerate(parts):
+        if part in {"", ".", ".."} or any(character < " " or character == "\x7f" for character in part):
+            return "/".join(parts[:n])
+    return key

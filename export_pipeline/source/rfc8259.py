@@ -1,0 +1,190 @@
+"""JSON exactly as RFC 8259 has it: the slow reader, which has the last word on what is an event.
+
+It follows the text with a handful of regular expressions and a stack of its own, so that neither the size of a number
+nor the depth of nesting meets a limit of Python's, and it tells where and why a text stops being JSON. Every repetition
+of a group is bounded, because ``re`` keeps memory for each turn of one.
+"""
+
+import codecs
+import re
+from typing import NamedTuple
+
+_BLANK = rb"[ \t\r\n]*"
+_IN_STRING = rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*){0,32}'
+_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_PLAIN_STRING = rb'"[^"\\\x00-\x1f]*"'
+_SCALAR = rb"(?:" + _PLAIN_STRING + rb"|" + _NUMBER + rb"|true|false|null)"
+_NAME = _PLAIN_STRING + _BLANK + rb":" + _BLANK
+_COMMA = _BLANK + rb"," + _BLANK
+
+_blank = re.compile(_BLANK)
+_comma = re.compile(_COMMA)
+_colon = re.compile(_BLANK + rb":" + _BLANK)
+_in_string = re.compile(_IN_STRING)
+_scalar = re.compile(_SCALAR)
+_name = re.compile(_NAME)
+_simple_members = re.compile(rb"(?:" + _NAME + _SCALAR + _COMMA + rb"){1,32}")
+_simple_items = re.compile(rb"(?:" + _SCALAR + _COMMA + rb"){1,32}")
+# What the bytes to come may make a token of.
+_partial = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?|-|\.|[eE][+-]?|t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?")
+
+_QUOTE, _BACKSLASH, _OBJECT, _ARRAY = b'"\\{['
+_CLOSER = {_OBJECT: ord("}"), _ARRAY: ord("]")}
+_UTF8_STEP_BYTES = 64 * 1024
+
+
+class Fault(NamedTuple):
+    """Why no JSON value lies at a place.
+
+    Attributes:
+        at: the first byte that cannot belong to one.
+        reason: in words.
+        cut: nothing is wrong so far; the bytes end before the value does.
+    """
+
+    at: int
+    reason: str
+    cut: bool = False
+
+
+def read_value(text: bytes, start: int, stop: int, *, max_depth: int) -> int | Fault:
+    """Where the JSON value ends that begins at *start*, as far as ``text[:stop]`` goes.
+
+    Bytes of 0x80 and more are taken as they come inside strings: :func:`utf8_fault` looks at them.
+
+    Args:
+        max_depth: most brackets open at once; ``{}`` has depth 1.
+    """
+    nesting = bytearray()
+    found: int | Fault = start
+    while not isinstance(found, Fault):
+        bracket = _peek(text, found, stop)
+        if bracket in _CLOSER:
+            if len(nesting) == max_depth:
+                return Fault(found, f"nested deeper than {max_depth} levels")
+            nesting.append(bracket)
+            at = _skip(_blank, text, found + 1, stop)
+            if _peek(text, at, stop) != _CLOSER[bracket]:
+                found = _value_inside(text, at, stop, bracket)
+                continue
+        else:
+            scalar = _scalar_end(text, found, stop)
+            if isinstance(scalar, Fault):
+                return scalar
+            at = scalar
+        at = _leave_brackets(text, at, stop, nesting)
+        if not nesting:
+            return at
+        found = _next_value(text, at, stop, nesting[-1])
+    return found
+
+
+def read_object(text: bytes, start: int, stop: int, *, max_depth: int) -> int | Fault:
+    """Where the JSON object in valid UTF-8 ends that begins at *start*, as far as ``text[:stop]`` goes."""
+    if _peek(text, start, stop) != _OBJECT:
+        return _fault(text, start, stop, "not a JSON object")
+    end = read_value(text, start, stop, max_depth=max_depth)
+    if isinstance(end, Fault):
+        return end
+    return utf8_fault(text, start, end) or end
+
+
+def utf8_fault(text: bytes, start: int, stop: int) -> Fault | None:
+    """The first byte of ``text[start:stop]`` that is no valid UTF-8, if there is one."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for at in range(start, stop, _UTF8_STEP_BYTES):
+        pending = len(decoder.getstate()[0])
+        step_stop = min(at + _UTF8_STEP_BYTES, stop)
+        try:
+            decoder.decode(text[at:step_stop], final=step_stop == stop)
+        except UnicodeDecodeError as error:
+            return Fault(at - pending + error.start, "not valid UTF-8")
+    return None
+
+
+def compact(value: bytes) -> bytes:
+    """A valid JSON text without the white space between its tokens; every token keeps its bytes.
+
+    Control characters cannot occur in valid JSON, so two of them may stand in for the escapes that hide a quote.
+    """
+    masked = value.replace(b"\\\\", b"\x00").replace(b'\\"', b"\x01")
+    parts = masked.split(b'"')
+    parts[::2] = [part.translate(None, b" \t\r\n") for part in parts[::2]]
+    return b'"'.join(parts).replace(b"\x01", b'\\"').replace(b"\x00", b"\\\\")
+
+
+def _value_inside(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
+    """Where the next value begins that is neither last nor plain, inside *bracket*, behind it or behind a comma."""
+    simple = _simple_items if bracket == _ARRAY else _simple_members
+    while (behind := _skip(simple, text, at, stop)) > at:
+        at = behind
+    return at if bracket == _ARRAY else _name_end(text, at, stop)
+
+
+def _next_value(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
+    """Where the value behind the comma at *at* begins."""
+    behind = _skip(_comma, text, at, stop)
+    if behind == at:
+        return _fault(text, at, stop, f"',' or '{chr(_CLOSER[bracket])}' is missing")
+    return _value_inside(text, behind, stop, bracket)
+
+
+def _leave_brackets(text: bytes, at: int, stop: int, nesting: bytearray) -> int:
+    """Behind the brackets that close at *at*; where some are still open, behind the white space there, too."""
+    while nesting:
+        at = _skip(_blank, text, at, stop)
+        if _peek(text, at, stop) != _CLOSER[nesting[-1]]:
+            break
+        nesting.pop()
+        at += 1
+    return at
+
+
+def _name_end(text: bytes, at: int, stop: int) -> int | Fault:
+    """Where the value of the member begins whose name begins at *at*."""
+    behind = _skip(_name, text, at, stop)
+    if behind > at:
+        return behind
+    if _peek(text, at, stop) != _QUOTE:
+        return _fault(text, at, stop, "a name in double quotes is missing")
+    end = _string_end(text, at, stop)
+    if isinstance(end, Fault):
+        return end
+    behind = _skip(_colon, text, end, stop)
+    if behind > end:
+        return behind
+    return _fault(text, _skip(_blank, text, end, stop), stop, "':' is missing")
+
+
+def _scalar_end(text: bytes, at: int, stop: int) -> int | Fault:
+    if _peek(text, at, stop) == _QUOTE:
+        return _string_end(text, at, stop)
+    end = _skip(_scalar, text, at, stop)
+    return end if end > at else _fault(text, at, stop, "not a JSON value")
+
+
+def _string_end(text: bytes, at: int, stop: int) -> int | Fault:
+    """Behind the string whose opening quote is at *at*."""
+    at += 1
+    while (behind := _skip(_in_string, text, at, stop)) > at:
+        at = behind
+    byte = _peek(text, at, stop)
+    if byte == _QUOTE:
+        return at + 1
+    if byte == _BACKSLASH:
+        return _fault(text, at, stop, "no such escape in a string")
+    return _fault(text, at, stop, "a control character in a string must be escaped")
+
+
+def _fault(text: bytes, at: int, stop: int, reason: str) -> Fault:
+    cut = at >= stop or _partial.fullmatch(text, at, stop) is not None
+    return Fault(at, "ends before it is closed" if cut else reason, cut)
+
+
+def _skip(pattern: re.Pattern[bytes], text: bytes, at: int, stop: int) -> int:
+    match = pattern.match(text, at, stop)
+    return at if match is None else match.end()
+
+
+def _peek(text: bytes, at: int, stop: int) -> int:
+    return text[at] if at < stop else -1

@@ -1,0 +1,83 @@
+"""The source: what lies in it, and its bytes exactly as listed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.settings import SourceSettings
+
+READ_BYTES = 4 * 1024 * 1024
+
+
+class Source(ABC):
+    """A place where raw files land. Safe to use from several threads.
+
+    Attributes:
+        url: normalised and without credentials; the same for every spelling of the same place.
+    """
+
+    url: str
+
+    @abstractmethod
+    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """Files whose key is greater than *after*, begins with *prefix* and is less than *before*.
+
+        Lazily, strictly in UTF-8 byte order of the keys. Folder placeholders (keys that end in ``/``) are no files.
+
+        Args:
+            after: a key, or any string; excluded itself.
+            prefix: plain text, not a path: ``2026/1`` covers ``2026/10/…`` to ``2026/12/…``.
+            before: a key, or any string; excluded itself.
+
+        Raises:
+            ListingFailed: with the URL and the cause.
+        """
+
+    @abstractmethod
+    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
+        """The bytes from *start* up to *stop*, excluded, of exactly the listed object.
+
+        Raises:
+            FileGone: it is there no longer.
+            FileReplaced: another object is under this key.
+            FileForbidden: the credentials do not reach it.
+            FileUnreachable: the store failed, retries included, or sent another number of bytes than it announced.
+        """
+
+    def read_chunks(self, file: SourceFile, *, chunk_bytes: int = READ_BYTES) -> Iterator[bytes]:
+        """The bytes of exactly the listed object, in pieces of *chunk_bytes*, the last one shorter.
+
+        Raises:
+            FileError: as :meth:`read_range`.
+        """
+        if file.size_bytes == 0:
+            self.read_range(file, 0, 0)
+            return
+        for start in range(0, file.size_bytes, chunk_bytes):
+            yield self.read_range(file, start, min(start + chunk_bytes, file.size_bytes))
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections. The source cannot be used afterwards."""
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """The source that *settings* describe. Nothing is asked of the network or the disk yet.
+
+    Raises:
+        ConfigurationError: the URL is none of the known ones, or an option contradicts another.
+    """
+    from export_pipeline.storage.location import parse_location
+
+    location = parse_location(settings.url)
+    if location.scheme == "file":
+        from export_pipeline.source.local import LocalSource
+
+        return LocalSource(location)
+    if location.scheme == "s3":
+        from export_pipeline.source.s3 import S3Source
+
+        return S3Source(location, settings)
+    from export_pipeline.source.remote import ObstoreSource
+
+    return ObstoreSource(location, settings)

@@ -1,0 +1,91 @@
+"""Every compression that files come in, as other programs write it."""
+
+import bz2
+import gzip
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import cramjam
+from backports import zstd
+
+SKIPPABLE_FRAME = b"\x53\x2a\x4d\x18\x04\0\0\0skip"
+
+
+def zip_of(*files: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive with a folder and the files in it."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as writer:
+        writer.writestr("folder/", b"")
+        for n, data in enumerate(files):
+            writer.writestr(f"folder/{n}.json", data)
+    return archive.getvalue()
+
+
+def hadoop_snappy(data: bytes, *, block_bytes: int = 256 * 1024, chunk_bytes: int = 100_000) -> bytes:
+    """What Hadoop's BlockCompressorStream writes."""
+    packed = b""
+    for at in range(0, len(data), block_bytes):
+        block = data[at : at + block_bytes]
+        packed += struct.pack(">L", len(block))
+        for begin in range(0, len(block), chunk_bytes):
+            chunk = bytes(cramjam.snappy.compress_raw(block[begin : begin + chunk_bytes]))
+            packed += struct.pack(">L", len(chunk)) + chunk
+    return packed
+
+
+def framed_snappy(data: bytes) -> bytes:
+    """Snappy's own framing format."""
+    return bytes(cramjam.snappy.compress(data)) or b"\xff\x06\0\0sNaPpY"
+
+
+def in_parts(pack: Callable[[bytes], bytes], between: bytes = b"") -> Callable[[bytes], bytes]:
+    """Packs the two halves of its data alone, and an empty part between."""
+    return lambda data: between.join([pack(data[: len(data) // 2]), pack(b""), pack(data[len(data) // 2 :])])
+
+
+def gzip_with_header(data: bytes) -> bytes:
+    """A member with every optional field: name, comment, extra, and the header's own checksum."""
+    header = b"\x1f\x8b\x08\x1e" + b"\0\0\0\0\0\x03" + b"\x05\0extra" + b"name\0" + b"comment\0"
+    header += struct.pack("<H", zlib.crc32(header) & 0xFFFF)
+    packer = zlib.compressobj(wbits=-15)
+    trailer = struct.pack("<LL", zlib.crc32(data), len(data))
+    return header + packer.compress(data) + packer.flush() + trailer
+
+
+def zstd_with_checksum(data: bytes) -> bytes:
+    """A frame with a checksum of its content."""
+    return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "none": bytes,
+    "gzip": gzip.compress,
+    "gzip, stored": lambda data: gzip.compress(data, 0),
+    "gzip, all header fields": gzip_with_header,
+    "gzip, members": in_parts(gzip.compress),
+    "gzip, padded": lambda data: in_parts(gzip.compress, between=b"\0" * 512)(data) + b"\0" * 511,
+    "zlib": zlib.compress,
+    "zlib, fastest": lambda data: zlib.compress(data, 1),
+    "zlib, best": lambda data: zlib.compress(data, 9),
+    "zstd": zstd_with_checksum,
+    "zstd, frames": in_parts(zstd_with_checksum, between=SKIPPABLE_FRAME),
+    "zstd, skippable frame first": lambda data: SKIPPABLE_FRAME + zstd_with_checksum(data),
+    "bzip2": bz2.compress,
+    "bzip2, streams": in_parts(bz2.compress),
+    "xz": lzma.compress,
+    "xz, streams, padded": in_parts(lzma.compress, between=b"\0" * 8),
+    "zip": zip_of,
+    "zip, stored": lambda data: zip_of(data, method=zipfile.ZIP_STORED),
+    "snappy": framed_snappy,
+    "snappy, streams": in_parts(framed_snappy),
+    "snappy, padded": lambda data: framed_snappy(data) + b"\xfe\x02\0\0\0\0",
+    "Hadoop's snappy": hadoop_snappy,
+}
+"""Name → packer. Each keeps its data whole."""
+
+CHECKED = [name for name in PACKERS if name not in ("none", "Hadoop's snappy")]
+"""Those with a checksum of the data."""
