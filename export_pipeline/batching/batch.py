@@ -1,0 +1,43 @@
+"""What a subscriber receives, and what it may answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole events of one manifest, as NDJSON.
+
+    Attributes:
+        id: the same for the same events however often they are sent; made of ``[0-9a-z-]``, at most 64 characters.
+        data: UTF-8; one event a line, every line ends with a line feed.
+        events: number of lines in ``data``, at least 1.
+        files: keys of the files that the events come from, in reading order.
+        date: the day of those files, as their layout tells it.
+    """
+
+    id: str
+    data: bytes
+    events: int
+    files: tuple[str, ...]
+    date: date
+
+    def lines(self) -> list[bytes]:
+        """The events' bytes one by one, without line feeds."""
+        return self.data.split(b"\n")[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a destination took: every event of the batch but those in ``refused`` and ``later``.
+
+    Attributes:
+        refused: index in the batch → the destination's reason. These are quarantined, never sent again.
+        later: index in the batch → why it was not taken yet. Only these are sent again, under an id of their own.
+        detail: a short note for the log, such as the destination's own id of the load. No secrets.
+    """
+
+    refused: Mapping[int, str] = field(default_factory=dict)
+    later: Mapping[int, str] = field(default_factory=dict)
+    detail: str = ""

@@ -1,0 +1,138 @@
+"""Objects as files of a local folder."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+
+from export_pipeline.batching.objects import Objects, checked_name
+from export_pipeline.errors import ObjectMissing, StoreError
+from export_pipeline.storage.failures import brief
+from export_pipeline.storage.location import Location
+
+_TRIES = 3
+
+
+class FolderObjects(Objects):
+    """A file for each object, made beside its place and moved there in one step.
+
+    Args:
+        location: of scheme ``file``; the folder is made with the first object.
+        private: folders are made with mode 0700 and files with 0600, whatever the umask.
+        durable: a written object survives a power cut, at the price of waiting for the disk.
+    """
+
+    is_local = True
+
+    def __init__(self, location: Location, *, private: bool = False, durable: bool = False) -> None:
+        self.url = location.url
+        self._root = location.prefix
+        self._file_mode, self._folder_mode = (0o600, 0o700) if private else (0o666, 0o777)
+        self._durable = durable
+
+    def put(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        try:
+            self._write(path, data)
+        except OSError as error:
+            raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
+
+    def get(self, name: str) -> bytes:
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissing(f"{self.url}: there is no {name}") from None
+        except OSError as error:
+            raise StoreError(f"{self.url}: {name} could not be read: {brief(error)}") from None
+
+    def exists(self, name: str) -> bool:
+        return os.path.isfile(self._path(name))
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        top = self._path(prefix.rstrip("/")) if prefix else self._root
+        for folder, folders, files in os.walk(top, onerror=self._fail):
+            folders.sort()
+            below = os.path.relpath(folder, self._root).replace(os.sep, "/")
+            for file in sorted(files):
+                if not _is_unfinished(file):
+                    yield file if below == "." else f"{below}/{file}"
+
+    def delete(self, name: str) -> None:
+        try:
+            os.unlink(self._path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise StoreError(f"{self.url}: {name} could not be deleted: {brief(error)}") from None
+
+    def delete_prefix(self, prefix: str) -> int:
+        count = sum(1 for _ in self.list(prefix))
+        try:
+            shutil.rmtree(self._path(prefix.rstrip("/")) if prefix else self._root)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreError(f"{self.url}: {prefix} could not be deleted: {brief(error)}") from None
+        return count
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, *checked_name(name).split("/"))
+
+    def _write(self, path: str, data: bytes) -> None:
+        folder, base = os.path.split(path)
+        # Cut, since most file systems allow 255 bytes a name.
+        unfinished = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(8)}.tmp")
+        descriptor = self._create(unfinished, folder)
+        try:
+            with open(descriptor, "wb", buffering=0) as file:
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) :]
+                if self._durable:
+                    os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            if os.path.exists(unfinished):
+                os.unlink(unfinished)
+            raise
+        if self._durable:
+            _sync_folder(folder)
+
+    def _create(self, path: str, folder: str) -> int:
+        for tried in range(1, _TRIES + 1):
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._file_mode)
+            except FileNotFoundError:
+                # Made only when missing, and again where delete_prefix removed it in between.
+                if tried == _TRIES:
+                    raise
+                self._make_folder(folder)
+        raise AssertionError("unreachable")
+
+    def _make_folder(self, folder: str) -> None:
+        missing = []
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for path in reversed(missing):
+            # os.makedirs gives its mode to the last folder only.
+            with suppress(FileExistsError):
+                os.mkdir(path, self._folder_mode)
+
+    def _fail(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise StoreError(f"{self.url}: {error.filename} could not be listed: {brief(error)}")
+
+
+def _is_unfinished(file: str) -> bool:
+    return file.startswith(".") and file.endswith(".tmp")
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

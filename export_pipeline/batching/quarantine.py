@@ -1,0 +1,232 @@
+"""Where everything is kept that could not be delivered: bad stretches, refused events, files given up.
+
+One object for each manifest, ``<day>/<manifest>.ndjson``; for what a subscriber refused, one for each batch,
+``<day>/<manifest>.<subscriber>.<batch>.ndjson``; what would make one too large goes on in ``….part-1.ndjson``. A repeat
+writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here, and the
+bytes themselves, in base64 and, where UTF-8 and not too long, as text.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Protocol, cast
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.framed import BadStretch
+
+# Records are gathered on disk and go out in parts of this size: a file of nothing but garbage fills no memory.
+PART_BYTES = 16 * 1024 * 1024
+TEXT_BYTES = 64 * 1024
+_IN_MEMORY_BYTES = 1024 * 1024
+_BASE64_STEP_BYTES = 3 * 64 * 1024  # a multiple of three, so that the steps join to one base64 text
+
+STRETCH, REFUSED, FILE = "stretch", "refused", "file"
+
+# What is driven again lies in the first as plain events; what was, in the second as the records it had been.
+RETRIES_FOLDER, RETRIED_FOLDER = "retries", "retried"
+
+
+class ObjectStore(Protocol):
+    """Named objects, whole. A name is relative, its parts joined by slashes."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write *data* under *name*; what was there is replaced, never half."""
+
+    def get(self, name: str) -> bytes:
+        """The bytes under *name*."""
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Names below the folder *prefix*."""
+
+    def delete(self, name: str) -> None:
+        """Remove *name*; no error where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing in the quarantine.
+
+    Attributes:
+        kind: ``stretch`` (bytes of a file that are no event), ``refused`` (an event a subscriber will never accept) or
+            ``file`` (a whole file that could not be read).
+        reason: in words.
+        manifest: the manifest's id.
+        key, etag: of the file; empty for a refused event, whose batch may hold several files.
+        offset: of the first byte in the unpacked file, or the event's index in its batch.
+        length: number of bytes; of ``file``, as stored.
+        subscriber: who refused it; empty otherwise.
+        batch: id of the refused event's batch; empty otherwise.
+        bytes_base64: the bytes, or the first of them where there are more than are kept; empty for a file.
+        text: the same as text; None where it is not UTF-8, or longer than ``TEXT_BYTES``.
+    """
+
+    kind: str
+    reason: str
+    manifest: str
+    key: str
+    etag: str
+    offset: int
+    length: int
+    subscriber: str
+    batch: str
+    bytes_base64: str
+    text: str | None
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that were kept."""
+        return base64.b64decode(self.bytes_base64)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all bytes were kept, so that they can be driven again."""
+        return self.kind != FILE and (self.kind == REFUSED or len(self.data) == self.length)
+
+
+class Quarantine:
+    """The quarantine of one deployment.
+
+    Args:
+        objects: where it lies.
+        part_bytes: size at which records go on in another object.
+    """
+
+    def __init__(self, objects: ObjectStore, *, part_bytes: int = PART_BYTES) -> None:
+        self.objects = objects
+        self._part_bytes = part_bytes
+
+    def of_manifest(self, *, manifest_id: str, day: date) -> "ManifestQuarantine":
+        """Takes the bad stretches of one manifest while it is read."""
+        return ManifestQuarantine(partial(self._put, f"{day.isoformat()}/{manifest_id}"), manifest_id)
+
+    def put_refused(
+        self, *, manifest_id: str, subscriber: str, n: int, batch: Batch, refused: Mapping[int, str]
+    ) -> None:
+        """Keep the events of batch *n* that *subscriber* will never accept: index in the batch → reason."""
+        lines = batch.lines()
+        with _spool() as spool:
+            for index in sorted(refused):
+                _write(
+                    spool,
+                    REFUSED,
+                    refused[index],
+                    manifest_id,
+                    data=lines[index],
+                    length=len(lines[index]),
+                    offset=index,
+                    subscriber=subscriber,
+                    batch=batch.id,
+                )
+            self._put(f"{batch.date.isoformat()}/{manifest_id}.{subscriber}.{n}", spool)
+
+    def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
+        """Keep that *file* was given up. Its bytes stay in the source, where a later try looks for them again."""
+        with _spool() as spool:
+            _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
+            self._put(f"{day.isoformat()}/{manifest_id}", spool)
+
+    def records(self, prefix: str = "") -> Iterator[tuple[str, Record]]:
+        """Every record that waits below the folder *prefix* (a day, or all), with the name of its object."""
+        for name in sorted(self.objects.list(prefix)):
+            if name.endswith(".ndjson") and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER):
+                yield from ((name, record) for record in self.records_in(name))
+
+    def records_in(self, name: str) -> Iterator[Record]:
+        """The records of one object."""
+        for line in self.objects.get(name).split(b"\n")[:-1]:
+            yield Record(**json.loads(line))
+
+    def _put(self, stem: str, spool: IO[bytes]) -> None:
+        spool.seek(0)
+        for n, data in enumerate(_portions(spool, self._part_bytes)):
+            self.objects.put(f"{stem}.part-{n}.ndjson" if n else f"{stem}.ndjson", data)
+
+
+class ManifestQuarantine:
+    """The bad stretches of one manifest; nothing is kept of a reading that is not closed.
+
+    Attributes:
+        records: how many there are.
+        size_bytes: of the stretches, as they lie in their files.
+    """
+
+    def __init__(self, keep: Callable[[IO[bytes]], None], manifest_id: str) -> None:
+        self.records = 0
+        self.size_bytes = 0
+        self._keep = keep
+        self._manifest_id = manifest_id
+        self._spool = _spool()
+
+    def add(self, file: SourceFile, stretch: BadStretch) -> None:
+        """Take a bad stretch of *file*."""
+        _write(
+            self._spool,
+            STRETCH,
+            stretch.reason,
+            self._manifest_id,
+            data=stretch.data,
+            length=stretch.length,
+            key=file.key,
+            etag=file.etag,
+            offset=stretch.offset,
+        )
+        self.records += 1
+        self.size_bytes += stretch.length
+
+    def close(self) -> None:
+        """Keep them.
+
+        Raises:
+            StoreError: they could not be written.
+        """
+        with self._spool:
+            self._keep(self._spool)
+
+    def discard(self) -> None:
+        """Forget them: the manifest is read again, or never."""
+        self._spool.close()
+
+
+def _spool() -> IO[bytes]:
+    return cast("IO[bytes]", SpooledTemporaryFile(_IN_MEMORY_BYTES))
+
+
+def _write(
+    spool: IO[bytes], kind: str, reason: str, manifest: str, *, data: bytes, length: int, **where: str | int
+) -> None:
+    """Append the line of one :class:`Record`. Its bytes may be many: they are not put into yet another form at once."""
+    fields: dict[str, Any] = {"kind": kind, "reason": reason, "manifest": manifest}
+    fields |= {"key": "", "etag": "", "offset": 0, "length": length, "subscriber": "", "batch": "", **where}
+    fields |= {"text": _text(data), "bytes_base64": ""}
+    # What a key may hold and UTF-8 may not, half a surrogate pair, becomes the escape that JSON has for it.
+    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    spool.write(line.removesuffix(b'"}'))
+    for at in range(0, len(data), _BASE64_STEP_BYTES):
+        spool.write(base64.b64encode(data[at : at + _BASE64_STEP_BYTES]))
+    spool.write(b'"}\n')
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode() if len(data) <= TEXT_BYTES else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _portions(spool: IO[bytes], part_bytes: int) -> Iterator[bytes]:
+    """Whole lines, together no longer than *part_bytes*; a longer one alone."""
+    lines: list[bytes] = []
+    size = 0
+    for line in spool:
+        if lines and size + len(line) > part_bytes:
+            yield b"".join(lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield b"".join(lines)

@@ -1,0 +1,238 @@
+"""Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+
+from isal import isal_zlib
+
+from export_pipeline.batching.ahead import ahead
+from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
+from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
+from export_pipeline.errors import AccountingError
+from export_pipeline.source.checker import Checker
+from export_pipeline.source.compression import decompress
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.framed import BadStretch, Framed, Tally
+from export_pipeline.source.framing import Framer
+from export_pipeline.source.limits import ReadLimits
+
+# Unpacked pieces that may lie ready while the one before is being framed.
+_UNPACKED_AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBatch:
+    """One batch as it lies in staging.
+
+    Attributes:
+        n: position in the manifest, from 0.
+        id: ``<manifest>-<n>``.
+        events: number of lines, at least 1.
+        size_bytes: of the NDJSON, unpacked.
+        crc32: of the NDJSON, unpacked.
+        files: keys of the files that the events come from, in reading order.
+    """
+
+    n: int
+    id: str
+    events: int
+    size_bytes: int
+    crc32: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """What became of one file: ``bytes_unpacked`` = ``bytes_events`` + ``bytes_separators`` + ``bytes_quarantined``.
+
+    Attributes:
+        bytes_unpacked: after decompression.
+        bytes_events: of events as they lie in the file, white space inside them included.
+        bytes_separators: line ends, white space, byte order marks and an array's brackets and commas between events.
+        bytes_quarantined: of stretches that are no event.
+        events: number of events put into batches.
+        quarantined: number of stretches put into the quarantine.
+    """
+
+    key: str
+    etag: str
+    bytes_stored: int
+    bytes_unpacked: int
+    bytes_events: int
+    bytes_separators: int
+    bytes_quarantined: int
+    events: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestReading:
+    """All of one manifest: ``events_framed`` = ``events_batched`` + ``events_quarantined``.
+
+    Attributes:
+        batches: in order; empty where the files hold no event.
+        events_framed: events and bad stretches that framing found.
+        events_batched: events in ``batches``, counted by the cutter.
+        events_quarantined: records written to the quarantine, counted by the quarantine.
+        bytes_unpacked: of all files.
+        files: one for each file of the manifest, in order.
+    """
+
+    batches: tuple[StagedBatch, ...]
+    events_framed: int
+    events_batched: int
+    events_quarantined: int
+    bytes_unpacked: int
+    files: tuple[FileReading, ...]
+
+
+def read_manifest(
+    *,
+    files: Iterable[tuple[SourceFile, Iterator[bytes]]],
+    manifest_id: str,
+    day: date,
+    stage: Callable[[StagedBatch, bytes], None],
+    quarantine: Quarantine,
+    batch_limits: BatchLimits,
+    read_limits: ReadLimits,
+) -> ManifestReading:
+    """Read the files of a manifest, one after the other, into batches.
+
+    Args:
+        files: each with its bytes as stored, in the manifest's order; fetched ahead, if it shall be fast.
+        manifest_id: names the batches.
+        day: of the files.
+        stage: takes each batch as soon as it is full.
+        quarantine: keeps what is no event.
+        batch_limits: where batches end.
+        read_limits: what a file may cost.
+
+    Raises:
+        FileError: a file cannot be read. Nothing of this reading counts; what was staged is to be removed.
+        AccountingError: bytes or events were lost or invented: a defect of this package.
+    """
+    aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
+    reader = _Reader(manifest_id, stage, aside, Cutter(batch_limits), read_limits)
+    try:
+        with closing(ahead(_unpacked(files, read_limits), depth=_UNPACKED_AHEAD)) as pieces:
+            for file, piece in pieces:
+                reader.read(file, piece)
+        reading = reader.finish()
+        aside.close()
+    except BaseException:
+        aside.discard()
+        raise
+    return reading
+
+
+def _unpacked(
+    files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits
+) -> Iterator[tuple[SourceFile, bytes | None]]:
+    """The unpacked pieces of each file, and None behind the last one. Runs ahead, in a thread of its own."""
+    for file, chunks in files:
+        for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
+            yield file, piece
+        yield file, None
+
+
+class _Reader:
+    """One reading of a manifest."""
+
+    def __init__(
+        self,
+        manifest_id: str,
+        stage: Callable[[StagedBatch, bytes], None],
+        aside: ManifestQuarantine,
+        cutter: Cutter,
+        limits: ReadLimits,
+    ) -> None:
+        self._manifest_id = manifest_id
+        self._stage = stage
+        self._aside = aside
+        self._cutter = cutter
+        self._limits = limits
+        self._checker = Checker(limits)
+        self._files: list[FileReading] = []
+        self._batches: list[StagedBatch] = []
+        self._framer: Framer | None = None
+        self._bytes_unpacked = self._events = self._quarantined_before = self._quarantined_bytes_before = 0
+
+    def read(self, file: SourceFile, piece: bytes | None) -> None:
+        """Frame the next piece of *file*, or its end; its last event is never joined to the next file's first."""
+        if self._framer is None:
+            self._framer = Framer(self._limits, self._checker)
+            self._bytes_unpacked = self._events = 0
+            self._quarantined_before, self._quarantined_bytes_before = self._aside.records, self._aside.size_bytes
+        if piece is not None:
+            self._bytes_unpacked += len(piece)
+            self._events += self._keep(file, self._framer.feed(piece))
+            return
+        self._events += self._keep(file, self._framer.finish())
+        self._files.append(self._balanced(file, self._framer.tally))
+        self._framer = None
+
+    def _balanced(self, file: SourceFile, tally: Tally) -> FileReading:
+        """What became of the file, once what was framed is what came in and what was kept."""
+        found = FileReading(
+            key=file.key,
+            etag=file.etag,
+            bytes_stored=file.size_bytes,
+            bytes_unpacked=self._bytes_unpacked,
+            bytes_events=tally.events_bytes,
+            bytes_separators=tally.separators_bytes,
+            bytes_quarantined=self._aside.size_bytes - self._quarantined_bytes_before,
+            events=self._events,
+            quarantined=self._aside.records - self._quarantined_before,
+        )
+        kept_bytes = found.bytes_events + found.bytes_separators + found.bytes_quarantined
+        if kept_bytes != found.bytes_unpacked or (tally.events, tally.stretches) != (found.events, found.quarantined):
+            raise AccountingError(
+                f"{file.key}: {found.bytes_unpacked} bytes were unpacked, {kept_bytes} accounted for; {tally.events} "
+                f"events and {tally.stretches} bad stretches were framed, {found.events} and {found.quarantined} kept"
+            )
+        return found
+
+    def finish(self) -> ManifestReading:
+        """Cut the last batch and add everything up."""
+        for cut in self._cutter.finish():
+            self._put(cut)
+        framed = sum(file.events + file.quarantined for file in self._files)
+        if framed != self._cutter.events + self._aside.records:
+            raise AccountingError(
+                f"manifest {self._manifest_id}: {framed} were framed, but {self._cutter.events} events are in batches "
+                f"and {self._aside.records} records in the quarantine"
+            )
+        return ManifestReading(
+            batches=tuple(self._batches),
+            events_framed=framed,
+            events_batched=self._cutter.events,
+            events_quarantined=self._aside.records,
+            bytes_unpacked=sum(file.bytes_unpacked for file in self._files),
+            files=tuple(self._files),
+        )
+
+    def _keep(self, file: SourceFile, framed: list[Framed]) -> int:
+        events = 0
+        for part in framed:
+            if isinstance(part, BadStretch):
+                self._aside.add(file, part)
+                continue
+            events += len(part)
+            for cut in self._cutter.add(part, file=file.key):
+                self._put(cut)
+        return events
+
+    def _put(self, cut: Cut) -> None:
+        n = len(self._batches)
+        batch = StagedBatch(
+            n=n,
+            id=f"{self._manifest_id}-{n}",
+            events=cut.events,
+            size_bytes=len(cut.data),
+            crc32=isal_zlib.crc32(cut.data),
+            files=cut.files,
+        )
+        self._stage(batch, cut.data)
+        self._batches.append(batch)

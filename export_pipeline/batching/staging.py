@@ -1,0 +1,199 @@
+"""Staging: where batches lie between reading and delivering."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import BoundedSemaphore, Lock
+
+from export_pipeline.batching.objects import Objects
+from export_pipeline.errors import ObjectMissing, StagingLost
+
+# Measured on 350 MB of NDJSON in batches of 5 MB, 2 cores. Local folder: plain is written at 3,400 MB/s and read and
+# checked at 6,500, zstd -1 at 950 and 2,800. Ceph's S3 on loopback, without latency: plain 155 and 510, zstd 520 and
+# 1,300, for the same CPU, since less has to be signed and sent. So folders get it plain, buckets compressed; and only
+# what came from a bucket is worth being kept in memory for the delivery that follows.
+_ZSTD_LEVEL = 1
+CACHE_BYTES = 32 * 1024 * 1024
+# A request to a bucket takes as long as reading several batches.
+_WRITTEN_AT_ONCE = 4
+
+
+class Staging:
+    """Batches by manifest and number, one object each: ``<manifest id>/<n>.ndjson``, in buckets ``….ndjson.zst``.
+
+    Args:
+        objects: where they lie.
+        cache_bytes: how much of what was put into a bucket is kept in memory, at most.
+    """
+
+    def __init__(self, objects: Objects, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._objects = objects
+        self._cache = _Cache(0 if objects.is_local else cache_bytes)
+        self._writer = None if objects.is_local else _Writer(objects)
+        self._suffix = ".ndjson" if objects.is_local else ".ndjson.zst"
+
+    def put(self, manifest_id: str, n: int, data: bytes) -> None:
+        """Keep batch *n* of a manifest; a repeat overwrites. It is sure to be kept once :meth:`flush` has returned.
+
+        Raises:
+            StoreError: it, or one put before, could not be written.
+        """
+        if self._writer is None:
+            self._objects.put(self._name(manifest_id, n), data)
+            return
+        self._cache.keep(manifest_id, n, data)
+        self._writer.put(manifest_id, self._name(manifest_id, n), data)
+
+    def flush(self, manifest_id: str) -> None:
+        """Wait until all that was put for a manifest is written.
+
+        Raises:
+            StoreError: a batch could not be written.
+        """
+        if self._writer is not None:
+            self._writer.flush(manifest_id)
+
+    def get(self, manifest_id: str, n: int, *, crc32: int, size_bytes: int) -> bytes:
+        """The batch as it was put.
+
+        Raises:
+            StagingLost: it is missing, or its bytes are others: the manifest must be read again.
+            StoreError: the store failed.
+        """
+        data = self._cache.find(manifest_id, n)
+        if data is None or _difference(data, crc32, size_bytes):
+            self.flush(manifest_id)
+            data = self._read(self._name(manifest_id, n), size_bytes)
+            if difference := _difference(data, crc32, size_bytes):
+                raise StagingLost(f"{self._objects.url}: {self._name(manifest_id, n)} has {difference}")
+        return data
+
+    def holds(self, manifest_id: str, batches: int) -> bool:
+        """Whether all of a manifest's so many batches lie here."""
+        self.flush(manifest_id)
+        found = set(self._objects.list(manifest_id))
+        return all(self._name(manifest_id, n) in found for n in range(batches))
+
+    def delete(self, manifest_id: str) -> None:
+        """Remove all batches of a manifest; it is no error if there are none."""
+        if self._writer is not None:
+            self._writer.settle(manifest_id)
+        self._cache.forget(manifest_id)
+        self._objects.delete_prefix(manifest_id)
+
+    def manifests(self) -> Iterator[str]:
+        """Ids of the manifests that have batches here, each once."""
+        seen: set[str] = set()
+        for name in self._objects.list():
+            manifest_id = name.partition("/")[0]
+            if manifest_id not in seen:
+                seen.add(manifest_id)
+                yield manifest_id
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the threads that write."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _name(self, manifest_id: str, n: int) -> str:
+        return f"{manifest_id}/{n}{self._suffix}"
+
+    def _read(self, name: str, size_bytes: int) -> bytes:
+        try:
+            stored = self._objects.get(name)
+        except ObjectMissing as error:
+            raise StagingLost(str(error)) from None
+        if self._objects.is_local:
+            return stored
+        import zstandard
+
+        try:
+            # The frame tells its size beforehand: nothing larger than what was put is ever unpacked.
+            if zstandard.frame_content_size(stored) != size_bytes:
+                raise StagingLost(
+                    f"{self._objects.url}: {name} is not the batch of {size_bytes} bytes that was written"
+                )
+            return zstandard.ZstdDecompressor().decompress(stored)
+        except zstandard.ZstdError as error:
+            raise StagingLost(f"{self._objects.url}: {name} is damaged: {error}") from None
+
+
+def _difference(data: bytes, crc32: int, size_bytes: int) -> str:
+    """What of *data* is not as it was written; empty if all is."""
+    from isal import isal_zlib
+
+    if len(data) != size_bytes:
+        return f"{len(data)} bytes, {size_bytes} were written"
+    found = isal_zlib.crc32(data)
+    return "" if found == crc32 else f"CRC-32 {found:08x}, {crc32:08x} was written"
+
+
+class _Writer:
+    """Compresses and writes in a few threads; whoever puts waits while all of them are busy."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._free = BoundedSemaphore(_WRITTEN_AT_ONCE)
+        self._pending: dict[str, dict[str, Future[None]]] = {}
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(_WRITTEN_AT_ONCE, thread_name_prefix="staging")
+
+    def put(self, manifest_id: str, name: str, data: bytes) -> None:
+        self._free.acquire()
+        with self._lock:
+            pending = self._pending.setdefault(manifest_id, {})
+            # Two writes of one name must not overtake each other.
+            over = [future for other, future in pending.items() if future.done() or other == name]
+            wait(over)
+            kept = {other: future for other, future in pending.items() if future not in over}
+            future = self._pool.submit(self._write, name, data)
+            future.add_done_callback(lambda _: self._free.release())
+            self._pending[manifest_id] = {**kept, name: future}
+        for before in over:
+            before.result()
+
+    def flush(self, manifest_id: str) -> None:
+        for future in self._taken(manifest_id):
+            future.result()
+
+    def settle(self, manifest_id: str) -> None:
+        """Wait until nothing is under way, whether or not it could be written: it is not wanted any more."""
+        wait(self._taken(manifest_id))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _taken(self, manifest_id: str) -> list[Future[None]]:
+        with self._lock:
+            return list(self._pending.pop(manifest_id, {}).values())
+
+    def _write(self, name: str, data: bytes) -> None:
+        import zstandard
+
+        self._objects.put(name, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data))
+
+
+class _Cache:
+    """The first batches of the manifest that was put last: delivery begins with them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._manifest_id = ""
+        self._batches: dict[int, bytes] = {}
+        self._lock = Lock()
+
+    def keep(self, manifest_id: str, n: int, data: bytes) -> None:
+        with self._lock:
+            if manifest_id != self._manifest_id:
+                self._manifest_id, self._batches = manifest_id, {}
+            self._batches.pop(n, None)
+            if sum(map(len, self._batches.values())) + len(data) <= self._max_bytes:
+                self._batches[n] = data
+
+    def find(self, manifest_id: str, n: int) -> bytes | None:
+        with self._lock:
+            return self._batches.get(n) if manifest_id == self._manifest_id else None
+
+    def forget(self, manifest_id: str) -> None:
+        with self._lock:
+            if manifest_id == self._manifest_id:
+                self._manifest_id, self._batches = "", {}
