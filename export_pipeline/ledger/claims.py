@@ -1,0 +1,102 @@
+"""Claims: who works on what right now, even among processes that know nothing of each other.
+
+A claim is not a row with an expiry time. It is a lock that the operating system (SQLite: one machine) or PostgreSQL
+(many machines) gives back by itself the moment its holder dies. So a killed run blocks nobody, and a slow one keeps
+its claim however long one request takes: there is no lease to outlive.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Engine, text
+
+_STALE_LOCK_FILE_SECONDS = 24 * 3600
+_POLL_SECONDS = 0.05
+
+
+class Claims(Protocol):
+    """Exclusive rights to named pieces of work."""
+
+    @contextmanager
+    def claim(self, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
+        """Hold *name* inside the block; yields False where somebody else holds it still after *wait_seconds*."""
+
+    def sweep(self) -> None:
+        """Forget what abandoned claims left behind, if they leave anything."""
+
+
+class FileClaims:
+    """Claims as locked files in a folder: for SQLite, whose ledger lives on one machine as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def claim(self, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
+        """See :class:`Claims`."""
+        from filelock import FileLock, Timeout
+
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"
+        lock = FileLock(path, timeout=wait_seconds, poll_interval=_POLL_SECONDS, thread_local=False, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            os.utime(path)
+            yield True
+        finally:
+            lock.release()
+
+    def sweep(self) -> None:
+        """Remove lock files nobody has used for a day; the lock's holder is the only one who unlinks it."""
+        from filelock import FileLock, Timeout
+
+        if not self._folder.is_dir():
+            return
+        oldest = time.time() - _STALE_LOCK_FILE_SECONDS
+        for entry in os.scandir(self._folder):
+            if entry.stat().st_mtime >= oldest:
+                continue
+            try:
+                with FileLock(entry.path, timeout=0):
+                    os.unlink(entry.path)
+            except Timeout:
+                continue
+
+
+class PostgresClaims:
+    """Claims as PostgreSQL's advisory locks, each on a connection of its own that dies with its process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def claim(self, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
+        """See :class:`Claims`. Needs session-level locks: no transaction-pooling proxy between here and PostgreSQL."""
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        deadline = time.monotonic() + wait_seconds
+        # AUTOCOMMIT: a transaction left open for hours would hold back PostgreSQL's vacuum.
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            take = text("SELECT pg_try_advisory_lock(:number)")
+            while not (taken := bool(connection.execute(take, {"number": number}).scalar())):
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_POLL_SECONDS)
+            if not taken:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+
+    def sweep(self) -> None:
+        """Nothing is left behind."""

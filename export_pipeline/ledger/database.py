@@ -1,0 +1,139 @@
+"""The ledger's database: one engine, short transactions, claims."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from export_pipeline.errors import ConfigurationError, LedgerMissing
+from export_pipeline.ledger.claims import Claims, FileClaims, PostgresClaims
+from export_pipeline.ledger.schema import ensure_schema, require_schema
+
+_BUSY_TIMEOUT_SECONDS = 60
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Ledger:
+    """An open ledger.
+
+    Args:
+        url: a SQLAlchemy URL (``postgresql://user:password@host/name``, ``sqlite:///path``) or a bare path, which is
+            taken as SQLite. A relative path starts at the working folder.
+        create: whether to make the ledger, or to bring an older one to this version. Who only looks does neither.
+
+    Raises:
+        LedgerMissing: there is none, and it must not be made.
+        LedgerError: it was written by a newer version, or an older one where it must not be changed.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        parsed = _parse(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.description = parsed.render_as_string(hide_password=True)
+        self.claims: Claims
+        if self.is_sqlite:
+            path = Path(parsed.database or "")
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.exists():
+                raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
+            self._engine = _sqlite_engine(parsed)
+            self.claims = FileClaims(path.with_name(path.name + ".claims"))
+        else:
+            # pre_ping: between two ticks a firewall or a restart may have closed the connection.
+            # client_encoding: keys are Unicode, whatever encoding the database was made with.
+            self._engine = create_engine(parsed, pool_pre_ping=True, client_encoding="utf8")
+            self.claims = PostgresClaims(self._engine)
+        try:
+            if create:
+                ensure_schema(self._engine, self.claims)
+            else:
+                require_schema(self._engine, self.description)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the ledger and changes nothing."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A transaction that is kept whole or not at all.
+
+        Args:
+            durable: kept even when the machine loses power right after. Plans need it: a plan that was forgotten after
+                its batches were delivered would be made again with other ids. A forgotten acceptance only repeats
+                a batch under its old id, so it need not wait for the disk.
+        """
+        with self._engine.connect().execution_options(begin_immediate=True) as connection:
+            if self.is_sqlite:
+                # On the driver's own connection: SQLAlchemy would begin a transaction first, and SQLite does not
+                # change this inside one.
+                driver_connection: Any = connection.connection.driver_connection
+                driver_connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        """For schema tools and tests; everything else goes through :meth:`read` and :meth:`write`."""
+        return self._engine
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+    except (ArgumentError, ValueError):
+        # SQLAlchemy's own message would repeat the password.
+        raise ConfigurationError(f"ledger.url: found something that is no database URL; allowed: {_ALLOWED}") from None
+    backend = parsed.get_backend_name()
+    if backend == "postgres":
+        parsed, backend = parsed.set(drivername="postgresql"), "postgresql"
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigurationError(f"ledger.url: found a {backend} URL; allowed: {_ALLOWED}")
+    if parsed.drivername == "postgresql":
+        # SQLAlchemy 2.1 would look for psycopg 3; dagster-postgres brings psycopg2, so one driver serves both.
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    if backend == "sqlite" and parsed.host:
+        raise ConfigurationError(f"ledger.url: found an SQLite URL with a host; allowed: {_ALLOWED}")
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigurationError(f"ledger.url: an SQLite ledger in memory would be lost; allowed: {_ALLOWED}")
+    return parsed
+
+
+_ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
+
+    # SQLAlchemy documents these two hooks as the way to BEGIN oneself: the driver's implicit BEGIN comes too late for
+    # a read, and a write must take its lock at the start or two writers deadlock on the upgrade.
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("begin_immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

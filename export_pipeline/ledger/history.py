@@ -1,0 +1,152 @@
+"""The life of one file as the ledger knows it. Changes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection, func, select
+
+from export_pipeline.ledger import readings
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.readings import LedgerBatch
+from export_pipeline.source.file import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestLife:
+    """A manifest with the file in it.
+
+    Attributes:
+        origin: source, or quarantine where the file is driven again from there.
+        state: planned, read, superseded or given_up.
+        batches: how many it was cut into; None while unread.
+        batches_with_file: numbers of those that hold events of the file.
+        events_framed, events_batched, events_quarantined: of all its files; None while unread.
+    """
+
+    id: str
+    origin: str
+    state: str
+    files: int
+    planned_at: datetime
+    planned_by_run: str
+    read_at: datetime | None
+    read_attempts: int
+    last_error: str | None
+    batches: int | None
+    batches_with_file: tuple[int, ...]
+    events_framed: int | None
+    events_batched: int | None
+    events_quarantined: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLife:
+    """A manifest on its way to one subscriber.
+
+    Attributes:
+        state: owed, delivered, waived or given_up.
+        round: 1, and one more for each replay.
+        accepted_batches: how many were accepted in this round so far.
+        run_id: which run delivered it, or tried last; None where none did.
+    """
+
+    subscriber: str
+    state: str
+    round: int
+    owed_at: datetime
+    accepted_batches: int
+    delivered_at: datetime | None
+    attempts: int
+    run_id: str | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileLife:
+    """One content of one key.
+
+    Attributes:
+        file: as it was listed.
+        note: why it was seen and not taken; None where it was taken.
+        manifest: None only where it was not taken.
+        deliveries: of the manifest, by subscriber.
+    """
+
+    file: SourceFile
+    day: date
+    seen_at: datetime
+    note: str | None
+    manifest: ManifestLife | None
+    deliveries: tuple[DeliveryLife, ...]
+
+
+def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
+    """What the ledger knows of the files under *keys*: one for each content, in the order in which they were seen."""
+    f = t.files.c
+    rows = tx.execute(
+        select(t.files).where(f.source_id == source, f.key.in_(keys)).order_by(f.seen_at, f.key, f.etag)
+    ).all()
+    return [
+        FileLife(
+            file=SourceFile(row.key, row.etag, row.size_bytes, row.last_modified),
+            day=row.day,
+            seen_at=row.seen_at,
+            note=row.note,
+            manifest=_manifest(tx, row.manifest_id, row.key) if row.manifest_id else None,
+            deliveries=_deliveries(tx, row.manifest_id) if row.manifest_id else (),
+        )
+        for row in rows
+    ]
+
+
+def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).one()
+    positions = {position for position, one in enumerate(readings.manifest(tx, identity).files) if one.key == key}
+    batches: tuple[LedgerBatch, ...] = readings.batches(tx, identity)
+    return ManifestLife(
+        id=row.id,
+        origin=row.origin,
+        state=row.state,
+        files=row.files,
+        planned_at=row.planned_at,
+        planned_by_run=row.planned_by_run,
+        read_at=row.read_at,
+        read_attempts=row.read_attempts,
+        last_error=row.last_error,
+        batches=row.batches,
+        batches_with_file=tuple(batch.n for batch in batches if positions & set(batch.file_positions)),
+        events_framed=row.events_framed,
+        events_batched=row.events_batched,
+        events_quarantined=row.events_quarantined,
+    )
+
+
+def _deliveries(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
+    d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
+    accepted = (
+        select(func.count())
+        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
+        .correlate(t.deliveries)
+        .scalar_subquery()
+    )
+    rows = tx.execute(
+        select(t.deliveries, s.name, accepted.label("accepted_batches"))
+        .join(t.subscriptions, s.id == d.subscription_id)
+        .where(d.manifest_id == identity)
+        .order_by(s.name)
+    )
+    return tuple(
+        DeliveryLife(
+            subscriber=row.name,
+            state=row.state,
+            round=row.round,
+            owed_at=row.owed_at,
+            accepted_batches=row.accepted_batches,
+            delivered_at=row.delivered_at,
+            attempts=row.attempts,
+            run_id=row.last_run_id,
+            last_error=row.last_error,
+        )
+        for row in rows
+    )

@@ -1,0 +1,184 @@
+"""What is owed: which manifests a run works on, and how much waits."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, select, update
+
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.subscriptions import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class OwedManifest:
+    """A manifest that a run will read and deliver.
+
+    Attributes:
+        files: how many it has.
+        subscribers: names of those it is owed to and who are served in this run.
+    """
+
+    id: str
+    day: date
+    first_key: str
+    files: int
+    subscribers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What one subscriber is still owed.
+
+    Attributes:
+        oldest_arrival: when the oldest owed file arrived in the store; None: nothing is owed.
+        failing: the latest attempt to deliver to it failed.
+    """
+
+    subscriber: str
+    manifests: int
+    files: int
+    oldest_arrival: datetime | None
+    failing: bool
+
+
+def choose(
+    tx: Connection, subscriptions: Sequence[Subscription], *, max_files: int, max_retries: int
+) -> list[OwedManifest]:
+    """The oldest manifests owed, in key order: at most *max_files* files for each subscriber, at least one manifest.
+
+    Manifests whose reading failed before come on top of these, at most *max_retries*: a day of corrupt files must not
+    keep the healthy ones waiting.
+    """
+    chosen: dict[str, OwedManifest] = {}
+    wanted: dict[str, list[str]] = {}
+    for subscription in subscriptions:
+        for manifest in _oldest(tx, subscription, max_files=max_files):
+            chosen[manifest.id] = manifest
+            wanted.setdefault(manifest.id, []).append(subscription.name)
+    for manifest, name in _retries(tx, subscriptions, max_retries=max_retries):
+        chosen[manifest.id] = manifest
+        wanted.setdefault(manifest.id, []).append(name)
+    return sorted(
+        (_with_subscribers(manifest, wanted[manifest.id]) for manifest in chosen.values()),
+        key=lambda manifest: (manifest.day, manifest.first_key.encode("utf-8", "surrogatepass")),
+    )
+
+
+def choose_among(
+    tx: Connection, subscriptions: Sequence[Subscription], *, source: int, day: date
+) -> list[OwedManifest]:
+    """Every manifest of one *day* that is owed to one of *subscriptions*, in key order."""
+    d, m = t.deliveries.c, t.manifests.c
+    names = {subscription.id: subscription.name for subscription in subscriptions}
+    rows = tx.execute(
+        _owed_manifests()
+        .add_columns(d.subscription_id)
+        .where(m.source_id == source, d.day == day, d.subscription_id.in_(names))
+        .order_by(d.first_key, m.id)
+    ).all()
+    wanted: dict[str, list[str]] = {}
+    for row in rows:
+        wanted.setdefault(row.id, []).append(names[row.subscription_id])
+    unique = {row.id: OwedManifest(row.id, row.day, row.first_key, row.files, ()) for row in rows}
+    return [_with_subscribers(manifest, wanted[manifest.id]) for manifest in unique.values()]
+
+
+def assign(
+    tx: Connection, manifests: Iterable[OwedManifest], subscriptions: Iterable[Subscription], run_id: str
+) -> None:
+    """Note which run takes which manifests to whom, so that its later steps, and people, can tell."""
+    d = t.deliveries.c
+    numbers = {subscription.name: subscription.id for subscription in subscriptions}
+    rows = [
+        {"of_manifest": manifest.id, "of_subscription": numbers[name]}
+        for manifest in manifests
+        for name in manifest.subscribers
+    ]
+    if rows:
+        statement = update(t.deliveries).where(
+            d.manifest_id == bindparam("of_manifest"), d.subscription_id == bindparam("of_subscription")
+        )
+        tx.execute(statement.values(last_run_id=run_id), rows)
+
+
+def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]:
+    """Names of the subscribers that one of these runs takes a manifest to, and that are still owed it."""
+    d, s = t.deliveries.c, t.subscriptions.c
+    return list(
+        tx.execute(
+            select(s.name)
+            .join(t.deliveries, d.subscription_id == s.id)
+            .where(d.manifest_id == manifest, d.state == t.OWED, d.last_run_id.in_(list(run_ids)))
+            .order_by(s.name)
+        ).scalars()
+    )
+
+
+def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
+    """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
+    d, m, s, f = t.deliveries.c, t.manifests.c, t.subscriptions.c, t.files.c
+    counted: Mapping[int, tuple[int, int]] = {
+        row[0]: (row[1], row[2])
+        for row in tx.execute(
+            select(d.subscription_id, func.count(), func.sum(m.files))
+            .join(t.manifests, m.id == d.manifest_id)
+            .where(d.state == t.OWED, m.source_id == source)
+            .group_by(d.subscription_id)
+        )
+    }
+    failing = set(tx.execute(select(s.id).where(s.source_id == source, s.last_error.is_not(None))).scalars())
+    found = []
+    for subscription in subscriptions:
+        manifests, files = counted.get(subscription.id, (0, 0))
+        oldest = None
+        if manifests:
+            first = select(d.manifest_id).where(d.subscription_id == subscription.id, d.state == t.OWED)
+            first = first.order_by(d.day, d.first_key).limit(1)
+            oldest = tx.execute(
+                select(func.min(f.last_modified, type_=t.UtcDateTime())).where(f.manifest_id == first.scalar_subquery())
+            ).scalar()
+        found.append(Waiting(subscription.name, manifests, files, oldest, subscription.id in failing))
+    return found
+
+
+def _owed_manifests() -> Select[Any]:
+    d, m = t.deliveries.c, t.manifests.c
+    return (
+        select(m.id, m.day, m.first_key, m.files, m.read_attempts)
+        .join(t.deliveries, d.manifest_id == m.id)
+        .where(d.state == t.OWED)
+    )
+
+
+def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> list[OwedManifest]:
+    d, m = t.deliveries.c, t.manifests.c
+    query = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts == 0)
+    query = query.order_by(d.day, d.first_key).limit(max_files)
+    chosen: list[OwedManifest] = []
+    files = 0
+    for row in tx.execute(query):
+        if chosen and files + row.files > max_files:
+            break
+        chosen.append(OwedManifest(row.id, row.day, row.first_key, row.files, ()))
+        files += row.files
+    return chosen
+
+
+def _retries(
+    tx: Connection, subscriptions: Sequence[Subscription], *, max_retries: int
+) -> list[tuple[OwedManifest, str]]:
+    d, m = t.deliveries.c, t.manifests.c
+    found = []
+    for subscription in subscriptions:
+        query = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
+        # Those tried least come first, so that all get their turn.
+        query = query.order_by(m.read_attempts, d.day, d.first_key).limit(max_retries)
+        for row in tx.execute(query):
+            found.append((OwedManifest(row.id, row.day, row.first_key, row.files, ()), subscription.name))
+    return found
+
+
+def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:
+    return OwedManifest(manifest.id, manifest.day, manifest.first_key, manifest.files, tuple(names))

@@ -1,0 +1,55 @@
+"""Who is owed what: a delivery is a manifest that a subscription has to get."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+
+from sqlalchemy import ColumnElement, Connection, exists, insert, literal, select
+
+from export_pipeline.ledger import tables as t
+
+
+def owe(
+    tx: Connection,
+    identity: str,
+    subscription_ids: Iterable[int],
+    *,
+    day: date,
+    first_key: str,
+    now: datetime,
+    run_id: str | None = None,
+) -> None:
+    """Owe a manifest to subscriptions that it was never owed to; *run_id* takes it to them, where one does already."""
+    rows = [
+        {
+            "manifest_id": identity,
+            "subscription_id": number,
+            "day": day,
+            "first_key": first_key,
+            "state": t.OWED,
+            "round": 1,
+            "owed_at": now,
+            "attempts": 0,
+            "last_run_id": run_id,
+        }
+        for number in subscription_ids
+    ]
+    if rows:
+        tx.execute(insert(t.deliveries), rows)
+
+
+def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
+    """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many."""
+    m, d = t.manifests.c, t.deliveries.c
+    known = exists().where(d.manifest_id == m.id, d.subscription_id == subscription_id)
+    columns = {
+        d.manifest_id: m.id,
+        d.subscription_id: literal(subscription_id),
+        d.day: m.day,
+        d.first_key: m.first_key,
+        d.state: literal(t.OWED),
+        d.round: literal(1),
+        d.owed_at: literal(now, t.UtcDateTime()),
+        d.attempts: literal(0),
+    }
+    missing = select(*columns.values()).where(m.state.in_((t.PLANNED, t.READ)), ~known, *wanted)
+    return tx.execute(insert(t.deliveries).from_select(list(columns), missing)).rowcount

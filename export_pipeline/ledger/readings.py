@@ -1,0 +1,272 @@
+"""What reading a manifest came to: its batches, or the files that stood in the way."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.owing import owe
+from export_pipeline.ledger.planning import add_manifest, manifest_id
+from export_pipeline.source.file import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A planned group of files.
+
+    Attributes:
+        origin: where the files lie: ``source`` or ``quarantine``.
+        state: planned, read, superseded or given_up.
+        read_attempts: failed readings so far, of a file that was isolated.
+        events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
+    """
+
+    id: str
+    source_id: int
+    origin: str
+    day: date
+    files: tuple[SourceFile, ...]
+    max_events: int
+    max_bytes: int
+    state: str
+    read_attempts: int
+    events_framed: int | None
+    events_batched: int | None
+    events_quarantined: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBatch:
+    """One batch of a manifest, as it was cut.
+
+    Attributes:
+        crc32: of the NDJSON bytes: a second reading must give the same.
+        file_positions: indexes into the manifest's files.
+    """
+
+    n: int
+    events: int
+    size_bytes: int
+    crc32: int
+    file_positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading came to. events_framed = events in batches + events_quarantined."""
+
+    batches: tuple[LedgerBatch, ...]
+    bytes_unpacked: int
+    events_framed: int
+    events_quarantined: int
+
+
+def manifest(tx: Connection, identity: str) -> Manifest:
+    """The manifest called *identity*, or the one that took its place when unreadable files were set apart."""
+    row = _row(tx, identity)
+    while row.successor_id is not None:
+        row = _row(tx, row.successor_id)
+    f = t.files.c
+    files = tx.execute(
+        select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == row.id).order_by(f.key, f.etag)
+    )
+    return Manifest(
+        id=row.id,
+        source_id=row.source_id,
+        origin=row.origin,
+        day=row.day,
+        files=tuple(SourceFile(*file) for file in files),
+        max_events=row.max_events,
+        max_bytes=row.max_bytes,
+        state=row.state,
+        read_attempts=row.read_attempts,
+        events_framed=row.events_framed,
+        events_batched=row.events_batched,
+        events_quarantined=row.events_quarantined,
+    )
+
+
+def exists(tx: Connection, identity: str) -> bool:
+    """Whether the ledger has a manifest called *identity*."""
+    return tx.execute(select(t.manifests.c.id).where(t.manifests.c.id == identity)).first() is not None
+
+
+def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:
+    """The batches that a read manifest was cut into, in order."""
+    b = t.batches.c
+    rows = tx.execute(
+        select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions).where(b.manifest_id == identity).order_by(b.n)
+    )
+    return tuple(LedgerBatch(*row[:4], tuple(json.loads(row[4]))) for row in rows)
+
+
+def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) -> None:
+    """Keep what reading *found* came to; a second reading must have come to exactly the same.
+
+    Raises:
+        LedgerError: the numbers do not add up, or the bytes are not those of the first reading.
+    """
+    batched = sum(batch.events for batch in reading.batches)
+    if reading.events_framed != batched + reading.events_quarantined:
+        raise LedgerError(
+            f"manifest {found.id}: {reading.events_framed} events were framed, but {batched} are in batches and "
+            f"{reading.events_quarantined} in the quarantine"
+        )
+    if found.state == t.READ:
+        _must_be_the_same(found.id, batches(tx, found.id), reading.batches)
+        return
+    tx.execute(
+        update(t.manifests)
+        .where(t.manifests.c.id == found.id)
+        .values(
+            state=t.READ,
+            read_at=now,
+            last_error=None,
+            read_attempts=0,
+            bytes_unpacked=reading.bytes_unpacked,
+            batches=len(reading.batches),
+            events_framed=reading.events_framed,
+            events_batched=batched,
+            events_quarantined=reading.events_quarantined,
+        )
+    )
+    rows = [
+        {
+            "manifest_id": found.id,
+            "n": batch.n,
+            "events": batch.events,
+            "size_bytes": batch.size_bytes,
+            "crc32": batch.crc32,
+            "file_positions": json.dumps(batch.file_positions, separators=(",", ":")),
+        }
+        for batch in reading.batches
+    ]
+    if rows:
+        tx.execute(insert(t.batches), rows)
+
+
+def may_change(tx: Connection, identity: str) -> bool:
+    """Whether files may still be set apart from this manifest: nobody has accepted a batch of it."""
+    a = t.acceptances.c
+    return tx.execute(select(func.count()).where(a.manifest_id == identity)).scalar() == 0
+
+
+def any_read_since_planned(tx: Connection, identity: str) -> bool:
+    """Whether another manifest of the same source was read after this one was planned: the source can be reached."""
+    m, other = t.manifests.c, t.manifests.alias("other").c
+    planned = select(m.source_id, m.planned_at).where(m.id == identity).subquery().c
+    found = select(other.id).where(
+        other.source_id == planned.source_id, other.read_at >= planned.planned_at, other.id != identity
+    )
+    return tx.execute(found.limit(1)).first() is not None
+
+
+def isolate(
+    tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run_id: str, now: datetime
+) -> str | None:
+    """Set unreadable files apart, each in a manifest of its own that later runs try alone.
+
+    Args:
+        unreadable: key → what is wrong with it.
+
+    Returns:
+        The id of the manifest that holds the readable files; None where none is left.
+    """
+    d = t.deliveries.c
+    owed_to = [
+        (row.subscription_id, row.last_run_id)
+        for row in tx.execute(
+            select(d.subscription_id, d.last_run_id).where(d.manifest_id == found.id, d.state == t.OWED)
+        )
+    ]
+    tx.execute(delete(t.deliveries).where(t.deliveries.c.manifest_id == found.id))
+    tx.execute(delete(t.batches).where(t.batches.c.manifest_id == found.id))
+    readable = [file for file in found.files if file.key not in unreadable]
+    rest = _replan(tx, found, readable, owed_to, url=url, run_id=run_id, now=now) if readable else None
+    for file in found.files:
+        if file.key in unreadable:
+            alone = _replan(tx, found, [file], owed_to, url=url, run_id=run_id, now=now)
+            count_failure(tx, alone, unreadable[file.key])
+    tx.execute(update(t.manifests).where(t.manifests.c.id == found.id).values(state=t.SUPERSEDED, successor_id=rest))
+    return rest
+
+
+def count_failure(tx: Connection, identity: str, reason: str) -> int:
+    """Count one more failed reading of a manifest; returns how many there are now."""
+    m = t.manifests.c
+    tx.execute(update(t.manifests).where(m.id == identity).values(read_attempts=m.read_attempts + 1, last_error=reason))
+    return int(tx.execute(select(m.read_attempts).where(m.id == identity)).scalar_one())
+
+
+def give_up(tx: Connection, identity: str, reason: str) -> None:
+    """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(state=t.GIVEN_UP, last_error=reason))
+    d = t.deliveries.c
+    tx.execute(update(t.deliveries).where(d.manifest_id == identity, d.state == t.OWED).values(state=t.GIVEN_UP))
+
+
+def reopen(tx: Connection, identity: str) -> None:
+    """Owe a given-up manifest again, as if it had never been tried."""
+    tx.execute(
+        update(t.manifests)
+        .where(t.manifests.c.id == identity, t.manifests.c.state == t.GIVEN_UP)
+        .values(state=t.PLANNED, read_attempts=0, last_error=None)
+    )
+    d = t.deliveries.c
+    tx.execute(update(t.deliveries).where(d.manifest_id == identity, d.state == t.GIVEN_UP).values(state=t.OWED))
+
+
+def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).first()
+    if row is None:
+        raise LedgerError(f"the ledger has no manifest {identity}")
+    return row
+
+
+def _replan(
+    tx: Connection,
+    found: Manifest,
+    files: Sequence[SourceFile],
+    owed_to: Iterable[tuple[int, str | None]],
+    *,
+    url: str,
+    run_id: str,
+    now: datetime,
+) -> str:
+    identity = manifest_id(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
+    add_manifest(
+        tx,
+        identity,
+        files,
+        source=found.source_id,
+        day=found.day,
+        max_events=found.max_events,
+        max_bytes=found.max_bytes,
+        run_id=run_id,
+        now=now,
+        origin=found.origin,
+    )
+    f = t.files.c
+    for file in files:
+        tx.execute(
+            update(t.files)
+            .where(f.source_id == found.source_id, f.key == file.key, f.etag == file.etag)
+            .values(manifest_id=identity)
+        )
+    for subscription, run in owed_to:
+        owe(tx, identity, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
+    return identity
+
+
+def _must_be_the_same(identity: str, first: Sequence[LedgerBatch], second: Sequence[LedgerBatch]) -> None:
+    if tuple(first) == tuple(second):
+        return
+    position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
+    raise LedgerError(
+        f"manifest {identity}: a second reading differs from the first, from batch {position} on "
+        f"({len(first)} batches then, {len(second)} now); nothing of it is delivered, since some of it was before"
+    )

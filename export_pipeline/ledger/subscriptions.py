@@ -1,0 +1,193 @@
+"""Subscriptions: who receives, and from where on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, select, true, update
+
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.owing import owe_missing
+from export_pipeline.source.file import SourceFile
+
+BEGINNING, NOW = "beginning", "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One subscriber of one source, as the ledger knows it.
+
+    Attributes:
+        start_day: files of earlier days are not owed; None: no bound.
+        start_at: files that arrived earlier are not owed; None: no bound.
+    """
+
+    id: int
+    name: str
+    start_day: date | None
+    start_at: datetime | None
+
+    def owes(self, file: SourceFile, day: date) -> bool:
+        """Whether *file*, which belongs to *day*, lies within this subscription."""
+        if self.start_day is not None and day < self.start_day:
+            return False
+        return self.start_at is None or file.last_modified >= self.start_at
+
+    @property
+    def first_day(self) -> date | None:
+        """The earliest day that can hold an owed file, as far as is known; None: any."""
+        return self.start_day or (self.start_at.date() if self.start_at else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What :func:`register` did.
+
+    Attributes:
+        subscriptions: the active ones, in the order asked for.
+        notes: one sentence for each change, for the log.
+        list_again: a subscription begins before what earlier runs may have listed: list from ``list_from`` on.
+        list_from: the first day wanted; None: from the very beginning.
+    """
+
+    subscriptions: tuple[Subscription, ...]
+    notes: tuple[str, ...]
+    list_again: bool
+    list_from: date | None
+
+
+def source_id(tx: Connection, url: str) -> int | None:
+    """The ledger's number of the source at *url*; None where it was never seen."""
+    return tx.execute(select(t.sources.c.id).where(t.sources.c.url == url)).scalar()
+
+
+def add_source(tx: Connection, url: str) -> int:
+    """Give the source at *url* its number."""
+    found = source_id(tx, url)
+    if found is not None:
+        return found
+    added = insert(t.sources).values(url=url, more_to_list=False).returning(t.sources.c.id)
+    return int(tx.execute(added).scalar_one())
+
+
+def active(tx: Connection, source: int) -> tuple[Subscription, ...]:
+    """The subscriptions that receive now, by name."""
+    s = t.subscriptions.c
+    rows = tx.execute(
+        select(s.id, s.name, s.start_day, s.start_at)
+        .where(s.source_id == source, s.inactive_since.is_(None))
+        .order_by(s.name)
+    )
+    return tuple(Subscription(*row) for row in rows)
+
+
+def is_registered(tx: Connection, source: int, wanted: Mapping[str, str | None]) -> bool:
+    """Whether the ledger already holds exactly *wanted* (name → since): then there is nothing to write."""
+    s = t.subscriptions.c
+    rows = tx.execute(select(s.name, s.since).where(s.source_id == source, s.inactive_since.is_(None)))
+    return {row.name: row.since for row in rows} == dict(wanted)
+
+
+def register(
+    tx: Connection, source: int, wanted: Mapping[str, str | None], *, start_from: str, now: datetime
+) -> Registration:
+    """Make the ledger's subscriptions those that are configured.
+
+    Args:
+        wanted: subscriber → its ``since`` (``now``, ``beginning``, a date) or None.
+        start_from: the start of subscribers without ``since`` in a ledger that has none yet.
+        now: aware.
+    """
+    s = t.subscriptions.c
+    rows = {row.name: row for row in tx.execute(select(t.subscriptions).where(s.source_id == source))}
+    fresh = not rows
+    notes: list[str] = []
+    starts: list[date | None] = []
+    for name, since in wanted.items():
+        row = rows.get(name)
+        if row is None:
+            start = since or (start_from if fresh else NOW)
+            day, at = _bounds(start, now)
+            tx.execute(
+                insert(t.subscriptions).values(
+                    source_id=source, name=name, since=since, start_day=day, start_at=at, created_at=now
+                )
+            )
+            notes.append(f"subscriber {name} is new and starts at: {start}")
+        elif since is not None and (since != row.since or row.inactive_since is not None):
+            day, at = _bounds(since, now)
+            tx.execute(
+                update(t.subscriptions)
+                .where(s.id == row.id)
+                .values(since=since, start_day=day, start_at=at, inactive_since=None)
+            )
+            notes.append(f"subscriber {name} now starts at: {since}")
+        elif row.inactive_since is not None:
+            tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since, inactive_since=None))
+            notes.append(f"subscriber {name} is back and goes on where it was removed")
+            day, at = row.start_day, row.start_at
+        else:
+            if since != row.since:
+                tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since))
+            continue
+        subscription = _one(tx, source, name)
+        added, waived = _match_deliveries(tx, source, subscription, now=now)
+        notes += [f"{added} earlier manifests are now owed to {name}"] if added else []
+        notes += [f"{waived} manifests before its start are no longer owed to {name}"] if waived else []
+        starts.append(subscription.first_day)
+    for name, row in rows.items():
+        if name not in wanted and row.inactive_since is None:
+            tx.execute(update(t.subscriptions).where(s.id == row.id).values(inactive_since=now))
+            notes.append(f"subscriber {name} is no longer configured; what it was owed stays in the ledger")
+    everywhere = None in starts
+    return Registration(
+        subscriptions=_in_order(active(tx, source), wanted),
+        notes=tuple(notes),
+        # In a new ledger the cursor, if somebody set one, was set on purpose: it is where the export takes over.
+        list_again=bool(starts) and not fresh,
+        list_from=None if everywhere or not starts else min(day for day in starts if day is not None),
+    )
+
+
+def _bounds(start: str, now: datetime) -> tuple[date | None, datetime | None]:
+    if start == BEGINNING:
+        return None, None
+    if start == NOW:
+        # Stores keep arrival times in whole seconds, cut off.
+        return None, now.replace(microsecond=0)
+    try:
+        return date.fromisoformat(start), None
+    except ValueError:
+        raise ConfigurationError(f"since: found {start!r}; allowed: now, beginning, or a date YYYY-MM-DD") from None
+
+
+def _one(tx: Connection, source: int, name: str) -> Subscription:
+    return next(found for found in active(tx, source) if found.name == name)
+
+
+def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -> tuple[Subscription, ...]:
+    by_name = {subscription.name: subscription for subscription in found}
+    return tuple(by_name[name] for name in wanted)
+
+
+def _match_deliveries(tx: Connection, source: int, subscription: Subscription, *, now: datetime) -> tuple[int, int]:
+    """Owe the subscription the manifests within its start that it was never owed, and waive those owed before it."""
+    m, f, d = t.manifests.c, t.files.c, t.deliveries.c
+    bounds: list[ColumnElement[bool]] = [true()]
+    if subscription.start_day is not None:
+        bounds.append(m.day >= subscription.start_day)
+    if subscription.start_at is not None:
+        # A manifest lies within the start only with all its files; planning keeps files on both sides of it apart.
+        # What was planned before cannot hold a later file, which spares a walk through a ledger of years.
+        too_early = exists().where(f.manifest_id == m.id, f.last_modified < subscription.start_at)
+        bounds += [m.planned_at >= subscription.start_at, ~too_early]
+    within = and_(*bounds)
+    added = owe_missing(tx, subscription.id, m.source_id == source, within, now=now)
+    outside = exists().where(m.id == d.manifest_id, ~within)
+    waived = tx.execute(
+        update(t.deliveries)
+        .where(d.subscription_id == subscription.id, d.state == t.OWED, outside)
+        .values(state=t.WAIVED)
+    ).rowcount
+    return added, waived

@@ -1,0 +1,196 @@
+"""The ledger's tables: what was seen, planned, read and delivered. The truth of the whole pipeline.
+
+    sources ─┬─ files ────────── manifests ─┬─ batches
+             └─ subscriptions ── deliveries ┴─ acceptances
+
+A manifest is planned once and never changed; deliveries say to whom each manifest is owed. Both conservation equations
+are columns here, so that anybody can check them with one query.
+"""
+
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: aware in Python, without a zone in the database (SQLite knows none)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a moment without a zone rather than guess one."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(timezone.utc).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Give back what was stored, as UTC."""
+        return None if value is None else value.replace(tzinfo=timezone.utc)
+
+
+def key_type() -> TypeEngine[str]:
+    """Object keys sort by their UTF-8 bytes, as S3 lists them; PostgreSQL's default collation would not."""
+    return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+OWED, DELIVERED, WAIVED, GIVEN_UP = "owed", "delivered", "waived", "given_up"
+PLANNED, READ, SUPERSEDED = "planned", "read", "superseded"
+SOURCE, QUARANTINE = "source", "quarantine"
+
+metadata = MetaData()
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("url", Text, nullable=False, unique=True),
+    # Set while the last listing stopped at max_files: the sensor then starts the next run at once.
+    Column("more_to_list", Boolean, nullable=False, default=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("source_id", ForeignKey("sources.id"), nullable=False),
+    # Where its files lie: in the source, or in the quarantine, from where they are driven again.
+    Column("origin", String(12), nullable=False, default=SOURCE),
+    Column("day", Date, nullable=False),
+    Column("first_key", key_type(), nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("max_events", Integer, nullable=False),
+    Column("max_bytes", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("planned_at", UtcDateTime, nullable=False),
+    Column("planned_by_run", String(64), nullable=False),
+    Column("read_at", UtcDateTime),
+    Column("read_attempts", Integer, nullable=False, default=0),
+    Column("last_error", Text),
+    # The same files without those that could not be read; set once, when state becomes superseded.
+    Column("successor_id", ForeignKey("manifests.id")),
+    Column("bytes_unpacked", BigInteger),
+    Column("batches", Integer),
+    # events_framed = events_batched + events_quarantined
+    Column("events_framed", BigInteger),
+    Column("events_batched", BigInteger),
+    Column("events_quarantined", BigInteger),
+    Index("ix_manifests_day", "source_id", "day"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("source_id", ForeignKey("sources.id"), primary_key=True),
+    Column("key", key_type(), primary_key=True),
+    Column("etag", String(256), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("last_modified", UtcDateTime, nullable=False),
+    Column("day", Date, nullable=False),
+    # Null only where the file was seen and, by configuration, not taken; note then says why.
+    Column("manifest_id", ForeignKey("manifests.id")),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("note", Text),
+    Index("ix_files_manifest_id", "manifest_id"),
+    sqlite_with_rowid=False,
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("events", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("crc32", BigInteger, nullable=False),
+    # Positions in the manifest's key order, as JSON: which files the events come from.
+    Column("file_positions", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source_id", ForeignKey("sources.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    # What the deployment file said when it was last applied; null: nothing.
+    Column("since", String(32)),
+    # A file is owed when its day and its arrival are not before these; null: no bound.
+    Column("start_day", Date),
+    Column("start_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("inactive_since", UtcDateTime),
+    Column("last_success_at", UtcDateTime),
+    # Null while the latest attempt went well.
+    Column("last_error", Text),
+    Column("last_error_at", UtcDateTime),
+    # Later manifests are held back for the rest of the run in which one failed: order, and no storm on a sick receiver.
+    Column("last_error_run_id", String(64)),
+    UniqueConstraint("source_id", "name", name="uq_subscriptions_source_id_name"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
+    Column("subscription_id", ForeignKey("subscriptions.id"), primary_key=True),
+    # Copied from the manifest so that "the oldest owed" is one short walk of an index, however old the ledger.
+    Column("day", Date, nullable=False),
+    Column("first_key", key_type(), nullable=False),
+    Column("state", String(12), nullable=False),
+    # Grows when a replay asks for the same manifest again.
+    Column("round", Integer, nullable=False, default=1),
+    Column("owed_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("last_run_id", String(64)),
+    Column("last_error", Text),
+    Column("delivered_at", UtcDateTime),
+    # events_batched = accepted + refused + filtered, once delivered
+    Column("accepted", BigInteger),
+    Column("refused", BigInteger),
+    Column("filtered", BigInteger),
+    Index(
+        "ix_deliveries_owed",
+        "subscription_id",
+        "day",
+        "first_key",
+        sqlite_where=text("state = 'owed'"),
+        postgresql_where=text("state = 'owed'"),
+    ),
+)
+
+acceptances = Table(
+    "acceptances",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
+    Column("subscription_id", ForeignKey("subscriptions.id"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("accepted", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("filtered", Integer, nullable=False),
+    Column("accepted_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,143 @@
+"""The ledger's database: schema, transactions, URLs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import insert, select, text
+
+from export_pipeline.errors import ConfigurationError, LedgerError
+from export_pipeline.ledger import schema
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.tables import metadata, sources
+
+
+def test_migrations_make_exactly_the_tables_the_code_uses(ledger: Ledger) -> None:
+    """A ledger made by the migrations has the tables, columns and indexes that the code declares."""
+    with ledger.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences = [change for change in compare_metadata(context, metadata) if "alembic_version" not in str(change)]
+    assert differences == []
+
+
+def test_the_known_head_is_the_newest_migration() -> None:
+    """The version that spares the import of Alembic is the one Alembic would go to."""
+    assert ScriptDirectory.from_config(schema.alembic_config()).get_current_head() == schema.HEAD
+
+
+def test_a_second_opening_changes_nothing(ledger: Ledger, ledger_url: str) -> None:
+    """Opening a ledger again keeps what is in it."""
+    with ledger.write(durable=True) as tx:
+        tx.execute(insert(sources).values(url="file:///a", more_to_list=False))
+    again = Ledger(ledger_url)
+    with again.read() as tx:
+        assert tx.execute(select(sources.c.url)).scalars().all() == ["file:///a"]
+    again.close()
+
+
+def test_a_newer_ledger_is_refused(ledger: Ledger, ledger_url: str) -> None:
+    """A ledger that a newer version wrote is left alone, and the error names both versions."""
+    with ledger.write() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerError, match=r"9999.*0001"):
+        Ledger(ledger_url)
+
+
+def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
+    """What was written before an error inside a transaction is not there afterwards."""
+
+    def fail() -> None:
+        with ledger.write() as tx:
+            tx.execute(insert(sources).values(url="file:///a", more_to_list=False))
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with ledger.read() as tx:
+        assert tx.execute(select(sources.c.url)).all() == []
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:hunter2@h/db", "sqlite://", "sqlite:///:memory:", "sqlite://u:hunter2@h/x:y:z"]
+)
+def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+    """A ledger URL that cannot work is refused at once; the error says what is allowed and holds no password."""
+    with pytest.raises(ConfigurationError, match="allowed") as caught:
+        Ledger(url)
+    assert "hunter2" not in str(caught.value)
+
+
+_HOLDER = """
+import sys, time
+from export_pipeline.ledger.database import Ledger
+ledger = Ledger(sys.argv[1])
+with ledger.claims.claim("work") as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_dies_with_its_holder(ledger: Ledger, ledger_url: str) -> None:
+    """A claim keeps others out while its holder lives, and is free the moment the holder is killed."""
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, ledger_url], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"True\n"
+    with ledger.claims.claim("work") as mine:
+        assert not mine
+    with ledger.claims.claim("other work") as mine:
+        assert mine
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    started = time.monotonic()
+    with ledger.claims.claim("work", wait_seconds=10) as mine:
+        assert mine
+    assert time.monotonic() - started < 10
+
+
+def test_claims_of_one_process_exclude_each_other(ledger: Ledger) -> None:
+    """The same claim cannot be held twice, not even by one process, and is free again after the block."""
+    with ledger.claims.claim("work") as first, ledger.claims.claim("work") as second:
+        assert (first, second) == (True, False)
+    with ledger.claims.claim("work") as third:
+        assert third
+
+
+def test_abandoned_lock_files_are_swept(tmp_path: Path) -> None:
+    """Lock files unused for a day are removed; one that is held stays."""
+    ledger = Ledger(str(tmp_path / "ledger.db"))
+    folder = tmp_path / "ledger.db.claims"
+    with ledger.claims.claim("old"), ledger.claims.claim("held"):
+        pass
+    with ledger.claims.claim("held"):
+        for entry in folder.iterdir():
+            os.utime(entry, (0, 0))
+        ledger.claims.sweep()
+        assert len(list(folder.iterdir())) == 1
+        with ledger.claims.claim("held") as second:
+            assert not second
+    ledger.close()
+
+
+def test_who_only_looks_makes_no_ledger(ledger_url: str, tmp_path: Path) -> None:
+    """Opened without `create`, a ledger that is not there is an error that says so, and nothing is made."""
+    with pytest.raises(LedgerError, match=r"no ledger .*; the first run makes it"):
+        Ledger(ledger_url, create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_only_looks_migrates_nothing(ledger: Ledger, ledger_url: str) -> None:
+    """Opened without `create`, a ledger of another version is refused with both versions and left as it is."""
+    Ledger(ledger_url, create=False).close()
+    with ledger.write() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(LedgerError, match=r"0000.*0001"):
+        Ledger(ledger_url, create=False)
+    assert schema.schema_version(ledger.engine) == "0000"

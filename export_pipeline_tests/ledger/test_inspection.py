@@ -1,0 +1,192 @@
+"""Looking at the ledger: how far subscribers and runs are, and the life of a file. On SQLite and PostgreSQL."""
+
+from datetime import timedelta
+
+from export_pipeline.ledger import deliveries, history, inspection, owed, owing, planning, readings
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.deliveries import Totals
+from export_pipeline.ledger.inspection import Account, Standing
+from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.progress import Progress, run_progress
+from export_pipeline_tests.ledger.test_manifests import DAY, NOW, deliver, delivery, file, plan, read
+
+FIRST, SECOND = ("2026/11/23/a", "2026/11/23/b"), ("2026/11/23/c", "2026/11/23/d")
+
+
+def standing(ledger: Ledger, name: str = "crm") -> Standing:
+    with ledger.read() as tx:
+        return next(one for one in inspection.standings(tx, 1) if one.subscriber == name)
+
+
+def account(ledger: Ledger) -> Account:
+    with ledger.read() as tx:
+        return inspection.account(tx, 1)
+
+
+def test_delivered_up_to_is_the_last_file_before_the_first_owed(ledger: Ledger) -> None:
+    """A subscriber has everything up to a key only where nothing before it is owed, whatever came behind it."""
+    first, (crm,) = plan(ledger, *FIRST)
+    second, _ = plan(ledger, *SECOND)
+    for identity in (first, second):
+        read(ledger, identity)
+    assert standing(ledger).delivered_key is None
+    deliver(ledger, second, crm)
+    assert (standing(ledger).delivered_day, standing(ledger).delivered_key) == (None, None)
+    assert standing(ledger).owed_files == 2
+    deliver(ledger, first, crm)
+    assert (standing(ledger).delivered_day, standing(ledger).delivered_key) == (DAY, "2026/11/23/d")
+    assert (standing(ledger).owed_files, standing(ledger).oldest_arrival) == (0, None)
+    with ledger.write() as tx:
+        deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW)
+    assert standing(ledger).delivered_key is None
+
+
+def test_an_earlier_day_comes_first_whatever_its_keys(ledger: Ledger) -> None:
+    """Days go before keys: a file of an earlier day that sorts later does not hide what was delivered of it."""
+    identity, (crm,) = plan(ledger, "zzz")
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    with ledger.write(durable=True) as tx:
+        later = [planning.DatedFile(file("aaa"), DAY + timedelta(days=1))]
+        planning.plan(
+            tx,
+            source=1,
+            url="file:///bucket",
+            files=later,
+            subscriptions=[crm],
+            limits=planning.PlanLimits(10, 1_000, 100, 1 << 20),
+            run_id="run-2",
+            now=NOW,
+        )
+    assert standing(ledger).delivered_key == "zzz"
+    assert standing(ledger).owed_files == 1
+
+
+def test_what_is_driven_again_is_no_file_of_the_source(ledger: Ledger) -> None:
+    """Files in the quarantine that are driven again move neither the count of files nor how far a subscriber is."""
+    first, (crm,) = plan(ledger, *FIRST)
+    read(ledger, first)
+    deliver(ledger, first, crm)
+    again = file("retries/2026-11-23/x.ndjson")
+    with ledger.write(durable=True) as tx:
+        planning.add_manifest(
+            tx,
+            "again",
+            [again],
+            source=1,
+            day=DAY,
+            max_events=10,
+            max_bytes=1_000,
+            run_id="retry",
+            now=NOW,
+            origin=t.QUARANTINE,
+        )
+        planning.add_files(tx, "again", [again], source=1, day=DAY, now=NOW)
+        owing.owe(tx, "again", [crm.id], day=DAY, first_key=again.key, now=NOW)
+    assert standing(ledger).delivered_key == "2026/11/23/b"
+    assert (standing(ledger).owed_files, account(ledger).files) == (1, 2)
+
+
+def test_the_account_of_a_source(ledger: Ledger) -> None:
+    """Files and events are counted by what became of them; another source's are not."""
+    identity, (crm,) = plan(ledger, *FIRST)
+    waiting, _ = plan(ledger, *SECOND)
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    with ledger.write(durable=True) as tx:
+        readings.count_failure(tx, waiting, "truncated")
+        ignored = [planning.DatedFile(file("2026/11/23/a", "e2"), DAY)]
+        planning.note_ignored(tx, source=1, files=ignored, note="ignored", now=NOW)
+        planning.set_more_to_list(tx, 1, True)
+    assert account(ledger) == Account(
+        files=5,
+        ignored_files=1,
+        unread_files=2,
+        unreadable_files=2,
+        given_up_files=0,
+        events_framed=6,
+        events_batched=5,
+        events_quarantined=1,
+        refused_events=1,
+        more_to_list=True,
+    )
+    with ledger.write(durable=True) as tx:
+        readings.give_up(tx, waiting, "truncated")
+        assert inspection.account(tx, 2) == inspection.NOTHING
+    assert (account(ledger).unread_files, account(ledger).given_up_files) == (0, 2)
+    assert standing(ledger).given_up_files == 2
+
+
+def test_removed_subscribers_are_shown_while_they_are_owed_something(ledger: Ledger) -> None:
+    """A subscriber that is no longer configured stays in the report until nothing is owed to it."""
+    identity, (crm, dwh) = plan(ledger, *FIRST, names=("crm", "dwh"))
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    plan(ledger, "2026/11/23/z", names=("other",))
+    with ledger.read() as tx:
+        found = {one.subscriber: one.is_active for one in inspection.standings(tx, 1)}
+    assert found == {"dwh": False, "other": True}
+    assert dwh.name == "dwh"
+
+
+def test_progress_follows_accepted_batches(ledger: Ledger) -> None:
+    """A run's progress counts bytes by accepted batches, and files of manifests that are done, for each subscriber."""
+    identity, subscribers = plan(ledger, *FIRST, names=("crm", "dwh"))
+    crm, dwh = subscribers
+    with ledger.write() as tx:
+        owed.assign(tx, [OwedManifest(identity, DAY, FIRST[0], 2, ("crm", "dwh"))], subscribers, "run-9")
+    nothing = Progress(0, 20, 0, 2, 0)
+    with ledger.read() as tx:
+        assert run_progress(tx, "run-9") == {"crm": nothing, "dwh": nothing}
+        assert run_progress(tx, "another") == {}
+    read(ledger, identity)
+    with ledger.write() as tx:
+        deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(2, 1, 0), now=NOW)
+    deliver(ledger, identity, dwh, run_id="run-9")
+    with ledger.read() as tx:
+        found = run_progress(tx, "run-9")
+    assert found == {"crm": Progress(10, 20, 0, 2, 3), "dwh": Progress(20, 20, 2, 2, 5)}
+    assert sum(found.values(), Progress()) == Progress(30, 40, 2, 4, 8)
+
+
+def test_the_life_of_a_file(ledger: Ledger) -> None:
+    """A file's life names its manifest, the batches that hold its events, and every delivery with its run."""
+    identity, (crm, _) = plan(ledger, *FIRST, names=("crm", "dwh"))
+    read(ledger, identity)
+    deliver(ledger, identity, crm, run_id="run-5")
+    with ledger.read() as tx:
+        (one,) = history.lives(tx, 1, [FIRST[0]])
+        (other,) = history.lives(tx, 1, ["nowhere", FIRST[1]])
+        assert history.lives(tx, 2, [FIRST[0]]) == []
+    assert one.manifest is not None
+    assert other.manifest is not None
+    assert one.manifest.batches_with_file == (0,)
+    assert other.manifest.batches_with_file == (0, 1)
+    assert (one.manifest.id, one.manifest.planned_by_run, one.manifest.state) == (identity, "run-1", t.READ)
+    delivered, waiting = one.deliveries
+    assert (delivered.subscriber, delivered.state, delivered.run_id, delivered.accepted_batches) == (
+        "crm",
+        t.DELIVERED,
+        "run-5",
+        2,
+    )
+    assert (waiting.subscriber, waiting.state, waiting.delivered_at, waiting.accepted_batches) == (
+        "dwh",
+        t.OWED,
+        None,
+        0,
+    )
+
+
+def test_a_key_with_two_contents_has_two_lives(ledger: Ledger) -> None:
+    """Each content of a key is a life of its own, the latest last."""
+    plan(ledger, *FIRST)
+    with ledger.write(durable=True) as tx:
+        again = [planning.DatedFile(file(FIRST[0], "e2"), DAY)]
+        planning.note_ignored(tx, source=1, files=again, note="known key", now=NOW + timedelta(hours=1))
+        lives = history.lives(tx, 1, [FIRST[0]])
+    assert [(life.file.etag, life.note, life.manifest is None) for life in lives] == [
+        ("e1", None, False),
+        ("e2", "known key", True),
+    ]

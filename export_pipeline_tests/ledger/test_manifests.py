@@ -1,0 +1,295 @@
+"""The life of a manifest in the ledger: planned, read, delivered; or set apart and given up."""
+
+from datetime import date, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import select, update
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import deliveries, owed, planning, readings, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.deliveries import Totals
+from export_pipeline.ledger.planning import DatedFile, PlanLimits
+from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading
+from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.source.file import SourceFile
+
+URL = "file:///bucket"
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+DAY = date(2026, 11, 23)
+LIMITS = PlanLimits(max_events=10, max_bytes=1_000, manifest_max_files=100, manifest_max_bytes=1 << 20)
+READING = Reading(
+    batches=(LedgerBatch(0, 3, 30, 1, (0, 1)), LedgerBatch(1, 2, 20, 2, (1,))),
+    bytes_unpacked=60,
+    events_framed=6,
+    events_quarantined=1,
+)
+
+
+def file(key: str, etag: str = "e1") -> SourceFile:
+    return SourceFile(key=key, etag=etag, size_bytes=10, last_modified=NOW - timedelta(minutes=5))
+
+
+def plan(ledger: Ledger, *keys: str, names: tuple[str, ...] = ("crm",)) -> tuple[str, tuple[Subscription, ...]]:
+    """One manifest of *keys*, owed to *names*."""
+    with ledger.write(durable=True) as tx:
+        source = subscriptions.add_source(tx, URL)
+        found = subscriptions.register(tx, source, dict.fromkeys(names), start_from="beginning", now=NOW).subscriptions
+        ids = planning.plan(
+            tx,
+            source=source,
+            url=URL,
+            files=[DatedFile(file(key), DAY) for key in keys],
+            subscriptions=found,
+            limits=LIMITS,
+            run_id="run-1",
+            now=NOW,
+        )
+    return ids[0], found
+
+
+def get(ledger: Ledger, identity: str) -> Manifest:
+    with ledger.read() as tx:
+        return readings.manifest(tx, identity)
+
+
+def read(ledger: Ledger, identity: str, reading: Reading = READING) -> None:
+    with ledger.write() as tx:
+        readings.record(tx, readings.manifest(tx, identity), reading, now=NOW)
+
+
+def delivery(ledger: Ledger, identity: str, subscription: Subscription) -> deliveries.Delivery:
+    with ledger.read() as tx:
+        found = deliveries.delivery(tx, identity, subscription)
+    assert found is not None
+    return found
+
+
+def deliver(ledger: Ledger, identity: str, subscription: Subscription, *, run_id: str = "run-1") -> Totals:
+    with ledger.write() as tx:
+        found = deliveries.delivery(tx, identity, subscription)
+        assert found is not None
+        deliveries.accept(tx, found, 0, Totals(2, 1, 0), now=NOW)
+        deliveries.accept(tx, found, 1, Totals(1, 0, 1), now=NOW)
+        return deliveries.commit(tx, found, run_id=run_id, now=NOW)
+
+
+def test_the_same_files_and_limits_give_the_same_id() -> None:
+    """A manifest's id depends on source, keys, etags and cutting limits, and on nothing else."""
+    first = planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
+    assert first == planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
+    others = [
+        planning.manifest_id("file:///other", [file("a"), file("b")], max_events=1, max_bytes=2),
+        planning.manifest_id(URL, [file("b"), file("a")], max_events=1, max_bytes=2),
+        planning.manifest_id(URL, [file("a"), file("b", "e2")], max_events=1, max_bytes=2),
+        planning.manifest_id(URL, [file("a"), file("b")], max_events=2, max_bytes=2),
+        planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=3),
+    ]
+    assert len({first, *others}) == 6
+    assert len(first) == 24
+
+
+def test_files_come_back_as_they_were_planned(ledger: Ledger) -> None:
+    """A manifest's files come back in UTF-8 byte order of their keys, whatever the database's own order is."""
+    keys = ["2026/11/23/B", "2026/11/23/a", "2026/11/23/é", "2026/11/23/😀", "2026/11/23/￿"]
+    identity, _ = plan(ledger, *keys)
+    expected = sorted(keys, key=lambda key: key.encode())
+    assert [found.key for found in get(ledger, identity).files] == expected
+    with ledger.read() as tx:
+        known = planning.known_etags(tx, 1, first_key=expected[1], last_key=expected[3])
+    assert list(known) == expected[1:4]
+    assert get(ledger, identity).files[0] == file(expected[0])
+
+
+def test_a_file_cannot_be_planned_twice(ledger: Ledger) -> None:
+    """Planning a file version that is known already fails as a whole and leaves the ledger as it was."""
+    identity, _ = plan(ledger, "2026/11/23/a")
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        plan(ledger, "2026/11/23/a")
+    assert get(ledger, identity).state == t.PLANNED
+
+
+def test_numbers_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
+    """A reading whose events framed differ from those batched and quarantined is not kept."""
+    identity, _ = plan(ledger, "2026/11/23/a")
+    with pytest.raises(LedgerError, match="7 events were framed, but 5 are in batches and 1 in the quarantine"):
+        read(ledger, identity, Reading(READING.batches, 60, 7, 1))
+    assert get(ledger, identity).state == t.PLANNED
+
+
+def test_a_second_reading_must_be_the_same(ledger: Ledger) -> None:
+    """Reading again what was read before is fine with the same bytes, and an error with others."""
+    identity, _ = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    read(ledger, identity)
+    read(ledger, identity)
+    other = (READING.batches[0], LedgerBatch(1, 2, 20, 99, (1,)))
+    with pytest.raises(LedgerError, match="from batch 1 on"):
+        read(ledger, identity, Reading(other, 60, 6, 1))
+
+
+def test_a_delivery_is_closed_with_its_sums(ledger: Ledger) -> None:
+    """Accepted, refused and filtered events of all batches are summed up, and must be the events batched."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    read(ledger, identity)
+    assert deliver(ledger, identity, crm) == Totals(3, 1, 1)
+    assert delivery(ledger, identity, crm).state == t.DELIVERED
+    with ledger.read() as tx:
+        assert deliveries.nobody_waits(tx, identity)
+        assert deliveries.imbalances(tx, 1) == []
+
+
+def test_a_delivery_that_does_not_add_up_stays_owed(ledger: Ledger) -> None:
+    """A delivery of which a batch is missing is not closed."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    read(ledger, identity)
+
+    def half() -> None:
+        with ledger.write() as tx:
+            found = deliveries.delivery(tx, identity, crm)
+            assert found is not None
+            deliveries.accept(tx, found, 0, Totals(3, 0, 0), now=NOW)
+            deliveries.commit(tx, found, run_id="run-1", now=NOW)
+
+    with pytest.raises(LedgerError, match="5 events are in its batches, but 3 were accepted"):
+        half()
+    assert delivery(ledger, identity, crm).state == t.OWED
+
+
+def test_a_batch_is_recorded_once(ledger: Ledger) -> None:
+    """The acceptance of a batch cannot be recorded twice in one round."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    read(ledger, identity)
+    found = delivery(ledger, identity, crm)
+    with ledger.write() as tx:
+        deliveries.accept(tx, found, 0, Totals(3, 0, 0), now=NOW)
+
+    def again() -> None:
+        with ledger.write() as tx:
+            deliveries.accept(tx, found, 0, Totals(3, 0, 0), now=NOW)
+
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        again()
+    assert delivery(ledger, identity, crm).accepted_batches == {0}
+
+
+def test_imbalances_are_found_wherever_they_come_from(ledger: Ledger) -> None:
+    """Numbers that were changed behind the ledger's back are named by manifest and subscriber."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    with ledger.write() as tx:
+        tx.execute(update(t.manifests).values(events_quarantined=5))
+        tx.execute(update(t.deliveries).values(accepted=0))
+    with ledger.read() as tx:
+        sentences = deliveries.imbalances(tx, 1, day=DAY)
+        assert deliveries.imbalances(tx, 1, day=DAY - timedelta(days=1)) == []
+    assert len(sentences) == 2
+    assert all(identity in sentence for sentence in sentences)
+    assert "to crm" in sentences[1]
+
+
+def test_a_failure_is_remembered_until_the_next_success(ledger: Ledger) -> None:
+    """A failed attempt leaves its reason with the delivery and the subscriber, for the run in which it failed."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    read(ledger, identity)
+    with ledger.write() as tx:
+        deliveries.fail(tx, delivery(ledger, identity, crm), reason="503", run_id="run-7", now=NOW)
+    with ledger.read() as tx:
+        assert deliveries.failed_in_run(tx, crm, "run-7") == "503"
+        assert deliveries.failed_in_run(tx, crm, "run-8") is None
+        assert owed.waiting(tx, 1, [crm])[0].failing
+    deliver(ledger, identity, crm)
+    with ledger.read() as tx:
+        assert deliveries.failed_in_run(tx, crm, "run-7") is None
+        waiting = owed.waiting(tx, 1, [crm])[0]
+    assert (waiting.failing, waiting.files, waiting.oldest_arrival) == (False, 0, None)
+
+
+def test_waiting_tells_files_and_age(ledger: Ledger) -> None:
+    """What waits for a subscriber is told in files, with the arrival of the oldest."""
+    _, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    with ledger.read() as tx:
+        waiting = owed.waiting(tx, 1, [crm])[0]
+    assert (waiting.manifests, waiting.files, waiting.oldest_arrival) == (1, 2, NOW - timedelta(minutes=5))
+
+
+def test_unreadable_files_are_set_apart(ledger: Ledger) -> None:
+    """Without its unreadable file a manifest goes on under a new id; the file waits in a manifest of its own."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b", "2026/11/23/c")
+    with ledger.write() as tx:
+        chosen = owed.choose(tx, [crm], max_files=10, max_retries=1)
+        owed.assign(tx, chosen, [crm], "run-1")
+        rest = readings.isolate(
+            tx, readings.manifest(tx, identity), {"2026/11/23/b": "truncated"}, url=URL, run_id="run-1", now=NOW
+        )
+    assert rest is not None
+    assert [found.key for found in get(ledger, identity).files] == ["2026/11/23/a", "2026/11/23/c"]
+    assert get(ledger, identity).id == rest
+    with ledger.read() as tx:
+        assert owed.assigned(tx, rest, ["run-1"]) == ["crm"]
+        healthy = owed.choose(tx, [crm], max_files=10, max_retries=0)
+        with_retries = owed.choose(tx, [crm], max_files=10, max_retries=5)
+    assert [one.first_key for one in healthy] == ["2026/11/23/a"]
+    assert [one.first_key for one in with_retries] == ["2026/11/23/a", "2026/11/23/b"]
+    assert get(ledger, with_retries[1].id).read_attempts == 1
+
+
+def test_a_manifest_of_which_a_batch_was_accepted_may_not_change(ledger: Ledger) -> None:
+    """Once a subscriber has accepted a batch, no file can be set apart any more."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    read(ledger, identity)
+    with ledger.write() as tx:
+        assert readings.may_change(tx, identity)
+        deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(3, 0, 0), now=NOW)
+        assert not readings.may_change(tx, identity)
+
+
+def test_whether_others_were_read_since_a_file_was_planned(ledger: Ledger) -> None:
+    """A manifest read after another was planned proves that the source can be reached; one read before does not."""
+    first, _ = plan(ledger, "2026/11/23/a")
+    second, _ = plan(ledger, "2026/11/23/b")
+    with ledger.read() as tx:
+        assert not readings.any_read_since_planned(tx, first)
+    read(ledger, second)
+    with ledger.read() as tx:
+        assert readings.any_read_since_planned(tx, first)
+        assert not readings.any_read_since_planned(tx, second)
+
+
+def test_a_given_up_file_is_owed_to_nobody_until_it_is_reopened(ledger: Ledger) -> None:
+    """A file that was given up is no longer chosen; reopening owes it again, with its tries forgotten."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    with ledger.write() as tx:
+        assert readings.count_failure(tx, identity, "truncated") == 1
+        readings.give_up(tx, identity, "truncated")
+        assert owed.choose(tx, [crm], max_files=10, max_retries=10) == []
+        readings.reopen(tx, identity)
+        assert [one.id for one in owed.choose(tx, [crm], max_files=10, max_retries=0)] == [identity]
+
+
+def test_a_replay_is_a_new_round(ledger: Ledger) -> None:
+    """A day asked for again is owed again, with no batch accepted yet; the earlier acceptances are kept."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    with ledger.write() as tx:
+        assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=False, now=NOW) == (0, 0)
+        assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW) == (0, 1)
+        assert [one.id for one in owed.choose_among(tx, [crm], source=1, day=DAY)] == [identity]
+    found = delivery(ledger, identity, crm)
+    assert (found.state, found.round, found.accepted_batches) == (t.OWED, 2, frozenset())
+    deliver(ledger, identity, crm)
+    with ledger.read() as tx:
+        assert len(tx.execute(select(t.acceptances)).all()) == 4
+
+
+def test_a_backfill_owes_what_a_subscriber_was_never_owed(ledger: Ledger) -> None:
+    """A day can be owed to a subscriber that started after it."""
+    identity, _ = plan(ledger, "2026/11/23/a")
+    with ledger.write() as tx:
+        later = subscriptions.register(tx, 1, {"crm": None, "dwh": None}, start_from="beginning", now=NOW)
+        dwh = later.subscriptions[1]
+        assert deliveries.delivery(tx, identity, dwh) is None
+        assert deliveries.owe_day(tx, 1, [dwh], day=DAY, again=False, now=NOW) == (1, 0)
+        assert [one.subscribers for one in owed.choose_among(tx, [dwh], source=1, day=DAY)] == [("dwh",)]
