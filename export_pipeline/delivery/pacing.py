@@ -1,0 +1,84 @@
+"""When a call is tried again, how long it waits, and when it is given up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+
+from export_pipeline.batching.batch import Receipt
+from export_pipeline.errors import TryLater
+
+
+class Progress(TryLater):
+    """A part was accepted, the rest comes again: the time for retries begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a call is tried again, and when no more."""
+
+    retry_for_seconds: float
+    retry_after_cap_seconds: float
+    jitter: wait_random_exponential
+    on_wait: Callable[[TryLater, float], None] | None
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+
+    def keep_trying(self, call: Callable[[], Receipt]) -> Receipt:
+        """*call*, again after each TryLater while there is time.
+
+        Raises:
+            TryLater: the last one, with how often and how long it was tried.
+        """
+        started = self.clock()
+        tries = 0
+
+        def out_of_time(state: RetryCallState) -> bool:
+            nonlocal started
+            asked = _asked(state)
+            if isinstance(_error(state), Progress):
+                started = self.clock()
+            if asked is not None and asked > self.retry_after_cap_seconds:
+                return True
+            return self.clock() - started + state.upcoming_sleep > self.retry_for_seconds
+
+        def counted() -> Receipt:
+            nonlocal tries
+            tries += 1
+            return call()
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(TryLater),
+            wait=self._wait,
+            stop=out_of_time,
+            sleep=self.sleep,
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        try:
+            return retrying(counted)
+        except TryLater as error:
+            if tries == 1:
+                raise
+            spent = f"tried {tries} times in {self.clock() - started:.1f} s"
+            raise TryLater(f"{error} ({spent})", retry_after_seconds=error.retry_after_seconds) from None
+
+    def _wait(self, state: RetryCallState) -> float:
+        """What the destination asked for, else full jitter, so that many do not come back at one moment."""
+        asked = _asked(state)
+        return self.jitter(state) if asked is None else asked
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = _error(state)
+        if self.on_wait is not None and isinstance(error, TryLater):
+            self.on_wait(error, state.upcoming_sleep)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _asked(state: RetryCallState) -> float | None:
+    """Seconds of pause the destination asked for at the last try."""
+    error = _error(state)
+    return error.retry_after_seconds if isinstance(error, TryLater) else None

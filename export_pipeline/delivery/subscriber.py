@@ -1,0 +1,87 @@
+"""What sending asks of a subscriber, and how it calls one: whatever is raised is one of our errors, without secrets."""
+
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, Refused, TryLater
+from export_pipeline.subscribers.filters import Selected
+from export_pipeline.subscribers.packing import Cut
+from export_pipeline.subscribers.scrubbing import scrub
+
+T = TypeVar("T")
+
+
+class Deliverer(Protocol):
+    """What of a subscriber sending needs."""
+
+    @property
+    def retry_for_seconds(self) -> float:
+        """How long one call is tried again."""
+
+    def deliver(self, batch: Batch) -> Receipt | None:
+        """Return once every event is accepted."""
+
+    def secret_values(self) -> tuple[str, ...]:
+        """What must never stand in a log."""
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """A subscriber that does not want every event."""
+
+    def select(self, batch: Batch) -> Selected:
+        """What it wants of *batch*."""
+
+
+@runtime_checkable
+class Cuts(Protocol):
+    """A subscriber whose destination takes only so much in one call."""
+
+    def cut(self, batch: Batch) -> Cut:
+        """*batch* as the requests for it."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A subscriber that can tell before the first batch that no batch will get through."""
+
+    def check_once(self) -> None:
+        """Raise Blocked where a person must act first."""
+
+
+def check_before(subscriber: Deliverer, secrets: Iterable[str] = ()) -> None:
+    """Let *subscriber* look at its address and credentials, once.
+
+    Raises:
+        Blocked: it says that no batch can get through. Whatever else goes wrong, sending tells better.
+    """
+    if not isinstance(subscriber, Checks):
+        return
+    try:
+        ours((*subscriber.secret_values(), *secrets), subscriber.check_once)
+    except (TryLater, Refused):
+        return
+
+
+def ours(secrets: Iterable[str], call: Callable[[], T]) -> T:
+    """A call of a subscriber; whatever it raises is one of ours, and holds no secret."""
+    hidden = tuple(secrets)
+    try:
+        return call()
+    except TryLater as error:
+        raise TryLater(scrub(str(error), hidden), retry_after_seconds=error.retry_after_seconds) from None
+    except Refused as error:
+        raise Refused(scrub(str(error), hidden), events=error.events) from None
+    except (DeliveryError, ConfigurationError) as error:
+        raise Blocked(scrub(str(error), hidden)) from None
+    except Exception as error:  # noqa: BLE001 (a subscriber may be anybody's code; nothing is passed over)
+        raise TryLater(f"{type(error).__name__}: {scrub(str(error), hidden)}{_place(error)}") from None
+
+
+def _place(error: Exception) -> str:
+    """Where *error* was raised; its traceback is not kept, as its frames and causes may quote a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (in {Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,0 +1,94 @@
+"""Send several batches at once, and tell what became of each."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.delivery.subscriber import Deliverer, check_before
+from export_pipeline.errors import Blocked, DeliveryError, TryLater
+
+T = TypeVar("T")
+
+
+def send_many(
+    subscriber: Deliverer,
+    batches: Iterable[tuple[T, Batch]],
+    *,
+    max_in_flight: int = 1,
+    secrets: Iterable[str] = (),
+    on_wait: Callable[[TryLater, float], None] | None = None,
+) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
+    """Send *batches* to *subscriber*, at most *max_in_flight* at a time, and yield what became of each, in order.
+
+    Before the first batch the subscriber is asked to check itself; one that is blocked gets none. After the first
+    failure no further batch is begun; those under way are waited for and yielded, so that what they
+    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread.
+
+    Args:
+        subscriber: where to.
+        batches: each with anything of the caller's that is yielded with it.
+        max_in_flight: how many at a time.
+        secrets: as for :func:`send_to`.
+        on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
+    """
+    hidden = tuple(secrets)
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        return
+    try:
+        check_before(subscriber, hidden)
+    except Blocked as error:
+        yield *first, error
+        return
+    batches = chain([first], batches)
+    if max_in_flight == 1:
+        for own, batch in batches:
+            outcome = _outcome(lambda batch=batch: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait))  # type: ignore[misc]
+            yield own, batch, outcome
+            if isinstance(outcome, DeliveryError):
+                return
+        return
+    stop = threading.Event()
+    under_way: deque[tuple[T, Batch, Future[Sent | DeliveryError]]] = deque()
+    pool = ThreadPoolExecutor(max_in_flight, thread_name_prefix="deliver")
+    failed = False
+
+    def attempt(batch: Batch) -> Sent | DeliveryError:
+        sleep = partial(_sleep, stop)
+        return _outcome(lambda: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep))
+
+    try:
+        for own, batch in batches:
+            under_way.append((own, batch, pool.submit(attempt, batch)))
+            if len(under_way) == max_in_flight:
+                oldest = under_way.popleft()
+                outcome = oldest[2].result()
+                failed = isinstance(outcome, DeliveryError)
+                yield oldest[0], oldest[1], outcome
+            if failed:
+                break
+        for own, batch, future in under_way:
+            yield own, batch, future.result()
+    finally:
+        # Reached early when the run is interrupted: who waits between two tries gives up, who sends ends its request.
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(call: Callable[[], Sent]) -> Sent | DeliveryError:
+    try:
+        return call()
+    except DeliveryError as error:
+        return error
+
+
+def _sleep(stop: threading.Event, seconds: float) -> None:
+    if stop.wait(seconds):
+        raise TryLater("the run was stopped")

@@ -1,0 +1,115 @@
+"""Send every event to Amplitude (POST /batch, https://amplitude.com/docs/apis/analytics/batch-event-upload)."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import Answer, accept, retry_after_seconds
+from export_pipeline.subscribers.mapped import MappedSubscriber
+from export_pipeline.subscribers.mapping import to_json
+from export_pipeline.subscribers.packing import Packed, Unfit
+
+PAUSE_SECONDS = 30.0
+"""What Amplitude asks to wait after a 429."""
+NAMED = ("events_with_invalid_fields", "events_with_missing_fields", "events_with_invalid_id_lengths")
+
+
+class Amplitude(MappedSubscriber):
+    """Uploads each event to Amplitude. Amplitude refuses a request with a bad event in it, and names that event.
+
+    ``insert_id`` is made of the event's bytes; Amplitude takes a repeat within 7 days once. An event without
+    ``user_id`` and ``device_id`` of at least ``min_id_characters`` goes to the quarantine: Amplitude may take the
+    request and drop it.
+    """
+
+    api_key: str = Field(description="API key of the project.", json_schema_extra=SECRET)
+    region: str = Field(default="us", description="Where the project is hosted: us or eu.")
+    min_id_characters: int = Field(
+        default=5, ge=1, description="Shortest user_id and device_id; a shorter one is left out of the event."
+    )
+    retry_for_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="How long one call is tried again inside a run before its batch is left to the next run; Amplitude "
+        "asks for pauses of 30 seconds.",
+    )
+    max_request_events: int = Field(default=2_000, ge=1, description="Most events in one request.")
+    max_request_bytes: int = Field(
+        default=10_000_000, ge=1, le=20_000_000, description="Largest request, before compression."
+    )
+    hosts: ClassVar[Mapping[str, str]] = {"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
+    path: ClassVar[str] = "/batch"
+    overhead_bytes: ClassVar[int] = 200
+    default_mapping: ClassVar[Mapping[str, Any]] = {
+        "user_id": {"$string": "endpoint.User.UserId"},
+        "device_id": {"$string": "endpoint.Id"},
+        "event_type": "event_type",
+        "time": "event_timestamp",
+        "insert_id": {"$id": 40},
+        "event_properties": {"$merge": ["attributes", "metrics"]},
+        "user_properties": {"$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"]},
+        "session_id": "session.start_timestamp",
+        "app_version": "endpoint.Demographic.AppVersion",
+        "platform": "endpoint.Demographic.Platform",
+        "os_name": "endpoint.Demographic.Platform",
+        "os_version": "endpoint.Demographic.PlatformVersion",
+        "device_manufacturer": "endpoint.Demographic.Make",
+        "device_model": "endpoint.Demographic.Model",
+        "language": "endpoint.Demographic.Locale",
+        "country": "endpoint.Location.Country",
+        "city": "endpoint.Location.City",
+    }
+
+    def look_at(self, call: Mapping[str, Any]) -> None:
+        """Amplitude drops an id that is too short, and the event with it where it has no other."""
+        ids = (call.get("user_id"), call.get("device_id"))
+        if not any(isinstance(one, str) and len(one) >= self.min_id_characters for one in ids):
+            raise Unfit(f"neither user_id nor device_id of at least {self.min_id_characters} characters")
+
+    def post(self, request: Packed) -> None:
+        """One request: all of it is taken, or none."""
+        answer = self._send(b",".join(request.items))
+        if answer.status == 400:
+            raise _refusal(answer)
+        if answer.status == 429:
+            asked = retry_after_seconds(answer.headers.get("retry-after"))
+            raise TryLater(answer.told(), retry_after_seconds=PAUSE_SECONDS if asked is None else asked)
+        accept(answer)
+
+    def check(self) -> None:
+        """Upload nothing: a wrong key is told before the missing events are."""
+        answer = self._send(b"")
+        if answer.status == 400:
+            told = _refusal(answer)
+            if isinstance(told, Blocked):
+                raise told
+            return
+        accept(answer)
+
+    def _send(self, events: bytes) -> Answer:
+        rest = to_json({"api_key": self.api_key, "options": {"min_id_length": self.min_id_characters}})
+        return self.send_body(self.endpoint, b'{"events":[' + events + b"]," + rest[1:])
+
+
+def _refusal(answer: Answer) -> Refused | Blocked:
+    """What a 400 means: the key is wrong, or these events are, or nobody knows which."""
+    try:
+        told: Any = json.loads(answer.body)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        return Refused(answer.told())
+    if told.get("missing_field") == "api_key" or "api key" in str(told.get("error", "")).lower():
+        return Blocked(answer.told())
+    named: dict[int, str] = {}
+    for kind in NAMED:
+        for name, indices in (told.get(kind) or {}).items():
+            for index in indices:
+                named.setdefault(index, f"{kind.removeprefix('events_with_').replace('_', ' ')}: {name}")
+    for index in told.get("silenced_events") or []:
+        named.setdefault(index, "its device is silenced in Amplitude")
+    return Refused(answer.told(), events=named)

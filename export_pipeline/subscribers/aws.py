@@ -1,0 +1,188 @@
+"""What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field, PrivateAttr
+
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.storage.settings import StoreSettings
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
+from export_pipeline.subscribers.requests import RequestSubscriber
+
+T = TypeVar("T")
+
+# Codes that AWS answers with status 400 although nothing is wrong with the request.
+PASSING = frozenset(
+    {
+        "InternalFailure",
+        "KMSThrottlingException",
+        "KmsThrottled",
+        "LimitExceededException",
+        "OverLimit",
+        "ProvisionedThroughputExceededException",
+        "RequestThrottled",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+REFUSING = frozenset(
+    {
+        "AWS.SimpleQueueService.BatchRequestTooLong",
+        "BatchRequestTooLong",
+        "InvalidArgumentException",
+        "InvalidMessageContents",
+        "InvalidParameterValue",
+        "MessageTooLong",
+        "RequestEntityTooLarge",
+        "SerializationException",
+        "ValidationException",
+    }
+)
+
+
+def _told(option: str) -> str:
+    return StoreSettings.model_fields[option].description or ""
+
+
+class AwsSubscriber(RequestSubscriber):
+    """A subclass sets ``service`` and the limits, and writes :meth:`encode` and :meth:`post`."""
+
+    service: ClassVar[str]
+    region_name: str | None = Field(default=None, description="AWS region; from the usual chain by default.")
+    endpoint_url: str | None = Field(
+        default=None, description="URL of another endpoint, such as a VPC's or a test server's. AWS itself by default."
+    )
+    profile_name: str | None = Field(default=None, description=_told("profile_name"))
+    aws_access_key_id: str | None = Field(
+        default=None, description=_told("aws_access_key_id"), json_schema_extra=SECRET
+    )
+    aws_secret_access_key: str | None = Field(
+        default=None, description=_told("aws_secret_access_key"), json_schema_extra=SECRET
+    )
+    aws_session_token: str | None = Field(
+        default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="How long connecting and each answer may take.")
+    _client: Any = PrivateAttr(default=None)
+    _opening: Any = PrivateAttr(default_factory=threading.Lock)
+
+    def call(self, ask: Callable[[Any], T]) -> T:
+        """What *ask* gets from the client.
+
+        Raises:
+            TryLater, Blocked, Refused: what an error of AWS means.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+        try:
+            return ask(self._open())
+        except ClientError as error:
+            raise self._meaning(error) from None
+        except ParamValidationError as error:
+            raise Blocked(f"{self.service}: {error}") from None
+        except BotoCoreError as error:
+            raise self._of_client(error) from None
+
+    def ask(self, question: Callable[[Any], Any]) -> None:
+        """A *question* for :meth:`check`; credentials that may only write are no fault."""
+
+        def asked(client: Any) -> None:
+            from botocore.exceptions import ClientError
+
+            try:
+                question(client)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in ("AccessDenied", "AccessDeniedException"):
+                    raise
+
+        self.call(asked)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    def _open(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        with self._opening:
+            if self._client is None:
+                session = boto3.Session(
+                    aws_access_key_id=self.aws_access_key_id,
+                    aws_secret_access_key=self.aws_secret_access_key,
+                    aws_session_token=self.aws_session_token,
+                    region_name=self.region_name,
+                    profile_name=self.profile_name,
+                )
+                # One try: sending again, and only what failed, is done by the caller.
+                config = Config(
+                    connect_timeout=self.timeout_seconds,
+                    read_timeout=self.timeout_seconds,
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    max_pool_connections=self.max_in_flight + 1,
+                )
+                opened: Any = session.client(self.service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
+                self._client = opened
+            return self._client
+
+    def _meaning(self, error: Any) -> DeliveryError:
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in PASSING or status in (408, 429) or status >= 500:
+            return TryLater(f"{self.service}: {error}")
+        if code in REFUSING or status == 413:
+            return Refused(f"{self.service}: {error}")
+        return Blocked(f"{self.service}: {error}")
+
+    def _of_client(self, error: Exception) -> DeliveryError:
+        """An error that is none of AWS's answers: the network's passes, one of configuration does not."""
+        from botocore.exceptions import ConnectionError as NoConnection
+        from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
+
+        passing = (NoConnection, HTTPClientError, IncompleteReadError, ResponseStreamingError)
+        text = f"{self.service}: {type(error).__name__}: {error}"
+        return TryLater(text) if isinstance(error, passing) else Blocked(text)
+
+
+class Path:
+    """A path of the configuration into an event, or the event's own hash where there is none."""
+
+    def __init__(self, path: str | None) -> None:
+        self._reader: Reader = compile_mapping({"$string": path} if path else {"$id": 32})
+
+    def of(self, event: bytes) -> str:
+        """The text at the path; the event's hash where it has nothing there."""
+        parsed = Event(event)
+        found = self._reader(parsed)
+        return found if isinstance(found, str) and found else parsed.sha256[:32]
+
+    @staticmethod
+    def check(path: str | None) -> str | None:
+        """*path*, if it is one.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if path is not None:
+            compile_mapping(path)
+        return path
+
+
+def failed(answers: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Number of each record that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
+    return {
+        number: f"{answer['ErrorCode']}: {answer.get('ErrorMessage', '')}"
+        for number, answer in enumerate(answers)
+        if answer.get("ErrorCode")
+    }

@@ -1,0 +1,165 @@
+"""What every subscriber is: a Dagster resource with one method."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any, ClassVar
+
+from dagster import EnvVar, InitResourceContext
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic.config import JsonDict
+
+from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.secrets import REPLACEMENT
+from export_pipeline.subscribers import paths
+from export_pipeline.subscribers.filters import Selected, as_values, select
+from export_pipeline.subscribers.launchable import LaunchableResource
+from export_pipeline.subscribers.scrubbing import scrub
+
+SECRET: JsonDict = {"dagster__is_secret": True}
+"""``json_schema_extra`` of a field that holds a secret, or a mapping of names to secrets."""
+
+
+class Subscriber(LaunchableResource, ABC):
+    """A destination of events. Subclass it, declare options as fields, write :meth:`deliver`."""
+
+    # A validation error would otherwise quote the value it refuses, which may be a secret.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    since: str | None = Field(
+        default=None,
+        description="Where this subscriber starts: now, beginning, or a date (YYYY-MM-DD). By default start_from "
+        "where the ledger is new, now where this subscriber is added later.",
+    )
+    retry_for_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="How long one call is tried again inside a run before its batch is left to the next run.",
+    )
+    max_in_flight: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many batches are sent at the same time. With 1 they arrive in order; after a crash at most "
+        "this many come again.",
+    )
+    only: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="Send only events that have one of these values at each of these paths; a bare list means event "
+        "types.",
+        examples=[{"event_type": ["pageView", "click"]}],
+    )
+    except_: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        alias="except",
+        description="Send no event that has one of these values at one of these paths; a bare list means event types.",
+        examples=[{"attributes.blogId": ["7"]}],
+    )
+    drop_fields: list[str] = Field(
+        default_factory=list,
+        description="Paths of what is left out of every event, so that it does not leave; * stands for every key or "
+        "element.",
+        examples=[["endpoint.Address", "endpoint.User.UserAttributes.*"]],
+    )
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modules that have to be installed; the entry point names the extra that brings them."""
+
+    _is_checked: bool = PrivateAttr(default=False)
+
+    @abstractmethod
+    def deliver(self, batch: Batch) -> Receipt | None:
+        """Return once every event of *batch* is accepted; the same ``batch.id`` may come again.
+
+        May be called by several threads at once.
+
+        Returns:
+            None, or a Receipt that names the events which were refused while all others were accepted.
+
+        Raises:
+            TryLater: the same batch may be accepted later. Anything not of this package counts as this.
+            Blocked: no batch can be accepted until a person acts.
+            Refused: nothing was accepted, and some events never can be.
+        """
+
+    def select(self, batch: Batch) -> Selected:
+        """What ``only``, ``except`` and ``drop_fields`` leave of *batch*."""
+        return select(batch, only=self.only, but=self.except_, drop_fields=self.drop_fields)
+
+    def check(self) -> None:
+        """Tell cheaply whether address and credentials work; raise Blocked or TryLater where they do not."""
+
+    def check_once(self) -> None:
+        """:meth:`check`, unless it went well before."""
+        if not self._is_checked:
+            self.check()
+            self._is_checked = True
+
+    def close(self) -> None:
+        """Let go of connections; called once, when the run ends. What was closed may be used again."""
+
+    def secret_values(self) -> tuple[str, ...]:
+        """The values of this subscriber's secret fields, for whoever must keep them out of a text."""
+        return tuple(text for name in secret_fields(type(self)) for text in _texts(getattr(self, name)))
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """Called by Dagster when the run, or with the multiprocess executor the step, has ended."""
+        self.close()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show no secret in ``repr`` and ``str``."""
+        hidden = secret_fields(type(self))
+        for name, value in super().__repr_args__():
+            if name in hidden and value is not None:
+                yield name, REPLACEMENT
+            elif not (name or "").endswith("__internal__"):
+                yield name, scrub(value, self.secret_values()) if isinstance(value, str) else value
+
+    @field_validator("only", "except_", mode="before")
+    @classmethod
+    def _read_values(cls, value: object) -> object:
+        return as_values(value)
+
+    @field_validator("only", "except_", "drop_fields")
+    @classmethod
+    def _check_paths(cls, value: Any) -> Any:
+        for path in value:
+            paths.split(path)
+            if isinstance(value, dict) and None in value[path]:
+                raise ValueError(f"{path}: null is no value to look for")  # nor one that Dagster's config can hold
+        return value
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _check_since(cls, value: object) -> object:
+        if isinstance(value, date):  # YAML reads 2026-11-23 as a date
+            return value.isoformat()
+        if not isinstance(value, str) or isinstance(value, EnvVar) or value in ("now", "beginning"):
+            return value
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError(f"{value!r} is neither now, nor beginning, nor a date like 2026-11-23") from None
+
+
+def secret_fields(subscriber_type: type[BaseModel]) -> set[str]:
+    """Names of the fields that hold secrets: each value, and each value of a mapping, belongs in the environment."""
+    return {
+        name
+        for name, info in subscriber_type.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("dagster__is_secret")
+    }
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in *value*: a string, or a mapping or list of such."""
+    if isinstance(value, EnvVar):
+        return  # not resolved yet: it is a name, and no secret
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)

@@ -1,0 +1,166 @@
+"""Insert every batch into ClickHouse as it is (INSERT … FORMAT JSONEachRow)."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from dagster import EnvVar
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import check_url
+from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.requests import RequestSubscriber
+from export_pipeline.subscribers.scrubbing import public_url, scrub
+
+# Codes of ClickHouse's ErrorCodes.cpp. What is in none of these may pass by itself.
+OF_THE_DATA = frozenset(
+    {6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 190, 321, 349, 376, 441, 467, 469, 529, 632, 636, 675, 676}
+)
+OF_THE_CONFIGURATION = frozenset(
+    {16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 195, 291, 452, 497, 516, 518, 519, 620}
+)
+ACCESS_DENIED = 497
+
+
+class Clickhouse(RequestSubscriber):
+    """Inserts batches into ClickHouse without parsing them; every column is filled from the member of its name.
+
+    Each insert has a deduplication token made of the batch, so a repeat changes nothing: replicated tables and
+    ClickHouse Cloud remember tokens by themselves, a plain MergeTree table needs the setting
+    ``non_replicated_deduplication_window`` (such as 10000). An event that does not fit the table goes to the
+    quarantine with ClickHouse's reason.
+    """
+
+    allow_http: bool = Field(
+        default=False, description="Send unencrypted (http://) to a host that is not this machine."
+    )
+    api_url: str = Field(
+        description="Address of ClickHouse's HTTP interface.", examples=["https://clickhouse.example.com:8443"]
+    )
+    username: str = Field(default="default", description="User to insert with.")
+    password: str | None = Field(default=None, description="Password of that user.", json_schema_extra=SECRET)
+    database: str = Field(default="default", description="Database of the table.")
+    table: str = Field(description="Table to insert into.")
+    format: Literal["JSONEachRow", "JSONAsString", "JSONAsObject"] = Field(
+        default="JSONEachRow",
+        description="JSONEachRow fills columns by name; JSONAsString and JSONAsObject put the whole event into the "
+        "table's only column, a String or a JSON.",
+    )
+    skip_unknown_fields: bool = Field(
+        default=False,
+        description="Leave out members that the table has no column for, instead of refusing the event.",
+    )
+    settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="More settings of the insert.",
+        examples=[{"date_time_input_format": "best_effort"}],
+    )
+    timeout_seconds: float = Field(default=120.0, gt=0, description="How long one insert may take.")
+    gzip: bool = Field(default=False, description="Compress the body.")
+    max_request_events: int = Field(default=1_000_000, ge=1, description="Most events in one insert.")
+    max_request_bytes: int = Field(default=100_000_000, ge=1, description="Largest insert, before compression.")
+    max_event_bytes: int = Field(
+        default=16_777_216, ge=1, description="Largest event; a larger one goes to the quarantine."
+    )
+    needs: ClassVar[tuple[str, ...]] = ("clickhouse_connect",)
+    _client: Any = PrivateAttr(default=None)
+    _opening: Any = PrivateAttr(default_factory=threading.Lock)
+
+    @field_validator("api_url", mode="before")
+    @classmethod
+    def _check_url(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not isinstance(value, EnvVar):
+            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+        return value
+
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The event as it is."""
+        return (event,)
+
+    def post(self, request: Packed) -> None:
+        """One insert: all of it, or nothing."""
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        body: bytes = request.data
+        if self.gzip:
+            from isal import igzip
+
+            body = igzip.compress(body, mtime=0)
+        try:
+            self._open().raw_insert(
+                self.table,
+                insert_block=body,
+                fmt=self.format,
+                compression="gzip" if self.gzip else None,
+                settings={
+                    "async_insert": 0,  # it would answer before the data is safe, and knows no token
+                    "wait_end_of_query": 1,
+                    "insert_deduplicate": 1,
+                    "insert_deduplication_token": request.id,
+                    # One block, since a token stands for one block.
+                    "max_insert_block_size": max(request.events, 1_048_576),
+                    "input_format_parallel_parsing": 0,
+                    "input_format_skip_unknown_fields": int(self.skip_unknown_fields),
+                    **self.settings,
+                },
+            )
+        except ClickHouseError as error:
+            raise self._meaning(error) from None
+
+    def check(self) -> None:
+        """Ask whether the table is there."""
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        try:
+            found = self._open().command(f"EXISTS TABLE {_quoted(self.database)}.{_quoted(self.table)}")
+        except ClickHouseError as error:
+            if getattr(error, "code", None) == ACCESS_DENIED:
+                return  # a user that may only insert is no fault
+            raise self._meaning(error) from None
+        if not int(found):
+            raise Blocked(f"{self._place}: there is no table {self.database}.{self.table}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    @property
+    def _place(self) -> str:
+        return public_url(self.api_url, path=False)
+
+    def _meaning(self, error: Any) -> DeliveryError:
+        text = scrub(f"{self._place}: {error}", self.secret_values())
+        code = getattr(error, "code", None)
+        if code in OF_THE_DATA:
+            return Refused(text)
+        return Blocked(text) if code in OF_THE_CONFIGURATION else TryLater(text)
+
+    def _open(self) -> Any:
+        import clickhouse_connect
+
+        url = urlsplit(self.api_url)
+        with self._opening:
+            if self._client is None:
+                self._client = clickhouse_connect.get_client(
+                    interface=url.scheme,
+                    host=url.hostname,
+                    port=url.port or (8443 if url.scheme == "https" else 8123),
+                    username=self.username,
+                    password=self.password or "",
+                    database=self.database,
+                    connect_timeout=max(1, round(self.timeout_seconds)),
+                    send_receive_timeout=max(1, round(self.timeout_seconds)),
+                    query_retries=0,
+                    autogenerate_session_id=False,  # a session serves one query at a time
+                )
+            return self._client
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

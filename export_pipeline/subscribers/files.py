@@ -1,0 +1,144 @@
+"""Write every batch as one object of newline-delimited JSON into any store."""
+
+import errno
+from contextlib import suppress
+from datetime import date
+from typing import Literal
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.batching.objects import Objects, checked_name, open_objects
+from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, ObjectMissing, StoreError, TryLater
+from export_pipeline.storage.settings import StoreSettings
+from export_pipeline.subscribers.base import SECRET, Subscriber
+
+EXTENSIONS = {"none": ".ndjson", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}
+# What of the operating system's answers does not pass by itself.
+LASTING = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
+)
+PROBE = "_export_pipeline_check"
+S3_OPTIONS = (
+    "endpoint_url",
+    "region_name",
+    "profile_name",
+    "role_arn",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "max_attempts",
+)
+
+
+def _told(option: str) -> str:
+    """The description of an option that the source has too."""
+    return StoreSettings.model_fields[option].description or ""
+
+
+class Files(Subscriber):
+    """Writes each batch as one NDJSON object, named by its day and its id: ``2026/11/23/<batch id>.ndjson``.
+
+    A batch that comes again overwrites its own object with the same bytes, so every event is there exactly once.
+    A reader sees a whole object or none.
+    """
+
+    url: str = Field(
+        description="Where to write: s3://…, gs://…, az://…, file:///… or a path; relative to the working folder.",
+        examples=["s3://acme-lake/events/"],
+    )
+    path: str = Field(
+        default="%Y/%m/%d/",
+        description="What an object's name begins with, as a strftime pattern for the day of its events.",
+    )
+    compression: Literal["none", "gzip", "zstd"] = Field(default="none", description="How each object is compressed.")
+    durable: bool = Field(
+        default=False,
+        description="In a local folder: wait until the disk has each object (fsync), so that it survives a power cut. "
+        "Other stores always do.",
+    )
+    endpoint_url: str | None = Field(default=None, description=_told("endpoint_url"))
+    region_name: str | None = Field(default=None, description=_told("region_name"))
+    profile_name: str | None = Field(default=None, description=_told("profile_name"))
+    role_arn: str | None = Field(default=None, description=_told("role_arn"))
+    aws_access_key_id: str | None = Field(
+        default=None, description=_told("aws_access_key_id"), json_schema_extra=SECRET
+    )
+    aws_secret_access_key: str | None = Field(
+        default=None, description=_told("aws_secret_access_key"), json_schema_extra=SECRET
+    )
+    aws_session_token: str | None = Field(
+        default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description=_told("max_attempts"))
+    _objects: Objects | None = PrivateAttr(default=None)
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str) -> str:
+        try:
+            checked_name(date(2026, 11, 23).strftime(value) + "id")
+        except StoreError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    def deliver(self, batch: Batch) -> None:
+        """Write the batch's object.
+
+        Raises:
+            TryLater: the store failed.
+            Blocked: the URL or the credentials are wrong.
+        """
+        body = compress(batch.data, self.compression)
+        try:
+            self._open().put(self.name_of(batch), body)
+        except (StoreError, ConfigurationError) as error:
+            raise _meaning(error) from None
+
+    def name_of(self, batch: Batch) -> str:
+        """The object's name below ``url``: the same for the same batch."""
+        return batch.date.strftime(self.path) + batch.id + EXTENSIONS[self.compression]
+
+    def check(self) -> None:
+        """Write an empty object and remove it again; credentials that may only write leave it there."""
+        try:
+            self._open().put(PROBE, b"")
+        except (StoreError, ConfigurationError) as error:
+            raise _meaning(error) from None
+        with suppress(StoreError):
+            self._open().delete(PROBE)
+
+    def check_once(self) -> None:
+        """Nothing: the first object tells as much."""
+
+    def _open(self) -> Objects:
+        if self._objects is None:
+            given = {option: getattr(self, option) for option in S3_OPTIONS}
+            self._objects = open_objects(self.url, StoreSettings(**given), durable=self.durable)
+        return self._objects
+
+
+def compress(data: bytes, compression: str) -> bytes:
+    """*data* as ``none``, ``gzip`` or ``zstd``; the same bytes every time (no time stamp in gzip's header)."""
+    if compression == "gzip":
+        from isal import igzip
+
+        return bytes(igzip.compress(data, mtime=0))
+    if compression == "zstd":
+        from zstandard import ZstdCompressor
+
+        return ZstdCompressor(level=3, write_checksum=True).compress(data)
+    return data
+
+
+def _meaning(error: StoreError | ConfigurationError) -> DeliveryError:
+    """Whether what the store said passes by itself: told by the error of the store or system behind *error*."""
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    behind = error.__context__
+    lasting = (
+        isinstance(error, ConfigurationError | ObjectMissing)  # nothing is missing when one writes, but the bucket
+        or isinstance(behind, PermissionDeniedError | UnauthenticatedError)
+        or (isinstance(behind, OSError) and behind.errno in LASTING)
+    )
+    return Blocked(str(error)) if lasting else TryLater(str(error))

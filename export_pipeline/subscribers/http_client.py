@@ -1,0 +1,244 @@
+"""One HTTP client for every subscriber that speaks HTTP: what is sent, and what an answer means."""
+
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
+
+if TYPE_CHECKING:
+    import httpx
+
+# The statuses of subscribers.md; 425 and 429 as in RFC 8470 and RFC 6585.
+TRY_LATER = frozenset({408, 425, 429})
+REFUSED = frozenset({400, 413, 422})
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+USER_AGENT = "export-pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a destination answered.
+
+    Attributes:
+        url: as asked, without credentials, path and query.
+        status: HTTP status.
+        headers: names in lower case.
+        body: as sent; at most 16 MiB of it.
+        secrets: what a destination may echo, and :meth:`told` must not.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def told(self) -> str:
+        """Who answered what, for a log: status and the first 500 bytes, without secrets."""
+        said = excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
+        return f"{self.url} answered {self.status}" + (f": {said}" if said else "")
+
+
+class HttpClient:
+    """An httpx client that is opened at first use; several threads may use it. Redirects are never followed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout_seconds: float,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        secrets: tuple[str, ...] = (),
+    ) -> Answer:
+        """Send one request and read its answer, whatever its status.
+
+        Args:
+            method: such as ``POST``.
+            url: ``http://`` or ``https://``; user and password in it become basic authentication.
+            timeout_seconds: for connecting, for each write and each read, and for the whole answer.
+            content: the body.
+            headers: beside User-Agent and Accept-Encoding.
+            auth: user and password.
+            secrets: what the destination may echo, and no text may hold.
+
+        Raises:
+            TryLater: no answer, or not a whole one.
+            Blocked: the URL is none, or the certificate is not to be trusted.
+        """
+        import httpx
+
+        place = public_url(url, path=False)
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            # An encoded answer could unpack to any size, and none here is worth compressing.
+            request = self._open().build_request(
+                method,
+                url,
+                content=content,
+                headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})},
+                timeout=timeout_seconds,
+            )
+            response = self._open().send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+            try:
+                body = _read(response, deadline)
+            finally:
+                response.close()
+        except httpx.TimeoutException:
+            raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+            raise Blocked(f"{place} is no address to send HTTP to") from None
+        except httpx.TransportError as error:
+            if distrust := _distrust(error):
+                raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
+            raise TryLater(f"{place}: {_cause(error)}") from None
+        answered = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(place, response.status_code, answered, body, secrets)
+
+    def connect(self, url: str, *, timeout_seconds: float) -> None:
+        """See whether somebody listens, and with a certificate that is trusted; no request is sent.
+
+        Raises:
+            TryLater: nobody does.
+            Blocked: the certificate is not to be trusted.
+        """
+        import httpx
+
+        parts = urlsplit(url)
+        place = public_url(url, path=False)
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        try:
+            with socket.create_connection(address, timeout_seconds) as plain:
+                if parts.scheme == "https":
+                    with httpx.create_ssl_context().wrap_socket(plain, server_hostname=parts.hostname):
+                        pass
+        except ssl.SSLCertVerificationError as error:
+            raise Blocked(f"{place}: its certificate is not trusted: {error.verify_message}") from None
+        except OSError as error:
+            raise TryLater(f"{place}: {_cause(error)}") from None
+
+    def close(self) -> None:
+        """Close all connections; the next request opens new ones."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    def _open(self) -> "httpx.Client":
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(follow_redirects=False)
+            return self._client
+
+
+def _read(response: "httpx.Response", deadline: float) -> bytes:
+    """The answer's first 16 MiB; an answer that drips on for longer than the deadline is none."""
+    import httpx
+
+    pieces: list[bytes] = []
+    size = 0
+    for piece in response.iter_raw():
+        pieces.append(piece)
+        size += len(piece)
+        if size >= MAX_ANSWER_BYTES:
+            break
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the answer went on for longer than the timeout")
+    return b"".join(pieces)[:MAX_ANSWER_BYTES]
+
+
+def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of a certificate behind *error*, if that is what it is."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def accept(answer: Answer) -> Answer:
+    """*answer*, if it is a 2xx.
+
+    Raises:
+        TryLater: 408, 425, 429, 5xx; with what Retry-After asks for.
+        Refused: 400, 413, 422.
+        Blocked: all else: 401, 403, 404, 410, redirects, …
+    """
+    if not 200 <= answer.status < 300:
+        raise_for(answer)
+    return answer
+
+
+def raise_for(answer: Answer) -> NoReturn:
+    """Raise what *answer*, which is no 2xx, means."""
+    if 300 <= answer.status < 400:
+        target = answer.headers.get("location")
+        where = public_url(target) if target else "nowhere"
+        raise Blocked(f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed")
+    if answer.status in TRY_LATER or answer.status >= 500:
+        raise TryLater(answer.told(), retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")))
+    if answer.status in REFUSED:
+        raise Refused(answer.told())
+    raise Blocked(answer.told())
+
+
+def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:
+    """Seconds that a Retry-After header asks to wait: a number or an HTTP date (RFC 9110, 10.2.3); None if neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.replace(".", "", 1).isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - (now or datetime.now(timezone.utc))).total_seconds())
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of *url* is this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_url(url: str, *, allow_http: bool = False) -> str:
+    """*url*, if events may be sent there.
+
+    Raises:
+        ValueError: not an http(s) URL, or unencrypted to another machine.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{public_url(url)!r} is not an http:// or https:// URL")
+    if parts.scheme == "http" and not allow_http and not is_loopback(url):
+        raise ValueError(f"{public_url(url)} is not encrypted: use https://, or set allow_http: true")
+    return url

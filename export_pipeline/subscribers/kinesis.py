@@ -1,0 +1,60 @@
+"""Put every event into a Kinesis data stream (PutRecords)."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from export_pipeline.batching.batch import Receipt
+from export_pipeline.subscribers.aws import AwsSubscriber, Path, failed
+from export_pipeline.subscribers.packing import Packed
+
+MAX_KEY_CHARACTERS = 256
+
+
+class Kinesis(AwsSubscriber):
+    """Puts each event into a stream as one record; records that Kinesis did not take are put again, alone.
+
+    Kinesis knows no repeats: after a crash a batch may be there twice. The event's bytes are unchanged, so its hash
+    tells duplicates apart.
+    """
+
+    service: ClassVar[str] = "kinesis"
+    separator_bytes: ClassVar[int] = MAX_KEY_CHARACTERS  # the partition key counts too
+    stream_name: str = Field(description="Name of the stream.")
+    partition_key: str | None = Field(
+        default=None,
+        description="Path to the partition key in an event; records of one key keep their order. By default, and where "
+        "the event has nothing there, a hash of the event.",
+        examples=["endpoint.Id"],
+    )
+    max_request_events: int = Field(default=500, ge=1, le=500, description="Most records in one request.")
+    max_request_bytes: int = Field(
+        default=5_242_880, ge=1, le=10_485_760, description="Largest request, partition keys included."
+    )
+    max_event_bytes: int = Field(
+        default=1_048_320, ge=1, le=10_485_504, description="Largest record; a larger one goes to the quarantine."
+    )
+    _key: Path | None = PrivateAttr(default=None)
+
+    @field_validator("partition_key")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        return Path.check(value)
+
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The event as it is."""
+        return (event,)
+
+    def post(self, request: Packed) -> Receipt:
+        """One request; what failed is told to come again."""
+        if self._key is None:
+            self._key = Path(self.partition_key)
+        key = self._key
+        records = [{"Data": item, "PartitionKey": key.of(item)[:MAX_KEY_CHARACTERS]} for item in request.items]
+        answer = self.call(lambda client: client.put_records(StreamName=self.stream_name, Records=records))
+        return Receipt(later=failed(answer["Records"]))
+
+    def check(self) -> None:
+        """Describe the stream."""
+        self.ask(lambda client: client.describe_stream_summary(StreamName=self.stream_name))

@@ -1,0 +1,70 @@
+"""What Dagster's UI shows of a resource: no secret, and nothing that breaks a run when it is sent back.
+
+For every field that is marked as secret, Dagster writes ``********`` into the Launchpad's default config, whether it is
+set or not, and takes that for its value when the run is launched. The name of a variable is no secret, and neither is
+a field without a value: both are shown as they are. What else is marked, and a password in a URL, stays hidden.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagster import ConfigurableResource, Field, Shape
+from dagster._core.definitions.definition_config_schema import DefinitionConfigSchema
+from pydantic import ConfigDict, model_validator
+
+MASK = "********"
+
+
+class LaunchableResource(ConfigurableResource[None]):
+    """A resource whose default config may go through the Launchpad."""
+
+    # A validation error would otherwise quote the value it refuses, which may be a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_mask(cls, values: Any) -> Any:
+        masked = [str(name) for name, value in values.items() if value == MASK] if isinstance(values, Mapping) else []
+        if masked:
+            raise ValueError(
+                f"{', '.join(masked)}: found {MASK}, which Dagster's UI shows in the place of a secret; leave it out "
+                "of the run's config, and the deployment's value holds"
+            )
+        return values
+
+    @property
+    def _config_schema(self) -> DefinitionConfigSchema:
+        # Not public: Dagster has no other way to hide what is set to a literal and to show what is not.
+        whole = super()._config_schema.as_field()
+        defaults = whole.default_value if whole.default_provided else {}
+        fields = {name: _marked(field, defaults.get(name)) for name, field in whole.config_type.fields.items()}
+        hidden = [name for name, field in fields.items() if field.is_secret]
+        # Dagster keeps one Shape for all whose fields are equal but for is_secret: the description tells them apart.
+        told = f"Hidden: {', '.join(hidden)}." if hidden else "Nothing is hidden."
+        shape = Shape(fields, description=told)  # type: ignore[no-untyped-call]
+        return DefinitionConfigSchema(
+            Field(shape, default_value=defaults, is_required=False, description=whole.description)
+        )
+
+
+def _marked(field: Field, value: Any) -> Field:
+    """*field*, marked as secret only where *value* has to be hidden."""
+    given = {"default_value": field.default_value} if field.default_provided else {}
+    return Field(
+        field.config_type,
+        is_required=field.is_required,
+        description=field.description,
+        is_secret=_is_secret(value, is_marked=field.is_secret),
+        **given,
+    )
+
+
+def _is_secret(value: Any, *, is_marked: bool) -> bool:
+    if isinstance(value, Mapping):
+        return value.keys() != {"env"} and any(_is_secret(inner, is_marked=is_marked) for inner in value.values())
+    if isinstance(value, list):
+        return any(_is_secret(inner, is_marked=is_marked) for inner in value)
+    if isinstance(value, str):
+        return is_marked or ("://" in value and urlsplit(value).password is not None)
+    return is_marked and value is not None

@@ -1,0 +1,70 @@
+"""Subscribers of the analytics services: one call an event, made by a mapping that the deployment file may change."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from dagster import EnvVar
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from export_pipeline.subscribers.http_client import check_url
+from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
+from export_pipeline.subscribers.requests import HttpRequestSubscriber
+
+
+class MappedSubscriber(HttpRequestSubscriber):
+    """A subclass sets ``hosts``, ``path`` and ``default_mapping``, and writes :meth:`post` and :meth:`look_at`."""
+
+    region: str = Field(default="us", description="Where the project is hosted: a key of the table of hosts.")
+    allow_http: bool = Field(
+        default=False, description="Send unencrypted (http://) to an api_url that is not this machine."
+    )
+    api_url: str | None = Field(
+        default=None, description="Another address than the region's, such as a proxy or a server of your own."
+    )
+    mapping: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Changes to what a call is made of, in the mapping language: members that are given take the "
+        "place of the default's, null removes one.",
+    )
+    hosts: ClassVar[Mapping[str, str]]
+    path: ClassVar[str]
+    default_mapping: ClassVar[Mapping[str, Any]]
+    _reader: Reader | None = PrivateAttr(default=None)
+
+    @field_validator("api_url", mode="before")
+    @classmethod
+    def _check_url(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not isinstance(value, EnvVar):
+            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, value: str) -> str:
+        if value not in cls.hosts:
+            raise ValueError(f"{value!r} is no region; allowed: {', '.join(cls.hosts)}")
+        return value
+
+    @field_validator("mapping")
+    @classmethod
+    def _check_mapping(cls, value: dict[str, Any]) -> dict[str, Any]:
+        compile_mapping(extended(cls.default_mapping, value))
+        return value
+
+    @abstractmethod
+    def look_at(self, call: Mapping[str, Any]) -> None:
+        """Raise Unfit where the service would drop *call* without a word."""
+
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The call for one event."""
+        if self._reader is None:
+            self._reader = compile_mapping(extended(self.default_mapping, self.mapping))
+        call = self._reader(Event(event))
+        self.look_at(call)
+        return (to_json(call),)
+
+    @property
+    def endpoint(self) -> str:
+        """Where requests go."""
+        return (self.api_url or self.hosts[self.region]).rstrip("/") + self.path

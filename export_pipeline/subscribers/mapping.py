@@ -1,0 +1,219 @@
+"""A small language, as data, that says how a call of a destination is made of an event.
+
+====================================  =================================================================================
+``attributes.title``                  what the event has at this path; a number indexes a list
+``{name: …, context: {…}}``           an object of these members
+``{$first: [a.path, other.path]}``    the first of these that is there
+``{$merge: [a.path, other.path]}``    these objects joined, later ones win; of a list inside the first element
+``{$time: a.path}``                   milliseconds as ``YYYY-MM-DDTHH:MM:SS+00:00``, their fraction of a second cut off
+``{$iso: a.path}``                    the same with milliseconds, ``YYYY-MM-DDTHH:MM:SS.mmm+00:00``
+``{$string: a.path}``                 text, also where the event has a number
+``{$value: anything}``                this, whatever the event
+``{$id: 32}``                         so many hexadecimal characters (64 at most) of the SHA-256 of the event's bytes
+``{$uuid: event}``                    the same hash as a UUID
+====================================  =================================================================================
+
+Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
+empty object is left out; an empty text is kept.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import Any
+
+from export_pipeline.subscribers import paths
+from export_pipeline.subscribers.packing import Unfit
+
+Reader = Callable[["Event"], Any]
+"""Event → a value; None where there is none."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Event:
+    """An event with what is derived from it.
+
+    Attributes:
+        line: its bytes.
+        fields: the object.
+    """
+
+    def __init__(self, line: bytes) -> None:
+        self.line = line
+        self.fields: dict[str, Any] = json.loads(line)
+
+    @cached_property
+    def sha256(self) -> str:
+        """64 hexadecimal characters."""
+        return hashlib.sha256(self.line).hexdigest()
+
+
+def compile_mapping(spec: object, place: str = "mapping") -> Reader:
+    """A function that makes of an event what *spec* says.
+
+    Raises:
+        ValueError: *spec* is none; says at which *place*.
+    """
+    if isinstance(spec, str):
+        return _path(spec, place)
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"{place}: {spec!r} is neither a path nor an object")
+    operators = [key for key in spec if key in _OPERATORS]
+    if not operators:
+        return _object({key: compile_mapping(inner, f"{place}.{key}") for key, inner in spec.items()})
+    if len(spec) > 1:
+        raise ValueError(f"{place}: {operators[0]} has to stand alone, not with {', '.join(map(str, spec))}")
+    return _OPERATORS[operators[0]](spec[operators[0]], f"{place}.{operators[0]}")
+
+
+def extended(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """*default* with the members of *given* in their places; null removes one, objects are joined at every depth."""
+    result = dict(default)
+    for key, value in given.items():
+        if value is None:
+            result.pop(key, None)
+        elif _is_object(value) and _is_object(result.get(key)):
+            result[key] = extended(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def to_json(call: Mapping[str, Any]) -> bytes:
+    """*call* as compact JSON.
+
+    Raises:
+        Unfit: it holds a number that JSON has no form for: one beyond 1.8e308 in the event.
+    """
+    try:
+        return json.dumps(call, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise Unfit("a text holds half of a surrogate pair") from None
+    except ValueError:
+        raise Unfit("a number is too large for this destination") from None
+
+
+def is_nothing(value: object) -> bool:
+    """Whether *value* is left out: None, an empty list or an empty object; not False, 0 or an empty text."""
+    return value is None or (isinstance(value, list | dict) and not value)
+
+
+def _is_object(spec: object) -> bool:
+    return isinstance(spec, Mapping) and not any(key in _OPERATORS for key in spec)
+
+
+def _path(path: str, place: str) -> Reader:
+    try:
+        steps = paths.split(path)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    return lambda event: paths.look_up(event.fields, steps)
+
+
+def _object(members: Mapping[str, Reader]) -> Reader:
+    readers = list(members.items())
+
+    def read(event: Event) -> dict[str, Any]:
+        values = {}
+        for key, reader in readers:
+            value = reader(event)
+            if value or not is_nothing(value):
+                values[key] = value
+        return values
+
+    return read
+
+
+def _first(specs: object, place: str) -> Reader:
+    readers = _each(specs, place)
+
+    def read(event: Event) -> Any:
+        return next((value for reader in readers if not is_nothing(value := reader(event))), None)
+
+    return read
+
+
+def _merge(specs: object, place: str) -> Reader:
+    readers = _each(specs, place)
+
+    def read(event: Event) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for reader in readers:
+            found = reader(event)
+            if isinstance(found, dict):
+                merged.update(found)
+        return {key: value[0] if isinstance(value, list) else value for key, value in merged.items() if value != []}
+
+    return read
+
+
+def _time(spec: object, place: str) -> Reader:
+    return _moment(spec, place, "seconds", 1_000)
+
+
+def _iso(spec: object, place: str) -> Reader:
+    return _moment(spec, place, "milliseconds", 1)
+
+
+def _moment(spec: object, place: str, precision: str, multiple_ms: int) -> Reader:
+    reader = compile_mapping(spec, place)
+
+    def read(event: Event) -> str | None:
+        found = reader(event)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return None
+        try:
+            moment = _EPOCH + timedelta(milliseconds=found // multiple_ms * multiple_ms)
+        except (OverflowError, ValueError):
+            raise Unfit(f"{found} at {spec} is no time in milliseconds") from None
+        return moment.isoformat(timespec=precision)
+
+    return read
+
+
+def _string(spec: object, place: str) -> Reader:
+    reader = compile_mapping(spec, place)
+
+    def read(event: Event) -> str | None:
+        found = reader(event)
+        return found if isinstance(found, str) or is_nothing(found) else json.dumps(found, ensure_ascii=False)
+
+    return read
+
+
+def _value(value: object, place: str) -> Reader:
+    return lambda event: value
+
+
+def _id(characters: object, place: str) -> Reader:
+    if not isinstance(characters, int) or not 1 <= characters <= 64:
+        raise ValueError(f"{place}: {characters!r} is no number from 1 to 64")
+    return lambda event: event.sha256[:characters]
+
+
+def _uuid(of: object, place: str) -> Reader:
+    if of != "event":
+        raise ValueError(f"{place}: {of!r}; allowed is event")
+    return lambda event: str(uuid.UUID(hex=event.sha256[:32], version=5))
+
+
+def _each(specs: object, place: str) -> list[Reader]:
+    if not isinstance(specs, Sequence) or isinstance(specs, str):
+        raise ValueError(f"{place}: {specs!r} is no list")
+    return [compile_mapping(spec, f"{place}.{number}") for number, spec in enumerate(specs)]
+
+
+_OPERATORS: dict[str, Callable[[object, str], Reader]] = {
+    "$first": _first,
+    "$merge": _merge,
+    "$time": _time,
+    "$iso": _iso,
+    "$string": _string,
+    "$value": _value,
+    "$id": _id,
+    "$uuid": _uuid,
+}

@@ -1,0 +1,109 @@
+"""Send every event to Mixpanel (POST /import, https://docs.mixpanel.com/reference/import-events)."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from export_pipeline.batching.batch import Receipt
+from export_pipeline.errors import Refused
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import Answer, accept
+from export_pipeline.subscribers.mapped import MappedSubscriber
+from export_pipeline.subscribers.packing import Packed
+
+
+class Mixpanel(MappedSubscriber):
+    """Imports each event into Mixpanel. Mixpanel checks each, names those it refuses, and takes the others.
+
+    ``$insert_id`` is made of the event's bytes, so a repeat is taken once. An event without user and device has an
+    empty ``distinct_id``, as Mixpanel asks for.
+    """
+
+    token: str | None = Field(
+        default=None,
+        description="Token of the project. Needed where there is no service account.",
+        json_schema_extra=SECRET,
+    )
+    service_account: str | None = Field(default=None, description="User name of a service account.")
+    service_account_secret: str | None = Field(
+        default=None, description="Secret of that service account.", json_schema_extra=SECRET
+    )
+    project_id: str | None = Field(default=None, description="Number of the project, with a service account.")
+    region: str = Field(default="us", description="Where the project is hosted: us, eu or in.")
+    max_request_events: int = Field(default=2_000, ge=1, le=2_000, description="Most events in one request.")
+    max_request_bytes: int = Field(
+        default=2_000_000, ge=1, le=10_000_000, description="Largest request, before compression."
+    )
+    hosts: ClassVar[Mapping[str, str]] = {
+        "us": "https://api.mixpanel.com",
+        "eu": "https://api-eu.mixpanel.com",
+        "in": "https://api-in.mixpanel.com",
+    }
+    path: ClassVar[str] = "/import?strict=1"
+    default_mapping: ClassVar[Mapping[str, Any]] = {
+        "event": "event_type",
+        "properties": {
+            "$merge": [
+                "attributes",
+                "metrics",
+                {
+                    "time": "event_timestamp",
+                    "distinct_id": {"$first": ["endpoint.User.UserId", "endpoint.Id", {"$value": ""}]},
+                    "$insert_id": {"$id": 36},
+                    "$device_id": "endpoint.Id",
+                    "$user_id": "endpoint.User.UserId",
+                    "$current_url": "attributes.url",
+                    "$os": "endpoint.Demographic.Platform",
+                    "$os_version": "endpoint.Demographic.PlatformVersion",
+                    "$app_version_string": "endpoint.Demographic.AppVersion",
+                    "$city": "endpoint.Location.City",
+                    "mp_country_code": "endpoint.Location.Country",
+                    "utm_source": "attributes.qv_utm_source",
+                    "utm_medium": "attributes.qv_utm_medium",
+                    "utm_campaign": "attributes.qv_utm_campaign",
+                    "utm_term": "attributes.qv_utm_term",
+                    "utm_content": "attributes.qv_utm_content",
+                },
+            ]
+        },
+    }
+
+    def look_at(self, call: Mapping[str, Any]) -> None:
+        """Mixpanel names what it refuses."""
+
+    def post(self, request: Packed) -> Receipt | None:
+        """One request; a 400 that names events is a partial success."""
+        answer = self._send(b"\n".join(request.items))
+        refused = _failed(answer)
+        if refused:
+            return Receipt(refused=refused)
+        accept(answer)
+        return None
+
+    def check(self) -> None:
+        """Import nothing: the credentials are looked at first."""
+        with suppress(Refused):
+            accept(self._send(b""))
+
+    def _send(self, body: bytes) -> Answer:
+        url = self.endpoint
+        if self.project_id is not None:
+            url += f"&project_id={self.project_id}"
+        user = self.service_account or self.token or ""
+        auth = (user, self.service_account_secret or "")
+        return self.send_body(url, body, content_type="application/x-ndjson", auth=auth)
+
+
+def _failed(answer: Answer) -> dict[int, str]:
+    """Number in the request → reason, of the events that a 400 names."""
+    if answer.status != 400:
+        return {}
+    try:
+        told: Any = json.loads(answer.body)
+    except ValueError:
+        return {}
+    records = told.get("failed_records") if isinstance(told, dict) else None
+    return {record["index"]: f"{record.get('field')}: {record.get('message')}" for record in records or []}

@@ -1,0 +1,186 @@
+"""Index every event in OpenSearch or Elasticsearch (POST /_bulk)."""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from dagster import EnvVar
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from export_pipeline.batching.batch import Receipt
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import REFUSED, TRY_LATER, USER_AGENT, check_url
+from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
+from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.requests import RequestSubscriber
+from export_pipeline.subscribers.scrubbing import public_url, scrub
+
+EXISTS_ALREADY = 409
+
+
+class Opensearch(RequestSubscriber):
+    """Creates one document for each event, in an index of its day; also in Elasticsearch 7 and later.
+
+    The document's id is the hash of the event, or what is at ``id_path``: a document that is there already is left as
+    it is, so a repeat does no harm. Documents that a full queue turned away (429) are sent again, alone; one that the
+    index cannot take, such as a text where it has a number, goes to the quarantine with the reason.
+    """
+
+    allow_http: bool = Field(
+        default=False, description="Send unencrypted (http://) to a host that is not this machine."
+    )
+    api_url: str = Field(description="Address of the cluster.", examples=["https://search.example.com:9200"])
+    username: str | None = Field(default=None, description="User name of basic authentication.")
+    password: str | None = Field(default=None, description="Password of that user.", json_schema_extra=SECRET)
+    api_key: str | None = Field(
+        default=None, description="API key (Elasticsearch), encoded, instead of a user.", json_schema_extra=SECRET
+    )
+    index: str = Field(
+        default="events-%Y.%m.%d",
+        description="Name of the index or data stream, as a strftime pattern for the day of the events.",
+    )
+    id_path: str | None = Field(
+        default=None, description="Path to a document's id in the event; by default the hash of the event."
+    )
+    pipeline: str | None = Field(default=None, description="Ingest pipeline that documents go through.")
+    verify_certs: bool = Field(default=True, description="Check the cluster's TLS certificate.")
+    ca_file: str | None = Field(default=None, description="File with the certificate authorities to trust (PEM).")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="How long one request may take.")
+    gzip: bool = Field(default=False, description="Compress the body.")
+    max_request_events: int = Field(default=2_000, ge=1, description="Most documents in one request.")
+    max_request_bytes: int = Field(
+        default=10_000_000, ge=1, le=100_000_000, description="Largest request, before compression."
+    )
+    separator_bytes: ClassVar[int] = 700
+    """The line that names the action, its index (at most 255 bytes) and its id (512)."""
+    needs: ClassVar[tuple[str, ...]] = ("opensearchpy",)
+    _id_reader: Reader | None = PrivateAttr(default=None)
+    _client: Any = PrivateAttr(default=None)
+    _opening: Any = PrivateAttr(default_factory=threading.Lock)
+
+    @field_validator("api_url", mode="before")
+    @classmethod
+    def _check_url(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not isinstance(value, EnvVar):
+            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+        return value
+
+    @field_validator("id_path")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value is not None:
+            compile_mapping(value)
+        return value
+
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The event as it is."""
+        return (event,)
+
+    def post(self, request: Packed) -> Receipt:
+        """One bulk request, and what became of each document."""
+        client = self._open()
+        from opensearchpy.exceptions import OpenSearchException
+        from opensearchpy.helpers import streaming_bulk
+
+        index = request.date.strftime(self.index)
+        actions = [self._action(item, index) for item in request.items]
+        more: dict[str, Any] = {} if self.pipeline is None else {"pipeline": self.pipeline}
+        try:
+            results = list(
+                streaming_bulk(
+                    client,
+                    actions,
+                    chunk_size=len(actions),
+                    max_chunk_bytes=2**31,
+                    raise_on_error=False,
+                    **more,
+                )
+            )
+        except OpenSearchException as error:
+            raise self._meaning(error) from None
+        if len(results) != len(actions):
+            raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
+        return self._receipt([item["create"] for _, item in results])
+
+    def check(self) -> None:
+        """Ask the cluster who it is; that this user may not know is no fault."""
+        client = self._open()
+        from opensearchpy.exceptions import AuthorizationException, OpenSearchException
+
+        try:
+            client.info()
+        except AuthorizationException:
+            return
+        except OpenSearchException as error:
+            raise self._meaning(error) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    @property
+    def _place(self) -> str:
+        return public_url(self.api_url, path=False)
+
+    def _action(self, item: bytes, index: str) -> dict[str, Any]:
+        # The text goes out as it is: the client passes strings through.
+        return {"_op_type": "create", "_index": index, "_id": self._id(item), "_source": item.decode()}
+
+    def _id(self, item: bytes) -> str:
+        if self.id_path is None:
+            return hashlib.sha256(item).hexdigest()
+        if self._id_reader is None:
+            self._id_reader = compile_mapping({"$string": self.id_path})
+        return self._id_reader(Event(item)) or hashlib.sha256(item).hexdigest()
+
+    def _receipt(self, answers: Sequence[dict[str, Any]]) -> Receipt:
+        refused: dict[int, str] = {}
+        later: dict[int, str] = {}
+        for number, answer in enumerate(answers):
+            status = answer.get("status", 500)
+            if 200 <= status < 300 or status == EXISTS_ALREADY:
+                continue
+            error = answer.get("error")
+            reason = f"{status} {error.get('type')}: {error.get('reason')}" if isinstance(error, dict) else str(error)
+            if status in (401, 403):
+                raise Blocked(f"{self._place}: {reason}")
+            (later if status in TRY_LATER or status >= 500 else refused)[number] = reason
+        return Receipt(refused=refused, later=later)
+
+    def _meaning(self, error: Any) -> DeliveryError:
+        """What the failure of a whole request means."""
+        status = getattr(error, "status_code", "N/A")
+        told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
+        text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())
+        if not isinstance(status, int) or status in TRY_LATER or status >= 500:
+            return TryLater(text)
+        return Refused(text) if status in REFUSED else Blocked(text)
+
+    def _open(self) -> Any:
+        from opensearchpy import OpenSearch
+
+        with self._opening:
+            if self._client is None:
+                headers = {"user-agent": USER_AGENT}
+                if self.api_key is not None:
+                    headers["authorization"] = f"ApiKey {self.api_key}"
+                self._client = OpenSearch(
+                    [self.api_url],
+                    http_auth=(self.username, self.password or "") if self.username else None,
+                    headers=headers,
+                    http_compress=self.gzip,
+                    timeout=self.timeout_seconds,
+                    verify_certs=self.verify_certs,
+                    ssl_show_warn=False,
+                    ca_certs=self.ca_file,
+                    # Sending again is done by the caller, who knows what was taken.
+                    max_retries=0,
+                    retry_on_timeout=False,
+                    pool_maxsize=self.max_in_flight + 1,
+                )
+            return self._client

@@ -1,0 +1,184 @@
+"""Cut a batch into requests that a destination takes."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.errors import Blocked
+
+MAX_ID_CHARACTERS = 64
+
+
+class Unfit(Exception):
+    """An event cannot be said in the destination's terms; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(Batch):
+    """Some events of a batch, each as the items that the destination takes for it: one request.
+
+    Attributes:
+        encoded: for each event its items, at least one.
+    """
+
+    encoded: tuple[Sequence[bytes], ...] = field(repr=False)
+
+    @property
+    def items(self) -> list[bytes]:
+        """Every item, in order."""
+        return [item for items in self.encoded for item in items]
+
+    def by_event(self, reasons: Mapping[int, str]) -> dict[int, str]:
+        """*reasons* by number of item → the same by number of event; the first reason where an event has several.
+
+        Raises:
+            Blocked: the destination named an item that is not in the request.
+        """
+        ends = list(accumulate(len(items) for items in self.encoded))
+        found: dict[int, str] = {}
+        event = 0
+        for item in sorted(reasons):
+            if not 0 <= item < ends[-1]:
+                raise Blocked(f"the destination names item {item} of a request with {ends[-1]}: {reasons[item]}")
+            while ends[event] <= item:
+                event += 1
+            found.setdefault(event, reasons[item])
+        return found
+
+    def pick(self, positions: Sequence[int], part_id: str) -> "Packed":
+        """The request for the events at *positions* only."""
+        lines = self.lines()
+        return replace(
+            self,
+            id=part_id,
+            data=b"".join(lines[position] + b"\n" for position in positions),
+            events=len(positions),
+            encoded=tuple(self.encoded[position] for position in positions),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A batch, cut.
+
+    Attributes:
+        parts: positions of the events in the batch, and the request for them, in order.
+        refused: position → why the event fits into no request.
+        filtered: positions of events of which the destination wants nothing.
+    """
+
+    parts: list[tuple[Sequence[int], Batch]]
+    refused: Mapping[int, str] = field(default_factory=dict)
+    filtered: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold; all sizes in bytes before compression.
+
+    Attributes:
+        max_events: items in a request.
+        max_bytes: a whole request, with *overhead_bytes* around the items and *separator_bytes* between two.
+        max_event_bytes: one item.
+    """
+
+    max_events: int
+    max_bytes: int
+    max_event_bytes: int
+    overhead_bytes: int = 0
+    separator_bytes: int = 1
+
+
+def pack(batch: Batch, encode: Callable[[bytes], Sequence[bytes]], limits: Limits) -> Cut:
+    """Cut *batch* into as few requests as its order allows; the items of one event stay together.
+
+    Args:
+        batch: what to cut.
+        encode: event → its items, none where the destination wants nothing of it; raises Unfit.
+        limits: of one request.
+    """
+    packer = _Packer(batch, limits)
+    lines = batch.lines()
+    for position, line in enumerate(lines):
+        try:
+            items = encode(line)
+        except Unfit as reason:
+            packer.refused[position] = str(reason)
+            continue
+        packer.add(position, line, items)
+    packer.finish()
+    return Cut(packer.parts, packer.refused, packer.filtered)
+
+
+class _Packer:
+    def __init__(self, batch: Batch, limits: Limits) -> None:
+        self.batch = batch
+        self.limits = limits
+        self.parts: list[tuple[Sequence[int], Batch]] = []
+        self.refused: dict[int, str] = {}
+        self.filtered: list[int] = []
+        self._begin()
+
+    def add(self, position: int, line: bytes, items: Sequence[bytes]) -> None:
+        """Put an event into the request under way, or into a new one."""
+        if not items:
+            self.filtered.append(position)
+            return
+        limits = self.limits
+        largest = max(map(len, items))
+        size = sum(map(len, items)) + len(items) * limits.separator_bytes
+        if largest > limits.max_event_bytes:
+            self.refused[position] = f"{largest} bytes, the destination takes {limits.max_event_bytes} an event"
+            return
+        if size + limits.overhead_bytes > limits.max_bytes or len(items) > limits.max_events:
+            self.refused[position] = (
+                f"{len(items)} items of {size} bytes, the destination takes {limits.max_events} items and "
+                f"{limits.max_bytes} bytes a request"
+            )
+            return
+        if self.count + len(items) > limits.max_events or self.size + size > limits.max_bytes:
+            self.finish()
+        self.positions.append(position)
+        self.lines.append(line)
+        self.encoded.append(items)
+        self.count += len(items)
+        self.size += size
+
+    def finish(self) -> None:
+        """End the request under way."""
+        if self.positions:
+            is_whole = len(self.positions) == self.batch.events
+            packed = Packed(
+                id=self.batch.id if is_whole else part_id(self.batch.id, self.positions),
+                data=b"\n".join(self.lines) + b"\n",
+                events=len(self.positions),
+                files=self.batch.files,
+                date=self.batch.date,
+                encoded=tuple(self.encoded),
+            )
+            self.parts.append((self.positions, packed))
+        self._begin()
+
+    def _begin(self) -> None:
+        self.positions: list[int] = []
+        self.lines: list[bytes] = []
+        self.encoded: list[Sequence[bytes]] = []
+        self.count = 0
+        self.size = self.limits.overhead_bytes
+
+
+def part_id(batch_id: str, indices: Sequence[int]) -> str:
+    """The id of the part of a batch that holds the events at *indices* (ascending): the same for the same part.
+
+    ``<id>-r<first>-<after last>`` for a range, else ``<id>-w<hash of the indices>``; at most 64 characters.
+    """
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        suffix = f"-r{first}-{last + 1}"
+    else:
+        suffix = "-w" + hashlib.sha256(",".join(map(str, indices)).encode()).hexdigest()[:16]
+    if len(batch_id) + len(suffix) <= MAX_ID_CHARACTERS:
+        return batch_id + suffix
+    return hashlib.sha256(batch_id.encode()).hexdigest()[:32] + suffix

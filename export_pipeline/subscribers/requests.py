@@ -1,0 +1,131 @@
+"""Subscribers whose destination takes a bounded number of items in one request."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.errors import Refused, TryLater
+from export_pipeline.subscribers.base import Subscriber
+from export_pipeline.subscribers.http_client import Answer, HttpClient
+from export_pipeline.subscribers.packing import Cut, Limits, Packed, pack
+
+
+class RequestSubscriber(Subscriber):
+    """Turns every event into items, and sends as many in one request as the destination takes.
+
+    A subclass sets the limits' defaults, and writes :meth:`encode` and :meth:`post`.
+    """
+
+    max_request_events: int = Field(default=1_000, ge=1, description="Most items in one request.")
+    max_request_bytes: int = Field(default=1_000_000, ge=1, description="Largest request, before compression.")
+    max_event_bytes: int = Field(
+        default=1_000_000, ge=1, description="Largest item; a larger one goes to the quarantine."
+    )
+    overhead_bytes: ClassVar[int] = 0
+    """Size of a request without its items."""
+    separator_bytes: ClassVar[int] = 1
+    """What an item costs beside its own bytes."""
+
+    @abstractmethod
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The items for one event, none where the destination wants nothing of it.
+
+        Raises:
+            Unfit: the event cannot be said in the destination's terms; it is refused with this reason.
+        """
+
+    @abstractmethod
+    def post(self, request: Packed) -> Receipt | None:
+        """Send one request.
+
+        Returns:
+            None where every item was accepted, else a Receipt by number of *item*.
+
+        Raises:
+            TryLater, Blocked, Refused: as for deliver; Refused by number of *item*.
+        """
+
+    def cut(self, batch: Batch) -> Cut:
+        """*batch* as the requests for it."""
+        limits = Limits(
+            max_events=self.max_request_events,
+            max_bytes=self.max_request_bytes,
+            max_event_bytes=self.max_event_bytes,
+            overhead_bytes=self.overhead_bytes,
+            separator_bytes=self.separator_bytes,
+        )
+        return pack(batch, self.encode, limits)
+
+    def deliver(self, batch: Batch) -> Receipt | None:
+        """Send what :meth:`cut` gave. A batch that was not cut is cut first; then a failure repeats all of it."""
+        if isinstance(batch, Packed):
+            return self._post(batch)
+        cut = self.cut(batch)
+        refused, later = dict(cut.refused), dict[int, str]()
+        for positions, part in cut.parts:
+            receipt = self.deliver(part) or Receipt()
+            refused |= _shifted(receipt.refused, positions)
+            later |= _shifted(receipt.later, positions)
+        return Receipt(refused=refused, later=later)
+
+    def _post(self, request: Packed) -> Receipt | None:
+        """Post, and tell the outcome by event instead of by item."""
+        try:
+            receipt = self.post(request)
+        except Refused as refusal:
+            raise Refused(str(refusal), events=request.by_event(refusal.events or {})) from None
+        if receipt is None:
+            return None
+        refused = request.by_event(receipt.refused)
+        later = {event: reason for event, reason in request.by_event(receipt.later).items() if event not in refused}
+        if len(later) == request.events:
+            raise TryLater(f"none of {request.events} events was taken: {later[0]}")
+        return Receipt(refused=refused, later=later, detail=receipt.detail)
+
+
+def _shifted(reasons: Mapping[int, str], positions: Sequence[int]) -> dict[int, str]:
+    return {positions[position]: reason for position, reason in reasons.items()}
+
+
+class HttpRequestSubscriber(RequestSubscriber):
+    """A RequestSubscriber over HTTP; a subclass names its ``api_url``."""
+
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
+    )
+    gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
+    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def send_body(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        method: str = "POST",
+    ) -> Answer:
+        """Send *body*, compressed where ``gzip`` says so; return whatever was answered."""
+        more = {"content-type": content_type}
+        if self.gzip:
+            from isal import igzip
+
+            body = igzip.compress(body, mtime=0)
+            more["content-encoding"] = "gzip"
+        return self._http.send(
+            method,
+            url,
+            content=body,
+            headers={**(headers or {}), **more},
+            auth=auth,
+            timeout_seconds=self.timeout_seconds,
+            secrets=self.secret_values(),
+        )

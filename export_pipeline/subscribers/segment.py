@@ -1,0 +1,256 @@
+"""Send every event to Segment as identify, group, page and track calls (POST /v1/batch)."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from dagster import EnvVar
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from export_pipeline.errors import Blocked, ConfigurationError
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import Answer, accept, check_url
+from export_pipeline.subscribers.importing import is_object_path, load_object
+from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
+from export_pipeline.subscribers.packing import Packed, Unfit
+from export_pipeline.subscribers.php_json import php_print
+from export_pipeline.subscribers.requests import HttpRequestSubscriber
+
+HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
+PATH = "/v1/batch"
+
+_TRAITS = {"$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"]}
+_COMMON = {
+    "anonymousId": "endpoint.Id",
+    "userId": "endpoint.User.UserId",
+    "timestamp": {"$time": "event_timestamp"},
+    "receivedAt": {"$time": "arrival_timestamp"},
+}
+_PAGE = {
+    "search": "attributes.search",
+    "title": "attributes.title",
+    "url": "attributes.url",
+    "referrer": {"$first": ["attributes.referer", "attributes.referrer"]},
+}
+_CONTEXT = {
+    "active": "endpoint.EndpointStatus",
+    "app": {"version": "endpoint.Demographic.AppVersion"},
+    "campaign": {part: f"attributes.qv_utm_{part}" for part in ("source", "medium", "term", "content")}
+    | {"name": "attributes.qv_utm_campaign"},
+    "device": {
+        "manufacturer": "endpoint.Attributes.DeviceMake.0",
+        "model": "endpoint.Attributes.DeviceModel.0",
+        "type": "endpoint.Attributes.DeviceType.0",
+    },
+    "locale": "endpoint.Demographic.Locale",
+    "timezone": "endpoint.Demographic.Timezone",
+    "location": {
+        "country": "endpoint.Location.Country",
+        "city": "endpoint.Location.City",
+        "latitude": "endpoint.Location.Latitude",
+        "longitude": "endpoint.Location.Longitude",
+    },
+    "os": {"name": "endpoint.Demographic.Platform", "version": "endpoint.Demographic.PlatformVersion"},
+    "page": _PAGE,
+    "traits": _TRAITS,
+}
+MAPPING: dict[str, dict[str, Any]] = {
+    "identify": {**_COMMON, "traits": _TRAITS},
+    "group": _COMMON,
+    "page": {**_COMMON, "name": "attributes.title", "properties": _PAGE, "context": _CONTEXT},
+    "track": {
+        **_COMMON,
+        "event": "event_type",
+        "properties": {"$merge": ["attributes", "metrics"]},
+        "context": _CONTEXT,
+    },
+}
+"""What each call is made of, in the language of :mod:`export_pipeline.subscribers.mapping`."""
+
+Call = dict[str, Any]
+Transform = Callable[[list[Call], dict[str, Any]], list[Call]]
+
+
+class Segment(HttpRequestSubscriber):
+    """Sends each event to Segment as ``identify``, one ``group`` for each configured group, then ``page`` or ``track``.
+
+    ``messageId`` is made of the event's content, so Segment takes a repeat once (it remembers ids for about a day). A
+    call without userId and anonymousId, a track without event name, and a call of more than 32 KB go to the
+    quarantine: Segment would answer 200 and drop them.
+    """
+
+    write_key: str = Field(description="Write key of the source in Segment.", json_schema_extra=SECRET)
+    region: Literal["us", "eu"] = Field(default="us", description="Where the Segment workspace is.")
+    allow_http: bool = Field(
+        default=False, description="Send unencrypted (http://) to an api_url that is not this machine."
+    )
+    api_url: str | None = Field(
+        default=None,
+        description=f"Another address than the region's ({HOSTS['us']} or {HOSTS['eu']}), such as a proxy; {PATH} is "
+        "added where it does not end so.",
+    )
+    page_event_types: list[str] = Field(
+        default=["pageView"], description="Values of event_type that become page calls; all others become track."
+    )
+    mapping: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Changes to what identify, group, page and track calls are made of: members that are given take "
+        "the place of the default's, null removes one.",
+        examples=[{"track": {"event": "attributes.name", "context": {"timezone": None}}}],
+    )
+    groups: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="For each, a group call is sent: groupId is a path, traits are names and paths. Where there is no "
+        "groupId in the event, there is no call.",
+        examples=[[{"groupId": "attributes.blogId", "traits": {"name": "attributes.blog"}}]],
+    )
+    transform: str | None = Field(
+        default=None,
+        description='A function of yours, "package.module:name", called as function(calls, event) with the calls made '
+        "of an event; returns those to send, none to leave the event out, or raises "
+        "export_pipeline.subscribers.packing:Unfit to put it into the quarantine.",
+    )
+    legacy_message_ids: bool = Field(
+        default=False,
+        description="Use the message ids of Altis's own Segment integration: one for all calls of an event, none for "
+        "group.",
+    )
+    max_request_events: int = Field(default=2_500, ge=1, le=2_500, description="Most calls in one request.")
+    max_request_bytes: int = Field(
+        default=500_000, ge=1, le=512_000, description="Largest request, before compression."
+    )
+    max_event_bytes: int = Field(
+        default=32_768, ge=1, le=32_768, description="Largest call; an event with a larger one goes to the quarantine."
+    )
+    default_mapping: ClassVar[Mapping[str, Any]] = MAPPING
+    overhead_bytes: ClassVar[int] = len(b'{"batch":[]}')
+    _plan: "_Plan | None" = PrivateAttr(default=None)
+
+    @field_validator("api_url", mode="before")
+    @classmethod
+    def _check_url(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not isinstance(value, EnvVar):
+            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+        return value
+
+    @field_validator("mapping")
+    @classmethod
+    def _check_mapping(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for call, given in value.items():
+            if call not in MAPPING or not isinstance(given, Mapping):
+                raise ValueError(f"{call}: allowed are {', '.join(MAPPING)}, each an object")
+            compile_mapping(extended(MAPPING[call], given), call)
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for number, group in enumerate(value):
+            if "groupId" not in group:
+                raise ValueError(f"{number}: groupId is missing")
+            compile_mapping(group, str(number))
+        return value
+
+    @field_validator("transform")
+    @classmethod
+    def _check_transform(cls, value: str | None) -> str | None:
+        if value is not None and not is_object_path(value):
+            raise ValueError(f"{value!r} is not of the form package.module:name")
+        return value
+
+    def encode(self, event: bytes) -> list[bytes]:
+        """The calls for one event, as JSON."""
+        return [to_json(call) for call in self.calls(event)]
+
+    def calls(self, line: bytes) -> list[Call]:
+        """The calls for one event.
+
+        Raises:
+            Unfit: Segment would drop one of them without a word.
+        """
+        event = Event(line)
+        plan = self._prepare()
+        calls = list(self._made(event, plan))
+        if plan.transform is not None:
+            calls = self._transformed(plan.transform, calls, event)
+        for call in calls:
+            if not call.get("userId") and not call.get("anonymousId"):
+                raise Unfit("neither userId nor anonymousId: Segment takes no call without")
+            if call.get("type") == "track" and not call.get("event"):
+                raise Unfit("no event name: Segment takes no track call without")
+        return calls
+
+    def _transformed(self, transform: Transform, calls: list[Call], event: Event) -> list[Call]:
+        try:
+            answer: object = transform(calls, event.fields)
+        except Unfit:
+            raise
+        except Exception as error:
+            # No fault of the event's: it must neither be lost nor be tried again and again.
+            raise Blocked(f"{self.transform} raised {type(error).__name__}: {error}") from error
+        if not isinstance(answer, list) or not all(isinstance(call, dict) for call in answer):
+            raise Blocked(f"{self.transform} returned a {type(answer).__name__}; allowed is a list of calls")
+        return answer
+
+    def _made(self, event: Event, plan: "_Plan") -> Iterator[Call]:
+        """The calls by mapping, in the order of the original."""
+        print_of_event = hashlib.md5(php_print(event.line).encode(), usedforsecurity=False).hexdigest()
+        yield self._call("identify", event, plan, print_of_event)
+        for number, group in enumerate(plan.groups, start=1):
+            call = self._call("group", event, plan, None if self.legacy_message_ids else print_of_event, number)
+            call |= group(event)
+            if call.get("groupId"):
+                yield call
+        is_page = event.fields.get("event_type") in self.page_event_types
+        yield self._call("page" if is_page else "track", event, plan, print_of_event)
+
+    def _call(self, kind: str, event: Event, plan: "_Plan", print_of_event: str | None, number: int = 0) -> Call:
+        call: Call = {"type": kind, **plan.calls[kind](event)}
+        if print_of_event is not None:
+            suffix = f"-{kind}-{number}" if number else f"-{kind}"
+            call["messageId"] = print_of_event if self.legacy_message_ids else print_of_event + suffix
+        return call
+
+    def post(self, request: Packed) -> None:
+        """One request. Segment answers 200 whatever it thinks of single calls, and 400 where it can read nothing."""
+        accept(self._send(b'{"batch":[' + b",".join(request.items) + b"]}"))
+
+    def check(self) -> None:
+        """Connect, and find the transform; Segment answers 200 whatever the key."""
+        self._prepare()
+        self._http.connect(self.api_url or HOSTS[self.region], timeout_seconds=self.timeout_seconds)
+
+    def _send(self, body: bytes) -> Answer:
+        url = (self.api_url or HOSTS[self.region]).rstrip("/")
+        return self.send_body(url if url.endswith(PATH) else url + PATH, body, auth=(self.write_key, ""))
+
+    def _prepare(self) -> "_Plan":
+        if self._plan is None:
+            calls = {kind: extended(default, self.mapping.get(kind, {})) for kind, default in MAPPING.items()}
+            self._plan = _Plan(
+                calls={kind: compile_mapping(spec, kind) for kind, spec in calls.items()},
+                groups=[compile_mapping(group) for group in self.groups],
+                transform=_load(self.transform) if self.transform else None,
+            )
+        return self._plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How calls are made, ready to run."""
+
+    calls: Mapping[str, Reader]
+    groups: Sequence[Reader]
+    transform: Transform | None
+
+
+def _load(path: str) -> Transform:
+    try:
+        found: Any = load_object(path)
+    except ConfigurationError as error:
+        raise Blocked(str(error)) from error
+    if not callable(found):
+        raise Blocked(f"{path} is a {type(found).__name__}, not a function")
+    transform: Transform = found
+    return transform

@@ -1,0 +1,80 @@
+"""Send every event to an SQS queue (SendMessageBatch)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from export_pipeline.batching.batch import Receipt
+from export_pipeline.subscribers.aws import AwsSubscriber, Path
+from export_pipeline.subscribers.mapping import Event
+from export_pipeline.subscribers.packing import Packed
+
+MAX_GROUP_CHARACTERS = 128
+
+
+class Sqs(AwsSubscriber):
+    """Sends each event to a queue as one message; messages that SQS did not take are sent again, alone.
+
+    A FIFO queue (its name ends in .fifo) gets the event's hash as deduplication id, and takes a repeat within five
+    minutes once. A standard queue knows no repeats; there each message has the attribute ``event_id``, the same hash.
+    """
+
+    service: ClassVar[str] = "sqs"
+    separator_bytes: ClassVar[int] = 96  # name, type and value of the attribute count too
+    queue_url: str = Field(
+        description="URL of the queue.", examples=["https://sqs.eu-central-1.amazonaws.com/123456789012/events.fifo"]
+    )
+    message_group: str | None = Field(
+        default=None,
+        description="For a FIFO queue: path to the message group in an event; messages of one group keep their order. "
+        "By default all are of one group.",
+        examples=["endpoint.Id"],
+    )
+    max_request_events: int = Field(default=10, ge=1, le=10, description="Most messages in one request.")
+    max_request_bytes: int = Field(
+        default=262_144, ge=1, le=1_048_576, description="Largest request, attributes included."
+    )
+    max_event_bytes: int = Field(
+        default=262_048, ge=1, le=1_048_480, description="Largest message; a larger one goes to the quarantine."
+    )
+    _group: Path | None = PrivateAttr(default=None)
+
+    @field_validator("message_group")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        return Path.check(value)
+
+    def encode(self, event: bytes) -> Sequence[bytes]:
+        """The event as it is."""
+        return (event,)
+
+    def post(self, request: Packed) -> Receipt:
+        """One request; what failed by SQS's fault is told to come again, what failed by the message's is refused."""
+        entries = [self._entry(number, item) for number, item in enumerate(request.items)]
+        answer = self.call(lambda client: client.send_message_batch(QueueUrl=self.queue_url, Entries=entries))
+        failures = answer.get("Failed", [])
+        reasons = {int(one["Id"]): f"{one['Code']}: {one.get('Message', '')}" for one in failures}
+        own_fault = {int(one["Id"]) for one in failures if one.get("SenderFault")}
+        return Receipt(
+            refused={number: reason for number, reason in reasons.items() if number in own_fault},
+            later={number: reason for number, reason in reasons.items() if number not in own_fault},
+        )
+
+    def check(self) -> None:
+        """Ask for the queue's name."""
+        self.ask(lambda client: client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]))
+
+    def _entry(self, number: int, item: bytes) -> dict[str, Any]:
+        event_id = Event(item).sha256
+        entry: dict[str, Any] = {
+            "Id": str(number),
+            "MessageBody": item.decode(),
+            "MessageAttributes": {"event_id": {"DataType": "String", "StringValue": event_id}},
+        }
+        if self.queue_url.endswith(".fifo"):
+            if self._group is None:
+                self._group = Path(self.message_group)
+            group = self._group.of(item)[:MAX_GROUP_CHARACTERS] if self.message_group else "events"
+            entry |= {"MessageDeduplicationId": event_id, "MessageGroupId": group}
+        return entry

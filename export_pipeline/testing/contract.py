@@ -1,0 +1,226 @@
+"""The suite that every subscriber passes, the shipped ones and yours.
+
+Inherit it in a test module, say how your subscriber is made and what its destination holds, and pytest does the rest::
+
+    class TestMine(SubscriberContract):
+        @pytest.fixture
+        def subscriber(self, tmp_path):
+            self.file = tmp_path / "events.ndjson"
+            return Mine(path=str(self.file))
+
+        def held(self):
+            return self.file.read_bytes().splitlines()
+"""
+
+import json
+import re
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import dagster
+import pytest
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.subscribers.base import Subscriber, secret_fields
+from export_pipeline.testing.samples import awkward_events, batch_of, sample_event
+
+UNITS = re.compile(
+    r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|port|level)$"
+)
+
+
+class SubscriberContract:
+    """Override :meth:`subscriber` and :meth:`held`; the rest as your destination needs it.
+
+    Attributes:
+        failures: name of each way the destination can fail → what the subscriber raises then; see :meth:`broken`.
+        repeat_is_harmless: the destination knows a batch that comes again, and holds its events once.
+        largest_event_bytes: size of the largest event that is tried.
+        batches_in_parallel: how many are delivered by four threads at once; fewer where each takes long.
+    """
+
+    failures: Mapping[str, type[DeliveryError]] = {}
+    repeat_is_harmless: bool = True
+    largest_event_bytes: int = 1_000_000
+    batches_in_parallel: int = 8
+
+    @pytest.fixture
+    def subscriber(self) -> Subscriber:
+        """The subscriber, ready to deliver to a new, empty destination."""
+        raise NotImplementedError("override the fixture 'subscriber'")
+
+    def held(self) -> Iterable[object]:
+        """What the destination holds now: for every event what :meth:`expected` says, in any order."""
+        raise NotImplementedError
+
+    def expected(self, events: Sequence[bytes]) -> Iterable[object]:
+        """What the destination holds after *events* were delivered once: by default their exact bytes."""
+        return events
+
+    def events(self, count: int) -> list[bytes]:
+        """Ordinary events that the destination accepts."""
+        return [sample_event(n) for n in range(count)]
+
+    def awkward_events(self) -> list[bytes]:
+        """Events that are hard to pass on unharmed, and that the destination accepts."""
+        return awkward_events(self.largest_event_bytes)
+
+    def bad_event(self) -> bytes | None:
+        """An event that the destination refuses for good; None where it takes everything."""
+        return None
+
+    def broken(self, subscriber: Subscriber, failure: str) -> Subscriber:
+        """Make the destination fail as *failure* names; return the subscriber that meets it."""
+        raise NotImplementedError
+
+    def mend(self) -> None:
+        """Undo :meth:`broken`."""
+
+    def send(self, subscriber: Subscriber, batch: Batch) -> Sent:
+        """Send as the pipeline does."""
+        return send_to(subscriber, batch)
+
+    def assert_holds(self, *batches: Batch) -> None:
+        """The destination holds every event of *batches* once, and nothing else."""
+        held = sorted(map(_comparable, self.held()))
+        expected = sorted(_comparable(e) for batch in batches for e in self.expected(batch.lines()))
+        assert held == expected
+
+    def test_a_batch_is_delivered_whole(self, subscriber: Subscriber) -> None:
+        """Every event of a batch is at the destination when deliver has returned."""
+        batch = batch_of(self.events(25))
+        assert self.send(subscriber, batch).accepted == 25
+        self.assert_holds(batch)
+
+    def test_one_event_is_a_batch(self, subscriber: Subscriber) -> None:
+        """The smallest batch is delivered like any other."""
+        batch = batch_of(self.events(1))
+        self.send(subscriber, batch)
+        self.assert_holds(batch)
+
+    def test_awkward_events_arrive_unharmed(self, subscriber: Subscriber) -> None:
+        """Non-ASCII, tiny and huge events, big numbers and odd spacing arrive as they were."""
+        batch = batch_of(self.awkward_events())
+        assert self.send(subscriber, batch).refused == {}
+        self.assert_holds(batch)
+
+    def test_a_repeat_is_harmless(self, subscriber: Subscriber) -> None:
+        """The same batch under the same id, from a new process as it were, leaves the destination as it was."""
+        batch = batch_of(self.events(5))
+        self.send(subscriber, batch)
+        subscriber.close()
+        again = type(subscriber)(**_options(subscriber))
+        self.send(again, batch)
+        again.close()
+        if self.repeat_is_harmless:
+            self.assert_holds(batch)
+        else:
+            self.assert_holds(batch, batch)
+
+    def test_batches_in_parallel(self, subscriber: Subscriber) -> None:
+        """Several threads may deliver through one subscriber."""
+        batches = [
+            batch_of([sample_event(100 * n + m) for m in range(4)], f"parallel-{n}")
+            for n in range(self.batches_in_parallel)
+        ]
+        with ThreadPoolExecutor(4) as pool:
+            sent = list(pool.map(lambda batch: self.send(subscriber, batch), batches))
+        assert [one.accepted for one in sent] == [4] * self.batches_in_parallel
+        self.assert_holds(*batches)
+
+    def test_a_bad_event_is_refused_and_all_others_accepted(self, subscriber: Subscriber) -> None:
+        """An event that can never be accepted is named with a reason, and keeps no other from being delivered."""
+        bad = self.bad_event()
+        if bad is None:
+            pytest.skip("this destination takes every event")
+        good = self.events(6)
+        sent = self.send(subscriber, batch_of([*good[:4], bad, *good[4:]]))
+        assert list(sent.refused) == [4]
+        assert sent.refused[4]
+        self.assert_holds(batch_of(good))
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test with an argument ``failure`` once for every failure."""
+        if "failure" in metafunc.fixturenames:
+            metafunc.parametrize("failure", sorted(self.failures))
+
+    def test_a_failure_is_told_as_what_it_is(self, subscriber: Subscriber, failure: str) -> None:
+        """A destination that fails leads to the documented error, without secrets; once mended, it gets every event."""
+        batch = batch_of(self.events(5))
+        broken = self.broken(subscriber, failure)
+        with pytest.raises((TryLater, Blocked, Refused)) as caught:
+            broken.deliver(batch)
+        broken.close()
+        assert caught.type is self.failures[failure], caught.value
+        told = "".join(traceback.format_exception(caught.value))
+        assert not [name for name in _secrets(broken) if name in told]
+        assert str(caught.value)
+        self.mend()
+        self.send(subscriber, batch)
+        if self.repeat_is_harmless:
+            self.assert_holds(batch)
+
+    def test_check_accepts_a_working_destination(self, subscriber: Subscriber) -> None:
+        """check() is content where deliver would be, and leaves nothing behind."""
+        subscriber.check()
+        self.assert_holds()
+
+    def test_works_as_a_resource_of_a_job(
+        self, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Dagster copies it, reads its secrets from the environment, closes it, and writes no secret into its log."""
+        batch = batch_of(self.events(3))
+        values = _options(subscriber)
+        for name in secret_fields(type(subscriber)):
+            if isinstance(values[name], str):
+                monkeypatch.setenv(f"CONTRACT_{name.upper()}", values[name])
+                values[name] = dagster.EnvVar(f"CONTRACT_{name.upper()}")
+
+        @dagster.op(required_resource_keys={"destination"})
+        def deliver(context: dagster.OpExecutionContext) -> None:
+            self.send(context.resources.destination, batch)
+            context.log.info(f"{context.resources.destination!r}")
+
+        @dagster.job(resource_defs={"destination": type(subscriber)(**values)})
+        def export() -> None:
+            deliver()
+
+        result = export.execute_in_process()
+        self.assert_holds(batch)
+        told = "".join(map(repr, result.all_events)) + "".join(capfd.readouterr())
+        assert not [secret for secret in _secrets(subscriber) if secret in told]
+
+    def test_repr_holds_no_secret(self, subscriber: Subscriber) -> None:
+        """Neither repr nor str shows a secret."""
+        assert not [secret for secret in _secrets(subscriber) if secret in f"{subscriber!r} {subscriber!s}"]
+
+    def test_every_option_is_described_and_has_units(self, subscriber: Subscriber) -> None:
+        """Each option has a description, each number says its unit in its name, and the class says what it does."""
+        fields = type(subscriber).model_fields
+        assert type(subscriber).__doc__
+        assert [name for name, info in fields.items() if not info.description] == []
+        numbers = [name for name, info in fields.items() if _is_number(info.annotation)]
+        assert [name for name in numbers if not UNITS.search(name)] == []
+
+
+def _options(subscriber: Subscriber) -> dict[str, Any]:
+    """What it was made with, by the names of the deployment file."""
+    fields = type(subscriber).model_fields
+    return {info.alias or name: getattr(subscriber, name) for name, info in fields.items()}
+
+
+def _secrets(subscriber: Subscriber) -> list[str]:
+    return [secret for secret in subscriber.secret_values() if len(secret) >= 4]
+
+
+def _is_number(annotation: Any) -> bool:
+    return any(kind in (int, float) for kind in (annotation, *get_args(annotation)))
+
+
+def _comparable(held: object) -> bytes:
+    """Bytes as they are, anything else as JSON with sorted keys."""
+    return held if isinstance(held, bytes) else json.dumps(held, sort_keys=True).encode()

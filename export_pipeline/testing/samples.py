@@ -1,0 +1,70 @@
+"""Events and batches to test with."""
+
+import json
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from export_pipeline.batching.batch import Batch
+
+DAY = date(2026, 11, 23)
+FIRST_MS = 1_795_392_000_000  # 2026-11-23 00:00 UTC
+
+
+def batch_of(events: Iterable[bytes], batch_id: str = "0f3a9c-0", *, day: date = DAY) -> Batch:
+    """A batch of these events, one compact JSON object each."""
+    lines = list(events)
+    return Batch(
+        id=batch_id,
+        data=b"".join(line + b"\n" for line in lines),
+        events=len(lines),
+        files=(f"{day:%Y/%m/%d}/00/events-1-{day:%Y-%m-%d}-00-00-00.gz",),
+        date=day,
+    )
+
+
+def sample_event(n: int = 0, **changes: Any) -> bytes:
+    """The *n*-th of a series of events in the shape of AWS Pinpoint's event stream; *changes* replace its fields."""
+    event: dict[str, Any] = {
+        "event_type": ("pageView", "click", "_session.start")[n % 3],
+        "event_timestamp": FIRST_MS + n,
+        "arrival_timestamp": FIRST_MS + n + 700,
+        "event_version": "3.1",
+        "application": {"app_id": "a1b2c3", "cognito_identity_pool_id": "", "sdk": {}},
+        "session": {"session_id": f"session-{n // 3}", "start_timestamp": FIRST_MS},
+        "attributes": {
+            "url": f"https://example.com/seite/{n}?q=ä",
+            "title": f"Seite {n} – Übersicht",
+            "referer": "https://example.org/",
+            "qv_utm_source": "newsletter",
+            "blogId": "7",
+        },
+        "metrics": {"elapsed": 1250.0 + n, "scrollDepthMax": 80},
+        "endpoint": {
+            "Id": f"endpoint-{n // 3}",
+            "EndpointStatus": "ACTIVE",
+            "Attributes": {"DeviceMake": ["Apple"], "DeviceModel": ["iPhone"], "DeviceType": ["mobile"]},
+            "Metrics": {"sessions": 2, "pageViews": 9},
+            "Demographic": {"AppVersion": "2.0", "Locale": "de-DE", "Platform": "iOS", "PlatformVersion": "26.1"},
+            "Location": {"Country": "DE", "City": "Köln"},
+            "User": {"UserId": f"user-{n // 3}", "UserAttributes": {"plan": ["gold", "old"]}},
+        },
+        "awsAccountId": "123456789012",
+    }
+    return json.dumps({**event, **changes}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def awkward_events(largest_bytes: int) -> list[bytes]:
+    """JSON objects that a destination which changes a byte would spoil, one of them of *largest_bytes*."""
+    head, tail = b'{"event_type":"huge","text":"', b'"}'
+    return [
+        b"{}",
+        b'{"a":1}',
+        '{"text":"Straße – 日本語 – 🦔","ключ":null}'.encode(),
+        rb'{"text":"Stra\u00dfe \ud83e\udd94 \/ \\ \" \u2028"}',
+        b'{"big":123456789012345678901234567890,"float":1.0,"exp":1E+2,"small":-0.0}',
+        b'{"same":1,"same":2}',
+        b'{ "spaces" : [ 1 ,\t2 ] }',
+        b'{"html":"<b>&amp;</b>","formula":"=1+1"}',
+        head + b"x" * (largest_bytes - len(head) - len(tail)) + tail,
+    ]

@@ -1,0 +1,167 @@
+"""The clickhouse subscriber against ClickHouse's engine."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from export_pipeline.delivery.sending import send_to
+from export_pipeline.errors import Blocked, Refused
+from export_pipeline.subscribers.base import Subscriber, secret_fields
+from export_pipeline.subscribers.clickhouse import Clickhouse
+from export_pipeline.testing import batch_of, sample_event
+from export_pipeline_tests.servers.clickhouse import ClickhouseServer
+from export_pipeline_tests.subscribers.http_contract import HttpContract
+
+PASSWORD = "p4ssw0rd-of-the-writer"
+WINDOW = "SETTINGS non_replicated_deduplication_window = 1000"
+numbers = count()
+
+
+@pytest.fixture(scope="module")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickhouseServer]:
+    with ClickhouseServer(str(tmp_path_factory.mktemp("clickhouse")), "writer", PASSWORD) as server:
+        server.query("CREATE DATABASE events")
+        yield server
+        server.session.close()
+
+
+def make(server: ClickhouseServer, table: str, **options: Any) -> Clickhouse:
+    given = {"api_url": server.url, "username": "writer", "password": PASSWORD, "database": "events", "table": table}
+    return Clickhouse(**{**given, **options})
+
+
+class TestContract(HttpContract):
+    """Whole events into a column of text."""
+
+    failures = {
+        name: error
+        for name, error in HttpContract.failures.items()
+        if name not in ("dripping", "404", "redirect", "422")
+    } | {"no such table": Blocked}
+    format = "JSONAsString"
+
+    @pytest.fixture
+    def subscriber(self, clickhouse: ClickhouseServer) -> Iterator[Subscriber]:
+        self.server = self.clickhouse = clickhouse
+        self.table = f"raw_{next(numbers)}"
+        clickhouse.query(
+            f"CREATE TABLE events.{self.table} (event String) ENGINE = MergeTree ORDER BY tuple() {WINDOW}"
+        )
+        subscriber = self.make()
+        yield subscriber
+        subscriber.close()
+        self.mend()
+
+    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
+        return make(
+            self.clickhouse,
+            self.table,
+            api_url=url or self.server.url,
+            password=key or PASSWORD,
+            format=self.format,
+            gzip=True,
+            timeout_seconds=1,
+        )
+
+    def held(self) -> Iterable[bytes]:
+        rows = self.clickhouse.query(f"SELECT event FROM events.{self.table}", "JSONEachRow")
+        return [json.loads(row)["event"].encode() for row in rows.splitlines()]
+
+    def broken(self, subscriber: Subscriber, failure: str) -> Subscriber:
+        if failure == "no such table":
+            return make(self.clickhouse, "nothing_here", format=self.format)
+        return super().broken(subscriber, failure)
+
+
+@pytest.fixture
+def table(clickhouse: ClickhouseServer) -> str:
+    """A table with a column for some members of an event."""
+    name = f"typed_{next(numbers)}"
+    columns = "event_type String, event_timestamp UInt64, arrival_timestamp UInt64"
+    clickhouse.query(f"CREATE TABLE events.{name} ({columns}) ENGINE = MergeTree ORDER BY event_timestamp {WINDOW}")
+    return name
+
+
+def rows(clickhouse: ClickhouseServer, table: str) -> int:
+    return int(clickhouse.query(f"SELECT count() FROM events.{table}"))
+
+
+def test_columns_are_filled_by_name(clickhouse: ClickhouseServer, table: str) -> None:
+    """Members without a column are left out where the deployment says so."""
+    subscriber = make(clickhouse, table, skip_unknown_fields=True)
+    assert send_to(subscriber, batch_of([sample_event(1)])).accepted == 1
+    subscriber.close()
+    [row] = clickhouse.query(f"SELECT * FROM events.{table}", "JSONEachRow").splitlines()
+    assert json.loads(row)["event_type"] == "click"
+
+
+def test_members_without_a_column_are_not_lost_without_a_word(clickhouse: ClickhouseServer, table: str) -> None:
+    """Unless it is told to leave them out, an event that has more than the table is refused, and says which."""
+    subscriber = make(clickhouse, table)
+    with pytest.raises(Refused, match="Unknown field found while parsing JSONEachRow format: event_version"):
+        subscriber.deliver(batch_of([sample_event(1)]))
+    subscriber.close()
+
+
+def test_an_event_that_does_not_fit_is_found_and_the_rest_inserted(clickhouse: ClickhouseServer, table: str) -> None:
+    """ClickHouse refuses the whole insert; bisecting finds the event, and repeating it all changes nothing."""
+    subscriber = make(clickhouse, table, skip_unknown_fields=True)
+    batch = batch_of([sample_event(n, **({"event_timestamp": "x"} if n == 13 else {})) for n in range(40)])
+    for _ in range(2):
+        sent = send_to(subscriber, batch)
+        assert sent.accepted == 39
+        assert list(sent.refused) == [13]
+        assert rows(clickhouse, table) == 39
+    subscriber.close()
+
+
+def test_a_large_batch_is_one_block_and_so_one_token(clickhouse: ClickhouseServer, table: str) -> None:
+    """More rows than ClickHouse's usual block are taken, once, however often they come."""
+    events = [b'{"event_type":"x","event_timestamp":%d}' % n for n in range(150_000)]
+    subscriber = make(clickhouse, table)
+    for _ in range(2):
+        assert send_to(subscriber, batch_of(events)).accepted == 150_000
+        assert rows(clickhouse, table) == 150_000
+    subscriber.close()
+
+
+def test_equal_rows_of_different_batches_are_all_kept(clickhouse: ClickhouseServer, table: str) -> None:
+    """The token is the batch's, not the content's: what truly happened twice is there twice."""
+    subscriber = make(clickhouse, table, skip_unknown_fields=True)
+    for batch_id in ("one", "two"):
+        send_to(subscriber, batch_of([sample_event(1)], batch_id))
+    subscriber.close()
+    assert rows(clickhouse, table) == 2
+
+
+def test_settings_reach_the_server(clickhouse: ClickhouseServer, table: str) -> None:
+    """What the deployment sets stands beside the token."""
+    subscriber = make(clickhouse, table, settings={"input_format_skip_unknown_fields": "1", "max_threads": "1"})
+    send_to(subscriber, batch_of([sample_event(1)], "b-7"))
+    subscriber.close()
+    query = clickhouse.requests[-1].query
+    assert query["insert_deduplication_token"] == "b-7"
+    assert query["max_threads"] == "1"
+    assert query["async_insert"] == "0"
+
+
+def test_check(clickhouse: ClickhouseServer, table: str) -> None:
+    """A missing table, and a wrong password, are told before anything is sent."""
+    for subscriber, fault in (
+        (make(clickhouse, "nothing"), "there is no table events.nothing"),
+        (make(clickhouse, table, password="wr0ng-password"), "Authentication failed"),
+    ):
+        with pytest.raises(Blocked, match=fault):
+            subscriber.check()
+        subscriber.close()
+
+
+def test_options() -> None:
+    """Which are secret, and what is found when the deployment loads."""
+    assert secret_fields(Clickhouse) == {"password"}
+    with pytest.raises(ValidationError, match="is not encrypted"):
+        Clickhouse(api_url="http://clickhouse.example.com", table="t")

@@ -1,0 +1,194 @@
+"""The http subscriber against an API over HTTP."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.subscribers.base import Subscriber, secret_fields
+from export_pipeline.subscribers.http import Http
+from export_pipeline.testing import batch_of, sample_event
+from export_pipeline_tests.servers.api import Api
+from export_pipeline_tests.servers.http import Reply
+from export_pipeline_tests.subscribers.http_contract import HttpContract
+
+TOKEN = "t0ken-of-the-api"
+BAD = b'{"bad":true}'
+
+
+def make(api: Api, **options: Any) -> Http:
+    given = {"url": f"{api.url}/v1", "secret_headers": {"Authorization": f"Bearer {TOKEN}"}, **options}
+    return Http(**given)
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with Api(TOKEN) as api:
+        yield api
+
+
+class TestNdjson(HttpContract):
+    """Events as lines, compressed."""
+
+    options: dict[str, Any] = {"gzip": True}
+    partial = False
+
+    @pytest.fixture
+    def subscriber(self) -> Iterator[Subscriber]:
+        with Api(TOKEN, partial=self.partial) as self.server:
+            subscriber = self.make()
+            yield subscriber
+            subscriber.close()
+
+    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
+        headers = {"Authorization": f"Bearer {key or TOKEN}"}
+        return Http(url=f"{url or self.server.url}/v1", secret_headers=headers, timeout_seconds=0.5, **self.options)
+
+    def held(self) -> Iterable[object]:
+        assert isinstance(self.server, Api)
+        return self.server.held()
+
+    def bad_event(self) -> bytes:
+        return BAD
+
+
+class TestArray(TestNdjson):
+    """Events in an array, uncompressed."""
+
+    options = {"body": "array", "gzip": False}
+
+    def expected(self, events: Sequence[bytes]) -> Iterable[object]:
+        return [json.loads(event) for event in events]
+
+
+class TestObject(TestArray):
+    """Events in an object, in small requests, with an answer that names what it refuses."""
+
+    options = {
+        "body": "object",
+        "body_key": "records",
+        "body_fields": {"source": "mine"},
+        "secret_body_fields": {"api_key": "k3y-in-the-body"},
+        "max_request_events": 3,
+        "success_path": "ok",
+        "errors_path": "errors",
+        "error_index_path": "at.index",
+    }
+    partial = True
+
+
+def test_an_object_holds_the_events_as_they_are(api: Api) -> None:
+    """Constants and secrets stand beside the events, whose bytes are not changed."""
+    http = make(
+        api, body="object", body_key='re"cords', body_fields={"n": 1}, secret_body_fields={"k": "ä"}, gzip=False
+    )
+    api.standing = Reply(200)
+    http.deliver(batch_of([b'{"a": 1.0}', b"{}"]))
+    http.close()
+    assert api.requests[0].body == '{"re\\"cords":[{"a": 1.0},{}],"n":1,"k":"ä"}'.encode()
+
+
+def test_an_object_without_more(api: Api) -> None:
+    """Only the events, under their key."""
+    api.standing = Reply(200)
+    http = make(api, body="object", gzip=False)
+    http.deliver(batch_of([b"{}"]))
+    http.close()
+    assert api.requests[0].body == b'{"events":[{}]}'
+
+
+def test_method_path_and_headers(api: Api) -> None:
+    """PUT to a path with the id, and headers of one's own."""
+    api.standing = Reply(201)
+    http = make(api, url=f"{api.url}/b/{{id}}.json?x=1", method="PUT", headers={"X-A": "b"}, content_type="text/plain")
+    http.deliver(batch_of([b"{}"], "b7-0"))
+    http.close()
+    [request] = api.requests
+    assert (request.method, request.target) == ("PUT", "/b/b7-0.json?x=1")
+    assert request.headers["x-a"] == "b"
+    assert request.headers["content-type"] == "text/plain"
+    assert request.headers["idempotency-key"] == "b7-0"
+
+
+def test_limits_hold_and_each_request_has_its_id(api: Api) -> None:
+    """A batch is cut by events and bytes; the ids are the same at the next try."""
+    http = make(api, max_request_events=4, max_request_bytes=100, max_event_bytes=40)
+    events = [json.dumps({"n": "x" * (n % 25)}).encode() for n in range(30)] + [b'{"n":"' + b"x" * 40 + b'"}']
+    for _ in range(2):
+        sent = send_to(http, batch_of(events))
+        assert sent.accepted == 30
+        assert sent.refused == {30: "48 bytes, the destination takes 40 an event"}
+    http.close()
+    assert api.held() == events[:30]
+    assert len(api.requests) == 2 * len(api.taken)
+
+
+def test_a_mapping_makes_what_is_sent(api: Api) -> None:
+    """Only what the mapping names leaves."""
+    http = make(api, body="array", mapping={"name": "event_type", "at": {"$time": "event_timestamp"}})
+    http.deliver(batch_of([sample_event(1)]))
+    http.close()
+    assert api.held() == [{"name": "click", "at": "2026-11-23T00:00:00+00:00"}]
+
+
+@pytest.mark.parametrize(
+    ("reply", "meaning", "message"),
+    [
+        (b'{"ok":false}', TryLater, "ok is False, not True"),
+        (b'{"ok":1}', TryLater, "ok is 1, not True"),
+        (b'{"fine":true}', TryLater, "ok is None, not True"),
+        (b"<html>", Blocked, "that is no JSON"),
+        (b'{"ok":true,"errors":[{"at":9}]}', Refused, "index in errors names no event"),
+    ],
+)
+def test_an_answer_that_says_no(api: Api, reply: bytes, meaning: type[Exception], message: str) -> None:
+    """A 200 is no success where the answer says otherwise, or cannot be read."""
+    api.standing = Reply(200, reply)
+    http = make(api, success_path="ok", errors_path="errors")
+    with pytest.raises(meaning, match=message):
+        http.deliver(batch_of([b"{}"]))
+    http.close()
+
+
+def test_parts_have_ids_of_their_own_however_they_are_delivered(api: Api) -> None:
+    """A batch that is delivered without being cut before loses no part to the receiver's idempotency."""
+    http = make(api, max_request_events=2)
+    batch = batch_of([b'{"n":%d}' % n for n in range(5)])
+    http.deliver(batch)
+    assert api.held() == batch.lines()
+    assert send_to(http, batch).accepted == 5
+    assert api.held() == batch.lines()
+    http.close()
+
+
+def test_numbers_of_refused_events_are_enough(api: Api) -> None:
+    """An API may name the refused events by their numbers alone; the answer is the reason."""
+    api.script.append(Reply(200, b'{"failed":[0,2]}'))
+    http = make(api, errors_path="failed")
+    sent = send_to(http, batch_of([b"{}"] * 4))
+    http.close()
+    assert sent == Sent(accepted=2, refused=dict.fromkeys((0, 2), f'{api.url} answered 200: {{"failed":[0,2]}}'))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "http://example.com"}, "is not encrypted"),
+        ({"mapping": {"a": ["b"]}}, "mapping.a: \\['b'\\] is neither a path nor an object"),
+        ({"errors_path": "a..b"}, "is not a path"),
+        ({"body": "xml"}, "'ndjson', 'array' or 'object'"),
+    ],
+)
+def test_what_is_wrong_is_told_when_the_deployment_loads(options: Any, message: str) -> None:
+    """The error says what is allowed."""
+    with pytest.raises(ValidationError, match=message):
+        Http(**{"url": "https://example.com", **options})
+
+
+def test_secrets() -> None:
+    """The deployment file may give these only as {env: NAME}."""
+    assert secret_fields(Http) == {"secret_headers", "secret_body_fields"}

@@ -1,0 +1,164 @@
+"""The opensearch subscriber against a server that speaks the bulk API."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.subscribers.base import Subscriber, secret_fields
+from export_pipeline.subscribers.opensearch import Opensearch
+from export_pipeline.testing import batch_of, sample_event
+from export_pipeline_tests.servers.http import Reply
+from export_pipeline_tests.servers.search import SearchServer
+from export_pipeline_tests.subscribers.http_contract import HttpContract
+
+PASSWORD = "p4ssw0rd-of-the-writer"
+INDEX = "events-2026.11.23"
+
+
+def make(server: SearchServer, **options: Any) -> Opensearch:
+    return Opensearch(**{"api_url": server.url, "username": "writer", "password": PASSWORD, **options})
+
+
+@pytest.fixture
+def server() -> Iterator[SearchServer]:
+    with SearchServer(PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture
+def search(server: SearchServer) -> Iterator[Opensearch]:
+    search = make(server)
+    yield search
+    search.close()
+
+
+class TestContract(HttpContract):
+    """Documents by the hash of the event."""
+
+    # Unlike the others the client reads to the end of an answer, however slowly it drips.
+    failures = {name: error for name, error in HttpContract.failures.items() if name != "dripping"}
+    server: SearchServer
+
+    @pytest.fixture
+    def subscriber(self) -> Iterator[Subscriber]:
+        with SearchServer(PASSWORD) as self.server:
+            subscriber = self.make()
+            yield subscriber
+            subscriber.close()
+
+    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
+        return Opensearch(
+            api_url=url or self.server.url, username="writer", password=key or PASSWORD, gzip=True, timeout_seconds=0.5
+        )
+
+    def held(self) -> Iterable[bytes]:
+        return self.server.documents()
+
+    def bad_event(self) -> bytes:
+        return sample_event(77, event_timestamp="yesterday")
+
+
+def test_a_document_has_the_events_hash_and_the_index_of_its_day(server: SearchServer, search: Opensearch) -> None:
+    """The id is the event's SHA-256, the index is named by the pattern, and the text is the event's."""
+    search.deliver(batch_of([b'{ "a": 1.0 }'], day=date(2026, 1, 2)))
+    assert server.indices == {"events-2026.01.02": {hashlib.sha256(b'{ "a": 1.0 }').hexdigest(): b'{ "a": 1.0 }'}}
+
+
+def test_ids_from_the_event_and_a_pipeline(server: SearchServer) -> None:
+    """``id_path`` names the id; an event without one gets its hash."""
+    search = make(server, id_path="id", index="all", pipeline="enrich", gzip=False)
+    search.deliver(batch_of([b'{"id":"x-1"}', b'{"id":7}', b"{}"]))
+    search.close()
+    assert list(server.indices["all"]) == ["x-1", "7", hashlib.sha256(b"{}").hexdigest()]
+    assert server.requests[0].query == {"pipeline": "enrich"}
+
+
+def test_documents_that_are_there_already_count_as_accepted(server: SearchServer, search: Opensearch) -> None:
+    """A conflict (409) is a repeat."""
+    server.indices[INDEX] = {hashlib.sha256(sample_event(1)).hexdigest(): b"as it was"}
+    assert send_to(search, batch_of([sample_event(0), sample_event(1)])) == Sent(accepted=2)
+    assert b"as it was" in server.documents()
+
+
+def test_only_documents_that_met_a_full_queue_come_again(server: SearchServer, search: Opensearch) -> None:
+    """A 429 of single documents inside a 200: they alone are sent again, after a wait."""
+    seen: set[bytes] = set()
+
+    def busy(document: bytes) -> bool:
+        is_first = document not in seen and len(seen) % 2 == 0
+        seen.add(document)
+        return is_first
+
+    server.busy = busy
+    waits: list[float] = []
+    batch = batch_of([sample_event(n) for n in range(10)])
+    assert send_to(search, batch, sleep=waits.append) == Sent(accepted=10)
+    assert sorted(server.documents()) == sorted(batch.lines())
+    assert len(server.requests) == 2
+    assert len(waits) == 1
+
+
+def test_what_the_index_cannot_take_is_refused_with_its_reason(server: SearchServer, search: Opensearch) -> None:
+    """A 400 of a single document inside a 200 is that document's own."""
+    sent = send_to(search, batch_of([sample_event(0), sample_event(1, event_timestamp="x"), sample_event(2)]))
+    reason = "400 mapper_parsing_exception: failed to parse field [event_timestamp] of type [long]"
+    assert sent == Sent(accepted=2, refused={1: reason})
+
+
+def test_an_index_that_is_blocked_blocks(server: SearchServer, search: Opensearch) -> None:
+    """A 403 of single documents is a matter for a person: nothing is refused."""
+    server.is_read_only = True
+    with pytest.raises(Blocked, match="403 cluster_block_exception"):
+        send_to(search, batch_of([sample_event(0)]))
+
+
+def test_an_answer_that_leaves_documents_out_is_no_success(server: SearchServer, search: Opensearch) -> None:
+    """Each document has to be answered for."""
+    body = b'{"errors":false,"items":[{"create":{"status":201}}]}'
+    server.script.append(Reply(200, body, {"content-type": "application/json"}))
+    with pytest.raises(TryLater, match="2 documents were sent, and 1 answered for"):
+        search.deliver(batch_of([sample_event(0), sample_event(1)]))
+
+
+def test_requests_keep_the_limits(server: SearchServer) -> None:
+    """Neither more documents nor more bytes than configured go into one request."""
+    search = make(server, max_request_events=30, max_request_bytes=50_000, gzip=False)
+    assert send_to(search, batch_of([sample_event(n) for n in range(100)])).accepted == 100
+    search.close()
+    assert max(len(request.body) for request in server.requests) <= 50_000
+    assert max(request.body.count(b'"create"') for request in server.requests) <= 30
+
+
+def test_an_api_key_instead_of_a_user(server: SearchServer) -> None:
+    """The header is the one that Elasticsearch asks for."""
+    search = make(server, username=None, password=None, api_key="abc-key")
+    with pytest.raises(Blocked, match="401"):
+        search.deliver(batch_of([b"{}"]))
+    search.close()
+    assert server.requests[0].headers["authorization"] == "ApiKey abc-key"
+
+
+def test_check(server: SearchServer, search: Opensearch) -> None:
+    """A wrong password is told; a right that is missing is not asked for."""
+    search.check()
+    wrong = make(server, password="wr0ng-password")
+    with pytest.raises(Blocked, match="401"):
+        wrong.check()
+    wrong.close()
+    server.standing = Reply(403, b'{"error":{"type":"security_exception"},"status":403}')
+    search.check()
+
+
+def test_options() -> None:
+    """Which are secret, and what is found when the deployment loads."""
+    assert secret_fields(Opensearch) == {"password", "api_key"}
+    with pytest.raises(ValidationError, match="is not encrypted"):
+        Opensearch(api_url="http://search.example.com")
+    with pytest.raises(ValidationError, match="is not a path"):
+        Opensearch(api_url="https://search.example.com", id_path="a..b")
