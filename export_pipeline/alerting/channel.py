@@ -1,0 +1,156 @@
+"""What one place is told of what happens: not too often, and also when it is over."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from export_pipeline.alerting.happening import INFO, Happening, Line, Problem, covers
+from export_pipeline.alerting.message import Message, compose, kind_of, name_of
+
+MOST_KEPT = 5
+# A sentence that somebody composes anew each time would otherwise fill the sensor's cursor.
+_MOST_LINES = 200
+_MOST_OPEN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One entry under ``alerts``.
+
+    Attributes:
+        name: what it is called in the log: the name of its variable, never the address.
+        level: the lowest that is sent.
+        only_runs: no log lines.
+        repeat_after_seconds: for how long the same thing is not sent again.
+    """
+
+    name: str
+    level: int
+    only_runs: bool
+    repeat_after_seconds: float
+
+
+@dataclass(slots=True)
+class Open:
+    """A problem that was told and is not over.
+
+    Attributes:
+        since, told: seconds since 1970 when it began, and when it was told last.
+        times: how often it happened.
+    """
+
+    label: str
+    since: float
+    told: float
+    times: int = 1
+
+
+@dataclass(slots=True)
+class ChannelState:
+    """What a channel was told, and what it has to be told still.
+
+    Attributes:
+        open: problem's key → since when, and when it was told.
+        lines: log line's key → when it was told.
+        outbox: messages that could not be sent yet, the oldest first, at most ``MOST_KEPT``.
+        lost: how many more there were.
+    """
+
+    open: dict[str, Open] = field(default_factory=dict)
+    lines: dict[str, float] = field(default_factory=dict)
+    outbox: list[Message] = field(default_factory=list)
+    lost: int = 0
+
+    def post(self, message: Message) -> None:
+        """Put *message* into the outbox, or count it where that is full."""
+        if len(self.outbox) < MOST_KEPT:
+            self.outbox.append(message)
+        else:
+            self.lost += 1
+
+
+def hear(channel: Channel, state: ChannelState, happening: Happening, *, export: str, ui_url: str, now: float) -> None:
+    """Decide what the channel is told of a happening, at most one message, and post it.
+
+    Args:
+        state: changed.
+        export: the deployment's name, for the title.
+        ui_url: where Dagster's UI is; empty: not known.
+        now: seconds since 1970.
+    """
+    told = _problems(state, happening, channel, now)
+    lines = _lines(state, happening, channel, now)
+    recovered = _recovered(state, happening, now)
+    if told:
+        title, kind = f"{happening.subject} failed", kind_of(max(problem.level for problem, _ in told))
+    elif lines:
+        worst = max(line.level for line in lines)
+        title, kind = f"{happening.subject}: {name_of(worst)}", kind_of(worst)
+    elif recovered:
+        title, kind = f"recovered, says {happening.subject}", "success"
+    else:
+        return
+    paragraphs = [
+        [text for _, text in told],
+        [f"{name_of(line.level).upper()} {line.text}" for line in lines],
+        recovered,
+    ]
+    body = "\n\n".join("\n".join(texts) for texts in paragraphs if texts)
+    link = f"{ui_url}{happening.path}" if ui_url and happening.path else ""
+    state.post(compose(f"[{export}] {title}", body, kind=kind, link=link))
+
+
+def _problems(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[tuple[Problem, str]]:
+    """The problems that are told, each in words."""
+    worth = [problem for problem in happening.problems if problem.level >= channel.level]
+    found = [(problem, _told(state, problem, channel, now)) for problem in worth]
+    return [(problem, text) for problem, text in found if text]
+
+
+def _told(state: ChannelState, problem: Problem, channel: Channel, now: float) -> str:
+    """The problem in words; empty where it was told lately."""
+    found = state.open.get(problem.key)
+    if found is None:
+        if problem.is_lasting and len(state.open) < _MOST_OPEN:
+            state.open[problem.key] = Open(problem.label, since=now, told=now)
+        return problem.text
+    found.times += 1
+    if now - found.told < channel.repeat_after_seconds:
+        return ""
+    found.told = now
+    return f"{problem.text}\n(still, {found.times} times since {_moment(found.since)})"
+
+
+def _lines(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[Line]:
+    state.lines = {key: told for key, told in state.lines.items() if now - told < channel.repeat_after_seconds}
+    if channel.only_runs:
+        return []
+    new = [line for line in happening.lines if line.level >= channel.level and line.key not in state.lines]
+    for line in new[: max(0, _MOST_LINES - len(state.lines))]:
+        state.lines[line.key] = now
+    return new
+
+
+def _recovered(state: ChannelState, happening: Happening, now: float) -> list[str]:
+    failing = {problem.key for problem in happening.problems}
+    sentences = []
+    for key in [key for key in state.open if key not in failing]:
+        if any(covers(pattern, key) for pattern in happening.over):
+            del state.open[key]
+        elif any(covers(pattern, key) for pattern in happening.fine):
+            over = state.open.pop(key)
+            times = "once" if over.times == 1 else f"{over.times} times"
+            sentences.append(f"{over.label} recovered; it failed {times} since {_moment(over.since)}")
+    return sentences
+
+
+def lost_message(state: ChannelState, export: str) -> Message:
+    """What is said of the messages that were counted only."""
+    return compose(
+        f"[{export}] alerts were held up",
+        f"{state.lost} more alerts could not be sent while this address did not take them; Dagster's UI has them all",
+        kind=kind_of(INFO),
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,86 @@
+"""Hands a message to the service that an apprise URL names, without a word about the URL in any log."""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from export_pipeline.alerting.message import Message
+from export_pipeline.errors import AlertNotSent
+from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
+
+# apprise logs what it sends where to, urllib3 the paths of its requests, and the token of a webhook is in its path.
+_TALKATIVE = ("apprise", "urllib3", "requests", "httpx", "httpcore")
+_PARTS = re.compile(r"[/:@?&=#,\s]+")
+# What follows the scheme in many an apprise URL is a token, but these are words of a sentence.
+_HARMLESS = {"localhost", "https", "http"}
+
+
+def send(url: str, message: Message, *, secrets: Iterable[str] = ()) -> None:
+    """Send *message*; returns once the service has taken it.
+
+    Args:
+        url: an apprise URL.
+        secrets: values that must appear in no error.
+
+    Raises:
+        AlertNotSent: the URL names no service, or the service did not take the message. Says why, without the URL.
+    """
+    from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, OverflowMode
+
+    with _quietly() as said:
+        # No async: one message to one service, in this thread.
+        sender = Apprise(asset=AppriseAsset(async_mode=False))
+        added = sender.add(url)
+        if added:
+            for service in sender:
+                # By default a text that is too long for the service is handed over all the same, and refused.
+                if service.overflow_mode == OverflowMode.UPSTREAM:
+                    service.overflow_mode = OverflowMode.SPLIT
+            taken = sender.notify(
+                body=message.body,
+                title=message.title,
+                notify_type=NotifyType(message.kind),
+                body_format=NotifyFormat.TEXT,
+            )
+    if not added:
+        raise AlertNotSent("the address is no apprise URL, or one of a service that apprise does not know or have")
+    if not taken:
+        reason = "; ".join(dict.fromkeys(said)) or "the service did not take it, and apprise does not say why"
+        raise AlertNotSent(scrub(reason, {*secrets, *parts_of(url)}))
+
+
+def parts_of(url: str) -> set[str]:
+    """The URL and every part of it that may be a secret: tokens, passwords, users, hosts, but no scheme."""
+    _, _, rest = url.partition("://")
+    parts = {part for part in _PARTS.split(rest) if len(part) >= MIN_SCRUBBED_CHARACTERS and not part.isdigit()}
+    return {url, *(parts - _HARMLESS)}
+
+
+@contextmanager
+def _quietly() -> Iterator[list[str]]:
+    """Keep what the libraries say out of every log; yields the warnings of apprise."""
+    said: list[str] = []
+    listener = _Listener(said)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.propagate for logger in loggers]
+    handlers = [list(logger.handlers) for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.propagate = False
+            logger.handlers = []
+        loggers[0].addHandler(listener)
+        yield said
+    finally:
+        for logger, propagate, own in zip(loggers, before, handlers, strict=True):
+            logger.propagate = propagate
+            logger.handlers = own
+
+
+class _Listener(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())

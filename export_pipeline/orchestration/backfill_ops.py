@@ -1,0 +1,105 @@
+"""The first op of ``backfill_job``; reading and delivering are the same ops as in ``export_job``."""
+
+from collections.abc import Iterator
+from datetime import date
+
+from dagster import (
+    Array,
+    DynamicOut,
+    DynamicOutput,
+    Enum,
+    EnumValue,
+    Field,
+    Nothing,
+    OpDefinition,
+    OpExecutionContext,
+    op,
+)
+
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import owed
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.orchestration import reporting, wording
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.ops import chosen_outputs, discovery_settings
+from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.steps.backfill import plan_day
+
+# The UI's dialog for a range of days takes tags and no config; so does `dagster job backfill`.
+SUBSCRIBERS_TAG = "export_pipeline/subscribers"
+ONLY_TAG = "export_pipeline/only"
+
+ONLY = Enum(
+    "Only",
+    [
+        EnumValue("missing", description="What the subscribers have never got of that day."),
+        EnumValue("all", description="Everything of that day once more, under the same batch ids."),
+    ],
+)
+
+
+def list_day_files_op(export: Export) -> OpDefinition:
+    """The op that finds a day's files and owes them to the chosen subscribers."""
+
+    @op(
+        name=export.names.prefixed("list_day_files"),
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        out=DynamicOut(Nothing, is_required=False, description="One for each manifest of the day that is delivered."),
+        config_schema={
+            "subscribers": Field(
+                Array(str),
+                default_value=[],
+                description=f"Who gets the day: names out of {', '.join(export.subscribers) or 'none'}. Empty: all. "
+                f"For a range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
+            ),
+            "only": Field(
+                ONLY,
+                default_value="missing",
+                description="missing: what they have never got; all: everything once more, under the same batch ids. "
+                f"For a range of days: the tag {ONLY_TAG}.",
+            ),
+        },
+        description="Find the day's files, plan those never seen, and owe the day to the chosen subscribers. The "
+        "cursor of new_files stays where it is.",
+    )
+    def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
+        places = Places(context.resources, export.names)
+        with failures_without_secrets(export.secrets):
+            if not export.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            subscribers, only = _asked(context)
+            backfill = plan_day(
+                places.source.open(),
+                places.ledger.open(),
+                discovery_settings(export, places.source),
+                day=date.fromisoformat(context.partition_key),
+                wanted=export.subscribers,
+                chosen=subscribers,
+                again=only == "all",
+                run_id=context.run_id,
+                now=utc_now(),
+                progress=reporting.listing(context),
+            )
+            if backfill.manifests:
+                with places.ledger.open().write() as tx:
+                    owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
+            for sentence in wording.backfill(context.partition_key, backfill):
+                context.log.info(sentence)
+        yield from chosen_outputs(backfill.manifests)
+
+    return list_day_files
+
+
+def _asked(context: OpExecutionContext) -> tuple[list[str], str]:
+    """Who gets the day, and what of it; a tag goes before the config, which stays as it is in a range of days."""
+    subscribers: list[str] = context.op_config["subscribers"]
+    if context.has_tag(SUBSCRIBERS_TAG):
+        subscribers = [name.strip() for name in (context.get_tag(SUBSCRIBERS_TAG) or "").split(",") if name.strip()]
+    only: str = context.op_config["only"]
+    if context.has_tag(ONLY_TAG):
+        only = context.get_tag(ONLY_TAG) or ""
+        if only not in ("missing", "all"):
+            raise ConfigurationError(f"tag {ONLY_TAG}: found {only!r}; allowed: missing, all")
+    return subscribers, only

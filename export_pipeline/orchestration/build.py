@@ -1,0 +1,143 @@
+"""From a deployment to Dagster's definitions: the one place where everything is wired."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions, EnvVar
+
+from export_pipeline.configuration.stores import QuarantineSettings, StagingSettings
+from export_pipeline.configuration.subscribers import SubscriberEntry
+from export_pipeline.deployment import Deployment
+from export_pipeline.ledger.planning import PlanLimits
+from export_pipeline.orchestration import resources
+from export_pipeline.orchestration.alerts import alerts_sensor
+from export_pipeline.orchestration.assets import export_assets
+from export_pipeline.orchestration.check_job import check_schedule, export_check_job
+from export_pipeline.orchestration.checks import export_checks
+from export_pipeline.orchestration.export import Export, Watching
+from export_pipeline.orchestration.jobs import export_jobs
+from export_pipeline.orchestration.names import UNPREFIXED, Names
+from export_pipeline.orchestration.places import LEDGER, QUARANTINE, SOURCE, STAGING
+from export_pipeline.orchestration.schedule import export_schedule
+from export_pipeline.orchestration.sensors import new_files_sensor
+from export_pipeline.secrets import EnvRef
+from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.settings import SourceSettings
+from export_pipeline.storage.location import parse_location
+
+_SOURCE_ONLY = ("layout", "start_date", "on_overwrite")
+
+
+def definitions_of(deployment: Deployment, names: Names = UNPREFIXED) -> Definitions:
+    """Jobs, schedule, sensor, assets and resources of one deployment. Reads no network and no disk."""
+    export = export_of(deployment, names)
+    partitions = DailyPartitionsDefinition(start_date=deployment.source.start_date.isoformat(), end_offset=1)
+    export_job, backfill_job = export_jobs(export, partitions)
+    check_job = export_check_job(export)
+    return Definitions(
+        jobs=[export_job, backfill_job, check_job],
+        schedules=[
+            export_schedule(export, export_job, cron=deployment.cron, timezone=deployment.timezone),
+            check_schedule(export, check_job),
+        ],
+        sensors=[new_files_sensor(export, export_job), alerts_sensor(export)],
+        assets=export_assets(
+            export,
+            url=parse_location(deployment.source.url).url,
+            subscribers=deployment.subscribers,
+            partitions=partitions,
+        ),
+        asset_checks=export_checks(export),
+        resources={names.prefixed(name): resource for name, resource in _resources(deployment).items()},
+    )
+
+
+def export_of(deployment: Deployment, names: Names = UNPREFIXED) -> Export:
+    """What the ops need to know."""
+    return Export(
+        deployment=deployment.name,
+        subscribers={
+            name: None if entry.since is None else str(entry.since) for name, entry in deployment.subscribers.items()
+        },
+        enabled=deployment.enabled,
+        frequency=deployment.frequency,
+        max_files=deployment.max_files,
+        catch_up_max_files=deployment.catch_up_max_files,
+        lookback_hours=deployment.lookback_hours,
+        start_from=str(deployment.start_from),
+        plan_limits=PlanLimits(
+            max_events=deployment.batch.max_events,
+            max_bytes=deployment.batch.max_bytes,
+            manifest_max_files=deployment.manifest.max_files,
+            manifest_max_bytes=deployment.manifest.max_bytes,
+        ),
+        read_limits=ReadLimits(**deployment.limits.model_dump()),
+        max_attempts=deployment.max_attempts,
+        secrets=deployment.secret_values(),
+        names=names,
+        watching=Watching(
+            owners=tuple(deployment.owners),
+            alerts=tuple(deployment.alerts),
+            checks=deployment.checks,
+            max_lag_minutes=deployment.max_lag_minutes,
+            cron=deployment.cron,
+            timezone=deployment.timezone,
+            ui_url=deployment.ui_url,
+        ),
+    )
+
+
+def _resources(deployment: Deployment) -> dict[str, ConfigurableResource[None]]:
+    return {
+        SOURCE: _source(deployment.source),
+        LEDGER: resources.LedgerResource(url=_plain(deployment.ledger.url)),
+        STAGING: _store(deployment.staging, resources.StagingResource, "S3StagingResource"),
+        QUARANTINE: _store(deployment.quarantine, resources.QuarantineResource, "S3QuarantineResource"),
+        **{name: _subscriber(entry) for name, entry in deployment.subscribers.items()},
+    }
+
+
+def _source(settings: SourceSettings) -> ConfigurableResource[None]:
+    own = {
+        "layout": settings.layout,
+        "start_date": settings.start_date.isoformat(),
+        "on_overwrite": settings.on_overwrite,
+    }
+    return _store(settings, resources.SourceResource, "S3SourceResource", **own)
+
+
+def _store(
+    settings: SourceSettings | StagingSettings | QuarantineSettings,
+    resource: type[resources.StoreResource],
+    in_s3: str,
+    **own: Any,
+) -> ConfigurableResource[None]:
+    """The resource of a place in a store; of dagster-aws's kind where it lies in S3."""
+    if parse_location(settings.url).scheme != "s3":
+        return resource(url=settings.url, **own)
+    from export_pipeline.orchestration import s3_resources
+
+    given = {
+        name: _plain(getattr(settings, name))
+        for name in settings.model_fields_set
+        if name not in ("url", *_SOURCE_ONLY)
+    }
+    if isinstance(given.get("verify"), str):
+        given["ca_bundle"] = given.pop("verify")
+    found: type[ConfigurableResource[None]] = getattr(s3_resources, in_s3)
+    return found(url=settings.url, **own, **given)
+
+
+def _subscriber(entry: SubscriberEntry) -> ConfigurableResource[None]:
+    return entry.resource_class(**{name: _plain(value) for name, value in entry.options.items()})
+
+
+def _plain(value: Any) -> Any:
+    """*value* as Dagster takes it: the name of an environment variable stays a name until a run needs the value."""
+    if isinstance(value, EnvRef):
+        return EnvVar(value.env)
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,172 @@
+"""What the checks say: in words, in numbers that plot, and how bad it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValue
+
+from export_pipeline.ledger.balance import DeliveryBalance, ReadingBalance
+from export_pipeline.ledger.owed import Waiting
+from export_pipeline.quantities import counted, lasting
+from export_pipeline.steps.completeness import SHOWN_KEYS, Comparison, Repaired, Tally
+from export_pipeline.steps.freshness import MOST_UNLISTED, Freshness
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check of one asset found.
+
+    Attributes:
+        is_grave: an error, not only a warning; it counts where the check did not pass.
+    """
+
+    passed: bool
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    is_grave: bool = True
+
+    def of(self, asset: AssetKey, check: str) -> AssetCheckResult:
+        """As Dagster takes it."""
+        return AssetCheckResult(
+            passed=self.passed,
+            asset_key=asset,
+            check_name=check,
+            description=self.text,
+            metadata=self.metadata,
+            severity=AssetCheckSeverity.ERROR if self.is_grave else AssetCheckSeverity.WARN,
+        )
+
+
+NOTHING_YET = Result(True, "No run has delivered to it yet.")
+
+
+def reading_balance(found: ReadingBalance) -> Result:
+    """Events framed = in batches + quarantined."""
+    text = (
+        f"{counted(found.framed, 'event')} framed in {counted(found.manifests, 'manifest')} = {found.batched:,} in "
+        f"batches + {found.quarantined:,} quarantined"
+    )
+    numbers = {"events_framed": found.framed, "events_batched": found.batched, "events_quarantined": found.quarantined}
+    return _balance(text, numbers, found.manifests, found.wrong)
+
+
+def delivery_balance(found: DeliveryBalance) -> Result:
+    """Events in batches = accepted + refused + filtered."""
+    text = (
+        f"{counted(found.batched, 'event')} in batches of {counted(found.manifests, 'manifest')} = "
+        f"{found.accepted:,} accepted + {found.refused:,} refused + {found.filtered:,} filtered"
+    )
+    numbers = {
+        "events_batched": found.batched,
+        "accepted": found.accepted,
+        "refused": found.refused,
+        "filtered": found.filtered,
+    }
+    return _balance(text, numbers, found.manifests, found.wrong)
+
+
+def completeness(found: Comparison, repaired: Repaired | None) -> dict[str, Result]:
+    """Subscriber → how it stands with the listing; under the empty name, what no run has found."""
+    days = str(found.first_day) if found.first_day == found.last_day else f"{found.first_day} to {found.last_day}"
+    results = {"": _missing(found, repaired, days)}
+    for name, tally in found.subscribers.items():
+        results[name] = _tally(name, tally, days, repaired)
+    return results
+
+
+def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, Result]:
+    """Subscriber → how old the oldest file is that it is owed; under the empty name, that no run has found."""
+    oldest = found.oldest_unlisted
+    more = "at least " if found.unlisted == MOST_UNLISTED else ""
+    unlisted = (
+        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {found.first_unlisted_key} on; the "
+        f"oldest arrived {_ago(oldest, now)}"
+        if oldest
+        else "every file in the source has been found by a run"
+    )
+    results = {"": _lag(unlisted, oldest, found.unlisted, allowed, now)}
+    for one in found.waiting:
+        results[one.subscriber] = _lag(_waiting(one, now), one.oldest_arrival, one.files, allowed, now)
+    return results
+
+
+def _balance(text: str, numbers: dict[str, int], manifests: int, wrong: Sequence[str]) -> Result:
+    metadata: dict[str, Any] = {**numbers, "manifests": manifests, "imbalances": len(wrong)}
+    if wrong:
+        metadata["where"] = _listed(wrong[:SHOWN_KEYS])
+        text = f"{counted(len(wrong), 'manifest')} with events that are not accounted for, the first: {wrong[0]}"
+    return Result(not wrong, text, metadata)
+
+
+def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
+    missing = len(found.missing)
+    text = f"{days}: {counted(found.objects, 'object')}, {found.planned:,} planned"
+    text += f", {found.unwanted:,} before every subscriber's start or ignored" if found.unwanted else ""
+    text += f", {found.recent:,} arrived too lately to count" if found.recent else ""
+    metadata: dict[str, Any] = {
+        "objects": found.objects,
+        "planned": found.planned,
+        "unwanted": found.unwanted,
+        "recent": found.recent,
+        "missing": missing,
+        "days": days,
+    }
+    if missing:
+        text += f", {missing:,} missing: no run has found them, the first is {found.missing[0].file.key}"
+        metadata["missing_keys"] = _listed([one.file.key for one in found.missing[:SHOWN_KEYS]])
+    if repaired:
+        text += f". {counted(repaired.files, 'file')} planned now; the next run delivers them"
+        metadata |= {"repaired_files": repaired.files, "repaired_manifests": repaired.manifests}
+    return Result(not missing, text, metadata, is_grave=repaired is None)
+
+
+def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Result:
+    missing = tally.wanted - tally.delivered - tally.waiting - tally.overdue - tally.given_up
+    text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
+    text += f", {tally.waiting:,} on their way" if tally.waiting else ""
+    text += f", {missing:,} missing" if missing else ""
+    text += f", {tally.overdue:,} owed for too long, the first is {tally.overdue_keys[0]}" if tally.overdue else ""
+    text += f", {tally.given_up:,} unreadable and in the quarantine" if tally.given_up else ""
+    metadata: dict[str, Any] = {
+        "objects": tally.wanted,
+        "delivered": tally.delivered,
+        "waiting": tally.waiting,
+        "missing": missing,
+        "overdue": tally.overdue,
+        "given_up": tally.given_up,
+        "days": days,
+    }
+    for label, keys in (("overdue_keys", tally.overdue_keys), ("given_up_keys", tally.given_up_keys)):
+        if keys:
+            metadata[label] = _listed(keys)
+    grave = tally.overdue > 0 or (missing > 0 and repaired is None)
+    return Result(not (missing or tally.overdue or tally.given_up), text, metadata, is_grave=grave)
+
+
+def _waiting(one: Waiting, now: datetime) -> str:
+    if one.oldest_arrival is None:
+        return f"nothing is owed to {one.subscriber}"
+    text = f"{counted(one.files, 'file')} owed to {one.subscriber}; the oldest arrived {_ago(one.oldest_arrival, now)}"
+    return text + ("; the latest attempt failed" if one.failing else "")
+
+
+def _lag(text: str, oldest: datetime | None, files: int, allowed: timedelta, now: datetime) -> Result:
+    lag = max(timedelta(), now - oldest) if oldest else timedelta()
+    passed = lag <= allowed
+    limit = "" if passed else f", and {lasting(allowed.total_seconds())} are allowed"
+    metadata = {
+        "lag_seconds": MetadataValue.float(lag.total_seconds()),
+        "allowed_lag_seconds": MetadataValue.float(allowed.total_seconds()),
+        "files_waiting": files,
+    }
+    return Result(passed, text + limit, metadata)
+
+
+def _ago(moment: datetime | None, now: datetime) -> str:
+    return f"{lasting((now - moment).total_seconds())} ago" if moment else ""
+
+
+def _listed(lines: Sequence[str]) -> MetadataValue[Any]:
+    return MetadataValue.md("\n".join(f"- `{line}`" for line in lines))

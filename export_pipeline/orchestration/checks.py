@@ -1,0 +1,190 @@
+"""The asset checks: one op for each kind of check, which looks at all assets at once.
+
+The assets are materialised by ops and have no code of their own; so have their checks, which can be run from an asset's
+page, by ``check_job``, and by its schedule.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    Failure,
+    Field,
+    multi_asset_check,
+)
+
+from export_pipeline.ledger import balance, subscriptions
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.orchestration import check_results
+from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.lag import allowed_lag
+from export_pipeline.orchestration.ops import discovery_settings
+from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
+from export_pipeline.steps.freshness import look
+
+ACCOUNTED, COMPLETENESS, FRESHNESS = "every_event_accounted_for", "completeness", "freshness"
+_DESCRIPTIONS = {
+    ACCOUNTED: "The ledger's equations hold: events framed = in batches + quarantined, and for each subscriber events "
+    "in batches = accepted + refused + filtered.",
+    COMPLETENESS: "Every object that the listing of the last days shows was planned, and delivered to each subscriber.",
+    FRESHNESS: "No file waits for longer than max_lag_minutes, neither to be found nor to be delivered.",
+}
+
+
+def check_specs(export: Export) -> dict[str, list[AssetCheckSpec]]:
+    """Kind of check → its specs: one for the raw events, one for each subscriber."""
+    keys = [export.names.raw_events, *(export.names.asset(name) for name in export.subscribers)]
+    return {
+        kind: [AssetCheckSpec(kind, asset=key, description=description) for key in keys]
+        for kind, description in _DESCRIPTIONS.items()
+    }
+
+
+def export_checks(export: Export) -> list[AssetChecksDefinition]:
+    """All checks of one export."""
+    specs = check_specs(export)
+    return [
+        _accounted(export, specs[ACCOUNTED]),
+        _completeness(export, specs[COMPLETENESS]),
+        _freshness(export, specs[FRESHNESS]),
+    ]
+
+
+def _accounted(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+    @multi_asset_check(
+        name=export.names.prefixed(f"check_{ACCOUNTED}"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        description=_DESCRIPTIONS[ACCOUNTED],
+    )
+    def every_event_accounted_for(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        results = {}
+        with failures_without_secrets(export.secrets):
+            places = Places(context.resources, export.names)
+            with places.ledger.open().read() as tx:
+                number = subscriptions.source_id(tx, places.source.open().url) or 0
+                results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
+                for one in subscriptions.active(tx, number):
+                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))
+        yield from _selected(context, export, ACCOUNTED, results)
+
+    return every_event_accounted_for
+
+
+def _completeness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+    days = export.watching.checks.days
+
+    @multi_asset_check(
+        name=export.names.prefixed(f"check_{COMPLETENESS}"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        config_schema={
+            "first_day": Field(
+                str,
+                default_value="",
+                description=f"First day to compare, YYYY-MM-DD. Empty: {days} days up to the last one.",
+            ),
+            "last_day": Field(
+                str, default_value="", description="Last day to compare, YYYY-MM-DD. Empty: yesterday, in UTC."
+            ),
+            "repair": Field(
+                bool,
+                default_value=export.watching.checks.repair,
+                description="Plan what is missing, so that the next run delivers it.",
+            ),
+        },
+        description=_DESCRIPTIONS[COMPLETENESS],
+    )
+    def completeness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        with failures_without_secrets(export.secrets):
+            config: Mapping[str, Any] = context.op_execution_context.op_config
+            comparison, repaired = _compare(context, export, config)
+            results = check_results.completeness(comparison, repaired)
+        yield from _selected(context, export, COMPLETENESS, results)
+
+    return completeness
+
+
+def _freshness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+    @multi_asset_check(
+        name=export.names.prefixed(f"check_{FRESHNESS}"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        description=_DESCRIPTIONS[FRESHNESS],
+    )
+    def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        with failures_without_secrets(export.secrets):
+            places = Places(context.resources, export.names)
+            now = utc_now()
+            found = look(
+                places.source.open(),
+                places.ledger.open(),
+                discovery_settings(export, places.source),
+                cursor=SensorCursor.of_run(context.instance, context.run, export.names).read(),
+                now=now,
+            )
+            results = check_results.freshness(found, allowed_lag(export.watching, now), now)
+        yield from _selected(context, export, FRESHNESS, results)
+
+    return freshness
+
+
+def _compare(
+    context: AssetCheckExecutionContext, export: Export, config: Mapping[str, Any]
+) -> tuple[Comparison, Repaired | None]:
+    places = Places(context.resources, export.names)
+    source, ledger = places.source.open(), places.ledger.open()
+    settings = discovery_settings(export, places.source)
+    now = utc_now()
+    _, yesterday = days_up_to_yesterday(now, 1)
+    last_day = _day(config, "last_day") or yesterday
+    first_day = _day(config, "first_day") or last_day - timedelta(days=export.watching.checks.days - 1)
+    if first_day > last_day:
+        raise Failure(f"first_day {first_day} lies behind last_day {last_day}", allow_retries=False)
+    comparison = compare(
+        source,
+        ledger,
+        settings,
+        first_day=first_day,
+        last_day=last_day,
+        wanted=list(export.subscribers),
+        due_before=now - allowed_lag(export.watching, now),
+    )
+    if not config["repair"] or not comparison.missing:
+        return comparison, None
+    repaired = plan_missing(
+        source, ledger, settings, comparison.missing, wanted=export.subscribers, run_id=context.run.run_id, now=now
+    )
+    return comparison, repaired
+
+
+def _day(config: Mapping[str, Any], name: str) -> date | None:
+    try:
+        return date.fromisoformat(config[name]) if config[name] else None
+    except ValueError:
+        raise Failure(f"{name}: found {config[name]!r}; allowed: YYYY-MM-DD", allow_retries=False) from None
+
+
+def _selected(
+    context: AssetCheckExecutionContext,
+    export: Export,
+    kind: str,
+    results: Mapping[str, check_results.Result],
+) -> Iterator[AssetCheckResult]:
+    """The results of the checks that were asked for; a subscriber that the ledger does not know has nothing yet."""
+    wanted = context.op_execution_context.selected_asset_check_keys
+    for name in ("", *export.subscribers):
+        key = export.names.asset(name) if name else export.names.raw_events
+        if any(one.asset_key == key and one.name == kind for one in wanted):
+            yield results.get(name, check_results.NOTHING_YET).of(key, kind)

@@ -1,0 +1,62 @@
+"""What the assets show: numbers that plot over time, one materialisation for each manifest."""
+
+from datetime import datetime, timezone
+
+from dagster import AssetKey, AssetMaterialization, MetadataValue
+
+from export_pipeline.batching.reading import ManifestReading
+from export_pipeline.ledger.owed import Waiting
+from export_pipeline.ledger.readings import Manifest
+from export_pipeline.steps.deliver import Delivered
+
+
+def raw_events(asset: AssetKey, manifest: Manifest, reading: ManifestReading, seconds: float) -> AssetMaterialization:
+    """Events of one manifest have been read."""
+    oldest = min(file.last_modified for file in manifest.files)
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=manifest.day.isoformat(),
+        metadata={
+            "events": reading.events_batched,
+            "bytes": reading.bytes_unpacked,
+            "files": len(manifest.files),
+            "quarantined": reading.events_quarantined,
+            "lag_seconds": MetadataValue.float(_age_seconds(oldest)),
+            "events_per_second": MetadataValue.float(_rate(reading.events_batched, seconds)),
+            "manifest": manifest.id,
+        },
+    )
+
+
+def delivered(asset: AssetKey, done: Delivered, waiting: Waiting | None) -> AssetMaterialization:
+    """A subscriber has accepted one manifest.
+
+    Args:
+        asset: the subscriber's.
+        done: what it accepted.
+        waiting: what it is still owed; lag_seconds is the age of the oldest file of that.
+    """
+    oldest = waiting.oldest_arrival if waiting else None
+    events = done.totals.accepted
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=done.manifest.day.isoformat(),
+        metadata={
+            "events": events,
+            "bytes": done.size_bytes,
+            "files": len(done.manifest.files),
+            "quarantined": done.totals.refused,
+            "files_waiting": waiting.files if waiting else 0,
+            "lag_seconds": MetadataValue.float(_age_seconds(oldest) if oldest else 0.0),
+            "events_per_second": MetadataValue.float(_rate(events, done.seconds)),
+            "manifest": done.manifest.id,
+        },
+    )
+
+
+def _age_seconds(moment: datetime) -> float:
+    return round(max(0.0, (datetime.now(timezone.utc) - moment).total_seconds()), 1)
+
+
+def _rate(events: int, seconds: float) -> float:
+    return round(events / seconds, 1) if seconds > 0 else 0.0

@@ -1,0 +1,98 @@
+"""Names that are seen from outside: in the UI, on the command line, in dagster.yaml and workspace.yaml."""
+
+import re
+from dataclasses import dataclass
+
+from dagster import AssetKey
+
+from export_pipeline.errors import ConfigurationError
+
+# A look costs one short query of the ledger, and nothing of the source.
+SENSOR_INTERVAL_SECONDS = 10
+
+# workspace.yaml pins the same name: the cursor is kept under it.
+LOCATION = "export_pipeline"
+
+# dagster.yaml allows one run with this tag at a time.
+LEDGER_TAG = "export_pipeline/ledger"
+PRIORITY_TAG = "dagster/priority"
+
+_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What one export calls its parts. Two exports in one code location differ by their prefix.
+
+    Args:
+        prefix: empty, or a lower-case letter and up to 29 letters, digits and underscores: ``web`` gives
+            ``web_export_job``, ``web_list_new_files``, the resource ``web_source`` and the asset ``web/raw_events``.
+
+    Raises:
+        ConfigurationError: the prefix is not of this form.
+    """
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prefix and not _PREFIX.fullmatch(self.prefix):
+            raise ConfigurationError(
+                f"prefix: found {self.prefix!r}; allowed: a lower-case letter, then letters a-z, digits and "
+                "underscores, 30 characters at most"
+            )
+
+    def prefixed(self, name: str) -> str:
+        """*name* of a job, op, schedule, sensor or resource, as Dagster knows it."""
+        return f"{self.prefix}_{name}" if self.prefix else name
+
+    def asset(self, name: str) -> AssetKey:
+        """The key of the asset called *name*: a subscriber, or ``raw_events``."""
+        return AssetKey([self.prefix, name] if self.prefix else [name])
+
+    @property
+    def export_job(self) -> str:
+        """The job that delivers what is new."""
+        return self.prefixed("export_job")
+
+    @property
+    def backfill_job(self) -> str:
+        """The job that delivers chosen days."""
+        return self.prefixed("backfill_job")
+
+    @property
+    def export_schedule(self) -> str:
+        """The schedule of the export job."""
+        return self.prefixed("export_schedule")
+
+    @property
+    def check_job(self) -> str:
+        """The job that looks whether all is well."""
+        return self.prefixed("check_job")
+
+    @property
+    def check_schedule(self) -> str:
+        """The schedule of the checks."""
+        return self.prefixed("check_schedule")
+
+    @property
+    def alerts(self) -> str:
+        """The sensor that tells people."""
+        return self.prefixed("alerts")
+
+    @property
+    def new_files(self) -> str:
+        """The sensor that owns the cursor."""
+        return self.prefixed("new_files")
+
+    @property
+    def list_new_files(self) -> str:
+        """The first op of the export job."""
+        return self.prefixed("list_new_files")
+
+    @property
+    def raw_events(self) -> AssetKey:
+        """The asset of the events as read."""
+        return self.asset("raw_events")
+
+
+UNPREFIXED = Names()

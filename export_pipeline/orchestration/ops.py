@@ -1,0 +1,299 @@
+"""The ops: each opens its resources, calls one plain function of ``steps``, and says in the event log what came of it.
+
+Between ops go only names of manifests, as mapping keys of dynamic outputs; what a manifest is stands in the ledger. So
+nothing is pickled, and a re-execution from failure, on any machine, finds what it needs.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from dagster import (
+    DynamicOut,
+    DynamicOutput,
+    Failure,
+    Field,
+    In,
+    Int,
+    MetadataValue,
+    Nothing,
+    OpDefinition,
+    OpExecutionContext,
+    Out,
+    Output,
+    op,
+)
+
+from export_pipeline.errors import Blocked, DeliveryError
+from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.orchestration import materialisations, reporting, wording
+from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.names import PRIORITY_TAG
+from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
+from export_pipeline.orchestration.resources import LedgerResource, SourceResource
+from export_pipeline.steps.deliver import HeldBack, NothingToDo, deliver
+from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+from export_pipeline.steps.read import ReadOutcome, ensure_staged
+from export_pipeline.steps.sweep import sweep_staging
+from export_pipeline.steps.workspace import Workspace
+from export_pipeline.storage.location import parse_location
+
+UNREADABLE = "unreadable"
+# Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
+_RETRIES_SHARE = 10
+
+# Delivering goes before reading the next manifest, so that staging stays small.
+_DELIVER_FIRST = {PRIORITY_TAG: "1"}
+
+
+def list_new_files_op(export: Export) -> OpDefinition:
+    """The op that lists, plans and chooses."""
+
+    @op(
+        name=export.names.list_new_files,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING]),
+        out=DynamicOut(
+            Nothing, is_required=False, description="One for each manifest that this run reads and delivers."
+        ),
+        config_schema={
+            "max_files": Field(
+                Int,
+                default_value=export.max_files,
+                description="Most files that this run lists anew, and delivers to a subscriber.",
+            )
+        },
+        description="List the source from the cursor of new_files on, plan what the ledger does not know, move the "
+        "cursor, and choose the oldest manifests still owed.",
+    )
+    def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
+        places = Places(context.resources, export.names)
+        with failures_without_secrets(export.secrets):
+            if not export.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            max_files = context.op_config["max_files"]
+            if max_files < 1:
+                raise Failure(
+                    f"ops.{export.names.list_new_files}.config.max_files: found {max_files}; allowed: 1 or more"
+                )
+            cursor = SensorCursor.of_run(context.instance, context.run, export.names)
+            found = discover(
+                places.source.open(),
+                places.ledger.open(),
+                discovery_settings(export, places.source),
+                cursor=cursor.read(),
+                wanted=export.subscribers,
+                max_files=max_files,
+                run_id=context.run_id,
+                now=utc_now(),
+                progress=reporting.listing(context),
+            )
+            if found.cursor and found.cursor != cursor.read():
+                cursor.move(found.cursor)
+            chosen = _choose(places.ledger, found, max_files=max_files, run_id=context.run_id)
+            sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
+            _say_what_was_found(context, found, chosen, export)
+        yield from chosen_outputs(chosen)
+
+    return list_new_files
+
+
+def discovery_settings(export: Export, source: SourceResource) -> DiscoverySettings:
+    """What listing needs to know."""
+    return DiscoverySettings(
+        layout=source.parsed_layout(),
+        start_date=date.fromisoformat(source.start_date),
+        lookback=timedelta(hours=export.lookback_hours),
+        on_overwrite=source.on_overwrite,
+        start_from=export.start_from,
+        limits=export.plan_limits,
+        prefix=parse_location(source.url).prefix,
+    )
+
+
+def read_batches_op(export: Export) -> OpDefinition:
+    """The op that reads one manifest and stages its batches."""
+    outs = {name: Out(Nothing, is_required=False, description=f"Batches for {name}.") for name in export.subscribers}
+    outs[UNREADABLE] = Out(Nothing, is_required=False, description="Files that could not be read.")
+
+    @op(
+        name=export.names.prefixed("read_batches"),
+        ins={"manifest": In(Nothing)},
+        out=outs,
+        required_resource_keys=place_keys(export.names),
+        description="Read a manifest's files, cut their events into NDJSON batches and stage them.",
+    )
+    def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
+        identity = manifest_of(context)
+        with failures_without_secrets(export.secrets):
+            place = _workspace(context, export)
+            with place.ledger.read() as tx:
+                names = owed.assigned(tx, identity, _run_ids(context))
+            outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
+            _say_what_was_read(context, outcome, names, export)
+        if outcome.staged is not None:
+            yield from (Output(None, name) for name in export.subscribers if name in names)
+        if outcome.unreadable:
+            yield Output(None, UNREADABLE)
+
+    return read_batches
+
+
+def report_unreadable_op(export: Export) -> OpDefinition:
+    """The op that turns the run red where a file could not be read, while the other files go on to be delivered."""
+
+    @op(
+        name=export.names.prefixed("report_unreadable_files"),
+        ins={UNREADABLE: In(Nothing)},
+        description="Fails, so that somebody looks: files could not be read. read_batches says which and why.",
+        tags=_DELIVER_FIRST,
+    )
+    def report_unreadable_files(context: OpExecutionContext) -> None:
+        raise Failure(
+            "files could not be read; the log of read_batches names them, with the cause and what happens next",
+            allow_retries=False,
+        )
+
+    return report_unreadable_files
+
+
+def deliver_op(export: Export, name: str) -> OpDefinition:
+    """The op that delivers one manifest to the subscriber called *name*."""
+    resource = export.names.prefixed(name)
+
+    @op(
+        name=export.names.prefixed(f"deliver_to_{name}"),
+        ins={"batches": In(Nothing)},
+        out=Out(Nothing),
+        required_resource_keys={*place_keys(export.names), resource},
+        description=f"Hand a manifest's batches to {name}, and record each one that it accepts.",
+        tags=_DELIVER_FIRST,
+    )
+    def deliver_to(context: OpExecutionContext) -> None:
+        with failures_without_secrets(export.secrets):
+            place = _workspace(context, export)
+            subscription = _subscription(place, name)
+            try:
+                done = deliver(
+                    place,
+                    manifest_of(context),
+                    subscription,
+                    getattr(context.resources, resource),
+                    run_id=context.run_id,
+                    on_wait=lambda error, seconds: context.log.warning(
+                        f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
+                    ),
+                    progress=reporting.delivering(context, name),
+                )
+            except DeliveryError as error:
+                raise _failure(name, error) from None
+            if isinstance(done, NothingToDo):
+                context.log.info(f"nothing to deliver to {name}: {done.reason}")
+                return
+            context.log.info(wording.delivered(name, done))
+            with place.ledger.read() as tx:
+                source_number = subscriptions.source_id(tx, place.source.url)
+                waiting = owed.waiting(tx, source_number, [subscription])[0] if source_number else None
+            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting))
+
+    return deliver_to
+
+
+def manifest_of(context: OpExecutionContext) -> str:
+    """The manifest that this step works on: the second half of its mapping key."""
+    return (context.get_mapping_key() or "").rpartition("_")[2]
+
+
+def chosen_outputs(chosen: list[OwedManifest]) -> Iterator[DynamicOutput[None]]:
+    """One output a manifest; its key begins with the day, so that a person can tell the steps apart."""
+    for manifest in chosen:
+        yield DynamicOutput(None, mapping_key=f"{manifest.day:%Y%m%d}_{manifest.id}")
+
+
+def _choose(ledger: LedgerResource, found: Found, *, max_files: int, run_id: str) -> list[OwedManifest]:
+    with ledger.open().read() as tx:
+        chosen = owed.choose(
+            tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
+        )
+    if chosen:
+        with ledger.open().write() as tx:
+            owed.assign(tx, chosen, found.subscriptions, run_id)
+    return chosen
+
+
+def _say_what_was_found(context: OpExecutionContext, found: Found, chosen: list[OwedManifest], export: Export) -> None:
+    for note in found.notes:
+        context.log.info(note)
+    for sentence in wording.found_odd(found):
+        context.log.warning(sentence)
+    if found.files:
+        context.log.info(wording.found_new(found))
+    elif not chosen:
+        context.log.warning(wording.found_nothing(found, export.frequency))
+    if chosen:
+        context.log.info(wording.handing_on(chosen))
+
+
+def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names: list[str], export: Export) -> None:
+    staged = outcome.staged
+    if staged is not None:
+        if staged.batches:
+            context.log.info(wording.read(staged, names))
+        else:
+            context.log.warning(wording.read_empty(staged))
+        if staged.reading is not None:
+            context.log_event(
+                materialisations.raw_events(export.names.raw_events, staged.manifest, staged.reading, outcome.seconds)
+            )
+    if outcome.unreadable:
+        context.log.error(wording.unreadable(outcome, export.max_attempts))
+
+
+def _run_ids(context: OpExecutionContext) -> list[str]:
+    """The run and those it re-executes."""
+    run = context.run
+    return [found for found in (run.run_id, run.parent_run_id, run.root_run_id) if found]
+
+
+def _workspace(context: OpExecutionContext, export: Export) -> Workspace:
+    places = Places(context.resources, export.names)
+    return Workspace(
+        source=places.source.open(),
+        ledger=places.ledger.open(),
+        staging=places.staging.open(),
+        quarantine=places.quarantine.open(),
+        limits=export.read_limits,
+        max_attempts=export.max_attempts,
+        secrets=export.secrets,
+    )
+
+
+def _subscription(place: Workspace, name: str) -> subscriptions.Subscription:
+    with place.ledger.read() as tx:
+        number = subscriptions.source_id(tx, place.source.url)
+        found = subscriptions.active(tx, number) if number is not None else ()
+    for subscription in found:
+        if subscription.name == name:
+            return subscription
+    raise Failure(f"the ledger knows no active subscriber {name}; list_new_files registers it", allow_retries=False)
+
+
+def _failure(name: str, error: DeliveryError) -> Failure:
+    if isinstance(error, HeldBack):
+        return Failure(str(error), allow_retries=False, metadata={"subscriber": name})
+    next_step = (
+        "a person must act; nothing is lost, all data stays owed"
+        if isinstance(error, Blocked)
+        else "the next run tries the same batches again, under the same ids"
+    )
+    metadata: dict[str, Any] = {
+        "subscriber": name,
+        "kind": type(error).__name__,
+        "reason": MetadataValue.text(str(error)),
+        "what happens next": next_step,
+    }
+    return Failure(f"{name} did not accept a batch: {error} ({next_step})", metadata=metadata, allow_retries=False)

@@ -1,0 +1,111 @@
+"""The pipeline's own resources: source, ledger, staging, quarantine. Seen and edited on the UI's Resources page.
+
+Each opens what it describes on first use and closes it when the run, or with other executors the step, has ended.
+"""
+
+from datetime import date
+from typing import Literal
+
+from dagster import InitResourceContext
+from pydantic import Field, PrivateAttr
+
+from export_pipeline.batching.objects import open_objects
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.staging import Staging
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.source.layout import Layout
+from export_pipeline.source.settings import SourceSettings
+from export_pipeline.source.store import Source, open_source
+from export_pipeline.storage.settings import StoreSettings
+from export_pipeline.subscribers.launchable import LaunchableResource
+
+
+class StoreResource(LaunchableResource):
+    """A folder in any store. Stores other than S3 take their credentials from the environment."""
+
+    url: str = Field(description="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a local folder.")
+
+    def store_settings(self) -> StoreSettings:
+        """How the store is reached."""
+        return StoreSettings()
+
+
+class SourceResource(StoreResource):
+    """Where raw files land."""
+
+    layout: str = Field(description="How a key tells its date: a strftime pattern.")
+    start_date: str = Field(description="First day that is ever exported, YYYY-MM-DD.")
+    on_overwrite: Literal["read", "ignore"] = Field(
+        default="read", description="A known key with new content: read it as a file of its own, or ignore it."
+    )
+    _source: Source | None = PrivateAttr(default=None)
+
+    def open(self) -> Source:
+        """The source; nothing is asked of it yet."""
+        if self._source is None:
+            self._source = open_source(
+                SourceSettings(
+                    url=self.url,
+                    layout=self.layout,
+                    start_date=date.fromisoformat(self.start_date),
+                    on_overwrite=self.on_overwrite,
+                    **self.store_settings().model_dump(exclude_unset=True),
+                )
+            )
+        return self._source
+
+    def parsed_layout(self) -> Layout:
+        """The layout, ready to read keys."""
+        return Layout(self.layout)
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """Close the source's connections."""
+        if self._source is not None:
+            self._source.close()
+
+
+class LedgerResource(LaunchableResource):
+    """The database of what has been seen, planned and delivered."""
+
+    url: str = Field(description="A path for SQLite, or a SQLAlchemy URL of SQLite or PostgreSQL.")
+    _ledger: Ledger | None = PrivateAttr(default=None)
+
+    def open(self) -> Ledger:
+        """The ledger; its schema is made or migrated by the first one who opens it."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.url)
+        return self._ledger
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """Close the ledger's connections."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+
+class StagingResource(StoreResource):
+    """Where a manifest's batches lie between reading and delivering."""
+
+    _staging: Staging | None = PrivateAttr(default=None)
+
+    def open(self) -> Staging:
+        """The staging area."""
+        if self._staging is None:
+            self._staging = Staging(open_objects(self.url, self.store_settings(), private=True))
+        return self._staging
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:
+        """Wait for what is still being written."""
+        if self._staging is not None:
+            self._staging.close()
+
+
+class QuarantineResource(StoreResource):
+    """Where what cannot be delivered is kept, with the reason and a way back."""
+
+    _quarantine: Quarantine | None = PrivateAttr(default=None)
+
+    def open(self) -> Quarantine:
+        """The quarantine."""
+        if self._quarantine is None:
+            self._quarantine = Quarantine(open_objects(self.url, self.store_settings(), private=True))
+        return self._quarantine

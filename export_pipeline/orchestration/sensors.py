@@ -1,0 +1,64 @@
+"""The sensor ``new_files``: the owner of the cursor, and, while it is on, what drains a backlog."""
+
+from dagster import (
+    DefaultSensorStatus,
+    JobDefinition,
+    RunConfig,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from export_pipeline.ledger import owed, planning, subscriptions
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.names import SENSOR_INTERVAL_SECONDS
+from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.orchestration.schedule import reason_to_skip
+
+
+def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
+    """Where more files wait than one run takes, start the next run at once. Off by default."""
+
+    @sensor(
+        name=export.names.new_files,
+        job=job,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.STOPPED,
+        description="Its cursor is the key up to which the source has been listed; runs read and move it, and it may "
+        "be edited here. Turned on, it starts the next run at once while a backlog waits, with catch_up_max_files.",
+    )
+    def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        reason = reason_to_skip(export, context.instance)
+        if reason:
+            return SkipReason(reason)
+        with failures_without_secrets(export.secrets):
+            places = Places(context.resources, export.names)
+            if not backlog(places.ledger.open(), places.source.open().url):
+                return SkipReason("nothing waits for a run; the schedule looks for new files")
+        return RunRequest(
+            run_config=RunConfig(
+                ops={export.names.list_new_files: {"config": {"max_files": export.catch_up_max_files}}}
+            )
+        )
+
+    return new_files
+
+
+def backlog(ledger: Ledger, url: str) -> bool:
+    """Whether another run could get on at once.
+
+    What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a sick receiver
+    would be knocked at without end.
+    """
+    with ledger.read() as tx:
+        number = subscriptions.source_id(tx, url)
+        if number is None:
+            return False
+        more = planning.more_to_list(tx, number)
+        waiting = owed.waiting(tx, number, subscriptions.active(tx, number))
+    return any(not one.failing and (more or one.files > 0) for one in waiting)

@@ -1,0 +1,153 @@
+"""The sentences of the event log: one where something happened, none that needs the source code to be understood."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.quantities import counted, sized
+from export_pipeline.steps.backfill import Backfill
+from export_pipeline.steps.deliver import Delivered
+from export_pipeline.steps.discover import Found
+from export_pipeline.steps.progress import Amount
+from export_pipeline.steps.read import ReadOutcome, Staged
+
+NO_SUBSCRIBER = (
+    "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in {deployment}"
+)
+
+
+def found_new(found: Found) -> str:
+    """How many files were found, since where, and whether more wait."""
+    since = f" since {found.since}" if found.since else ""
+    more = "; more are waiting for the next run" if found.more else ""
+    return f"found {counted(found.files, 'new file')}{since}, planned as {counted(found.manifests, 'manifest')}{more}"
+
+
+def found_nothing(found: Found, frequency: str) -> str:
+    """Nothing was found; the original's hint."""
+    since = f" since {found.since}" if found.since else ""
+    return f"found no new file{since}; if this is usual, poll less often (frequency is {frequency})"
+
+
+def found_odd(found: Found) -> list[str]:
+    """Sentences about keys that were not taken, or taken with a question."""
+    odd = []
+    if found.bad_cursor:
+        odd.append(
+            f"the cursor {found.bad_cursor!r} is no key of this source's layout, so the listing started at the "
+            "beginning; what was planned before is not planned again"
+        )
+    if found.overwritten:
+        odd.append(
+            f"{counted(found.overwritten, 'known key')} came with new content (another etag), "
+            f"such as {_some(found.overwritten_keys)}"
+        )
+    if found.undated:
+        odd.append(
+            f"{counted(found.undated, 'key')} did not match the layout and were left alone, "
+            f"such as {_some(found.undated_keys)}"
+        )
+    if found.too_old:
+        odd.append(f"{counted(found.too_old, 'file')} older than start_date were left alone")
+    return odd
+
+
+def listed_so_far(done: Amount) -> str:
+    """How far a long listing is."""
+    return f"listing: {counted(done.files, 'key')} so far"
+
+
+def read_so_far(done: Amount, planned: Amount, seconds: float) -> str:
+    """How far the reading of a manifest is."""
+    return (
+        f"reading: {done.files:,} of {counted(planned.files, 'file')}, {sized(done.size_bytes)} of "
+        f"{sized(planned.size_bytes)} as stored, {counted(done.events, 'event')} so far{_rate(done, seconds)}"
+    )
+
+
+def delivered_so_far(name: str, done: Amount, planned: Amount, seconds: float) -> str:
+    """How far a subscriber is with a manifest."""
+    return (
+        f"{name} has accepted {done.events:,} of {counted(planned.events, 'event')}, {sized(done.size_bytes)} of "
+        f"{sized(planned.size_bytes)} so far{_rate(done, seconds)}"
+    )
+
+
+def handing_on(manifests: Sequence[OwedManifest]) -> str:
+    """What this run goes on to read and deliver."""
+    names = sorted({name for manifest in manifests for name in manifest.subscribers})
+    files = sum(manifest.files for manifest in manifests)
+    return (
+        f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
+        f"{manifests[0].first_key} on, for {', '.join(names)}"
+    )
+
+
+def read(staged: Staged, names: Sequence[str]) -> str:
+    """What a manifest's files held, and to whom it goes."""
+    of = f"{counted(len(staged.manifest.files), 'file')} of {staged.manifest.day}"
+    batches = counted(len(staged.batches), "batch", "batches")
+    if staged.reading is None:
+        return f"{batches} of {of} lie staged from an earlier run, handing them over to {', '.join(names)}"
+    aside = staged.reading.events_quarantined
+    events = counted(staged.reading.events_batched, "event")
+    return f"found {events} in {of}, handing them over to {', '.join(names)} in {batches}" + (
+        f"; {counted(aside, 'bad stretch', 'bad stretches')} set aside in the quarantine, being no event "
+        f"({_where_to_look(staged.manifest.day)})"
+        if aside
+        else ""
+    )
+
+
+def read_empty(staged: Staged) -> str:
+    """The files hold no event."""
+    return f"found {counted(len(staged.manifest.files), 'file')} of {staged.manifest.day}, but no event in them"
+
+
+def delivered(name: str, done: Delivered) -> str:
+    """What a subscriber has accepted."""
+    totals = done.totals
+    look = _where_to_look(done.manifest.day)
+    refused = f", refused {totals.refused:,} (kept in the quarantine; {look})" if totals.refused else ""
+    filtered = f", {totals.filtered:,} were filtered out" if totals.filtered else ""
+    events, batches = counted(totals.accepted, "event"), counted(done.batches, "batch", "batches")
+    took = _time_and_rate(totals.accepted, done.seconds)
+    return f"{name} accepted {events} of {done.manifest.day} in {batches} ({took}){refused}{filtered}"
+
+
+def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
+    """Which files could not be read, why, and what happens next."""
+    lines = [f"{key}: {reason}" for key, reason in outcome.unreadable.items()]
+    fate = f"each is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
+    if outcome.given_up:
+        fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
+    return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
+
+
+def backfill(day: str, planned: Backfill) -> list[str]:
+    """What a backfill of a day found and what it delivers."""
+    sentences = [*planned.found.notes, *found_odd(planned.found)]
+    if planned.found.files:
+        sentences.append(f"found {counted(planned.found.files, 'file')} of {day} that no run had seen")
+    if not planned.manifests:
+        return [*sentences, f"nothing of {day} is owed to the chosen subscribers"]
+    if planned.repeated:
+        sentences.append(f"{counted(planned.repeated, 'delivery', 'deliveries')} of {day} are made once more")
+    return [*sentences, handing_on(planned.manifests)]
+
+
+def _rate(done: Amount, seconds: float) -> str:
+    return f" ({done.events / seconds:,.0f} events/s)" if seconds >= 1 else ""
+
+
+def _time_and_rate(events: int, seconds: float) -> str:
+    rate = f", {events / seconds:,.0f} events/s" if events and seconds > 0 else ""
+    return f"{seconds:.{2 if seconds < 1 else 1}f} s{rate}"
+
+
+def _where_to_look(day: date) -> str:
+    return f"export-pipeline quarantine list --day {day}"
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys)

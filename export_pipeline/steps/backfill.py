@@ -1,0 +1,100 @@
+"""Plan one day anew and owe it to chosen subscribers: all that the op ``list_day_files`` does, in plain Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from export_pipeline.errors import ConfigurationError, LedgerError
+from export_pipeline.ledger import deliveries, owed, planning
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.source.store import Source
+from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+from export_pipeline.steps.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """What a backfill of one day has to do.
+
+    Attributes:
+        found: what the listing of the day came to.
+        manifests: what is to be delivered, in key order.
+        added: deliveries of manifests that a chosen subscriber was never owed.
+        repeated: deliveries that are made again.
+    """
+
+    found: Found
+    manifests: list[OwedManifest]
+    added: int
+    repeated: int
+
+
+def plan_day(
+    source: Source,
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    *,
+    day: date,
+    wanted: dict[str, str | None],
+    chosen: Sequence[str],
+    again: bool,
+    run_id: str,
+    now: datetime,
+    progress: Progress | None = None,
+) -> Backfill:
+    """Find the day's files, plan those never seen, and owe the day's manifests to the *chosen* subscribers.
+
+    Args:
+        chosen: names of subscribers; empty: all.
+        again: also what was delivered before, with the same batch ids.
+        progress: told how many keys were listed, as files.
+
+    Raises:
+        ConfigurationError: a chosen subscriber is not configured.
+        ListingFailed: the source could not be listed.
+    """
+    strangers = [name for name in chosen if name not in wanted]
+    if strangers:
+        raise ConfigurationError(
+            f"subscribers: found {', '.join(strangers)}; configured are {', '.join(wanted) or 'none'}"
+        )
+    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
+        if not mine:
+            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
+        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
+        found = Found(notes=registration.notes, subscriptions=registration.subscriptions)
+        found.since = settings.layout.day_prefix(day)
+        listing = dated(
+            source,
+            settings.layout,
+            found,
+            after=settings.layout.start_after(datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)),
+            before=settings.layout.next_day_floor(day),
+        )
+        new = [
+            one
+            for one, overwrites in unknown(listing, ledger, number, found, progress)
+            if not (overwrites and settings.on_overwrite == "ignore")
+        ]
+        served = _served(registration.subscriptions, chosen)
+        with ledger.write(durable=True) as tx:
+            planned = planning.plan(
+                tx,
+                source=number,
+                url=source.url,
+                files=new,
+                subscriptions=registration.subscriptions,
+                limits=settings.limits,
+                run_id=run_id,
+                now=now,
+            )
+            added, repeated = deliveries.owe_day(tx, number, served, day=day, again=again, now=now)
+            manifests = owed.choose_among(tx, served, source=number, day=day)
+    found.files, found.manifests = len(new), len(planned)
+    return Backfill(found, manifests, added, repeated)
+
+
+def _served(subscriptions: Sequence[Subscription], chosen: Sequence[str]) -> list[Subscription]:
+    return [subscription for subscription in subscriptions if not chosen or subscription.name in chosen]

@@ -1,0 +1,218 @@
+"""Compare the listing of some days with the ledger, and plan what is missing: the check ``completeness``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
+from itertools import islice
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import comparing, planning, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.planning import DatedFile
+from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.source.store import Source
+from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+
+_COMPARED_AT_ONCE = 1_000
+SHOWN_KEYS = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """How one subscriber stands with the objects of the listing.
+
+    Attributes:
+        wanted: objects that it gets, by its start: the sum of those below, and of the missing ones.
+        delivered: it has them.
+        waiting: owed, and they arrived so lately that they may be.
+        overdue, overdue_keys: owed for longer than that, and the first of them.
+        given_up, given_up_keys: could not be read, and lie in the quarantine as whole files; the first of them.
+    """
+
+    wanted: int = 0
+    delivered: int = 0
+    waiting: int = 0
+    overdue: int = 0
+    overdue_keys: list[str] = field(default_factory=list)
+    given_up: int = 0
+    given_up_keys: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What the listing of some days and the ledger say of each other.
+
+    Attributes:
+        objects: how many the listing has of these days.
+        planned: those that the ledger knows.
+        unwanted: those that nobody gets: older than every start, or known keys with new content that are ignored.
+        recent: those that no run has found yet, but which arrived so lately that none need have.
+        missing: those that no run has found though it is time, in key order.
+        subscribers: name → how it stands.
+    """
+
+    first_day: date
+    last_day: date
+    objects: int = 0
+    planned: int = 0
+    unwanted: int = 0
+    recent: int = 0
+    missing: list[DatedFile] = field(default_factory=list)
+    subscribers: dict[str, Tally] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was planned of that which was missing."""
+
+    files: int
+    manifests: int
+
+
+def compare(
+    source: Source,
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    *,
+    first_day: date,
+    last_day: date,
+    wanted: Sequence[str],
+    due_before: datetime,
+) -> Comparison:
+    """List the days from *first_day* to *last_day*, both included, and look every object up. Changes nothing.
+
+    Args:
+        wanted: names of the configured subscribers.
+        due_before: objects that arrived earlier should be delivered by now.
+
+    Raises:
+        ListingFailed: the source could not be listed.
+    """
+    result = Comparison(first_day, last_day, subscribers={name: Tally() for name in wanted})
+    with ledger.read() as tx:
+        number = subscriptions.source_id(tx, source.url)
+        known = subscriptions.active(tx, number) if number is not None else ()
+        # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
+        number = number or 0
+        states = comparing.delivery_states(tx, number, first_day=first_day, last_day=last_day)
+    names = {one.id: one for one in known if one.name in result.subscribers}
+    listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
+    while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
+        with ledger.read() as tx:
+            seen = comparing.seen(tx, number, first_key=chunk[0].file.key, last_key=chunk[-1].file.key)
+        keys = {key for key, _ in seen}
+        for one in chunk:
+            result.objects += 1
+            identity = (one.file.key, one.file.etag)
+            if identity in seen:
+                _count_planned(result, one, states.get(seen[identity] or "", {}), names, due_before)
+            elif one.file.key in keys and settings.on_overwrite == "ignore":
+                result.unwanted += 1
+            else:
+                _count_unknown(result, one, names, due_before, is_new_ledger=not known)
+    return result
+
+
+def plan_missing(
+    source: Source,
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    missing: Sequence[DatedFile],
+    *,
+    wanted: dict[str, str | None],
+    run_id: str,
+    now: datetime,
+) -> Repaired:
+    """Plan files that a comparison found *missing*, and owe them to those who get them; the next run delivers them.
+
+    Args:
+        missing: in key order. What another run has planned meanwhile is left alone.
+        wanted: the configured subscribers and their ``since``.
+    """
+    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
+        if not mine:
+            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
+        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
+        new = [
+            one
+            for one, _ in unknown(iter(missing), ledger, number, Found())
+            if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
+        ]
+        with ledger.write(durable=True) as tx:
+            manifests = planning.plan(
+                tx,
+                source=number,
+                url=source.url,
+                files=new,
+                subscriptions=registration.subscriptions,
+                limits=settings.limits,
+                run_id=run_id,
+                now=now,
+            )
+    return Repaired(len(new), len(manifests))
+
+
+def _listing(source: Source, settings: DiscoverySettings, *, first_day: date, last_day: date) -> Iterator[DatedFile]:
+    midnight = datetime(first_day.year, first_day.month, first_day.day, tzinfo=timezone.utc)
+    listing = dated(
+        source,
+        settings.layout,
+        Found(),
+        after=settings.layout.start_after(midnight),
+        before=settings.layout.next_day_floor(last_day),
+    )
+    return (one for one in listing if first_day <= one.day <= last_day)
+
+
+def _count_planned(
+    result: Comparison,
+    one: DatedFile,
+    states: dict[int, str],
+    names: dict[int, Subscription],
+    due_before: datetime,
+) -> None:
+    result.planned += bool(states)
+    result.unwanted += not states
+    for number, state in states.items():
+        if number not in names or state == t.WAIVED:
+            continue
+        tally = result.subscribers[names[number].name]
+        tally.wanted += 1
+        if state == t.DELIVERED:
+            tally.delivered += 1
+        elif state == t.GIVEN_UP:
+            tally.given_up += 1
+            _show(tally.given_up_keys, one)
+        elif one.file.last_modified > due_before:
+            tally.waiting += 1
+        else:
+            tally.overdue += 1
+            _show(tally.overdue_keys, one)
+
+
+def _count_unknown(
+    result: Comparison, one: DatedFile, names: dict[int, Subscription], due_before: datetime, *, is_new_ledger: bool
+) -> None:
+    getting = [found.name for found in names.values() if found.owes(one.file, one.day)]
+    if is_new_ledger:
+        getting = list(result.subscribers)
+    if not getting:
+        result.unwanted += 1
+    elif one.file.last_modified > due_before:
+        result.recent += 1
+    else:
+        result.missing.append(one)
+        for name in getting:
+            result.subscribers[name].wanted += 1
+
+
+def _show(keys: list[str], one: DatedFile) -> None:
+    if len(keys) < SHOWN_KEYS:
+        keys.append(one.file.key)
+
+
+def days_up_to_yesterday(now: datetime, days: int) -> tuple[date, date]:
+    """The first and the last of so many whole days before the present one, in UTC."""
+    yesterday = now.astimezone(timezone.utc).date() - timedelta(days=1)
+    return yesterday - timedelta(days=days - 1), yesterday

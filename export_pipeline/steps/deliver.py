@@ -1,0 +1,172 @@
+"""Hand a manifest's staged batches to one subscriber: all that an op ``deliver_to_…`` does, in plain Python."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.subscriber import Deliverer
+from export_pipeline.delivery.window import send_many
+from export_pipeline.errors import DeliveryError, StagingLost, TryLater
+from export_pipeline.ledger import deliveries
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.deliveries import Delivery, Totals
+from export_pipeline.ledger.readings import LedgerBatch, Manifest
+from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.tables import OWED
+from export_pipeline.steps.progress import Progress
+from export_pipeline.steps.read import Staged, ensure_staged
+from export_pipeline.steps.workspace import Workspace
+
+
+class HeldBack(DeliveryError):
+    """The subscriber failed earlier in the same run: the rest waits for the next one, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """Nothing was sent, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a delivery came to.
+
+    Attributes:
+        manifest: what was delivered.
+        batches, size_bytes: how much was sent in this run.
+        totals: of the whole manifest, earlier runs included.
+        seconds: how long this run took for it.
+    """
+
+    manifest: Manifest
+    batches: int
+    size_bytes: int
+    totals: Totals
+    seconds: float
+
+
+def deliver(
+    place: Workspace,
+    identity: str,
+    subscription: Subscription,
+    subscriber: Deliverer,
+    *,
+    run_id: str,
+    on_wait: Callable[[TryLater, float], None] | None = None,
+    progress: Progress | None = None,
+) -> Delivered | NothingToDo:
+    """Deliver the manifest called *identity*: the batches not accepted yet, in order, each recorded once accepted.
+
+    Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids.
+
+    Args:
+        progress: told of the events and NDJSON bytes that this run has to hand over, and of each batch accepted.
+
+    Raises:
+        DeliveryError: the subscriber did not take a batch; those before it stay delivered.
+        HeldBack: it failed earlier in this run.
+    """
+    started = time.monotonic()
+    staged = ensure_staged(place, identity, run_id=run_id).staged
+    if staged is None:
+        return NothingToDo("its file could not be read; read_batches says why")
+    manifest = staged.manifest
+    with place.ledger.claims.claim(f"deliver:{manifest.id}:{subscription.id}") as mine:
+        if not mine:
+            return NothingToDo("another run is delivering it")
+        with place.ledger.read() as tx:
+            delivery = deliveries.delivery(tx, manifest.id, subscription)
+            failure = deliveries.failed_in_run(tx, subscription, run_id)
+        if delivery is None or delivery.state != OWED:
+            return NothingToDo("it was delivered already")
+        if failure is not None:
+            raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
+        sent = _send_all(
+            place,
+            staged,
+            delivery,
+            subscription,
+            subscriber,
+            run_id=run_id,
+            on_wait=on_wait,
+            progress=progress or Progress(),
+        )
+        with place.ledger.write() as tx:
+            totals = deliveries.commit(tx, delivery, run_id=run_id, now=utc_now())
+            done = deliveries.nobody_waits(tx, manifest.id)
+    if done:
+        place.staging.delete(manifest.id)
+    return Delivered(
+        manifest,
+        batches=len(sent),
+        size_bytes=sum(batch.size_bytes for batch in sent),
+        totals=totals,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _send_all(
+    place: Workspace,
+    staged: Staged,
+    delivery: Delivery,
+    subscription: Subscription,
+    subscriber: Deliverer,
+    *,
+    run_id: str,
+    on_wait: Callable[[TryLater, float], None] | None,
+    progress: Progress,
+) -> list[LedgerBatch]:
+    manifest = staged.manifest
+    todo = [batch for batch in staged.batches if batch.n not in delivery.accepted_batches]
+    progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
+    failure: DeliveryError | None = None
+    for entry, batch, sent in send_many(
+        subscriber,
+        _batches(place, manifest, todo, run_id=run_id),
+        max_in_flight=getattr(subscriber, "max_in_flight", 1),
+        secrets=place.secrets,
+        on_wait=on_wait,
+    ):
+        if isinstance(sent, DeliveryError):
+            if failure is None:
+                failure = sent
+                with place.ledger.write() as tx:
+                    deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
+            continue  # what was under way beside it may have been accepted, and is recorded
+        if sent.refused:
+            # Before the acceptance: a crash in between repeats the batch and overwrites the same quarantine object.
+            place.quarantine.put_refused(
+                manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=sent.refused
+            )
+        totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
+        with place.ledger.write() as tx:
+            deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
+        progress.advance(events=entry.events, size_bytes=entry.size_bytes)
+    if failure is not None:
+        raise failure
+    return todo
+
+
+def _batches(
+    place: Workspace, manifest: Manifest, todo: list[LedgerBatch], *, run_id: str
+) -> Iterator[tuple[LedgerBatch, Batch]]:
+    for entry in todo:
+        try:
+            data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
+        except StagingLost:
+            # A sweep of another run, or a disk that was lost: the same bytes are read again, or it fails loudly.
+            ensure_staged(place, manifest.id, run_id=run_id)
+            data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
+        yield (
+            entry,
+            Batch(
+                id=f"{manifest.id}-{entry.n}",
+                data=data,
+                events=entry.events,
+                files=tuple(manifest.files[position].key for position in entry.file_positions),
+                date=manifest.day,
+            ),
+        )

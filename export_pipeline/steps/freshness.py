@@ -1,0 +1,71 @@
+"""How old the oldest file is that should be further by now: the check ``freshness``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+
+from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.owed import Waiting
+from export_pipeline.source.store import Source
+from export_pipeline.steps.discover import DiscoverySettings, Found, dated, unknown
+
+MOST_UNLISTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What waits, in the source and for each subscriber.
+
+    Attributes:
+        unlisted: files that no run has found yet; the count stops at ``MOST_UNLISTED``.
+        oldest_unlisted: when the oldest of them arrived; None: there is none.
+        first_unlisted_key: the first of them; empty: there is none.
+        waiting: what each subscriber is owed; empty in a ledger that no run has used.
+    """
+
+    unlisted: int
+    oldest_unlisted: datetime | None
+    first_unlisted_key: str
+    waiting: Sequence[Waiting]
+
+
+def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor: str, now: datetime) -> Freshness:
+    """List from *cursor* on, as the next run will, and ask the ledger what it owes. Changes nothing.
+
+    Raises:
+        ListingFailed: the source could not be listed.
+    """
+    with ledger.read() as tx:
+        number = subscriptions.source_id(tx, source.url)
+        known = subscriptions.active(tx, number) if number is not None else ()
+        waiting = owed.waiting(tx, number, known) if number is not None else []
+    listing = dated(source, settings.layout, Found(), after=_start(settings, cursor, now), before=_end(settings, now))
+    wanted = (
+        one
+        for one, overwrites in unknown(listing, ledger, number or 0, Found())
+        if one.day >= settings.start_date
+        and not (overwrites and settings.on_overwrite == "ignore")
+        and (not known or any(subscription.owes(one.file, one.day) for subscription in known))
+    )
+    unlisted = list(islice(wanted, MOST_UNLISTED))
+    return Freshness(
+        unlisted=len(unlisted),
+        oldest_unlisted=min((one.file.last_modified for one in unlisted), default=None),
+        first_unlisted_key=unlisted[0].file.key if unlisted else "",
+        waiting=waiting,
+    )
+
+
+def _start(settings: DiscoverySettings, cursor: str, now: datetime) -> str:
+    midnight = datetime.combine(settings.start_date, datetime.min.time(), tzinfo=timezone.utc)
+    moment = settings.layout.moment_of(cursor) if cursor else None
+    if moment is None:
+        return settings.layout.start_after(midnight)
+    return settings.layout.start_after(max(midnight, min(moment, now) - settings.lookback))
+
+
+def _end(settings: DiscoverySettings, now: datetime) -> str:
+    # Two days on: keys may be named by a clock or a zone ahead of this one.
+    return settings.layout.next_day_floor(now.date() + timedelta(days=2))

@@ -1,0 +1,94 @@
+"""Drive what lies in the quarantine again, after what was wrong has been mended.
+
+Bad stretches and refused events become files and manifests of their own, so that every promise holds for them as well:
+they are read, checked, delivered once, and quarantined again if nothing was mended. Files that were given up are tried
+as if for the first time. What was taken is moved to ``retried/`` in the quarantine, where it stays as a record.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from export_pipeline.batching.quarantine import FILE, RETRIED_FOLDER, STRETCH, Record
+from export_pipeline.batching.retried import RetriedFiles
+from export_pipeline.ledger import deliveries, planning, readings
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.owing import owe
+from export_pipeline.ledger.planning import manifest_id
+from export_pipeline.steps.workspace import Workspace
+
+
+@dataclass(slots=True)
+class Retried:
+    """What will be tried again with the next run.
+
+    Attributes:
+        files: keys of files that were given up.
+        stretches: number of bad stretches.
+        refused: number of events that a subscriber had refused.
+        cut_off: number of stretches that were too long to be kept whole; they stay in the quarantine.
+    """
+
+    files: list[str] = field(default_factory=list)
+    stretches: int = 0
+    refused: int = 0
+    cut_off: int = 0
+
+
+def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, now: datetime) -> Retried:
+    """Plan the content of quarantine objects again.
+
+    Args:
+        place: where everything lies.
+        names: of objects, as ``Quarantine.records`` gives them.
+        run_id: who asks, for the ledger.
+        now: aware.
+    """
+    retried = Retried()
+    for name in names:
+        records = list(place.quarantine.records_in(name))
+        whole = [record for record in records if record.kind != FILE and record.is_whole]
+        for record in records:
+            if record.kind == FILE:
+                with place.ledger.write(durable=True) as tx:
+                    readings.reopen(tx, record.manifest)
+                retried.files.append(record.key)
+        retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
+        if whole:
+            _plan(place, whole, run_id=run_id, now=now)
+            retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
+            retried.refused += sum(1 for record in whole if record.kind != STRETCH)
+        if not any(record.kind == STRETCH and not record.is_whole for record in records):
+            # Last: after a crash before this the same manifests are planned again, that is not at all.
+            place.quarantine.objects.put(f"{RETRIED_FOLDER}/{name}", place.quarantine.objects.get(name))
+            place.quarantine.objects.delete(name)
+    return retried
+
+
+def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> None:
+    """One manifest of one file that holds the bytes of *records*, all of one quarantine object."""
+    with place.ledger.read() as tx:
+        origin = readings.manifest(tx, records[0].manifest)
+        owed_to = deliveries.subscribers_of(tx, origin.id)
+    refused_by = records[0].subscriber
+    receivers = [number for number, name in owed_to if not refused_by or name == refused_by]
+    data = b"".join(record.data + b"\n" for record in records)
+    file = RetriedFiles(place.quarantine.objects).put(origin.day.isoformat(), data)
+    identity = manifest_id(place.source.url, [file], max_events=origin.max_events, max_bytes=origin.max_bytes)
+    with place.ledger.write(durable=True) as tx:
+        if readings.exists(tx, identity):
+            return
+        planning.add_manifest(
+            tx,
+            identity,
+            [file],
+            source=origin.source_id,
+            day=origin.day,
+            max_events=origin.max_events,
+            max_bytes=origin.max_bytes,
+            run_id=run_id,
+            now=now,
+            origin=t.QUARANTINE,
+        )
+        planning.add_files(tx, identity, [file], source=origin.source_id, day=origin.day, now=now)
+        owe(tx, identity, receivers, day=origin.day, first_key=file.key, now=now)

@@ -1,0 +1,45 @@
+"""Fixtures of the browser tests: one `dagster dev` and one browser for all, a person with an empty profile for each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from export_pipeline_tests.browser import chromium
+from export_pipeline_tests.browser.pictures import Pictures
+from export_pipeline_tests.browser.stage import Stage, stage
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser."""
+    with chromium.running() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def on_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """`dagster dev`; asked for after the browser, so that nothing starts where that is missing."""
+    with stage(tmp_path_factory.mktemp("ui")) as built:
+        yield built
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """Where screenshots go."""
+    return Pictures(tmp_path_factory.mktemp("screenshots"))
+
+
+@pytest.fixture
+def page(browser: Browser, on_stage: Stage, pictures: Pictures, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty page; where the test fails, what it showed last is kept."""
+    context = chromium.new_person(browser, on_stage.dev.url)
+    page = context.new_page()
+    failed_before = request.session.testsfailed
+    try:
+        yield page
+    finally:
+        if request.session.testsfailed > failed_before:
+            page.screenshot(path=Path(pictures.folder) / f"failed_{request.node.name}.png")
+        context.close()

@@ -1,0 +1,116 @@
+"""A real ``dagster dev``: daemon, webserver and code server, driven through its GraphQL API."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.servers.programs import free_port
+
+WORKSPACE = """
+load_from:
+  - python_module:
+      module_name: export_pipeline.definitions
+      location_name: export_pipeline
+"""
+SELECTOR = {"repositoryLocationName": "export_pipeline", "repositoryName": "__repository__"}
+
+
+class DagsterDev:
+    """A running ``dagster dev``.
+
+    Attributes:
+        answers: every answer of GraphQL, as text.
+    """
+
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self.log = log
+        self.answers: list[str] = []
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60)
+        self.answers.append(answer.text)
+        found = answer.json()
+        assert "errors" not in found, found
+        return found["data"]
+
+    def wait_for(self, what: Callable[[], Any], *, seconds: float = 90) -> Any:
+        """What *what* gives, once it gives something."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = what()
+            if found:
+                return found
+            time.sleep(0.3)
+        raise AssertionError(f"waited {seconds} s in vain; dagster dev printed:\n{self.log.read_text()[-4000:]}")
+
+    def ticks(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Ticks of a schedule or sensor, newest first: status, skipReason, runIds, error."""
+        query = """query ($selector: InstigationSelector!) {
+          instigationStateOrError(instigationSelector: $selector) { __typename
+            ... on InstigationState { status ticks(limit: 50) { status skipReason runIds
+              error { message causes { message } } } } } }"""
+        found = self.ask(query, selector={**SELECTOR, "name": name})["instigationStateOrError"]
+        return list(found.get("ticks", []))
+
+    def start_sensor(self, name: str) -> None:
+        mutation = "mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }"
+        assert self.ask(mutation, s={**SELECTOR, "sensorName": name})["startSensor"]["__typename"] == "Sensor"
+
+    def cursor(self) -> str:
+        query = """query ($s: SensorSelector!) { sensorOrError(sensorSelector: $s) { ... on Sensor {
+          sensorState { typeSpecificData { ... on SensorData { lastCursor } } } } } }"""
+        data = self.ask(query, s={**SELECTOR, "sensorName": "new_files"})
+        state = data["sensorOrError"]["sensorState"]
+        return (state["typeSpecificData"] or {}).get("lastCursor") or ""
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, newest first."""
+        query = "{ runsOrError { ... on Runs { results { runId status jobName tags { key value } } } } }"
+        return list(self.ask(query)["runsOrError"]["results"])
+
+
+@contextmanager
+def dagster_dev(project: Project, **environment: str) -> Iterator[DagsterDev]:
+    """Start ``dagster dev`` in the project's folder and wait until it has loaded the definitions."""
+    (project.root / "workspace.yaml").write_text(WORKSPACE)
+    port = free_port()
+    log = project.root / "dagster-dev.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)],
+            cwd=project.root,
+            env=project.environment(**environment),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    dev = DagsterDev(f"http://127.0.0.1:{port}", log)
+    try:
+        dev.wait_for(lambda: _is_loaded(dev), seconds=120)
+        yield dev
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _is_loaded(dev: DagsterDev) -> bool:
+    query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
+    try:
+        entries = dev.ask(query)["workspaceOrError"]["locationEntries"]
+    except httpx.TransportError:
+        return False
+    return bool(entries) and entries[0]["locationOrLoadError"]["__typename"] == "RepositoryLocation"

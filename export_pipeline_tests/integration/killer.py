@@ -1,0 +1,56 @@
+"""Runs a ``dagster`` command that kills itself, without a warning, at one exact moment.
+
+``KILL_AT`` is ``<function>:<before|after>:<n>``: right before or after the n-th call of one of the functions below.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dagster._cli import main
+
+from export_pipeline.batching.staging import Staging
+from export_pipeline.ledger import deliveries, planning, readings
+from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.subscribers.files import Files
+
+_PLACES: dict[str, tuple[Any, str]] = {
+    "plan": (planning, "plan"),
+    "move_cursor": (SensorCursor, "move"),
+    "stage": (Staging, "put"),
+    "record_reading": (readings, "record"),
+    "deliver_files": (Files, "deliver"),
+    "accept": (deliveries, "accept"),
+    "commit": (deliveries, "commit"),
+    "delete_staged": (Staging, "delete"),
+}
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _deadly(function: Callable[..., Any], when: str, number: int) -> Callable[..., Any]:
+    calls = 0
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number and when == "before":
+            _kill()
+        result = function(*arguments, **options)
+        if calls == number and when == "after":
+            _kill()
+        return result
+
+    return called
+
+
+if __name__ == "__main__":
+    name, when, number = os.environ["KILL_AT"].split(":")
+    owner, attribute = _PLACES[name]
+    setattr(owner, attribute, _deadly(getattr(owner, attribute), when, int(number)))
+    sys.argv[0] = "dagster"
+    main()  # type: ignore[no-untyped-call]

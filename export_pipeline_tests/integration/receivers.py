@@ -1,0 +1,80 @@
+"""Functions for the ``python`` subscriber that tests in other processes can steer and read back.
+
+Everything goes through the folder that RECEIVED names: ``<name>.calls`` holds a line for each call, and a file
+``<name>.fails`` makes every call fail while it is there.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.errors import Blocked, TryLater
+
+
+def folder() -> Path:
+    return Path(os.environ["RECEIVED"])
+
+
+def crm(ndjson: str, batch: Batch) -> None:
+    _receive("crm", ndjson, batch)
+
+
+def dwh(ndjson: str, batch: Batch) -> None:
+    _receive("dwh", ndjson, batch)
+
+
+def slow(ndjson: str, batch: Batch) -> None:
+    """Takes a while, so that two runs overlap."""
+    time.sleep(0.2)
+    _receive("crm", ndjson, batch)
+
+
+def stuck(ndjson: str, batch: Batch) -> None:
+    """Tells its process, and stays there until a file ``free`` is made or somebody ends it."""
+    (folder() / "stuck.pid").write_text(str(os.getpid()))
+    while not (folder() / "free").exists():
+        time.sleep(0.1)
+
+
+def blocked(ndjson: str, batch: Batch) -> None:
+    raise Blocked("401: the key has expired")
+
+
+def picky(ndjson: str, batch: Batch) -> Receipt:
+    """Refuses every event that says so, and takes the others."""
+    lines = ndjson.split("\n")[:-1]
+    refused = {index: "does not like it" for index, line in enumerate(lines) if '"refuse"' in line}
+    _receive("picky", "".join(line + "\n" for index, line in enumerate(lines) if index not in refused), batch)
+    return Receipt(refused=refused)
+
+
+def leaking(ndjson: str, batch: Batch) -> None:
+    """Puts a secret into the text of an error of its own, as a careless client does."""
+    secret = os.environ["PLANTED_SECRET"]
+    print("printed by the function, without the secret")
+    try:
+        raise ConnectionError(f"cannot reach https://user:{secret}@example.com/?key={secret}")
+    except ConnectionError as error:
+        raise RuntimeError(f"login with {secret} failed") from error
+
+
+def calls(name: str, where: Path) -> list[tuple[str, str]]:
+    """(batch id, NDJSON) of every call that was accepted, in order."""
+    path = where / f"{name}.calls"
+    if not path.exists():
+        return []
+    return [tuple(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def events(name: str, where: Path) -> list[bytes]:
+    """All events that were accepted, in order, repeats included."""
+    return [line.encode() for _, ndjson in calls(name, where) for line in ndjson.split("\n")[:-1]]
+
+
+def _receive(name: str, ndjson: str, batch: Batch) -> None:
+    if (folder() / f"{name}.fails").exists():
+        raise TryLater("503: down for maintenance")
+    with (folder() / f"{name}.calls").open("a") as file:
+        file.write(json.dumps([batch.id, ndjson]) + "\n")

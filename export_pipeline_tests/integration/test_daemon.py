@@ -1,0 +1,58 @@
+"""Schedule and sensor in a real daemon, as `dagster dev` starts it."""
+
+from pathlib import Path
+
+from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.dagster_dev import dagster_dev
+from export_pipeline_tests.integration.project import Project
+
+# Every minute is the most that cron can say; the ticks come at the full minute.
+EVERY_MINUTE = "* * * * *"
+CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
+
+
+def skip_reason(project: Project) -> str:
+    with dagster_dev(project) as dev:
+        skipped = dev.wait_for(
+            lambda: [tick for tick in dev.ticks("schedule", "export_schedule") if tick["status"] == "SKIPPED"]
+        )
+        reason: str = skipped[0]["skipReason"]
+        return reason
+
+
+def test_a_due_tick_runs_the_job_and_a_tick_during_a_run_is_skipped(project: Project, received: Path) -> None:
+    """When due the schedule runs the job; while a run is under way a tick is skipped, and says so."""
+    project.config.update(frequency=EVERY_MINUTE, subscribers={"crm": CRM})
+    lines = project.put_days("23")
+    with dagster_dev(project) as dev:
+        dev.wait_for(lambda: receivers.events("crm", received), seconds=120)
+        assert receivers.events("crm", received) == lines
+        first = dev.wait_for(lambda: [tick for tick in dev.ticks("schedule", "export_schedule") if tick["runIds"]])
+        assert first[0]["status"] == "SUCCESS"
+        assert dev.wait_for(dev.cursor) == "2026/11/23/00/001.gz"
+
+
+def test_a_tick_without_a_subscriber_is_skipped(project: Project) -> None:
+    """Where no subscriber is configured the tick is skipped and says what to configure."""
+    project.config.update(frequency=EVERY_MINUTE, subscribers={})
+    assert "no subscriber is configured" in skip_reason(project)
+
+
+def test_the_sensor_drains_a_backlog_and_clobbers_nothing(project: Project, received: Path) -> None:
+    """On, new_files starts run after run until nothing waits, though the daemon writes its own cursor back."""
+    project.config.update(
+        frequency="weekly", max_files=2, catch_up_max_files=4, subscribers={"crm": CRM}, lookback_hours=1
+    )
+    lines = project.put_days("19", "20", "21", "22", "23")
+    assert project.run().success
+    with dagster_dev(project) as dev:
+        dev.start_sensor("new_files")
+        dev.wait_for(lambda: len(receivers.events("crm", received)) >= len(lines), seconds=240)
+        skipped = dev.wait_for(
+            lambda: [tick for tick in dev.ticks("sensor", "new_files") if tick["status"] == "SKIPPED"], seconds=120
+        )
+    assert receivers.events("crm", received) == lines
+    assert any("nothing waits" in tick["skipReason"] or "under way" in tick["skipReason"] for tick in skipped)
+    assert project.run().success
+    assert receivers.events("crm", received) == lines
+    assert project.imbalances() == []

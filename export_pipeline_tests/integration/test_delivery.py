@@ -1,0 +1,337 @@
+"""The main job as a whole: every event reaches every subscriber, once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export_pipeline.source.fetch import fetch_in_order
+from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.project import Project
+
+RECEIVER = "export_pipeline_tests.integration.receivers"
+
+
+def python(name: str, **options: object) -> dict[str, object]:
+    return {"type": "python", "function": f"{RECEIVER}:{name}", "retry_for_seconds": 0, **options}
+
+
+def test_250_files_take_three_runs(project: Project, received: Path) -> None:
+    """250 files at 100 a run: three runs deliver every event once and in key order, a fourth says there is nothing."""
+    project.config["max_files"] = 100
+    project.config["subscribers"]["crm"] = python("crm")
+    lines = []
+    for n in range(250):
+        lines += project.put(f"2026/11/23/{n // 100:02}/{n:03}.gz", [{"file": n, "n": number} for number in range(3)])
+    for run in range(3):
+        assert project.run().success
+        assert len(receivers.events("crm", received)) == min(300 * (run + 1), 750)
+    fourth = project.run()
+    assert fourth.success
+    assert fourth.messages("warning") == [
+        "found no new file since 2026/11/21; if this is usual, poll less often (frequency is ten_minutes)"
+    ]
+    assert receivers.events("crm", received) == lines
+    assert sorted(project.copied()) == sorted(lines)
+    assert project.imbalances() == []
+    assert project.staged() == []
+
+
+def test_a_late_file_is_delivered_alone(project: Project, received: Path) -> None:
+    """A file whose key sorts before the cursor, within the lookback, is delivered by the next run, and nothing else."""
+    project.config["subscribers"] = {"crm": python("crm")}
+    project.put_days("22", "23")
+    project.run()
+    before = len(receivers.calls("crm", received))
+    late = project.put("2026/11/22/00/000-late.gz", [{"late": True}])
+    assert project.run().success
+    assert [ndjson for _, ndjson in receivers.calls("crm", received)[before:]] == [late[0].decode() + "\n"]
+
+
+def test_a_subscriber_that_failed_gets_the_same_batches_later(project: Project, received: Path) -> None:
+    """A fails in run 1: B gets all then, A gets the same batches in run 2, and B nothing twice."""
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    project.config["batch"] = {"max_events": 2}
+    lines = project.put_days("22", "23")
+    (received / "crm.fails").touch()
+    first = project.run()
+    assert not first.success
+    assert receivers.calls("crm", received) == []
+    assert receivers.events("dwh", received) == lines
+    assert all(step.startswith("deliver_to_crm") for step in first.failures)
+    assert any("503: down for maintenance" in reason for reason in first.failures.values())
+    (received / "crm.fails").unlink()
+    assert project.run().success
+    assert receivers.calls("crm", received) == receivers.calls("dwh", received)
+    assert [batch_id for batch_id, _ in receivers.calls("crm", received)] == project.batch_ids()
+    assert project.imbalances() == []
+    assert project.staged() == []
+
+
+def test_a_failing_subscriber_is_not_asked_again_in_the_same_run(project: Project, received: Path) -> None:
+    """After its first failure the rest of a run is held back for a subscriber: in order, and no storm."""
+    project.config["subscribers"] = {"crm": python("crm")}
+    project.put_days("21", "22", "23")
+    (received / "crm.fails").touch()
+    run = project.run()
+    held_back = [reason for reason in run.failures.values() if "failed earlier in this run" in reason]
+    assert (len(run.failures), len(held_back)) == (3, 2)
+    assert project.states("crm") == ["owed"] * 3
+
+
+def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path) -> None:
+    """A subscriber that was down gets its oldest files first and no more a run than the others get."""
+    project.config["max_files"] = 2
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    (received / "crm.fails").touch()
+    lines = project.put_days("21", "22", "23")
+    for _ in range(3):
+        project.run()
+    assert receivers.events("dwh", received) == lines
+    (received / "crm.fails").unlink()
+    for run in range(3):
+        assert project.run().success
+        assert receivers.events("crm", received) == lines[: 6 * (run + 1)]
+
+
+def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, received: Path) -> None:
+    """Expired credentials fail the run loudly, with what happens next, and lose nothing."""
+    project.config["subscribers"] = {"crm": python("blocked")}
+    project.put_days("23")
+    run = project.run()
+    (reason,) = run.failures.values()
+    assert "401: the key has expired" in reason
+    assert "a person must act; nothing is lost" in reason
+    assert project.states("crm") == ["owed"]
+
+
+def test_refused_events_are_quarantined_and_the_rest_delivered(project: Project, received: Path) -> None:
+    """Events that a subscriber refuses lie in the quarantine with reason and bytes; the others are accepted."""
+    project.config["subscribers"] = {"picky": python("picky")}
+    project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"refuse":2}', b'{"b":3}'])
+    run = project.run()
+    assert run.success
+    assert receivers.events("picky", received) == [b'{"a":1}', b'{"b":3}']
+    (record,) = project.quarantined()
+    assert (record["subscriber"], record["reason"], record["text"]) == ("picky", "does not like it", '{"refuse":2}')
+    told = "refused 1 (kept in the quarantine; export-pipeline quarantine list --day 2026-11-23)"
+    assert any(told in line for line in run.messages("info"))
+    assert project.imbalances() == []
+
+
+def test_a_broken_line_is_quarantined_and_the_rest_delivered(project: Project) -> None:
+    """A line that is no event lies in the quarantine with file, offset and bytes; the run says so and succeeds."""
+    project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"a":', b'{"b":3}'])
+    run = project.run()
+    assert run.success
+    assert project.copied() == [b'{"a":1}', b'{"b":3}']
+    (record,) = project.quarantined()
+    assert (record["key"], record["offset"], record["text"]) == ("2026/11/23/a.gz", 8, '{"a":')
+    assert any("1 bad stretch set aside in the quarantine" in line for line in run.messages("info"))
+    assert project.imbalances() == []
+
+
+def test_a_file_that_cannot_be_read_is_tried_alone_and_then_given_up(project: Project) -> None:
+    """A truncated file is set apart, the files beside it go on, later runs try it alone, the last one gives it up."""
+    project.config["max_attempts"] = 3
+    lines = project.put_days("22", "23")
+    whole = (project.bucket / "2026/11/22/00/000.gz").read_bytes()
+    project.put_bytes("2026/11/22/00/000-broken.gz", whole[:-4], compress=False)
+    first = project.run()
+    assert not first.success
+    assert list(first.failures) == [step for step in first.failures if step.startswith("report_unreadable_files")]
+    (error,) = first.messages("error")
+    assert "2026/11/22/00/000-broken.gz" in error
+    assert sorted(project.copied()) == sorted(lines)
+    second = project.run()
+    assert not second.success
+    assert project.quarantined() == []
+    third = project.run()
+    assert not third.success
+    assert "given up now" in third.messages("error")[0]
+    (record,) = project.quarantined()
+    assert record["key"] == "2026/11/22/00/000-broken.gz"
+    assert project.run().success
+    assert project.imbalances() == []
+
+
+def test_many_unreadable_files_cost_one_more_look(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files of a manifest cannot be read, the others are read three times at most, and delivered."""
+    lines = project.put_days("23", files=5)
+    for n in range(20):
+        project.put_bytes(f"2026/11/23/00/broken-{n:02}.gz", b"\x1f\x8b broken", compress=False)
+    readings = 0
+
+    def counted(*arguments: object, **options: object) -> object:
+        nonlocal readings
+        readings += 1
+        return fetch_in_order(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("export_pipeline.steps.read.fetch_in_order", counted)
+    run = project.run()
+    assert readings == 3
+    assert "20 files could not be read" in run.messages("error")[0]
+    assert sorted(project.copied()) == sorted(lines)
+
+
+def test_files_without_an_event_are_a_warning(project: Project) -> None:
+    """Files that hold no event are done with, and the run says so as a warning."""
+    project.put("2026/11/23/a.gz", [])
+    run = project.run()
+    assert run.success
+    assert run.messages("warning") == ["found 1 file of 2026-11-23, but no event in them"]
+    assert project.copied() == []
+    assert project.states("copy") == ["delivered"]
+
+
+def test_the_same_key_with_new_content_is_delivered_as_a_new_file(project: Project) -> None:
+    """The same key with a new etag is delivered too, with a warning that names it."""
+    first = project.put("2026/11/23/a.gz", [{"version": 1}])
+    project.run()
+    second = project.put("2026/11/23/a.gz", [{"version": 2}])
+    run = project.run()
+    assert sorted(project.copied()) == sorted(first + second)
+    assert any("new content (another etag), such as 2026/11/23/a.gz" in line for line in run.messages("warning"))
+
+
+def test_a_file_replaced_between_listing_and_reading_is_not_mixed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is replaced after it was listed is not read in part of each: the new one comes with the next run."""
+    other = project.put("2026/11/23/b.gz", [{"other": True}])
+    project.put("2026/11/23/a.gz", [{"version": 1}])
+
+    def replaced_just_before(*arguments: object, **options: object) -> object:
+        project.put("2026/11/23/a.gz", [{"version": 2}])
+        return fetch_in_order(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("export_pipeline.steps.read.fetch_in_order", replaced_just_before)
+    run = project.run()
+    assert not run.success
+    assert "2026/11/23/a.gz" in run.messages("error")[0]
+    assert project.copied() == other
+    monkeypatch.undo()
+    assert project.run().success
+    assert sorted(project.copied()) == sorted([*other, b'{"version": 2}'])
+
+
+def test_keys_that_match_no_layout_do_not_stop_the_export(project: Project) -> None:
+    """A first page of a thousand keys without a date does not stop the export; they are counted."""
+    for n in range(1_050):
+        project.put_bytes(f"0-manifest/{n:04}", b"x", compress=False)
+    lines = project.put_days("23")
+    run = project.run(config={"list_new_files": {"config": {"max_files": 10}}})
+    assert run.success
+    assert sorted(project.copied()) == sorted(lines)
+    assert any("1,050 keys did not match the layout" in line for line in run.messages("warning"))
+
+
+def test_max_files_of_the_launchpad_holds_for_one_run(project: Project) -> None:
+    """max_files given to one run bounds that run only."""
+    lines = project.put_days("23", files=5)
+    project.run(config={"list_new_files": {"config": {"max_files": 2}}})
+    assert len(project.copied()) == 6
+    project.run()
+    assert sorted(project.copied()) == sorted(lines)
+
+
+def test_a_run_without_a_subscriber_says_what_to_configure(project: Project) -> None:
+    """Without a subscriber a run ends well, says that there was nothing to do, and what to configure."""
+    project.config["subscribers"] = {}
+    project.put_days("23")
+    run = project.run()
+    assert run.success
+    assert run.messages("info") == [
+        "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in test"
+    ]
+
+
+def test_staging_that_was_lost_is_read_again(project: Project, received: Path) -> None:
+    """When staged batches vanish before a retry, they are read again, and are the same."""
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    project.config["batch"] = {"max_events": 2}
+    project.put_days("23")
+    (received / "crm.fails").touch()
+    project.run()
+    assert project.staged() != []
+    for name in project.staged():
+        os.unlink(project.root / "staging" / name)
+    (received / "crm.fails").unlink()
+    assert project.run().success
+    assert receivers.calls("crm", received) == receivers.calls("dwh", received)
+
+
+def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
+    project: Project, received: Path
+) -> None:
+    """A manifest delivered to one subscriber is never delivered to another with other bytes."""
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    project.put_days("23", files=1)
+    (received / "crm.fails").touch()
+    project.run()
+    for name in project.staged():
+        os.unlink(project.root / "staging" / name)
+    (received / "crm.fails").unlink()
+    project.put("2026/11/23/00/000.gz", [{"other": "content"}])
+    run = project.run()
+    assert not run.success
+    assert len(dict(receivers.calls("dwh", received))) == 2
+    assert all(
+        dict(receivers.calls("dwh", received)).get(batch_id) == ndjson
+        for batch_id, ndjson in receivers.calls("crm", received)
+    )
+
+
+def test_what_the_assets_show(project: Project) -> None:
+    """Reading and delivering materialise the assets of the day with the numbers that plot."""
+    from dagster import AssetKey, DagsterInstance
+
+    project.put_days("22", "23")
+    project.put("2026/11/23/broken.gz", [b'{"a":'])
+    project.run()
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        for key in ("raw_events", "copy"):
+            assert instance.get_materialized_partitions(AssetKey([key])) == {"2026-11-22", "2026-11-23"}
+            event = instance.get_latest_materialization_event(AssetKey([key]))
+            assert event is not None
+            assert event.asset_materialization is not None
+            metadata: dict[str, Any] = {
+                name: value.value for name, value in event.asset_materialization.metadata.items()
+            }
+            assert metadata["events"] == 6
+            assert metadata["files"] == 3
+            assert metadata["quarantined"] == (1 if key == "raw_events" else 0)
+            assert metadata["bytes"] > 0
+            assert metadata["lag_seconds"] >= 0
+            assert metadata["events_per_second"] > 0
+
+
+def test_a_failed_run_is_re_executed_from_failure(project: Project, received: Path) -> None:
+    """Re-execution from failure repeats only the delivery that failed."""
+    from dagster import DagsterInstance, ReexecutionOptions, execute_job, reconstructable
+
+    from export_pipeline_tests.integration import reexecution
+
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    lines = project.put_days("22", "23")
+    (received / "crm.fails").touch()
+    os.environ["EXPORT_DEPLOYMENT"] = str(project.deployment_path)
+    try:
+        with DagsterInstance.from_config(str(project.home)) as instance:
+            first = execute_job(reconstructable(reexecution.export_job), instance=instance)
+            assert not first.success
+            (received / "crm.fails").unlink()
+            again = execute_job(
+                reconstructable(reexecution.export_job),
+                instance=instance,
+                reexecution_options=ReexecutionOptions.from_failure(first.run_id, instance),
+            )
+            assert again.success
+            steps = {event.step_key for event in again.all_events if event.is_step_start}
+    finally:
+        del os.environ["EXPORT_DEPLOYMENT"]
+    assert all((step or "").startswith("deliver_to_crm") for step in steps)
+    # In a re-execution Dagster keeps no order among mapped steps of equal priority.
+    assert sorted(receivers.events("crm", received)) == sorted(lines)
+    assert receivers.events("dwh", received) == lines

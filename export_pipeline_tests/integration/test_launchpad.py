@@ -1,0 +1,96 @@
+"""What Dagster's Launchpad opens with can be launched as it is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
+
+from export_pipeline.deployment import load_deployment
+from export_pipeline.orchestration.build import definitions_of
+from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.servers.receiver import Receiver
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OLD_SECRET = "whsec_b2xkLXNlY3JldC1vbGQtc2VjcmV0"
+MASK = "********"
+
+
+def all_defaults(project: Project, job: str = "export_job") -> Any:
+    """The config that the Launchpad's button "Scaffold all default config" writes."""
+    snapshot = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job).get_job_snapshot()
+    schema = snapshot.config_schema_snapshot
+    root = snapshot.mode_def_snaps[0].root_config_key
+    assert root is not None
+    return yaml.safe_load(default_values_yaml_from_type_snap(schema, schema.get_config_snap(root)))
+
+
+def launch(project: Project, job: str, config: Any, *more: str) -> tuple[int, str]:
+    """Launch *job* with *config*, all of it, in a process of its own; its exit code and what it printed."""
+    path = project.root / "launch.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return project.command(
+        "job", "execute", "-m", "export_pipeline.definitions", "-j", job, "--config", str(path), *more
+    )
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver(SECRET) as running:
+        yield running
+
+
+def webhook(receiver: Receiver, **more: Any) -> dict[str, Any]:
+    return {"type": "webhook", "url": receiver.url, "retry_for_seconds": 0, "secret": {"env": "HOOK_SECRET"}, **more}
+
+
+@pytest.mark.parametrize("job", ["export_job", "backfill_job"])
+def test_all_defaults_are_launched_as_they_are(
+    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """All default config, sent back unchanged, signs with the secret of the deployment and delivers every event."""
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    project.config["subscribers"]["hook"] = webhook(receiver)
+    lines = project.put_days("23")
+    config = all_defaults(project, job)
+    assert config["resources"]["hook"]["config"]["secret"] == {"env": "HOOK_SECRET"}
+    assert MASK not in str(config)
+    partition = ["--tags", '{"dagster/partition": "2026-11-23"}'] if job == "backfill_job" else []
+    exit_code, printed = launch(project, job, config, *partition)
+    assert exit_code == 0, printed
+    assert receiver.events() == lines
+    assert project.copied() == lines
+
+
+def test_a_secret_written_into_the_file_is_hidden_and_its_mask_refused(
+    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A literal secret shows as a mask; a run that is sent the mask fails before it sends anything, and says why."""
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    project.config["subscribers"] = {"hook": webhook(receiver, previous_secret=OLD_SECRET)}
+    project.put_days("23")
+    config = all_defaults(project)
+    assert config["resources"]["hook"]["config"]["previous_secret"] == MASK
+    assert OLD_SECRET not in str(config)
+    exit_code, printed = launch(project, "export_job", config)
+    assert exit_code != 0
+    assert "leave it out of the run's config" in printed
+    assert OLD_SECRET not in printed
+    assert receiver.requests == []
+
+
+def test_no_literal_secret_is_shown(project: Project) -> None:
+    """AWS keys, and passwords in URLs, that were written into the file do not show."""
+    project.config["source"] = {
+        "url": "s3://bucket/events",
+        "aws_access_key_id": "AKIAL1TERAL",
+        "aws_secret_access_key": "l1teral-key",
+    }
+    project.config["ledger"] = {"url": "postgresql://export:l1teral-password@db.example.com/export"}
+    project.config["subscribers"] = {"hook": {"type": "webhook", "url": "https://me:l1teral-login@example.com/"}}
+    config = all_defaults(project)
+    assert config["resources"]["source"]["config"]["url"] == "s3://bucket/events"
+    assert config["resources"]["source"]["config"]["aws_access_key_id"] == MASK
+    assert config["resources"]["ledger"]["config"]["url"] == MASK
+    assert "l1teral" not in str(config).lower()

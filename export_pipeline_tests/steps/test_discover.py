@@ -1,0 +1,357 @@
+"""Finding and planning new files: which are found, once each, whatever happens to the cursor."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from export_pipeline.errors import ListingFailed
+from export_pipeline.ledger import owed
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.planning import PlanLimits
+from export_pipeline.source.layout import Layout
+from export_pipeline.source.settings import SourceSettings
+from export_pipeline.source.store import Source, open_source
+from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+SETTINGS = DiscoverySettings(
+    layout=Layout("%Y/%m/%d"),
+    start_date=date(2020, 1, 1),
+    lookback=timedelta(hours=26),
+    on_overwrite="read",
+    start_from="beginning",
+    limits=PlanLimits(max_events=10_000, max_bytes=1 << 22, manifest_max_files=100, manifest_max_bytes=1 << 28),
+    prefix="",
+)
+
+
+class Export:
+    """A source in a folder, a ledger, and a cursor that is kept between two listings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bucket = folder / "bucket"
+        self.bucket.mkdir()
+        self.ledger = Ledger(str(folder / "ledger.db"))
+        self.cursor = ""
+        self.runs = 0
+        self.settings = SETTINGS
+        self.subscribers: dict[str, str | None] = {"crm": None}
+
+    @property
+    def source(self) -> Source:
+        return open_source(SourceSettings(url=str(self.bucket)))
+
+    def put(self, *keys: str, text: str = "{}\n") -> None:
+        for key in keys:
+            path = self.bucket / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def run(self, *, max_files: int = 100, now: datetime = NOW) -> Found:
+        self.runs += 1
+        found = discover(
+            self.source,
+            self.ledger,
+            self.settings,
+            cursor=self.cursor,
+            wanted=self.subscribers,
+            max_files=max_files,
+            run_id=f"run-{self.runs}",
+            now=now,
+        )
+        self.cursor = found.cursor
+        return found
+
+    def planned(self) -> list[str]:
+        """Every key ever planned, one for each file version."""
+        with self.ledger.read() as tx:
+            return list(tx.execute(select(t.files.c.key).where(t.files.c.manifest_id.is_not(None))).scalars())
+
+    def owed(self, name: str) -> list[str]:
+        """Keys owed to a subscriber, in the order of delivery."""
+        with self.ledger.read() as tx:
+            query = (
+                select(t.files.c.key)
+                .join(t.deliveries, t.deliveries.c.manifest_id == t.files.c.manifest_id)
+                .join(t.subscriptions, t.subscriptions.c.id == t.deliveries.c.subscription_id)
+                .where(t.subscriptions.c.name == name, t.deliveries.c.state == t.OWED)
+                .order_by(t.deliveries.c.day, t.deliveries.c.first_key, t.files.c.key)
+            )
+            return list(tx.execute(query).scalars())
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Iterator[Export]:
+    made = Export(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_a_run_plans_at_most_max_files_and_goes_on_behind_them(export: Export) -> None:
+    """250 files are planned by three runs of 100, in key order; the fourth finds nothing and changes nothing."""
+    keys = [f"2026/11/23/00/{n:03}.json" for n in range(250)]
+    export.put(*keys)
+    found = [export.run() for _ in range(4)]
+    assert [run.files for run in found] == [100, 100, 50, 0]
+    assert [run.more for run in found] == [True, True, False, False]
+    assert [run.cursor for run in found] == [keys[99], keys[199], keys[249], keys[249]]
+    assert export.owed("crm") == keys
+
+
+def test_a_late_file_before_the_cursor_is_found(export: Export) -> None:
+    """A key that sorts before the cursor, within the lookback, is found by the next run; the cursor stays."""
+    export.put("2026/11/23/10/b.json")
+    export.run()
+    export.put("2026/11/22/11/late.json")
+    found = export.run()
+    assert (found.files, found.cursor) == (1, "2026/11/23/10/b.json")
+    assert sorted(export.planned()) == ["2026/11/22/11/late.json", "2026/11/23/10/b.json"]
+
+
+def test_more_late_files_than_a_run_takes_are_all_found(export: Export) -> None:
+    """When late files fill several runs the cursor never moves back, and none of them is missed."""
+    export.put("2026/11/23/10/b.json")
+    export.run()
+    export.put(*[f"2026/11/23/09/late-{n}.json" for n in range(5)])
+    assert [export.run(max_files=2).files for _ in range(4)] == [2, 2, 1, 0]
+    assert export.cursor == "2026/11/23/10/b.json"
+
+
+@pytest.mark.parametrize("cursor", ["", "2026/11/20", "2026/11/01/00/a.json", "nonsense", "1999/01/01"])
+def test_a_cursor_that_was_moved_back_or_lost_repeats_nothing(export: Export, cursor: str) -> None:
+    """Whatever stands in the cursor, known files are not planned again, and new ones are found."""
+    export.put(*[f"2026/11/{day}/00/a.json" for day in range(10, 24)])
+    export.run()
+    export.cursor = cursor
+    export.put("2026/11/23/11/new.json")
+    assert export.run().files == 1
+    assert len(export.planned()) == 15
+    assert export.cursor == "2026/11/23/11/new.json"
+
+
+def test_a_cursor_that_is_no_key_is_reported(export: Export) -> None:
+    """A cursor that does not match the layout is named, and the listing starts at the beginning."""
+    export.put("2026/11/23/a.json")
+    export.cursor = "yesterday"
+    assert export.run().bad_cursor == "yesterday"
+    assert export.run().bad_cursor == ""
+
+
+def test_a_cursor_set_in_a_new_ledger_is_where_the_export_takes_over(export: Export) -> None:
+    """A cursor that was set before the first run, as when moving from another system, is obeyed, less the lookback."""
+    export.put("2026/11/01/a.json", "2026/11/20/a.json", "2026/11/23/a.json")
+    export.cursor = "2026/11/20/a.json"
+    export.run()
+    assert sorted(export.planned()) == ["2026/11/20/a.json", "2026/11/23/a.json"]
+
+
+def test_a_whole_key_may_be_pasted_as_cursor(export: Export) -> None:
+    """A cursor that holds the source's prefix too, as the S3 console shows keys, means the same key."""
+    export.settings = replace(SETTINGS, prefix="events/")
+    export.put("2026/11/01/a.json", "2026/11/23/a.json")
+    export.cursor = "events/2026/11/22/a.json"
+    found = export.run()
+    assert (found.bad_cursor, export.planned()) == ("", ["2026/11/23/a.json"])
+
+
+def test_a_file_dated_in_the_future_does_not_hide_later_ones(export: Export) -> None:
+    """A key far in the future moves the cursor, but files of today are still found afterwards."""
+    export.put("2027/12/31/23/odd.json")
+    export.run()
+    export.put("2026/11/23/11/new.json")
+    assert export.run().files == 1
+    assert export.cursor == "2027/12/31/23/odd.json"
+
+
+def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
+    """A thousand keys that match no layout, before and behind the files, are counted and left alone."""
+    export.put(*[f"0-junk/{n:04}" for n in range(1_100)], "zzz/last", "2026/11/23/a.json")
+    found = export.run(max_files=10)
+    assert (found.files, found.undated) == (1, 1_100)
+    assert found.undated_keys[0] == "0-junk/0000"
+    assert export.cursor == "2026/11/23/a.json"
+    export.put("2026/11/23/b.json")
+    assert export.run(max_files=10).files == 1
+
+
+def test_the_same_key_with_new_content_is_a_file_of_its_own(export: Export) -> None:
+    """A known key with another etag is planned once more and reported, once."""
+    export.put("2026/11/23/a.json")
+    export.run()
+    export.put("2026/11/23/a.json", text='{"second": true}\n')
+    found = export.run()
+    assert (found.files, found.overwritten, found.overwritten_keys) == (1, 1, ["2026/11/23/a.json"])
+    assert export.run().overwritten == 0
+
+
+def test_overwrites_can_be_ignored(export: Export) -> None:
+    """With on_overwrite: ignore new content under a known key is reported once and not planned."""
+    export.settings = replace(SETTINGS, on_overwrite="ignore")
+    export.put("2026/11/23/a.json")
+    export.run()
+    export.put("2026/11/23/a.json", text='{"second": true}\n')
+    found = export.run()
+    assert (found.files, found.overwritten) == (0, 1)
+    assert export.run().overwritten == 0
+
+
+def test_files_before_start_date_are_counted_and_left_alone(export: Export) -> None:
+    """What is older than start_date is never planned, and the first listing says how much that is."""
+    export.settings = replace(SETTINGS, start_date=date(2026, 11, 1))
+    export.put("2026/10/31/a.json", "2026/11/01/a.json")
+    found = export.run()
+    assert (found.files, found.too_old) == (1, 1)
+    assert export.planned() == ["2026/11/01/a.json"]
+
+
+def test_a_run_with_nothing_new_writes_nothing(export: Export) -> None:
+    """Where nothing changed the ledger's files are left as they are, byte for byte."""
+    export.put("2026/11/23/a.json")
+    export.run()
+
+    observer = export.ledger.engine.connect()
+    before = observer.exec_driver_sql("PRAGMA data_version").scalar_one()
+    observer.rollback()
+    assert export.run().files == 0
+    assert observer.exec_driver_sql("PRAGMA data_version").scalar_one() == before
+    observer.close()
+
+
+def test_a_missing_source_is_an_error_and_plans_nothing(export: Export) -> None:
+    """A source that cannot be listed fails with its URL; the cursor stays."""
+    export.put("2026/11/23/a.json")
+    export.run()
+    export.bucket.rename(export.bucket.with_name("elsewhere"))
+    with pytest.raises(ListingFailed, match="bucket"):
+        export.run()
+    assert export.cursor == "2026/11/23/a.json"
+
+
+def test_a_manifest_holds_files_of_one_day_and_bounded_size(export: Export) -> None:
+    """Files are grouped by day, and a group is split at the limits of a manifest."""
+    export.settings = replace(SETTINGS, limits=replace(SETTINGS.limits, manifest_max_files=2))
+    export.put("2026/11/21/a", "2026/11/21/b", "2026/11/21/c", "2026/11/22/a")
+    assert export.run().manifests == 3
+    with export.ledger.read() as tx:
+        rows = tx.execute(select(t.manifests.c.day, t.manifests.c.files).order_by(t.manifests.c.first_key)).all()
+    assert [tuple(row) for row in rows] == [(date(2026, 11, 21), 2), (date(2026, 11, 21), 1), (date(2026, 11, 22), 1)]
+
+
+def test_start_from_now_takes_only_what_arrives_afterwards(export: Export) -> None:
+    """With start_from: now in a new ledger, what lies in the bucket is not owed; what arrives later is."""
+    export.settings = replace(SETTINGS, start_from="now")
+    export.put("2026/11/22/old.json")
+    later = datetime.now(timezone.utc) + timedelta(seconds=2)
+    assert export.run(now=later).files == 0
+    _arrive(export, "2026/11/22/new.json", at=later + timedelta(seconds=1))
+    assert export.run(now=later + timedelta(seconds=5)).files == 1
+    assert export.owed("crm") == ["2026/11/22/new.json"]
+
+
+def test_start_from_a_date_begins_at_that_day(export: Export) -> None:
+    """With a date as start_from the files of that day and later ones are owed."""
+    export.settings = replace(SETTINGS, start_from="2026-11-22")
+    export.put("2026/11/21/a.json", "2026/11/22/a.json", "2026/11/23/a.json")
+    export.run()
+    assert export.owed("crm") == ["2026/11/22/a.json", "2026/11/23/a.json"]
+
+
+def test_an_explicit_since_holds_in_a_new_ledger_too(export: Export) -> None:
+    """A subscriber's own since wins over start_from, also where the ledger is new."""
+    export.subscribers = {"crm": None, "dwh": "2026-11-23"}
+    export.put("2026/11/22/a.json", "2026/11/23/a.json")
+    export.run()
+    assert export.owed("crm") == ["2026/11/22/a.json", "2026/11/23/a.json"]
+    assert export.owed("dwh") == ["2026/11/23/a.json"]
+
+
+def test_a_subscriber_added_later_starts_now(export: Export) -> None:
+    """A subscriber that is added to a ledger in use gets what arrives from then on, not the past."""
+    export.put("2026/11/22/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": None}
+    later = datetime.now(timezone.utc) + timedelta(seconds=2)
+    found = export.run(now=later)
+    assert found.notes == ("subscriber dwh is new and starts at: now",)
+    _arrive(export, "2026/11/23/b.json", at=later + timedelta(seconds=1))
+    export.run(now=later + timedelta(seconds=2))
+    assert export.owed("dwh") == ["2026/11/23/b.json"]
+    assert export.owed("crm") == ["2026/11/22/a.json", "2026/11/23/b.json"]
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ("beginning", ["2026/10/01/a.json", "2026/11/22/a.json", "2026/11/23/a.json"]),
+        ("2026-11-22", ["2026/11/22/a.json", "2026/11/23/a.json"]),
+    ],
+)
+def test_a_subscriber_added_later_can_start_in_the_past(export: Export, since: str, expected: list[str]) -> None:
+    """A subscriber added with since: beginning, or a date, is owed all manifests planned before from there on."""
+    export.put("2026/10/01/a.json", "2026/11/22/a.json", "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": since}
+    export.run()
+    assert export.owed("dwh") == expected
+
+
+def test_a_later_subscriber_gets_the_past_that_nobody_was_owed(export: Export) -> None:
+    """Files that no subscriber was owed are found again for one whose since reaches back to them."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    export.put("2026/10/01/a.json", "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    export.run()
+    assert export.owed("dwh") == ["2026/10/01/a.json", "2026/11/23/a.json"]
+    assert export.owed("crm") == ["2026/11/23/a.json"]
+
+
+def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export) -> None:
+    """A subscriber taken out of the file and put back is owed what was planned in between."""
+    export.subscribers = {"crm": None, "dwh": None}
+    export.put("2026/11/21/a.json")
+    export.run()
+    export.subscribers = {"crm": None}
+    export.put("2026/11/22/a.json")
+    export.run()
+    assert export.owed("dwh") == ["2026/11/21/a.json"]
+    export.subscribers = {"crm": None, "dwh": None}
+    export.run()
+    assert export.owed("dwh") == ["2026/11/21/a.json", "2026/11/22/a.json"]
+
+
+def test_a_changed_since_moves_the_start(export: Export) -> None:
+    """A later since waives what was owed before it; an earlier one owes it again."""
+    export.put("2026/11/21/a.json", "2026/11/22/a.json")
+    export.run()
+    export.subscribers = {"crm": "2026-11-22"}
+    assert "1 manifests before its start are no longer owed to crm" in export.run().notes
+    assert export.owed("crm") == ["2026/11/22/a.json"]
+
+
+def test_a_run_serves_each_subscriber_its_oldest_files(export: Export) -> None:
+    """Chosen are the oldest manifests owed, at most max_files for each subscriber, but at least one manifest."""
+    export.settings = replace(SETTINGS, limits=replace(SETTINGS.limits, manifest_max_files=2))
+    export.subscribers = {"crm": None, "dwh": "2026-11-22"}
+    export.put(*[f"2026/11/21/{n}" for n in range(4)], *[f"2026/11/22/{n}" for n in range(4)])
+    found = export.run()
+    with export.ledger.read() as tx:
+        chosen = owed.choose(tx, found.subscriptions, max_files=2, max_retries=1)
+        at_least_one = owed.choose(tx, found.subscriptions, max_files=1, max_retries=1)
+    assert [(one.first_key, one.subscribers) for one in chosen] == [
+        ("2026/11/21/0", ("crm",)),
+        ("2026/11/22/0", ("dwh",)),
+    ]
+    assert at_least_one == chosen
+
+
+def _arrive(export: Export, key: str, *, at: datetime) -> None:
+    """A file whose time of arrival lies in the future: the test does not wait for it."""
+    export.put(key)
+    os.utime(export.bucket / key, (at.timestamp(), at.timestamp()))
