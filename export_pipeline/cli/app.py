@@ -1,0 +1,49 @@
+"""The commands by name. Each imports what it needs when it is called, so that help comes at once."""
+
+from typing import Annotated
+
+import typer
+
+from export_pipeline.cli import check, demo, events, init, quarantine, replay, run, status, why
+from export_pipeline.cli.session import command
+
+app = typer.Typer(
+    help="Look at an export and drive it from the command line.\n\nExit codes: 0 done, 1 failed or not well, "
+    "2 wrong command line or deployment file, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"export-pipeline {version('export-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+command(app, "status")(status.status)
+command(app, "why")(why.why)
+command(app, "check")(check.check)
+command(app, "events")(events.events)
+command(app, "run")(run.run)
+command(app, "replay")(replay.replay)
+quarantined = typer.Typer(help="Look at what could not be delivered, and drive it again.", no_args_is_help=True)
+command(quarantined, "list")(quarantine.list_quarantine)
+command(quarantined, "show")(quarantine.show_quarantined)
+command(quarantined, "retry")(quarantine.retry_quarantine)
+app.add_typer(quarantined, name="quarantine")
+command(app, "init", of_deployment=False)(init.init)
+command(app, "demo", of_deployment=False)(demo.demo)

@@ -1,0 +1,174 @@
+"""``export-pipeline check``: try every place and every subscriber, and say what to do about those that fail."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, database_errors_told
+from export_pipeline.errors import ConfigurationError, ExportError, TryLater
+from export_pipeline.quantities import counted
+
+if TYPE_CHECKING:
+    from export_pipeline.configuration.subscribers import SubscriberEntry
+    from export_pipeline.deployment import Deployment
+    from export_pipeline.source.settings import SourceSettings
+    from export_pipeline.storage.settings import StoreSettings
+
+_LISTED = 1_000
+_PROBE = "checks"
+"""The folder of staging and quarantine in which a test object is written, read and removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one check came to.
+
+    Attributes:
+        name: what was tried: source, staging, quarantine, ledger, or a subscriber's name.
+        detail: what was found, or what went wrong.
+        advice: what to do; empty where it is well.
+    """
+
+    name: str
+    is_well: bool
+    detail: str
+    advice: str
+    seconds: float
+
+
+def check(session: Session, json: JsonOption = False) -> int:
+    """Try every place and every subscriber; one line each.
+
+    A small object is written to staging and quarantine and removed again. The ledger is made, or brought to this
+    version, as a run would do it. Subscribers are asked in whatever cheap way their type has; no event is sent. Ends
+    with 1 where one of them fails.
+    """
+    outcomes = []
+    for outcome in _outcomes(session.deployment()):
+        if not json:
+            _show(session, outcome)
+        outcomes.append(outcome)
+    if json:
+        session.show_json(as_plain(outcomes))
+    failed = [one.name for one in outcomes if not one.is_well]
+    if failed and not json:
+        session.note("", f"failed: {', '.join(failed)}")
+    return FAILED if failed else 0
+
+
+def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
+    yield _tried("source", lambda: _source(deployment.source), _SOURCE_ADVICE)
+    for name, settings in (("staging", deployment.staging), ("quarantine", deployment.quarantine)):
+        yield _tried(name, lambda given=settings: _objects(given.url, given), _STORE_ADVICE)  # type: ignore[misc]
+    yield _tried("ledger", lambda: _ledger(deployment), _LEDGER_ADVICE)
+    for entry in deployment.subscribers.values():
+        yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
+    if not deployment.subscribers:
+        yield Outcome("subscribers", True, "none is configured, so that nobody is owed anything", "", 0.0)
+
+
+_SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
+_STORE_ADVICE = "its url and credentials: they need to put, get, list and delete objects there"
+_LEDGER_ADVICE = "ledger.url: for PostgreSQL host, user, password and the right to create tables; for SQLite the folder"
+_SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
+
+
+def _tried(name: str, trial: Callable[[], str], advice: str) -> Outcome:
+    started = monotonic()
+    try:
+        detail = trial()
+    except ExportError as error:
+        return Outcome(name, False, str(error), _advice(error, advice), monotonic() - started)
+    except Exception as error:  # noqa: BLE001 (told as what went wrong; the exit code says so, too)
+        detail = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        return Outcome(name, False, detail, f"look at {advice}", monotonic() - started)
+    return Outcome(name, True, detail, "", monotonic() - started)
+
+
+def _advice(error: ExportError, advice: str) -> str:
+    if isinstance(error, TryLater):
+        return "it may be well later: try again"
+    if isinstance(error, ConfigurationError):
+        return "mend the deployment file"
+    return f"look at {advice}"
+
+
+def _source(settings: "SourceSettings") -> str:
+    from export_pipeline.source.layout import Layout
+    from export_pipeline.source.store import open_source
+
+    layout = Layout(settings.layout)
+    source = open_source(settings)
+    try:
+        files = list(islice(source.list_files(), _LISTED))
+        dated = [file for file in files if layout.date_of(file.key)]
+        for file in dated[:1]:
+            next(iter(source.read_chunks(file, chunk_bytes=1)), b"")
+    finally:
+        source.close()
+    if not files:
+        return f"{source.url} is empty so far"
+    if not dated:
+        raise ConfigurationError(
+            f"{source.url}: none of the first {counted(len(files), 'key')} matches the layout {settings.layout!r}, "
+            f"such as {files[0].key}"
+        )
+    return f"{source.url} lists and reads; its first dated key is {dated[0].key}"
+
+
+def _objects(url: str, settings: "StoreSettings") -> str:
+    from export_pipeline.batching.objects import open_objects
+    from export_pipeline.errors import StoreError
+
+    objects = open_objects(url, settings, private=True)
+    name, data = f"{_PROBE}/{uuid4().hex}", b"written by export-pipeline check\n"
+    objects.put(name, data)
+    try:
+        if objects.get(name) != data or name not in set(objects.list(_PROBE)):
+            raise StoreError(f"{objects.url}: what was written to {name} is not what was read")
+    finally:
+        objects.delete(name)
+    return f"{objects.url} takes, lists, gives and deletes objects"
+
+
+def _ledger(deployment: "Deployment") -> str:
+    from sqlalchemy import func, select
+
+    from export_pipeline.ledger import tables as t
+    from export_pipeline.ledger.database import Ledger
+    from export_pipeline.ledger.schema import HEAD
+    from export_pipeline.secrets import resolve
+
+    with database_errors_told(), closing(Ledger(resolve(deployment.ledger.url) or "")) as ledger:
+        with ledger.read() as tx:
+            manifests = tx.execute(select(func.count()).select_from(t.manifests)).scalar_one()
+        with ledger.claims.claim(f"check:{uuid4().hex}"):
+            pass
+    return f"{ledger.description} at schema {HEAD} holds {counted(manifests, 'manifest')} and gives claims"
+
+
+def _subscriber(entry: "SubscriberEntry") -> str:
+    from export_pipeline.steps.open import open_subscriber
+    from export_pipeline.subscribers.base import Subscriber
+
+    with open_subscriber(entry) as subscriber:
+        subscriber.check()
+    if type(subscriber).check is Subscriber.check:
+        return f"{entry.type_name}: its options are sound; this type cannot be asked without delivering"
+    return f"{entry.type_name}: its own check passed"
+
+
+def _show(session: Session, outcome: Outcome) -> None:
+    from rich.text import Text
+
+    from export_pipeline.cli import layout
+
+    told = Text(session.clean(outcome.detail))
+    if outcome.advice:
+        told.append(f"\n{outcome.advice}", style="italic")
+    state = Text("ok", style="green") if outcome.is_well else Text("FAILED", style="bold red")
+    session.show(layout.lines([(outcome.name, state, told)]))

@@ -1,0 +1,14 @@
+"""``export-pipeline demo``: what ``make demo`` does."""
+
+from export_pipeline.cli.session import Session
+
+
+def demo(session: Session) -> int:
+    """Make a sample bucket under .demo/, export it, and report.
+
+    Called again, a few more files arrive. It takes the deployment local, whatever EXPORT_DEPLOYMENT says, and needs
+    no account and no server.
+    """
+    from export_pipeline.demo import main
+
+    return main(dev="dagster dev -m export_pipeline.definitions", again="export-pipeline demo")

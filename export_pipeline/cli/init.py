@@ -1,0 +1,178 @@
+"""``export-pipeline init``: write a deployment file, by a few questions or by options."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from export_pipeline.cli.session import Session
+from export_pipeline.errors import ConfigurationError
+
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="Of the deployment; the file is deployments/NAME.yaml.", show_default=False),
+]
+SourceOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where raw files land: s3://…, gs://…, az://…, a folder, an ARN.")
+]
+LayoutOption = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="How a key tells its date; %Y/%m/%d by default.")
+]
+FrequencyOption = Annotated[
+    str | None, typer.Option(metavar="NAME|CRON", help="How often to export; ten_minutes by default.")
+]
+StartOption = Annotated[str | None, typer.Option(metavar="beginning|now|DATE", help="Where the first run starts.")]
+PlaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--place",
+        metavar="NAME=URL",
+        help="Where ledger, staging or quarantine lie: ledger=env:LEDGER_URL, staging=s3://…. Local by default.",
+    ),
+]
+SubscriberOption = Annotated[
+    list[str] | None,
+    typer.Option("--subscriber", "-s", metavar="NAME=TYPE", help="A subscriber; may be given several times."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME.KEY=VALUE", help="An option of a subscriber; env:NAME stands for a variable's value."
+    ),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Another place for the file.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: options and defaults decide.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file that is there.")]
+
+_MISSING_VARIABLE = re.compile(r"the environment variable (\w+) is (?:not set|empty)$")
+_PLACES = ("ledger", "staging", "quarantine")
+
+
+def init(
+    session: Session,
+    name: NameArgument = None,
+    *,
+    source: SourceOption = None,
+    layout: LayoutOption = None,
+    frequency: FrequencyOption = None,
+    start_from: StartOption = None,
+    place: PlaceOption = None,
+    subscriber: SubscriberOption = None,
+    option: SetOption = None,
+    output: OutputOption = None,
+    yes: YesOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Write a deployment file, with comments, and check it.
+
+    Asks for what is not given as an option. A file that is there is only written over where you say so. Secrets are
+    never asked for: only the names of the environment variables that hold them.
+    """
+    from export_pipeline.cli.deployment_text import Answers, deployment_text
+    from export_pipeline.cli.questions import Questions
+
+    if not yes and not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask in; give --yes and the answers as options")
+    questions = Questions(session, is_silent=yes)
+    asked = "mine" if output is None else output.stem
+    name = questions.answer(
+        name,
+        "What shall the deployment be called? The file is deployments/<name>.yaml.",
+        "NAME",
+        default=asked,
+        check=_file_name,
+    )
+    path = output or Path("deployments") / f"{name}.yaml"
+    if path.exists() and not force and not questions.confirm(f"{path} is there. Write over it?"):
+        raise ConfigurationError(f"{path} is there and stays as it is; --force writes over it")
+    answers = Answers(
+        source_url=questions.source(source),
+        layout=questions.layout(layout),
+        frequency=questions.frequency(frequency),
+        start_from=questions.start_from(start_from),
+        places=_places(place or ()),
+        subscribers=questions.subscribers(_pairs(subscriber or (), "--subscriber"), _options(option or ())),
+    )
+    text = deployment_text(name, answers)
+    missing = _checked(text, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    session.show(f"wrote {path}")
+    if missing:
+        session.show(f"set before the first run: {', '.join(missing)}")
+    chosen = name if output is None else str(path)
+    session.show(f"next: export EXPORT_DEPLOYMENT={chosen}; export-pipeline check; dagster dev")
+
+
+def _file_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ConfigurationError("allowed: letters, digits, dots, hyphens and underscores")
+
+
+def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """Each NAME=VALUE as name → value."""
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise ConfigurationError(f"{option}: found {name!r} without a value; allowed: NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _places(given: Sequence[str]) -> dict[str, Any]:
+    found = {name: _value(value) for name, value in _pairs(given, "--place").items()}
+    strangers = [name for name in found if name not in _PLACES]
+    if strangers:
+        raise ConfigurationError(f"--place: found {', '.join(strangers)}; allowed: {', '.join(_PLACES)}")
+    return found
+
+
+def _options(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Each NAME.KEY=VALUE as name → key → value."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in _pairs(given, "--set").items():
+        name, dot, key = path.partition(".")
+        if not dot:
+            raise ConfigurationError(f"--set: found {path!r}; allowed: NAME.KEY=VALUE")
+        found.setdefault(name, {})[key] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """What *text* means: a variable, or a value as the file would have it."""
+    from export_pipeline.configuration.document import read_document
+
+    if text.startswith("env:"):
+        return {"env": text.removeprefix("env:")}
+    document = read_document(f"value: {text}".encode("utf-8", "surrogateescape"))
+    return text if document.problems else document.tree["value"]
+
+
+def _checked(text: str, path: Path) -> list[str]:
+    """Names of the variables that are not set yet.
+
+    Raises:
+        ConfigurationError: anything else is wrong with the file's *text*; nothing was written.
+    """
+    from export_pipeline.deployment import load_deployment
+
+    with TemporaryDirectory() as folder:
+        draft = Path(folder) / path.with_suffix(".yaml").name
+        draft.write_text(text, encoding="utf-8")
+        try:
+            load_deployment(str(draft))
+        except ConfigurationError as error:
+            found = {line: _MISSING_VARIABLE.search(line) for line in str(error).splitlines()}
+            wrong = [line.replace(str(draft), str(path)) for line, match in found.items() if match is None]
+            if wrong:
+                told = "\n".join(wrong)
+                raise ConfigurationError(f"nothing was written, since this would be wrong:\n{told}") from None
+            return sorted({match[1] for match in found.values() if match})
+    return []

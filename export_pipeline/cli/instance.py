@@ -1,0 +1,29 @@
+"""Dagster's instance, the same one that ``dagster job execute`` takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+
+@contextmanager
+def dagster_instance() -> "Iterator[DagsterInstance]":
+    """DAGSTER_HOME's instance; where that is not set, the one that ``./dagster.yaml`` describes, or a passing one."""
+    # Not public, but the one way to be sure that runs and cursor are those of Dagster's own command.
+    from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+
+    with get_possibly_temporary_instance_for_cli("export-pipeline") as instance:
+        yield instance
+
+
+def read_cursor() -> str:
+    """The cursor of ``new_files``, as a run by command line sees it; empty where there is none."""
+    from dagster import DagsterRun
+
+    from export_pipeline.orchestration.cursor import SensorCursor
+    from export_pipeline.orchestration.names import UNPREFIXED
+
+    with dagster_instance() as instance:
+        return SensorCursor.of_run(instance, DagsterRun(job_name=UNPREFIXED.export_job), UNPREFIXED).read()

@@ -1,0 +1,99 @@
+"""A deployment file read for its places only: source, ledger, quarantine, and the names of its subscribers.
+
+A subscriber's class is a Dagster resource, and importing Dagster takes most of a second. Whoever only looks at the
+ledger needs neither, nor the secrets of destinations: a variable that only a subscriber names may be missing here.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from export_pipeline.configuration.document import read_document
+from export_pipeline.configuration.environment import read_environment
+from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, locate
+from export_pipeline.configuration.problems import configuration_error
+from export_pipeline.configuration.settings import StartFrom
+from export_pipeline.configuration.stores import QuarantineSettings
+from export_pipeline.configuration.validation import Reading, problems_of, secret_places
+from export_pipeline.deployment import Deployment
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.secrets import resolve
+from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.settings import SourceSettings
+
+_NEEDED = ("source", "ledger", "quarantine", "limits", "lookback_hours", "start_from", "enabled")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The places of one deployment.
+
+    Attributes:
+        name: the file's name without ``.yaml``.
+        path: the file, as it was found.
+        ledger_url: with its password.
+        subscribers: names, in the order of the file.
+        secrets: values that must appear in no text.
+    """
+
+    name: str
+    path: Path
+    source: SourceSettings
+    ledger_url: str
+    quarantine: QuarantineSettings
+    limits: ReadLimits
+    lookback_hours: float
+    start_from: StartFrom
+    enabled: bool
+    subscribers: tuple[str, ...]
+    secrets: frozenset[str]
+
+
+def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = os.environ) -> Outline:
+    """Read what a deployment file says of its places.
+
+    Args:
+        name_or_path: as for :func:`export_pipeline.deployment.load_deployment`.
+        environ: where ``{env: NAME}`` is looked up.
+
+    Raises:
+        ConfigurationError: there is no such file, or something is wrong with its places.
+    """
+    location = locate(name_or_path or environ.get(VARIABLE) or DEFAULT_NAME)
+    try:
+        data = location.path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{location.shown}: cannot be read: {error.strerror}") from error
+    document = read_document(data)
+    if not document.tree:
+        raise configuration_error(location.shown, document.problems)
+    environment = read_environment(document, environ)
+    reading = Reading(document, environment, frozenset(secret_places(Deployment)))
+    problems = [*document.problems, *(one for one in environment.problems if one.place[:1] and one.place[0] in _NEEDED)]
+    try:
+        found = Deployment.model_validate(_needed(reading.with_references_at(reading.secret_places)))
+    except ValidationError as error:
+        raise configuration_error(location.shown, [*problems, *problems_of(error, reading, Deployment)]) from None
+    if problems:
+        raise configuration_error(location.shown, problems)
+    names = document.tree.get("subscribers")
+    return Outline(
+        name=location.name,
+        path=location.path,
+        source=found.source,
+        ledger_url=resolve(found.ledger.url) or "",
+        quarantine=found.quarantine,
+        limits=ReadLimits(**found.limits.model_dump()),
+        lookback_hours=found.lookback_hours,
+        start_from=found.start_from,
+        enabled=found.enabled,
+        subscribers=tuple(names) if isinstance(names, dict) else (),
+        secrets=frozenset(environment.values | reading.literal_secrets()),
+    )
+
+
+def _needed(values: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in values.items() if key in _NEEDED}

@@ -1,0 +1,197 @@
+"""``export-pipeline quarantine``: what could not be delivered, why, and once more."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from export_pipeline.cli.session import JsonOption, Session
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.quantities import counted, sized
+
+if TYPE_CHECKING:
+    from export_pipeline.batching.quarantine import Quarantine, Record
+
+DayOption = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Only of this day, YYYY-MM-DD.", show_default=False)
+]
+ManifestOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only of this manifest; `why` tells a file's.", show_default=False)
+]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `quarantine list` shows them.")]
+BytesOption = Annotated[
+    bool, typer.Option("--bytes", help="Write the bytes themselves and nothing else, a line feed behind each record.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most records to show.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits in the quarantine.")]
+
+_ENDING = ".ndjson"
+_SHOWN_CHARACTERS = 2_000
+
+
+def list_quarantine(
+    session: Session, *, day: DayOption = None, manifest: ManifestOption = None, json: JsonOption = False
+) -> None:
+    """List what waits in the quarantine.
+
+    One line for each manifest, or batch that a subscriber refused events of, with the reason of the first record.
+    """
+    from export_pipeline.cli import layout
+
+    quarantine = _open(session)
+    rows = [_summary(name, list(quarantine.records_in(name))) for name in _names(quarantine, day, manifest)]
+    if json:
+        session.show_json(rows)
+        return
+    if not rows:
+        session.show("nothing waits in the quarantine")
+        return
+    headings = ("id", "records#", "what", "reason")
+    cells = [(row["id"], f"{row['records']:,}", row["what"], session.clean(row["reason"])) for row in rows]
+    session.show(layout.table(headings, cells, long=headings[2:], width=session.width))
+
+
+def show_quarantined(
+    session: Session,
+    identity: IdArgument,
+    *,
+    as_bytes: BytesOption = False,
+    limit: LimitOption = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show what lies under one ID, and its bytes."""
+    from dataclasses import asdict
+
+    quarantine = _open(session)
+    records = islice(quarantine.records_in(_checked(quarantine, identity)), limit)
+    if as_bytes:
+        for record in records:
+            sys.stdout.buffer.write(record.data + b"\n")
+        sys.stdout.buffer.flush()
+    elif json:
+        session.show_json([asdict(record) for record in records])
+    else:
+        for number, record in enumerate(records):
+            _show(session, record, is_first=number == 0)
+
+
+def retry_quarantine(
+    session: Session, identities: IdsArgument = None, *, day: DayOption = None, everything: AllOption = False
+) -> None:
+    """Drive quarantined records again.
+
+    To be done after what was wrong has been mended. Bad stretches and refused events become manifests of their own,
+    and files that were given up are tried as if for the first time. The next run reads and delivers them; what is
+    still wrong comes back to the quarantine.
+    """
+    from uuid import uuid4
+
+    from export_pipeline.ledger.database import utc_now
+    from export_pipeline.steps.open import open_workspace
+    from export_pipeline.steps.retry import retry_quarantined
+
+    if sum(map(bool, (identities, day, everything))) != 1:
+        raise ConfigurationError("say what to retry: either IDs, or --day DATE, or --all")
+    with open_workspace(session.deployment()) as place:
+        names = [_checked(place.quarantine, one) for one in identities or ()] or list(
+            _names(place.quarantine, day, None)
+        )
+        done = retry_quarantined(place, names, run_id=f"retry-{uuid4()}", now=utc_now())
+    told = [
+        counted(number, one, many)
+        for number, one, many in (
+            (done.stretches, "bad stretch", "bad stretches"),
+            (done.refused, "refused event", "refused events"),
+            (len(done.files), "file", "files"),
+        )
+        if number
+    ]
+    if told:
+        session.show(f"the next run tries again: {', '.join(told)}; start it now: export-pipeline run")
+    else:
+        session.show("nothing to try again")
+    if done.cut_off:
+        session.show(
+            f"{counted(done.cut_off, 'bad stretch', 'bad stretches')} too long to be kept whole stay where they are"
+        )
+
+
+def _open(session: Session) -> "Quarantine":
+    from export_pipeline.batching.objects import open_objects
+    from export_pipeline.batching.quarantine import Quarantine
+
+    settings = session.outline().quarantine
+    return Quarantine(open_objects(settings.url, settings, private=True))
+
+
+def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> Iterator[str]:
+    """Names of the objects that wait, sorted: by day first."""
+    from export_pipeline.batching.quarantine import RETRIED_FOLDER, RETRIES_FOLDER
+
+    if day is not None:
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            raise ConfigurationError(f"--day: found {day!r}; allowed: a date, YYYY-MM-DD") from None
+    for name in sorted(quarantine.objects.list(day or "")):
+        is_waiting = name.endswith(_ENDING) and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER)
+        if is_waiting and (manifest is None or f"/{manifest}." in name):
+            yield name
+
+
+def _checked(quarantine: "Quarantine", identity: str) -> str:
+    """The name of the object that *identity* means."""
+    name = identity if identity.endswith(_ENDING) else identity + _ENDING
+    if name not in set(_names(quarantine, None, None)):
+        raise ConfigurationError(
+            f"there is no {identity} in the quarantine; `export-pipeline quarantine list` shows what is"
+        )
+    return name
+
+
+def _summary(name: str, records: "Sequence[Record]") -> dict[str, Any]:
+    from export_pipeline.batching.quarantine import FILE, REFUSED
+
+    first = records[0]
+    if first.kind == FILE:
+        what = f"the file {first.key}"
+    elif first.kind == REFUSED:
+        what = f"refused by {first.subscriber}"
+    else:
+        keys = {record.key for record in records}
+        what = f"of {first.key}" if len(keys) == 1 else f"of {len(keys)} files, such as {first.key}"
+    return {
+        "id": name.removesuffix(_ENDING),
+        "kind": first.kind,
+        "records": len(records),
+        "what": what,
+        "reason": first.reason,
+        "size_bytes": sum(record.length for record in records),
+        "subscriber": first.subscriber,
+    }
+
+
+def _show(session: Session, record: "Record", *, is_first: bool) -> None:
+    from export_pipeline.batching.quarantine import FILE, REFUSED
+    from export_pipeline.cli import layout
+
+    rows = [("Reason", record.reason)]
+    if record.kind == REFUSED:
+        rows.append(("Refused by", f"{record.subscriber}: event {record.offset} of batch {record.batch}"))
+    elif record.kind == FILE:
+        rows.append(("File", f"{record.key}, {sized(record.length)} as stored, etag {record.etag}"))
+    else:
+        rows.append(("File", f"{record.key}, etag {record.etag}"))
+        rows.append(("Where", f"{counted(record.length, 'byte')} from byte {record.offset:,} of the unpacked file on"))
+    rows.append(("Manifest", record.manifest))
+    if record.kind != FILE:
+        shown = record.text if record.text is not None else repr(record.data)
+        cut = f" … ({sized(record.length)} in all; --bytes writes them)" if len(shown) > _SHOWN_CHARACTERS else ""
+        rows.append(("Text" if record.text is not None else "Bytes", shown[:_SHOWN_CHARACTERS] + cut))
+    if not is_first:
+        session.show("")
+    session.show(layout.lines((label, session.clean(text)) for label, text in rows))

@@ -1,0 +1,203 @@
+"""What became of a file, or why it was not taken: the rules of listing, asked one by one for a single file."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from export_pipeline.ledger.subscriptions import BEGINNING, NOW
+from export_pipeline.ledger.tables import DELIVERED, GIVEN_UP, OWED, READ, SOURCE, WAIVED
+from export_pipeline.quantities import counted
+from export_pipeline.source.layout import Layout
+from export_pipeline.source.local import UNFINISHED_SUFFIXES
+
+if TYPE_CHECKING:
+    from export_pipeline.ledger.history import FileLife
+    from export_pipeline.ledger.subscriptions import Subscription
+    from export_pipeline.source.file import SourceFile
+    from export_pipeline.source.store import Source
+    from export_pipeline.storage.location import Location
+
+_LISTED_NEARBY = 1_000
+_START_ONE = "start a run now: export-pipeline run"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Why things are as they are.
+
+    Attributes:
+        code: for programs: documented in docs/command_line.md.
+        text: one sentence.
+        advice: what can be done; empty where nothing need be.
+    """
+
+    code: str
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What listing goes by.
+
+    Attributes:
+        start_from: where a new ledger starts.
+        subscriptions: the active ones; none before the first run.
+        subscribers: how many the deployment file names.
+        cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
+        more_to_list: the last listing stopped at ``max_files``.
+    """
+
+    layout: Layout
+    start_date: date
+    start_from: date | str
+    lookback: timedelta
+    subscriptions: "Sequence[Subscription]"
+    subscribers: int
+    cursor: Callable[[], str]
+    more_to_list: bool
+    enabled: bool
+    now: datetime
+
+
+def what_became(life: "FileLife", there: "SourceFile | None", *, is_asked: bool) -> list[Answer]:
+    """What it comes to with a file that the ledger knows.
+
+    Args:
+        there: as the source lists it now.
+        is_asked: whether the source could be asked.
+    """
+    answers = [_state(life)] if life.manifest is None or life.manifest.state != READ else list(_deliveries(life))
+    is_of_source = life.manifest is None or life.manifest.origin == SOURCE
+    if is_asked and there is None and is_of_source:
+        answers.append(Answer("gone", "it is in the source no longer; what was delivered stays delivered"))
+    elif there is not None and there.etag != life.file.etag:
+        answers.append(
+            Answer(
+                "replaced",
+                f"it has other content now (etag {there.etag}); the next listing that comes by takes it for a new file",
+            )
+        )
+    return answers
+
+
+def _state(life: "FileLife") -> Answer:
+    manifest = life.manifest
+    if manifest is None:
+        return Answer("ignored", f"it was seen and not taken: {life.note}")
+    if manifest.state == GIVEN_UP:
+        return Answer(
+            "given_up",
+            f"it could not be read and lies in the quarantine as a whole: {manifest.last_error}",
+            "mend it, then: export-pipeline quarantine retry",
+        )
+    if manifest.read_attempts:
+        times = counted(manifest.read_attempts, "time")
+        return Answer("unreadable", f"it could not be read {times}, later runs try again: {manifest.last_error}")
+    owed = [one.subscriber for one in life.deliveries if one.state == OWED]
+    return Answer("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
+
+
+def _deliveries(life: "FileLife") -> Iterator[Answer]:
+    for state, code, text in (
+        (DELIVERED, "delivered", "it was delivered to {}"),
+        (OWED, "owed", "it is still owed to {}"),
+        (WAIVED, "waived", "it lies before the start of {}"),
+        (GIVEN_UP, "given_up", "it was given up for {}"),
+    ):
+        names = [one.subscriber for one in life.deliveries if one.state == state]
+        if names:
+            yield Answer(code, text.format(", ".join(names)), _START_ONE if state == OWED else "")
+    if not life.deliveries:
+        yield Answer("owed_to_nobody", "it was read, and is owed to nobody")
+
+
+def why_not_taken(file: "SourceFile", rules: Rules) -> Answer:
+    """Why the ledger does not know a file that lies in the source."""
+    day = rules.layout.date_of(file.key)
+    if day is None:
+        example = rules.layout.key_floor(rules.now)
+        return Answer(
+            "no_date",
+            f"its key does not begin with the layout {rules.layout.pattern!r}, as {example!r} would",
+            "if files like this one belong to the export, give their layout in source.layout",
+        )
+    for rule in (_before_start_date, _before_subscribers, _before_start_from, _behind_cursor):
+        answer = rule(file, day, rules)
+        if answer is not None:
+            return answer
+    stopped = "" if rules.enabled else "; the deployment says enabled: false, so only a run by hand will"
+    more = "the last listing stopped at max_files before it, " if rules.more_to_list else ""
+    return Answer("not_listed_yet", f"{more}the next run will find it{stopped}", _START_ONE)
+
+
+def _before_start_date(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+    if day >= rules.start_date:
+        return None
+    return Answer("before_start_date", f"its day, {day}, is before source.start_date, {rules.start_date}")
+
+
+def _before_subscribers(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+    if not rules.subscribers:
+        return Answer("no_subscriber", "no subscriber is configured, so nobody is owed anything")
+    if not rules.subscriptions or any(one.owes(file, day) for one in rules.subscriptions):
+        return None
+    starts = ", ".join(f"{one.name} {_start(one)}" for one in rules.subscriptions)
+    return Answer("before_subscribers", f"it lies before the start of every subscriber: {starts}", _take(day))
+
+
+def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+    start = rules.start_from
+    if rules.subscriptions or start == BEGINNING or (start != NOW and str(start) <= day.isoformat()):
+        return None
+    return Answer(
+        "before_start_from",
+        f"no run was made yet, and the first one starts at start_from: {start}, unless the since of a subscriber says "
+        "otherwise",
+        _take(day),
+    )
+
+
+def _behind_cursor(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+    cursor = rules.cursor()
+    moment = rules.layout.moment_of(cursor) if cursor else None
+    if moment is None:
+        return None
+    begins = min(moment, rules.now) - rules.lookback
+    if file.key > rules.layout.start_after(begins):
+        return None
+    return Answer(
+        "behind_cursor",
+        f"the next listing begins at {rules.layout.key_floor(begins)}: the cursor {cursor} less lookback_hours",
+        f"{_take(day)}; or move the cursor of new_files back",
+    )
+
+
+def _take(day: date) -> str:
+    return f"take its day: export-pipeline replay {day}"
+
+
+def why_not_there(key: str, source: "Source", location: "Location") -> Answer:
+    """Why the source does not list *key*."""
+    if location.scheme == "file" and os.path.exists(os.path.join(location.prefix, key)):
+        return Answer(
+            "left_out",
+            "it is there, but is left out: names that begin with a dot or end in "
+            f"{', '.join(UNFINISHED_SUFFIXES)} are unfinished, and links must not lead out of the source",
+        )
+    folder = key[: key.rfind("/") + 1]
+    nearby = [file.key for file in islice(source.list_files(prefix=folder), _LISTED_NEARBY)]
+    close = get_close_matches(key, nearby, n=3, cutoff=0.6)
+    hint = f"near it lie: {', '.join(close)}" if close else ""
+    beside = "" if nearby or not folder else f", nor anything else below {folder}"
+    return Answer("not_in_source", f"there is no such file in {source.url}{beside}", hint)
+
+
+def _start(one: "Subscription") -> str:
+    if one.start_day is not None:
+        return f"from {one.start_day} on"
+    return f"what arrives from {one.start_at:%Y-%m-%d %H:%M:%S} UTC on" if one.start_at else "from the beginning"

@@ -1,0 +1,110 @@
+"""``export-pipeline replay``: days once more, or what is missing of them, to some subscribers or all."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.quantities import counted
+
+if TYPE_CHECKING:
+    from export_pipeline.cli.runs import Outcome
+
+FirstArgument = Annotated[str, typer.Argument(metavar="FIRST", help="The first day, YYYY-MM-DD.")]
+LastArgument = Annotated[
+    str | None, typer.Argument(metavar="LAST", help="The last day, included; the first one by default.")
+]
+SubscriberOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--subscriber", "-s", metavar="NAME", help="Who gets the days; may be given several times. All by default."
+    ),
+]
+OnlyOption = Annotated[
+    Literal["missing", "all"],
+    typer.Option(help="missing: what they have never got; all: everything once more, under the same batch ids."),
+]
+KeepGoingOption = Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the next day after one failed.")]
+
+
+def replay(
+    session: Session,
+    first: FirstArgument,
+    *,
+    last: LastArgument = None,
+    subscriber: SubscriberOption = None,
+    only: OnlyOption = "missing",
+    keep_going: KeepGoingOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Deliver whole days again, or what is missing of them.
+
+    It is backfill_job, one run a day, in this process. What no run has listed yet is found, too. Ends with 1 where
+    a day failed: what it did not deliver stays owed, and the next run of the export delivers it.
+    """
+    from export_pipeline.cli.runs import runner
+    from export_pipeline.ledger.database import utc_now
+    from export_pipeline.orchestration.names import UNPREFIXED
+
+    deployment = session.deployment()
+    strangers = [name for name in subscriber or () if name not in deployment.subscribers]
+    if strangers:
+        known = ", ".join(deployment.subscribers) or "none"
+        raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
+    days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
+    ops = {UNPREFIXED.prefixed("list_day_files"): {"config": {"subscribers": subscriber or [], "only": only}}}
+    outcomes: dict[date, Outcome] = {}
+    with runner(session, deployment) as one, one.counting(len(days)) as count:
+        for day in days:
+            one.say(f"replaying {day}")
+            outcomes[day] = one.run(UNPREFIXED.backfill_job, ops, title=day.isoformat(), partition=day.isoformat())
+            count()
+            if not outcomes[day].success and not keep_going:
+                break
+    if json:
+        session.show_json({day.isoformat(): as_plain(outcome) for day, outcome in outcomes.items()})
+    else:
+        _sum_up(session, days, outcomes)
+    return 0 if all(outcome.success for outcome in outcomes.values()) else FAILED
+
+
+def days_between(first: str, last: str, *, earliest: date, latest: date) -> list[date]:
+    """Every day from *first* to *last*, both included.
+
+    Raises:
+        ConfigurationError: one of them is no date, they are in the wrong order, or outside of what the source has.
+    """
+    bounds = []
+    for text in (first, last):
+        try:
+            bounds.append(date.fromisoformat(text))
+        except ValueError:
+            raise ConfigurationError(f"found {text!r}; allowed: a date, YYYY-MM-DD") from None
+    if not earliest <= bounds[0] <= bounds[1] <= latest:
+        raise ConfigurationError(
+            f"found {bounds[0]} to {bounds[1]}; allowed: days from {earliest} (source.start_date) to {latest} (today, "
+            "UTC), the first one first"
+        )
+    return [bounds[0] + timedelta(days=number) for number in range((bounds[1] - bounds[0]).days + 1)]
+
+
+def _sum_up(session: Session, days: Sequence[date], outcomes: "Mapping[date, Outcome]") -> None:
+    from export_pipeline.cli import layout
+    from export_pipeline.cli.runs import delivered
+    from export_pipeline.ledger.progress import Progress
+
+    totals: dict[str, Progress] = {}
+    for outcome in outcomes.values():
+        for name, found in outcome.subscribers.items():
+            totals[name] = totals.get(name, Progress()) + found
+    failed = [day.isoformat() for day, outcome in outcomes.items() if not outcome.success]
+    nothing = "" if totals or failed else "; nothing was owed"
+    session.show(f"{counted(len(outcomes), 'day')} {'FAILED' if failed else 'replayed'}{nothing}")
+    session.show(layout.lines(delivered(totals)))
+    if failed:
+        left = [day.isoformat() for day in days if day not in outcomes]
+        rest = f"; not begun: {left[0]} to {left[-1]}" if left else ""
+        session.show(f"failed: {', '.join(failed)}{rest}. What they still owe, the next run of the export delivers.")

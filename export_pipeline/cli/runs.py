@@ -1,0 +1,259 @@
+"""Runs of a deployment's jobs in this process: the same jobs as in Dagster's UI, on the same instance.
+
+Their log lines are printed as they come. In a terminal a bar below them shows how far the ledger says the run is.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from time import localtime, monotonic, strftime
+from typing import TYPE_CHECKING, Any, TextIO
+from uuid import uuid4
+
+from dagster import (
+    BetaWarning,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    Definitions,
+    InitLoggerContext,
+    logger,
+)
+
+from export_pipeline.cli.instance import dagster_instance
+from export_pipeline.cli.session import Session, console_on
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.progress import Progress, run_progress
+from export_pipeline.orchestration.build import definitions_of
+from export_pipeline.quantities import counted, sized
+from export_pipeline.secrets import resolve
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    from export_pipeline.deployment import Deployment
+
+_LOOK_SECONDS = 0.5
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run came to.
+
+    Attributes:
+        seconds: how long it took.
+        subscribers: how far it came, by subscriber.
+    """
+
+    run_id: str
+    success: bool
+    seconds: float
+    subscribers: dict[str, Progress]
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs jobs one after the other.
+
+    Attributes:
+        console: for the lines.
+        bars: shows on the console how far a run is; None where it is no terminal.
+    """
+
+    session: Session
+    deployment: "Deployment"
+    instance: DagsterInstance
+    ledger: Ledger
+    console: "Console"
+    bars: "Bars | None"
+    _failed: set[str] = field(default_factory=set)
+
+    def run(self, job: str, ops: Mapping[str, Any], *, title: str, partition: str | None = None) -> Outcome:
+        """Run *job* to its end.
+
+        Args:
+            ops: configuration by op.
+            title: of the bar.
+            partition: the day, where the job has days.
+
+        Raises:
+            KeyboardInterrupt: the run was stopped; Dagster knows.
+        """
+        self._failed.clear()
+        started = monotonic()
+        run_id = str(uuid4())
+        definitions = Definitions.merge(definitions_of(self.deployment), Definitions(loggers={_LINES: self._lines()}))
+        with self._watched(run_id, title):
+            try:
+                result = definitions.resolve_job_def(job).execute_in_process(
+                    run_config={"ops": ops, "loggers": {_LINES: {}}},
+                    instance=self.instance,
+                    partition_key=partition,
+                    raise_on_error=False,
+                    run_id=run_id,
+                )
+            except DagsterExecutionInterruptedError:
+                raise KeyboardInterrupt from None
+        return Outcome(run_id, result.success, monotonic() - started, self._progress(run_id))
+
+    @contextmanager
+    def counting(self, days: int) -> Iterator[Callable[[], None]]:
+        """Show how many of so many *days* are done; yields what is called after each."""
+        bars = self.bars
+        if bars is None or days == 1:
+            yield lambda: None
+            return
+        task = bars.add_task("days", total=days, detail=f"0 of {days}")
+        done = 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            bars.update(task, completed=done, detail=f"{done} of {days}")
+
+        yield count
+
+    def say(self, text: str, level: int = logging.INFO) -> None:
+        """Print a line with the time, above the bar if there is one."""
+        from rich.text import Text
+
+        line = Text.assemble(
+            (strftime("%H:%M:%S ", localtime()), "dim"), (self.session.clean(text), _STYLES.get(level, ""))
+        )
+        self.session.print_to(self.console, line)
+
+    def _progress(self, run_id: str) -> dict[str, Progress]:
+        with self.ledger.read() as tx:
+            return run_progress(tx, run_id)
+
+    def _lines(self) -> Any:
+        """Dagster's way to a logger: what the ops say goes to :meth:`say`, what Dagster says does not."""
+
+        @logger(config_schema={}, description="The lines of the ops, for a person at a terminal.")
+        def lines(context: InitLoggerContext) -> logging.Logger:
+            found = logging.Logger(__name__, logging.INFO)
+            found.addHandler(_Handler(self._hear))
+            return found
+
+        return lines
+
+    def _hear(self, text: str, level: int, event: DagsterEvent | None) -> None:
+        if event is None:
+            self.say(text, level)
+        elif event.event_type is DagsterEventType.STEP_FAILURE:
+            failure = event.step_failure_data
+            told = failure.user_failure_data.description if failure.user_failure_data else None
+            op_name = (event.step_key or "").partition("[")[0]
+            # Where a subscriber failed once, each later manifest says that it waits for the next run.
+            if op_name not in self._failed:
+                self.say(told or (failure.error.message.strip() if failure.error else text), logging.ERROR)
+            self._failed.add(op_name)
+
+    @contextmanager
+    def _watched(self, run_id: str, title: str) -> Iterator[None]:
+        """Keep the bar up to date in the meantime."""
+        bars = self.bars
+        if bars is None:
+            yield
+            return
+        task = bars.add_task(title, total=None, detail="listing")
+        ended = Event()
+
+        def look() -> None:
+            found = sum(self._progress(run_id).values(), Progress())
+            if found.bytes_total:
+                bars.update(task, total=found.bytes_total, completed=found.bytes_done, detail=_detail(found))
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                look()
+
+        thread = Thread(target=watch, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            bars.remove_task(task)
+
+
+@contextmanager
+def runner(session: Session, deployment: "Deployment") -> Iterator[Runner]:
+    """A runner on Dagster's instance and the deployment's ledger; a bar where errors go to a terminal."""
+    # Dagster passes this parameter to itself for every sensor.
+    warnings.filterwarnings(
+        "ignore", message="Parameter `owners` of initializer `SensorDefinition", category=BetaWarning
+    )
+    with ExitStack() as stack:
+        instance = stack.enter_context(dagster_instance())
+        ledger = Ledger(resolve(deployment.ledger.url) or "")
+        stack.callback(ledger.close)
+        console = console_on(stack.enter_context(_own_errors()))
+        bars = None
+        if console.is_terminal:
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None, pulse_style="cyan", complete_style="cyan"),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeElapsedColumn(),
+            )
+            bars = stack.enter_context(Bars(*columns, console=console, transient=True, expand=True))
+        yield Runner(session, deployment, instance, ledger, console, bars)
+
+
+@contextmanager
+def _own_errors() -> Iterator[TextIO]:
+    """Standard error, kept open beside Dagster, which sends it through a file while a step runs: no terminal then."""
+    try:
+        descriptor = os.dup(sys.stderr.fileno())
+    except OSError:
+        # Somebody put an object there that is no file, as tests do; Dagster leaves it alone.
+        yield sys.stderr
+        return
+    with open(descriptor, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1) as stream:
+        yield stream
+
+
+def delivered(subscribers: Mapping[str, Progress]) -> Iterator[tuple[str, str]]:
+    """A line for each subscriber: its name, and ``36 files, 3,000 events (1.2 MB as stored)``."""
+    for name, found in subscribers.items():
+        some = "" if found.files_done == found.files_total else f"{found.files_done:,} of "
+        files = f"{some}{counted(found.files_total, 'file')}"
+        yield name, f"{files}, {counted(found.events, 'event')} ({sized(found.bytes_done)} as stored)"
+
+
+def _detail(progress: Progress) -> str:
+    return f"{sized(progress.bytes_done)} of {sized(progress.bytes_total)}, {counted(progress.events, 'event')}"
+
+
+_LINES = "lines"
+# Dagster says this of each delivery that is not owed, in the name of the op, and it tells a person nothing.
+_SKIPPING = "Skipping step "
+
+
+class _Handler(logging.Handler):
+    """Hands on what the ops say, and Dagster's events."""
+
+    def __init__(self, hear: Callable[[str, int, DagsterEvent | None], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        meta = getattr(record, "dagster_meta", {})
+        text = meta.get("orig_message") or record.getMessage()
+        if not text.startswith(_SKIPPING):
+            self._hear(text, record.levelno, meta.get("dagster_event"))

@@ -1,0 +1,248 @@
+"""What all commands share: ``--deployment`` and ``--traceback``, output without secrets, errors, and exit codes."""
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+
+import typer
+
+from export_pipeline.errors import ConfigurationError, ExportError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from sqlalchemy import Connection
+
+    from export_pipeline.cli.outline import Outline
+    from export_pipeline.deployment import Deployment
+
+FAILED, WRONG_USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+"""Exit codes beside 0. Documented in docs/command_line.md."""
+
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+_PLAIN_WIDTH = 10_000
+"""Columns where the output is no terminal: nothing is wrapped or cut off."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+_DeploymentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment",
+        "-d",
+        metavar="NAME|PATH",
+        help="The deployment file: a name under deployments/, or a path. By default what EXPORT_DEPLOYMENT says, "
+        "else local.",
+        show_default=False,
+    ),
+]
+_TracebackOption = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error was raised.")]
+
+
+class Session:
+    """One call of a command.
+
+    Attributes:
+        name: the deployment that was asked for; None: what EXPORT_DEPLOYMENT says.
+        secrets: values that must appear in no output; known once the deployment file was read.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
+        self.secrets: frozenset[str] = frozenset()
+
+    def outline(self) -> "Outline":
+        """The deployment's places, without its subscribers: fast."""
+        from export_pipeline.cli.outline import load_outline
+
+        found = load_outline(self.name)
+        self.secrets = found.secrets
+        return found
+
+    def deployment(self) -> "Deployment":
+        """The whole deployment."""
+        from export_pipeline.deployment import load_deployment
+
+        found = load_deployment(self.name)
+        self.secrets = found.secret_values()
+        return found
+
+    def clean(self, text: str) -> str:
+        """*text* without any secret."""
+        from export_pipeline.secrets import scrub
+
+        return scrub(text, self.secrets)
+
+    def show(self, *what: "RenderableType") -> None:
+        """Print to standard output; text is wrapped in a terminal only. Texts in renderables must be clean already."""
+        self.print_to(console_on(sys.stdout), *what)
+
+    def note(self, *what: "RenderableType") -> None:
+        """Print to standard error: what is not the result itself."""
+        self.print_to(console_on(sys.stderr), *what)
+
+    def show_json(self, value: object) -> None:
+        """Print *value* as JSON."""
+        print(self.clean(json.dumps(value, indent=2, ensure_ascii=False)))
+
+    @property
+    def width(self) -> int:
+        """Columns of standard output; very many where it is no terminal."""
+        return console_on(sys.stdout).width
+
+    def print_to(self, console: "Console", *what: "RenderableType") -> None:
+        """Print to *console*, as :meth:`show` does."""
+        cleaned = [self.clean(one) if isinstance(one, str) else one for one in what]
+        if console.is_terminal:
+            console.print(*cleaned, sep="\n")
+            return
+        with console.capture() as printed:
+            console.print(*cleaned, sep="\n", soft_wrap=True)
+        # rich fills up the last column of a table with blanks.
+        console.file.write("".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
+
+
+def command(app: typer.Typer, name: str, *, of_deployment: bool = True) -> Callable[[Callable[..., int | None]], None]:
+    """Register a function as the command *name* of *app*.
+
+    It is called with a :class:`Session` and its own options, and returns the exit code (None: 0). The options of all
+    commands are added to its own.
+
+    Args:
+        of_deployment: whether it takes ``--deployment``.
+    """
+
+    def register(function: Callable[..., int | None]) -> None:
+        @wraps(function)
+        def run(*, traceback: bool, deployment: str | None = None, **options: Any) -> NoReturn:
+            session = Session(deployment)
+            with _errors_shown(session, traceback=traceback):
+                raise typer.Exit(function(session, **options) or 0)
+
+        own = inspect.signature(function)
+        _, *options = own.parameters.values()
+        shared = [inspect.Parameter("traceback", _BY_NAME, default=False, annotation=_TracebackOption)]
+        if of_deployment:
+            shared.insert(0, inspect.Parameter("deployment", _BY_NAME, default=None, annotation=_DeploymentOption))
+        run.__signature__ = own.replace(  # type: ignore[attr-defined]  # typer reads the options from it
+            parameters=[*(one.replace(kind=_BY_NAME) for one in options), *shared]
+        )
+        app.command(name)(run)
+
+    return register
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """A ledger that is looked at.
+
+    Attributes:
+        description: its URL without the password, or that there is none.
+        known: a transaction and the source's number in it; None where no run has seen the source yet.
+    """
+
+    description: str
+    known: "tuple[Connection, int] | None" = None
+
+
+@contextmanager
+def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
+    """What the ledger at *url* knows of one source; nothing is made or changed.
+
+    Raises:
+        LedgerError: it is of another version, or its database does not answer.
+    """
+    from export_pipeline.errors import LedgerMissing
+    from export_pipeline.ledger import subscriptions
+    from export_pipeline.ledger.database import Ledger
+
+    with database_errors_told():
+        try:
+            ledger = Ledger(url, create=False)
+        except LedgerMissing:
+            yield LedgerView("none yet: the first run makes it")
+            return
+        with closing(ledger), ledger.read() as tx:
+            number = subscriptions.source_id(tx, source_url)
+            yield LedgerView(ledger.description, None if number is None else (tx, number))
+
+
+@contextmanager
+def database_errors_told() -> Iterator[None]:
+    """Make a LedgerError of one line of what SQLAlchemy raises when the ledger's database fails."""
+    from sqlalchemy.exc import DBAPIError
+
+    from export_pipeline.errors import LedgerError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise LedgerError(f"the ledger's database failed: {_first_line(error.orig or error)}") from error
+
+
+def as_plain(value: Any) -> Any:
+    """*value*, a dataclass perhaps, as JSON has it: moments and days in ISO 8601."""
+    if is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {name: as_plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def console_on(stream: TextIO) -> "Console":
+    """A console that prints texts as they are, and in a terminal wraps them."""
+    from rich.console import Console
+
+    is_plain = not stream.isatty()
+    # No markup: a key such as [red] is no instruction. No highlighting: a number in a key is no number.
+    return Console(file=stream, markup=False, highlight=False, emoji=False, width=_PLAIN_WIDTH if is_plain else None)
+
+
+@contextmanager
+def _errors_shown(session: Session, *, traceback: bool) -> Iterator[None]:
+    """Turn what a command raises into a message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A key may hold what the terminal's encoding, or any, cannot.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        yield
+        sys.stdout.flush()
+    except typer.Exit:
+        raise
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as in `… | head`. Python would complain when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+    except KeyboardInterrupt:
+        session.note("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:  # noqa: BLE001 (told below, and the exit code says that it failed)
+        _tell(session, error, traceback=traceback)
+        raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigurationError) else FAILED) from None
+
+
+def _tell(session: Session, error: Exception, *, traceback: bool) -> None:
+    if traceback:
+        import traceback as traces
+
+        session.note("".join(traces.format_exception(error)).rstrip("\n"))
+        return
+    from rich.text import Text
+
+    text = str(error)
+    if not isinstance(error, ExportError):
+        text = f"{type(error).__name__}: {_first_line(error)}\nThis was not expected; --traceback shows where."
+    # Each problem of a deployment file begins with file and line, which editors and terminals make a link of.
+    separator = "\n" if isinstance(error, ConfigurationError) and "\n" in text else " "
+    session.note(Text.assemble(("error:", "bold red"), separator, session.clean(text)))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,167 @@
+"""Events as CSV or Parquet. Their columns are known only once all events were seen, so rows wait on disk until then."""
+
+import json
+from collections.abc import Iterator
+from csv import writer as csv_writer
+from io import BufferedReader, TextIOWrapper
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+from export_pipeline.cli.flattening import Cell, Columns
+from export_pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_ROWS_AT_ONCE = 10_000
+# What a spreadsheet takes for the beginning of a formula, and the full-width forms that some read like it (OWASP).
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_INT64 = range(-(2**63), 2**63)
+_EXACT_DOUBLES = range(-(2**53), 2**53 + 1)
+
+
+class Rows:
+    """Rows on disk, packed. A row may be shorter than the table: the columns that came later are empty in it.
+
+    Args:
+        max_columns: most columns; the rest goes into one.
+    """
+
+    def __init__(self, max_columns: int) -> None:
+        import zstandard
+
+        self.columns = Columns(max_columns)
+        self._file = TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._packed = zstandard.ZstdCompressor(level=1).stream_writer(self._file, closefd=False)
+
+    def add(self, line: bytes) -> list[Cell]:
+        """Append the event *line* as a row."""
+        row = self.columns.row(line)
+        self._packed.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        return row
+
+    def __iter__(self) -> Iterator[list[Cell]]:
+        """All rows; none can be added afterwards."""
+        import zstandard
+
+        self._packed.close()  # type: ignore[no-untyped-call]
+        self._file.seek(0)
+        with BufferedReader(zstandard.ZstdDecompressor().stream_reader(self._file, closefd=False)) as unpacked:
+            for line in unpacked:
+                yield json.loads(line)
+
+    def close(self) -> None:
+        """Give back the disk."""
+        self._file.close()
+
+
+class CsvTable:
+    """CSV as RFC 4180 has it, in UTF-8, with a header."""
+
+    def __init__(self, output: IO[bytes], max_columns: int) -> None:
+        self._output = output
+        self._rows = Rows(max_columns)
+
+    def add(self, data: bytes) -> None:
+        """Take a batch of NDJSON."""
+        for line in data.split(b"\n")[:-1]:
+            self._rows.add(line)
+
+    def finish(self) -> None:
+        """Write it all."""
+        # A lone half of a surrogate pair is valid JSON and no UTF-8.
+        text = TextIOWrapper(self._output, "utf-8", errors="backslashreplace", newline="", write_through=True)
+        names = self._rows.columns.names
+        out = csv_writer(text)
+        if names:
+            out.writerow(map(_csv_cell, names))
+        for row in self._rows:
+            out.writerow([*map(_csv_cell, row), *[""] * (len(names) - len(row))])
+        text.detach()
+
+    def close(self) -> None:
+        """Let go of the rows on disk."""
+        self._rows.close()
+
+
+class ParquetTable:
+    """Parquet with a typed column for each path; what is not of one type throughout is text."""
+
+    def __init__(self, output: IO[bytes], max_columns: int) -> None:
+        try:
+            import pyarrow.parquet  # noqa: F401 (told before anything is read)
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                '--format parquet needs pyarrow, which is not installed: pip install "export-pipeline[parquet]"'
+            ) from None
+        self._output = output
+        self._rows = Rows(max_columns)
+        self._kinds: list[set[str]] = []
+
+    def add(self, data: bytes) -> None:
+        """Take a batch of NDJSON."""
+        for line in data.split(b"\n")[:-1]:
+            row = self._rows.add(line)
+            self._kinds += [set() for _ in range(len(row) - len(self._kinds))]
+            for kinds, value in zip(self._kinds, row, strict=False):
+                if value is not None:
+                    kinds.add(_kind(value))
+
+    def finish(self) -> None:
+        """Write it all."""
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        types = [_arrow_type(kinds) for kinds in self._kinds]
+        schema = pyarrow.schema(list(zip(self._rows.columns.names, types, strict=True)))
+        with ParquetWriter(self._output, schema, compression="zstd") as writer:
+            rows = iter(self._rows)
+            while some := list(islice(rows, _ROWS_AT_ONCE)):
+                writer.write_table(
+                    pyarrow.table([_array(some, n, kind) for n, kind in enumerate(types)], schema=schema)
+                )
+
+    def close(self) -> None:
+        """Let go of the rows on disk."""
+        self._rows.close()
+
+
+def _csv_cell(value: Cell) -> str:
+    """The text of a cell. One that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULAS) else value
+    return "" if value is None else json.dumps(value)
+
+
+def _kind(value: Cell) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "small int" if value in _EXACT_DOUBLES else "int" if value in _INT64 else "text"
+    return "float" if isinstance(value, float) else "text"
+
+
+def _arrow_type(kinds: set[str]) -> "pyarrow.DataType":
+    import pyarrow
+
+    if kinds == {"bool"}:
+        return pyarrow.bool_()
+    if kinds and kinds <= {"small int", "int"}:
+        return pyarrow.int64()
+    # An integer beyond 2^53 would lose digits as a double.
+    return pyarrow.float64() if kinds and kinds <= {"small int", "float"} else pyarrow.string()
+
+
+def _array(rows: list[list[Cell]], number: int, kind: "pyarrow.DataType") -> Any:
+    import pyarrow
+
+    values = [row[number] if number < len(row) else None for row in rows]
+    if kind == pyarrow.string():
+        values = [None if value is None else _parquet_text(value) for value in values]
+    return pyarrow.array(values, type=kind)
+
+
+def _parquet_text(value: Cell) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "backslashreplace").decode()

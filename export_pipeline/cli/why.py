@@ -1,0 +1,158 @@
+"""``export-pipeline why``: the life of one file, or why it was not taken."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from export_pipeline.cli.session import FAILED, JsonOption, LedgerView, Session, as_plain, looking_at_ledger
+
+if TYPE_CHECKING:
+    from export_pipeline.cli.outline import Outline
+    from export_pipeline.cli.reasons import Answer, Rules
+    from export_pipeline.ledger.history import FileLife
+    from export_pipeline.source.file import SourceFile
+    from export_pipeline.source.store import Source
+    from export_pipeline.storage.location import Location
+
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="The file: its key below the source, or its URL, ARN or path.")
+]
+MOST_RECORDS = 10
+"""How many quarantined records are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One record of the quarantine, without its bytes: ``quarantine show`` has these."""
+
+    object: str
+    kind: str
+    reason: str
+    offset: int
+    length: int
+    subscriber: str
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that there is to tell of one file.
+
+    Attributes:
+        source: its URL.
+        there: as the source lists the file now; None where it does not.
+        source_error: why the source could not be asked; the ledger's part of the story is told all the same.
+        lives: one for each content that was ever seen under the key, the latest last.
+        quarantined: what of its latest content lies in the quarantine, the first ones.
+        answers: what it comes to, in sentences.
+    """
+
+    key: str
+    source: str
+    there: "SourceFile | None"
+    source_error: str | None
+    lives: "Sequence[FileLife]"
+    quarantined: Sequence[Quarantined]
+    answers: "Sequence[Answer]"
+
+
+def why(session: Session, key: KeyArgument, json: JsonOption = False) -> int:
+    """Tell the life of one file, or why it was not taken.
+
+    When it was seen, planned, read and delivered to whom, by which run, and what of it was quarantined. Ends with 1
+    where there is no such file, else with 0.
+    """
+    from export_pipeline.cli import why_shown
+    from export_pipeline.cli.keys import keys_meant
+    from export_pipeline.storage.location import parse_location
+
+    outline = session.outline()
+    location = parse_location(outline.source.url)
+    story = _find(outline, location, keys_meant(key, location))
+    if json:
+        session.show_json(as_plain(story))
+    else:
+        why_shown.show(session, story)
+    return FAILED if story.answers[0].code == "not_in_source" else 0
+
+
+def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Story:
+    from export_pipeline.cli.reasons import what_became, why_not_taken, why_not_there
+    from export_pipeline.errors import ListingFailed
+    from export_pipeline.ledger import history
+    from export_pipeline.source.store import open_source
+
+    with looking_at_ledger(outline.ledger_url, location.url) as view:
+        rules = _rules(view, outline)
+        lives = history.lives(*view.known, keys) if view.known else []
+    source = open_source(outline.source)
+    try:
+        if not lives:
+            there = _listed(source, keys)
+            answer = why_not_taken(there, rules) if there else why_not_there(keys[0], source, location)
+            return Story(there.key if there else keys[0], location.url, there, None, (), (), (answer,))
+        key, there, trouble = lives[-1].file.key, None, None
+        try:
+            there = _listed(source, [key])
+        except ListingFailed as error:
+            trouble = str(error)
+    finally:
+        source.close()
+    answers = what_became(lives[-1], there, is_asked=trouble is None)
+    return Story(key, location.url, there, trouble, lives, list(_quarantined(outline, lives[-1])), answers)
+
+
+def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
+    """The first of *keys* that the source lists, as it lists it."""
+    for key in keys:
+        found = next(iter(source.list_files(prefix=key, before=key + "\0")), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _rules(view: LedgerView, outline: "Outline") -> "Rules":
+    from export_pipeline.cli.instance import read_cursor
+    from export_pipeline.cli.reasons import Rules
+    from export_pipeline.ledger import planning, subscriptions
+    from export_pipeline.ledger.database import utc_now
+    from export_pipeline.source.layout import Layout
+
+    return Rules(
+        layout=Layout(outline.source.layout),
+        start_date=outline.source.start_date,
+        start_from=outline.start_from,
+        lookback=timedelta(hours=outline.lookback_hours),
+        subscriptions=subscriptions.active(*view.known) if view.known else (),
+        subscribers=len(outline.subscribers),
+        cursor=read_cursor,
+        more_to_list=view.known is not None and planning.more_to_list(*view.known),
+        enabled=outline.enabled,
+        now=utc_now(),
+    )
+
+
+def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
+    """The first records of this file, and of refused events in batches that hold events of it."""
+    from export_pipeline.batching.objects import open_objects
+    from export_pipeline.batching.quarantine import FILE, Quarantine
+
+    manifest = life.manifest
+    if manifest is None:
+        return
+    batches = {f"{manifest.id}-{n}" for n in manifest.batches_with_file}
+    quarantine = Quarantine(open_objects(outline.quarantine.url, outline.quarantine))
+    names = sorted(name for name in quarantine.objects.list(life.day.isoformat()) if f"/{manifest.id}." in name)
+    records = ((name, record) for name in names for record in quarantine.records_in(name))
+    of_file = (
+        (name, record)
+        for name, record in records
+        if record.batch in batches or (record.key, record.etag) == (life.file.key, life.file.etag)
+    )
+    for name, record in islice(of_file, MOST_RECORDS + 1):
+        length = life.file.size_bytes if record.kind == FILE else record.length
+        yield Quarantined(name, record.kind, record.reason, record.offset, length, record.subscriber, record.batch)

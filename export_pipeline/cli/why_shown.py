@@ -1,0 +1,112 @@
+"""How ``why`` lays out the story of a file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from export_pipeline.batching.quarantine import FILE, REFUSED
+from export_pipeline.cli import layout
+from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
+from export_pipeline.ledger.tables import DELIVERED, QUARANTINE
+from export_pipeline.quantities import counted, sized
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from export_pipeline.cli.session import Session
+    from export_pipeline.ledger.history import DeliveryLife, FileLife, ManifestLife
+
+Row = tuple[str, str]
+
+
+def show(session: "Session", story: Story) -> None:
+    """Print it."""
+    rows: list[Row] = [("File", story.key), ("Source", story.source), ("Lists it", _there(story))]
+    _show_rows(session, rows)
+    for life in story.lives:
+        session.show("")
+        _show_rows(session, _life(life, story.quarantined if life is story.lives[-1] else ()))
+        if life.deliveries:
+            headings = ("subscriber", "state", "when", "run", "batches#", "tries#")
+            session.show(
+                "",
+                layout.table(headings, [_delivery(one, life.manifest) for one in life.deliveries], width=session.width),
+            )
+        for one in life.deliveries:
+            if one.last_error:
+                session.show(f"{one.subscriber}: {one.last_error}")
+    session.show("")
+    answers: list[Row] = []
+    for number, answer in enumerate(story.answers):
+        answers.append(("" if number else "In short", answer.text))
+        answers += [("", answer.advice)] if answer.advice else []
+    _show_rows(session, answers)
+
+
+def _show_rows(session: "Session", rows: Iterable[Row]) -> None:
+    session.show(layout.lines((label, session.clean(text)) for label, text in rows))
+
+
+def _there(story: Story) -> str:
+    file = story.there
+    if story.source_error is not None:
+        return f"could not be asked: {story.source_error}"
+    if file is None:
+        is_driven_again = any(life.manifest and life.manifest.origin == QUARANTINE for life in story.lives)
+        return "no: it is driven again from the quarantine" if is_driven_again else "no"
+    return f"{sized(file.size_bytes)}, arrived {layout.when(file.last_modified)}, etag {file.etag}"
+
+
+def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]:
+    file = life.file
+    yield "Seen", f"{layout.when(life.seen_at)}, as a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
+    manifest = life.manifest
+    if manifest is None:
+        yield "Not taken", life.note or ""
+        return
+    beside = f" with {counted(manifest.files - 1, 'other file')}" if manifest.files > 1 else ""
+    yield "Planned", f"{layout.when(manifest.planned_at)} by run {manifest.planned_by_run}"
+    yield "Manifest", f"{manifest.id}{beside}, {manifest.state}"
+    if manifest.read_at is not None:
+        yield "Read", f"{layout.when(manifest.read_at)}: {_held(manifest)}"
+    if manifest.last_error:
+        tries = f" ({counted(manifest.read_attempts, 'try', 'tries')})" if manifest.read_attempts else ""
+        yield "Not read", f"{manifest.last_error}{tries}"
+    for number, one in enumerate(quarantined[:MOST_RECORDS]):
+        yield "" if number else "Quarantined", _record(one)
+    if len(quarantined) > MOST_RECORDS:
+        yield "", f"and more: export-pipeline quarantine list --manifest {manifest.id}"
+
+
+def _held(manifest: "ManifestLife") -> str:
+    of_file = len(manifest.batches_with_file)
+    events = f"{counted(manifest.events_batched or 0, 'event')} in {counted(manifest.batches or 0, 'batch', 'batches')}"
+    if not of_file:
+        return f"{events} of the manifest, none of them from this file"
+    if manifest.files == 1:
+        return events
+    first, last = manifest.batches_with_file[0], manifest.batches_with_file[-1]
+    which = f"batch {manifest.id}-{first}" if of_file == 1 else f"batches {first} to {last}"
+    return f"{events} of the manifest; those of this file are in {which}"
+
+
+def _record(one: Quarantined) -> str:
+    if one.kind == FILE:
+        return f"the whole file: {one.reason}"
+    if one.kind == REFUSED:
+        return f"event {one.offset} of batch {one.batch}, refused by {one.subscriber}: {one.reason}"
+    return f"{counted(one.length, 'byte')} from byte {one.offset:,} on: {one.reason}"
+
+
+def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[str | Text, ...]":
+    from rich.text import Text
+
+    total = manifest.batches if manifest and manifest.batches is not None else "?"
+    state = f"{one.state}, round {one.round}" if one.round > 1 else one.state
+    return (
+        one.subscriber,
+        Text(state, style="green" if one.state == DELIVERED else "yellow"),
+        layout.when(one.delivered_at) if one.delivered_at else f"since {layout.when(one.owed_at)}",
+        (one.run_id or "-")[:8],
+        f"{one.accepted_batches}/{total}",
+        f"{one.attempts}",
+    )

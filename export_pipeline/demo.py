@@ -1,0 +1,173 @@
+"""``make demo``: a sample bucket, one run of ``export_job`` on the deployment ``local``, and a plain report of it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from export_pipeline.batching.objects import open_objects
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.configuration.location import VARIABLE
+from export_pipeline.deployment import Deployment, load_deployment
+from export_pipeline.errors import ConfigurationError, ExportError
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.quantities import counted, sized
+from export_pipeline.sample_bucket import make_sample_bucket
+from export_pipeline.secrets import resolve
+from export_pipeline.storage.location import parse_location
+
+FOLDER = Path(".demo")
+LOG = FOLDER / "export.log"
+COMMAND = ("dagster", "job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
+_LOG_LINES_SHOWN = 40
+_RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+
+
+def main(*, dev: str = "make dev", again: str = "make demo") -> int:
+    """Run the demo in the working folder; the exit code of its export.
+
+    Args:
+        dev, again: the commands that the report ends with, for the UI and for another round.
+    """
+    started = utc_now()
+    try:
+        deployment = load_deployment("local")
+        _say("Bucket", _fill(_bucket(deployment)))
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    _say("Run", f"{VARIABLE}=local {' '.join(COMMAND)}")
+    exit_code, seconds = _export()
+    _say("", f"{'succeeded' if exit_code == 0 else 'FAILED'} in {seconds:.1f} s; its log is {LOG}")
+    if exit_code != 0:
+        print("", *_causes(LOG.read_text(encoding="utf-8", errors="replace").splitlines()), sep="\n  | ")
+        return exit_code
+    ledger = Ledger(resolve(deployment.ledger.url) or "")
+    with ledger.read() as tx:
+        for label, text in _report(tx, deployment, started):
+            _say(label, text)
+    ledger.close()
+    width = max(len(dev), len(again)) + 4
+    _say("Next", f"{dev:<{width}} Dagster's UI on http://127.0.0.1:3000, with this run in it")
+    _say("", f"{again:<{width}} again: a few more files arrive, and only they are delivered")
+    return 0
+
+
+def _say(label: str, text: str) -> None:
+    print(f"{label:<12} {text}", flush=True)
+
+
+def _bucket(deployment: Deployment) -> Path:
+    """The folder that plays the bucket.
+
+    Raises:
+        ConfigurationError: the deployment reads from elsewhere, where a demo has no business to write.
+    """
+    location = parse_location(deployment.source.url)
+    folder = Path(location.prefix)
+    if location.scheme != "file" or not folder.is_relative_to(FOLDER.absolute()):
+        raise ConfigurationError(
+            f"{deployment.path}: source.url: found {location.url}; the demo fills a folder below {FOLDER}/ only"
+        )
+    return folder
+
+
+def _fill(bucket: Path) -> str:
+    """Put sample files into the bucket: many at first, later a few more each time; says which."""
+    before = sum(1 for path in bucket.rglob("*.gz"))
+    shown = os.path.relpath(bucket)
+    if before:
+        sample = make_sample_bucket(bucket, events=240, files=3, days=1, seed=before, broken=False)
+        return (
+            f"{shown}: {before} files from before, and {len(sample.files)} new ones with {sample.events} events, "
+            "of the last 24 hours"
+        )
+    sample = make_sample_bucket(bucket)
+    broken = ", one of them with a broken line" if sample.broken_key else ""
+    return f"{shown}: {len(sample.files)} files of {sample.events:,} events made{broken}"
+
+
+def _export() -> tuple[int, float]:
+    """Run the job as a person would, its log in a file; exit code and seconds."""
+    command = [str(Path(sys.executable).with_name(COMMAND[0])), *COMMAND[1:]]
+    began = time.monotonic()
+    with LOG.open("w", encoding="utf-8") as log:
+        done = subprocess.run(  # noqa: S603 (our own command)
+            command, env={**os.environ, VARIABLE: "local"}, stdout=log, stderr=subprocess.STDOUT, check=False
+        )
+    return done.returncode, time.monotonic() - began
+
+
+def _causes(lines: list[str]) -> list[str]:
+    """The records of level ERROR, with the lines that belong to them; the end of the log where there is none."""
+    causes: list[str] = []
+    is_error = False
+    for line in lines:
+        if _RECORD.match(line):
+            is_error = " - ERROR - " in line
+        if is_error:
+            causes.append(line)
+    return causes[:_LOG_LINES_SHOWN] or lines[-_LOG_LINES_SHOWN:]
+
+
+def _report(tx: Connection, deployment: Deployment, started: datetime) -> Iterator[tuple[str, str]]:
+    """What the ledger knows of the runs since *started*, as label and text."""
+    f, m = t.files.c, t.manifests.c
+    size = func.coalesce(func.sum(f.size_bytes), 0)
+    files = select(func.count(), size, func.count(func.distinct(f.day))).where(f.seen_at >= started)
+    found, size_bytes, days = tx.execute(files).one()
+    yield (
+        "Found",
+        f"{counted(found, 'new file')} ({sized(size_bytes)}) of {counted(days, 'day')}" if found else "nothing new",
+    )
+    for row in _delivered(tx, started):
+        batches = counted(row.batches, "batch", "batches")
+        yield "Delivered", f"{counted(row.accepted, 'event')} to {row.name} in {batches} {_where(deployment, row.name)}"
+    sums = select(func.sum(m.events_framed), func.sum(m.events_batched), func.sum(m.events_quarantined))
+    framed, batched, aside = (number or 0 for number in tx.execute(sums.where(m.read_at >= started)).one())
+    kept = f", kept in {deployment.quarantine.url}" if aside else ""
+    yield "Quarantined", f"{counted(aside, 'record')}{kept}" if aside else "nothing"
+    for manifest, day in tx.execute(select(m.id, m.day).where(m.read_at >= started, m.events_quarantined > 0)):
+        yield from (("", text) for text in _reasons(deployment, manifest, day))
+    yield (
+        "Account",
+        f"{counted(framed, 'record')} read = {counted(batched, 'event')} in batches + {aside:,} quarantined",
+    )
+
+
+def _reasons(deployment: Deployment, manifest: str, day: date) -> Iterator[str]:
+    """What of one manifest is in the quarantine, where it stood and why it is there."""
+    quarantine = Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine))
+    for _, record in quarantine.records(day.isoformat()):
+        if record.manifest == manifest:
+            yield f"{record.key}, {counted(record.length, 'byte')} from byte {record.offset:,} on: {record.reason}"
+
+
+def _delivered(tx: Connection, started: datetime) -> list[Row[Any]]:
+    a, s = t.acceptances.c, t.subscriptions.c
+    return list(
+        tx.execute(
+            select(s.name, func.sum(a.accepted).label("accepted"), func.count().label("batches"))
+            .join(t.subscriptions, s.id == a.subscription_id)
+            .where(a.accepted_at >= started)
+            .group_by(s.name)
+            .order_by(s.name)
+        )
+    )
+
+
+def _where(deployment: Deployment, subscriber: str) -> str:
+    entry = deployment.subscribers[subscriber]
+    return f"→ {entry.options['url']}" if entry.type_name == "files" else f"({entry.type_name})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""``export-pipeline check``."""
+
+from pathlib import Path
+
+import pytest
+
+from export_pipeline_tests.cli.conftest import CommandLine
+from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.test_s3 import in_s3, objects
+from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
+
+PYTHON = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
+NOBODY = "http://127.0.0.1:1"
+
+
+def outcomes(cli: CommandLine, *, code: int) -> dict[str, dict[str, str]]:
+    done = cli("check", "--json")
+    assert done.code == code, done.err
+    return {one["name"]: one for one in done.json()}
+
+
+def test_all_is_well(project: Project, cli: CommandLine, received: Path) -> None:
+    """Every place and subscriber has a line, the exit code is 0, and nothing is left behind or delivered."""
+    project.config["subscribers"]["crm"] = PYTHON
+    project.put_days("23")
+    done = cli("check")
+    assert done.code == 0
+    assert [line.split()[:2] for line in done.out.splitlines()] == [
+        ["source", "ok"],
+        ["staging", "ok"],
+        ["quarantine", "ok"],
+        ["ledger", "ok"],
+        ["copy", "ok"],
+        ["crm", "ok"],
+    ]
+    assert done.err == ""
+    assert project.copied() == []
+    assert project.staged() == []
+    assert [path for path in (project.root / "quarantine").rglob("*") if path.is_file()] == []
+
+
+def test_each_failure_is_told_with_what_to_do(project: Project, cli: CommandLine) -> None:
+    """What fails says why and what to look at; the others are checked all the same, and the exit code is 1."""
+    (project.root / "file").write_text("in the way")
+    project.config.update(
+        source={"url": str(project.root / "nowhere")},
+        staging={"url": str(project.root / "file" / "staging")},
+        ledger={"url": "postgresql://export:hunter2hunter2@127.0.0.1:1/export"},
+        subscribers={
+            "crm": {"type": "webhook", "url": NOBODY},
+            "mine": {"type": "python", "function": "no_such_module:receive"},
+            "copy": {"type": "files", "url": str(project.root / "copy")},
+        },
+    )
+    done = cli("check")
+    assert done.code == 1
+    assert "hunter2hunter2" not in done.out + done.err
+    assert done.err.splitlines()[-1] == "failed: source, staging, ledger, crm, mine"
+    found = outcomes(cli, code=1)
+    assert {name for name, one in found.items() if one["is_well"]} == {"quarantine", "copy"}
+    assert "could not be listed" in found["source"]["detail"]
+    assert "source.url" in found["source"]["advice"]
+    assert "Connection refused" in found["ledger"]["detail"]
+    assert "try again" in found["crm"]["advice"]
+    assert "no_such_module" in found["mine"]["detail"]
+    assert all(one["advice"] for one in found.values() if not one["is_well"])
+
+
+def test_a_layout_that_no_key_has(project: Project, cli: CommandLine) -> None:
+    """A source whose keys do not match the layout fails, with one of the keys; an empty one is well."""
+    assert "is empty so far" in outcomes(cli, code=0)["source"]["detail"]
+    project.put("dt=2026-11-23/a.gz", [{"a": 1}])
+    source = outcomes(cli, code=1)["source"]
+    assert "none of the first 1 key matches the layout '%Y/%m/%d', such as dt=2026-11-23/a.gz" in source["detail"]
+    project.config["source"]["layout"] = "dt=%Y-%m-%d/"
+    assert "lists and reads" in outcomes(cli, code=0)["source"]["detail"]
+
+
+def test_places_in_s3(project: Project, cli: CommandLine, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places in S3 are opened with the secrets that the file names, and hold no test object afterwards."""
+    monkeypatch.setenv("TEST_ACCESS_KEY", ACCESS_KEY)
+    monkeypatch.setenv("TEST_SECRET_KEY", SECRET_KEY)
+    bucket = moto.new_bucket()
+    moto.put(bucket, {"raw/2026/11/23/a.gz": b'{"a":1}'})
+    project.config.update(
+        source=in_s3(moto, f"s3://{bucket}/raw/"),
+        staging=in_s3(moto, f"s3://{bucket}/staging/"),
+        quarantine=in_s3(moto, f"s3://{bucket}/quarantine/"),
+    )
+    assert "first dated key is 2026/11/23/a.gz" in outcomes(cli, code=0)["source"]["detail"]
+    assert set(objects(moto, bucket)) == {"raw/2026/11/23/a.gz"}
+
+
+def test_a_wrong_login(project: Project, cli: CommandLine, rclone: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong secret key fails with what the store says, and neither key is shown."""
+    wrong = "not-the-right-secret-key-at-all-1234567"
+    monkeypatch.setenv("TEST_ACCESS_KEY", ACCESS_KEY)
+    monkeypatch.setenv("TEST_SECRET_KEY", wrong)
+    project.config["staging"] = in_s3(rclone, f"s3://{rclone.new_bucket()}/staging/", max_attempts=1)
+    done = cli("check")
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == "failed: staging"
+    assert wrong not in done.out + done.err
+    assert ACCESS_KEY not in done.out + done.err

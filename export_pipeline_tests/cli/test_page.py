@@ -1,0 +1,93 @@
+"""docs/command_line.md: every command on it works, and every command and option is on it."""
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from export_pipeline.cli.app import app
+from export_pipeline.sample_bucket import make_sample_bucket
+from export_pipeline_tests.cli.conftest import SCRIPT
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+
+
+def commands(page: str) -> list[str]:
+    """Every command line of ours on a page, in order, without its comment."""
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("export-pipeline ")]
+
+
+def helps(*path: str) -> str:
+    result = CliRunner().invoke(app, [*path, "--help"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def names(text: str) -> list[str]:
+    """The commands that a help lists."""
+    return re.findall(r"^  ([a-z]+)  ", text.partition("Commands:")[2], re.MULTILINE)
+
+
+def test_every_command_shown_works(tmp_path: Path) -> None:
+    """Each command on the page, and in README, ends well in a folder with a sample bucket of the days shown."""
+    until = datetime(2026, 11, 3, 18, tzinfo=timezone.utc)
+    make_sample_bucket(tmp_path / ".demo" / "bucket", events=60, files=12, until=until)
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    environ = {name: value for name, value in os.environ.items() if name not in ("EXPORT_DEPLOYMENT", "DAGSTER_HOME")}
+    environ["PATH"] = f"{SCRIPT.parent}:{environ['PATH']}"
+    shown = [*commands(PAGE), *commands((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert len(shown) > 20
+    for command in shown:
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )
+        is_nowhere = command.startswith("export-pipeline why") and "there is no such file" in done.stdout
+        assert done.returncode == is_nowhere, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "day.csv").read_text().startswith("event_type,")
+    assert (tmp_path / "day.parquet").read_bytes()[:4] == b"PAR1"
+    assert (tmp_path / "deployments" / "web.yaml").exists()
+
+
+def test_every_command_is_on_the_page() -> None:
+    """Each command has a section of its own, or stands in that of its group; each is shown at work."""
+    sections = re.findall(r"^## ([a-z]+)", PAGE, re.MULTILINE)
+    assert sorted(names(helps())) == sorted(sections)
+    for name in names(helps("quarantine")):
+        assert f"`{name}" in PAGE
+
+
+@pytest.mark.parametrize("option", ["--deployment", "--json", "--traceback", "--install-completion"])
+def test_common_options_are_on_the_page(option: str) -> None:
+    """What all commands have in common is described once."""
+    assert option in PAGE
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    """The exit codes in the code are those of the table."""
+    from export_pipeline.cli import session
+
+    listed = {int(code) for code in re.findall(r"^ *\| (\d+) \|", PAGE, re.MULTILINE)}
+    assert listed == {0, session.FAILED, session.WRONG_USAGE, session.INTERRUPTED, session.PIPE_CLOSED}
+
+
+def test_every_reason_is_on_the_page() -> None:
+    """Each code that `why` gives in JSON is in the table."""
+    source = (ROOT / "export_pipeline" / "cli" / "reasons.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r"Answer\(\s*\"([a-z_]+)\"", source))
+    codes |= set(re.findall(r"\((?:DELIVERED|OWED|WAIVED|GIVEN_UP), \"([a-z_]+)\"", source))
+    table = PAGE[PAGE.index("| `code` in `--json` |") : PAGE.index("Runs are named as")]
+    listed = {
+        code
+        for row in table.splitlines()[2:]
+        for code in re.findall(r"`([a-z_]+)`", row.split("|")[1:2][0] if row else "")
+    }
+    assert codes == listed

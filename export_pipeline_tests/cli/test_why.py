@@ -1,0 +1,260 @@
+"""``export-pipeline why``: the life of a file, and every reason why one was not taken."""
+
+import shutil
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from export_pipeline.cli.keys import keys_meant
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.storage.location import parse_location
+from export_pipeline_tests.cli.conftest import CommandLine
+from export_pipeline_tests.integration.project import Project
+
+CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
+PICKY = {"type": "python", "function": "export_pipeline_tests.integration.receivers:picky", "retry_for_seconds": 0}
+KEY = "2026/11/23/00/000.gz"
+
+
+def codes(cli: CommandLine, key: str, *, code: int = 0) -> list[str]:
+    """The codes of the answers."""
+    done = cli("why", key, "--json")
+    assert done.code == code, done.err
+    return [answer["code"] for answer in done.json()["answers"]]
+
+
+def test_the_life_of_a_file(project: Project, cli: CommandLine, received: Path) -> None:
+    """When and by which run it was planned, in which manifest, and who got it when, by which run, or not yet."""
+    project.config["subscribers"]["crm"] = CRM
+    (received / "crm.fails").touch()
+    project.put_days("23")
+    run = project.run()
+    story = cli("why", KEY, "--json").json()
+    (life,) = story["lives"]
+    manifest = life["manifest"]
+    assert (manifest["planned_by_run"], manifest["state"], manifest["files"]) == (run.run_id, "read", 2)
+    assert manifest["planned_at"] <= manifest["read_at"]
+    assert (manifest["batches"], manifest["batches_with_file"]) == (1, [0])
+    copy, crm = life["deliveries"]
+    assert (copy["subscriber"], copy["state"], copy["run_id"]) == ("copy", "delivered", run.run_id)
+    assert copy["delivered_at"] >= manifest["read_at"]
+    assert (crm["subscriber"], crm["state"], crm["attempts"], crm["accepted_batches"]) == ("crm", "owed", 1, 0)
+    assert "503: down for maintenance" in crm["last_error"]
+    assert [answer["code"] for answer in story["answers"]] == ["delivered", "owed"]
+    shown = cli("why", KEY).out
+    for text in (run.run_id, manifest["id"], "it was delivered to copy", "it is still owed to crm", "0/1", "503: down"):
+        assert text in shown
+
+
+def test_only_the_batches_that_hold_its_events(project: Project, cli: CommandLine) -> None:
+    """Of a manifest cut into many batches, those are named that hold events of the file."""
+    project.config["batch"] = {"max_events": 2}
+    project.put_days("23", files=3, events=2)
+    project.run()
+    story = cli("why", "2026/11/23/00/001.gz", "--json").json()
+    assert story["lives"][0]["manifest"]["batches_with_file"] == [1]
+    assert (
+        f"those of this file are in batch {story['lives'][0]['manifest']['id']}-1"
+        in cli("why", "2026/11/23/00/001.gz").out
+    )
+
+
+def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received: Path) -> None:
+    """Bad stretches of the file are told with their place and reason, refused events with who refused them."""
+    project.config["subscribers"] = {"picky": PICKY}
+    project.put(KEY, [b'{"a":1}', b"{broken", b'{"refuse":1}'])
+    project.put("2026/11/23/00/other.gz", [b"{also broken"])
+    project.run()
+    stretch, refused = cli("why", KEY, "--json").json()["quarantined"]
+    assert (stretch["kind"], stretch["offset"], stretch["length"]) == ("stretch", 8, 7)
+    assert (refused["kind"], refused["subscriber"], refused["reason"]) == ("refused", "picky", "does not like it")
+    shown = cli("why", KEY).out
+    assert "7 bytes from byte 8 on: " in shown
+    assert "refused by picky: does not like it" in shown
+    assert "also broken" not in shown
+
+
+def test_a_file_that_changed_has_two_lives(project: Project, cli: CommandLine) -> None:
+    """A file that came again with other content is told twice; one whose new content was not listed yet says so."""
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    project.put(KEY, [{"a": 2}, {"a": 3}])
+    assert codes(cli, KEY) == ["delivered", "replaced"]
+    project.run()
+    assert codes(cli, KEY) == ["delivered"]
+    assert len(cli("why", KEY, "--json").json()["lives"]) == 2
+
+
+def test_a_file_that_is_gone(project: Project, cli: CommandLine) -> None:
+    """A file that was delivered and removed from the source is still known."""
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    (project.bucket / KEY).unlink()
+    assert codes(cli, KEY) == ["delivered", "gone"]
+
+
+def test_a_source_that_does_not_answer_hides_nothing(project: Project, cli: CommandLine) -> None:
+    """What the ledger knows is told even where the source cannot be asked; a file it does not know is an error then."""
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    shutil.rmtree(project.bucket)
+    done = cli("why", KEY)
+    assert done.code == 0
+    assert "could not be asked: " in done.out
+    assert "it was delivered to copy" in done.out
+    done = cli("why", "2026/11/23/00/unknown.gz")
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+
+
+def test_unreadable_then_given_up(project: Project, cli: CommandLine) -> None:
+    """An unreadable file says how often it was tried and why it failed; once given up, how to try again."""
+    project.config["max_attempts"] = 2
+    project.put_bytes(KEY, b"\x1f\x8b\x08 no gzip", compress=False)
+    project.run()
+    assert codes(cli, KEY) == ["unreadable"]
+    assert "it could not be read 1 time, later runs try again: " in cli("why", KEY).out
+    project.run()
+    story = cli("why", KEY, "--json").json()
+    assert [answer["code"] for answer in story["answers"]] == ["given_up"]
+    assert [record["kind"] for record in story["quarantined"]] == ["file"]
+    assert "export-pipeline quarantine retry" in cli("why", KEY).out
+
+
+def test_known_keys_that_are_ignored(project: Project, cli: CommandLine) -> None:
+    """New content under a known key, with `on_overwrite: ignore`, is told as ignored."""
+    project.config["source"]["on_overwrite"] = "ignore"
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    project.put(KEY, [{"a": 2}, {"a": 3}])
+    project.run()
+    assert codes(cli, KEY) == ["ignored"]
+    assert "not taken: known key with new content; on_overwrite: ignore" in cli("why", KEY).out
+
+
+NOT_TAKEN = {
+    "logs/2026/11/23/a.gz": "no_date",
+    "2026/02/30/a.gz": "no_date",
+    "2025/12/31/a.gz": "before_start_date",
+    "2026/11/01/late.gz": "behind_cursor",
+    "2026/11/23/00/new.gz": "not_listed_yet",
+    "2026/11/23/00/.hidden.gz": "left_out",
+    "2026/11/23/00/half.gz.part": "left_out",
+}
+
+
+def test_why_a_file_was_not_taken(project: Project, cli: CommandLine) -> None:
+    """For each file that no run took, the rule is named that kept it out; the next run takes what was promised only."""
+    project.config["source"]["start_date"] = "2026-01-01"
+    project.put_days("23")
+    project.run()
+    for key in NOT_TAKEN:
+        project.put(key, [{"a": 1}])
+    assert {key: codes(cli, key) for key in NOT_TAKEN} == {key: [code] for key, code in NOT_TAKEN.items()}
+    project.run()
+    known = {key for key in NOT_TAKEN if cli("why", key, "--json").json()["lives"]}
+    assert known == {"2026/11/23/00/new.gz"}
+
+
+def test_behind_the_cursor_tells_from_where_and_what_to_do(project: Project, cli: CommandLine) -> None:
+    """For a late file beyond the lookback, the next listing's beginning and the replay of its day are told."""
+    project.put_days("23")
+    project.run()
+    project.put("2026/11/01/late.gz", [{"a": 1}])
+    out = cli("why", "2026/11/01/late.gz").out
+    assert "the next listing begins at 2026/11/21: the cursor 2026/11/23/00/001.gz less lookback_hours" in out
+    assert "export-pipeline replay 2026-11-01" in out
+
+
+def test_before_every_subscriber(project: Project, cli: CommandLine) -> None:
+    """A file before the start of every subscriber names their starts; without any subscriber, that is the reason."""
+    project.config["subscribers"]["copy"]["since"] = "2026-11-23"
+    project.put_days("20", "23")
+    project.run()
+    assert codes(cli, "2026/11/20/00/000.gz") == ["before_subscribers"]
+    assert "copy from 2026-11-23 on" in cli("why", "2026/11/20/00/000.gz").out
+    project.config["subscribers"] = {}
+    assert codes(cli, "2026/11/20/00/000.gz") == ["no_subscriber"]
+
+
+def test_before_the_first_run(project: Project, cli: CommandLine) -> None:
+    """Before any run, start_from decides what the first one takes."""
+    project.put_days("20")
+    assert codes(cli, "2026/11/20/00/000.gz") == ["not_listed_yet"]
+    project.config["start_from"] = "2026-11-21"
+    assert codes(cli, "2026/11/20/00/000.gz") == ["before_start_from"]
+    project.config["start_from"] = "now"
+    assert codes(cli, "2026/11/20/00/000.gz") == ["before_start_from"]
+    project.config["start_from"] = "2026-11-20"
+    assert codes(cli, "2026/11/20/00/000.gz") == ["not_listed_yet"]
+
+
+def test_more_than_a_run_takes_and_switched_off(project: Project, cli: CommandLine) -> None:
+    """A file behind max_files waits for the next run; with `enabled: false` only a run by hand takes it."""
+    project.config["max_files"] = 1
+    project.put_days("23", files=3)
+    project.run()
+    out = cli("why", "2026/11/23/00/002.gz").out
+    assert "the last listing stopped at max_files before it, the next run will find it" in out
+    project.config["enabled"] = False
+    assert "only a run by hand will" in cli("why", "2026/11/23/00/002.gz").out
+
+
+def test_a_key_that_is_nowhere(project: Project, cli: CommandLine) -> None:
+    """A key that neither source nor ledger knows is an exit code of 1, with keys that look alike."""
+    project.put_days("23")
+    done = cli("why", "2026/11/23/00/00.gz")
+    assert done.code == 1
+    assert "there is no such file in file://" in done.out
+    assert "2026/11/23/00/000.gz" in done.out
+
+
+def test_every_way_to_name_a_file(project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, a URL, an absolute and a relative path mean the same file; a URL of another place is refused."""
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    monkeypatch.chdir(project.root)
+    for spelling in (KEY, f"/{KEY}", (project.bucket / KEY).as_uri(), str(project.bucket / KEY), f"bucket/{KEY}"):
+        assert cli("why", spelling, "--json").json()["key"] == KEY
+    done = cli("why", "s3://other/key.gz")
+    assert done.code == 2
+    assert "does not lie below this deployment's source, file://" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "keys"),
+    [
+        ("2026/a.gz", "s3://acme/events/", ["2026/a.gz"]),
+        ("events/2026/a.gz", "s3://acme/events/", ["2026/a.gz", "events/2026/a.gz"]),
+        ("s3://acme/events/2026/a.gz", "s3://acme/events/", ["2026/a.gz"]),
+        ("s3://acme/events/2026/a.gz", "arn:aws:s3:::acme/events", ["2026/a.gz"]),
+        ("arn:aws:s3:::acme/events/2026/a b.gz", "s3://acme/events", ["2026/a b.gz"]),
+        ("s3://acme/2026/ä.gz", "s3://acme", ["2026/ä.gz"]),
+        ("gs://acme/2026/a.gz", "gs://acme", ["2026/a.gz"]),
+    ],
+)
+def test_keys_of_buckets(text: str, source: str, keys: list[str]) -> None:
+    """A key is told with or without the source's prefix, as a URL or as an ARN."""
+    assert keys_meant(text, parse_location(source)) == keys
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://acme/events", "s3://acme/other/a.gz", "s3://acme2/events/a", "gs://acme/events/a", "/"]
+)
+def test_what_is_not_in_the_bucket_is_refused(text: str) -> None:
+    """What lies outside of the source, or is no file, is refused."""
+    with pytest.raises(ConfigurationError):
+        keys_meant(text, parse_location("s3://acme/events/"))
+
+
+def test_a_cursor_in_the_future_hides_nothing(project: Project, cli: CommandLine) -> None:
+    """The next listing begins no later than now less the lookback, even behind a file dated in the future."""
+    later = datetime.now(timezone.utc) + timedelta(days=40)
+    project.put(f"{later:%Y/%m/%d}/a.gz", [{"a": 1}])
+    project.run()
+    today = f"{datetime.now(timezone.utc):%Y/%m/%d}/b.gz"
+    project.put(today, [{"a": 1}])
+    assert codes(cli, today) == ["not_listed_yet"]
+    project.run()
+    assert codes(cli, today) == ["delivered"]

@@ -1,0 +1,84 @@
+"""`make demo`: what a person sees who tries the export for the first time, and the second."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the demo in *folder*."""
+    environ = {**os.environ, "DAGSTER_HOME": str(folder), "EXPORT_DEPLOYMENT": "must-not-matter"}
+    command = [sys.executable, "-m", "export_pipeline.demo"]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def lines_delivered(folder: Path) -> int:
+    """Events in the local deployment's archive."""
+    return sum(path.read_bytes().count(b"\n") for path in (folder / ".demo" / "delivered").rglob("*.ndjson"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder as a fresh clone has it."""
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    shutil.copytree(ROOT / "deployments", tmp_path / "deployments")
+    return tmp_path
+
+
+def test_the_demo_twice(checkout: Path) -> None:
+    """First all sample files are exported, and the broken line set aside; the second time only what is new."""
+    first = demo(checkout)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "36 files of 3,000 events made, one of them with a broken line" in first.stdout
+    assert re.search(r"^Found +36 new files ", first.stdout, re.MULTILINE)
+    assert re.search(
+        r"^Delivered +3,000 events to archive in \d+ batches → \.demo/delivered$", first.stdout, re.MULTILINE
+    )
+    assert re.search(r"^Quarantined +1 record, kept in \.dagster/quarantine$", first.stdout, re.MULTILINE)
+    assert re.search(r"sample-events-1-\S+\.gz, 69 bytes from byte [\d,]+ on: ", first.stdout)
+    assert "3,001 records read = 3,000 events in batches + 1 quarantined" in first.stdout
+    assert re.search(r"^Next +make dev ", first.stdout, re.MULTILINE)
+    assert lines_delivered(checkout) == 3_000
+
+    second = demo(checkout)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "36 files from before, and 3 new ones with 240 events" in second.stdout
+    assert re.search(r"^Found +3 new files ", second.stdout, re.MULTILINE)
+    assert re.search(r"^Quarantined +nothing$", second.stdout, re.MULTILINE)
+    assert lines_delivered(checkout) == 3_240
+    assert {path.name for path in checkout.iterdir()} == {".dagster", ".demo", "dagster.yaml", "deployments"}
+
+
+def test_the_demo_fills_no_folder_but_its_own(checkout: Path) -> None:
+    """Where the local deployment reads from elsewhere, the demo says so and writes nothing."""
+    text = (checkout / "deployments" / "local.yaml").read_text()
+    (checkout / "deployments" / "local.yaml").write_text(text.replace(".demo/bucket", "my-data"))
+    done = demo(checkout)
+    assert done.returncode == 1
+    assert "source.url: found file://" in done.stderr
+    assert "the demo fills a folder below .demo/ only" in done.stderr
+    assert not (checkout / "my-data").exists()
+
+
+def test_a_demo_that_fails_shows_the_end_of_its_log(checkout: Path) -> None:
+    """When the export fails, the demo's exit code tells, and the last lines of the log say why."""
+    with (checkout / "deployments" / "local.yaml").open("a") as file:
+        file.write("  failing: {type: python, function: 'export_pipeline_tests.test_demo:refuse'}\n")
+    done = demo(checkout)
+    assert done.returncode != 0
+    assert "FAILED" in done.stdout
+    assert "nobody is at home" in done.stdout
+
+
+def refuse(ndjson: str, batch: object) -> None:
+    """A destination that takes nothing."""
+    from export_pipeline.errors import Blocked
+
+    raise Blocked("nobody is at home")

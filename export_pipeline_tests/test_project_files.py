@@ -1,0 +1,136 @@
+"""The files at the top of the project: what Dagster and a person find there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_dagster_keeps_everything_under_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance made from our dagster.yaml in a folder writes to .dagster/ there, and nowhere else."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    home = tmp_path / "home"
+    home.mkdir()
+    with DagsterInstance.from_ref(InstanceRef.from_dir(str(home), config_dir=str(tmp_path))) as instance:
+        assert instance.get_runs() == []
+        assert not instance.is_ephemeral
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dagster", "dagster.yaml", "home"]
+    assert list(home.iterdir()) == []
+
+
+def test_dagster_reports_nothing_home() -> None:
+    """Dagster's telemetry is off."""
+    settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert settings["telemetry"] == {"enabled": False}
+
+
+def test_one_run_at_a_time() -> None:
+    """The queue lets one run of an export start at a time, from the first one on, and forgets none that died."""
+    settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert settings["concurrency"]["runs"]["tag_concurrency_limits"] == [{"key": "export_pipeline/ledger", "limit": 1}]
+    assert settings["run_monitoring"]["enabled"] is True
+    assert settings["run_monitoring"]["max_runtime_seconds"] > 0
+
+
+def test_the_location_keeps_its_name() -> None:
+    """The cursor and the state of schedules are kept under the location's name, which is therefore pinned."""
+    (target,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    assert target["python_module"] == {"module_name": "export_pipeline.definitions", "location_name": "export_pipeline"}
+
+
+def test_nothing_overrides_the_workspace() -> None:
+    """[tool.dagster] or [tool.dg] in pyproject.toml would override workspace.yaml without a word."""
+    assert not {"dagster", "dg"} & PYPROJECT["tool"].keys()
+
+
+def test_the_license_is_whole() -> None:
+    """The package says Apache-2.0, and the full text lies beside it."""
+    text = (ROOT / "LICENSE").read_text()
+    assert PYPROJECT["project"]["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_what_is_unreleased_stands_on_top() -> None:
+    """The changelog follows Keep a Changelog: the unreleased section comes first."""
+    sections = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[0] == "[Unreleased]"
+
+
+def _names(requirements: list[str]) -> set[str]:
+    """Normalised as PyPI does: lower case, dashes."""
+    names = (re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0] for requirement in requirements)
+    return {re.sub(r"[._-]+", "-", name).lower() for name in names}
+
+
+def _declared() -> set[str]:
+    project = PYPROJECT["project"]
+    extras = [entry for extra in project["optional-dependencies"].values() for entry in extra]
+    return _names([*project["dependencies"], *extras, *PYPROJECT["dependency-groups"]["dev"]])
+
+
+def test_every_dependency_has_a_reason() -> None:
+    """docs/dependencies.md gives one reason for each dependency, and none for what is not one."""
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    assert [name for name, reason in rows if len(reason.strip()) < 10] == []
+    assert _names([name for name, _ in rows]) == _declared()
+
+
+def test_every_dependency_is_pinned_for_ci() -> None:
+    """constraints.txt, which CI installs from, knows a version of every dependency; `make lock` writes it."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = [line for line in lines if not line.startswith("#")]
+    assert _declared() - _names(lines) == set()
+    assert not [line for line in lines if "://" in line or "--" in line]
+
+
+def test_make_help_lists_every_target() -> None:
+    """Every target that a person may want is phony, described, and shown by plain `make`."""
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == phony.split()
+
+
+def test_make_refuses_a_python_that_is_too_old(tmp_path: Path) -> None:
+    """A Python outside of 3.10 to 3.13 is refused before anything is made, with the way to name another."""
+    old = tmp_path / "python2"
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo "Python 2.7.18"; else exit 1; fi\n')
+    old.chmod(0o755)
+    command = ["make", "demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert f"Python 3.10, 3.11, 3.12 or 3.13 is needed; {old} is: Python 2.7.18." in result.stdout
+    assert "make demo PYTHON=python3.12" in result.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def test_ci_runs_what_a_person_runs() -> None:
+    """GitHub's workflow calls .ci/run on every supported Python, and .ci/run calls make check and make test."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
+    assert job["steps"][-1]["run"] == "bash .ci/run"
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make check", "make test"]
+
+
+def test_the_local_deployment_has_a_source_in_a_fresh_clone() -> None:
+    """A run of the local deployment right after cloning finds an empty folder, not an error."""
+    tracked = subprocess.run(["git", "ls-files", ".demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert tracked.split() == [".demo/bucket/.gitkeep"]
