@@ -1,0 +1,193 @@
+"""``make bench``, first part: this project and others side by side, from a bucket to NDJSON on a disk."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import data, ours
+from benchmarks.account import Account, account_of
+from benchmarks.bucket import read_index, write_index
+from benchmarks.environments import Environment, NotInstalled, environment
+from benchmarks.machine import TOUCHED_BYTES, touch_free_memory
+from benchmarks.measure import CommandFailed, Cost, measured
+from benchmarks.rounds import TRIES, say, undisturbed
+from benchmarks.serving import Server, answers_per_second, serving
+from benchmarks.ways import BUCKET, WAYS, Task, Way, environ
+
+_SLOW_SECONDS = 10
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of one way.
+
+    Attributes:
+        failure: why it is not in the race; empty where it is.
+        events: how many came out.
+        is_exact: every event came out with its bytes unchanged.
+        costs: of every run that counts, by milliseconds of latency.
+        parts: of those without latency: part of the data path → seconds on the wall, and of CPU.
+    """
+
+    name: str
+    what: str
+    version: str = ""
+    failure: str = ""
+    events: int = 0
+    is_exact: bool = False
+    costs: dict[int, list[Cost]] = field(default_factory=dict)
+    parts: list[dict[str, tuple[float, float]]] = field(default_factory=list)
+
+    @property
+    def is_slow(self) -> bool:
+        """It takes so long already that nobody wants to know how long it takes with latency."""
+        return any(cost.wall_seconds > _SLOW_SECONDS for cost in self.costs.get(0, []))
+
+
+class WrongResult(Exception):
+    """A way ended well, but with another number of events than were in the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Who runs, on what.
+
+    Attributes:
+        root: for environments, work and what commands print.
+        data: the bucket.
+        expected: what must come out.
+        ways: who runs.
+        warm_up: whether each runs once before it counts.
+        rounds: how often each counts.
+        tries: how often one that was disturbed is made, at most.
+        touched_bytes: free memory that is touched before each run.
+    """
+
+    root: Path
+    data: data.Data
+    expected: Account
+    ways: Sequence[Way]
+    warm_up: bool
+    rounds: int
+    tries: int = TRIES
+    touched_bytes: int = TOUCHED_BYTES
+
+    def run(self, latencies_ms: Sequence[int]) -> tuple[list[Row], float]:
+        """Every way's row, in the order given, and how many GETs a second the server answers."""
+        rows = [Row(way.name, way.what) for way in self.ways]
+        installed = [self._install(way, row) for way, row in zip(self.ways, rows, strict=True)]
+        speed = 0.0
+        for latency_ms in latencies_ms:
+            with serving(self._buckets(), latency_ms=latency_ms) as server:
+                if not latency_ms:
+                    keys = [entry.key for entry in read_index(self.data.index)]
+                    speed = answers_per_second(server, BUCKET, keys)
+                if any(way.is_ours for way in self.ways):
+                    ours.make_template(self.root / "template", server, options={"max_files": self.data.files})
+                for number in range(self.rounds + self.warm_up):
+                    is_counted = number >= self.warm_up
+                    say(f"latency {latency_ms} ms, {f'round {number}' if is_counted else 'warming up'}")
+                    for way, found, row in zip(self.ways, installed, rows, strict=True):
+                        if not row.failure and not (latency_ms and row.is_slow):
+                            self._take_part(way, found, row, server, latency_ms if is_counted else None)
+        return rows, speed
+
+    def _install(self, way: Way, row: Row) -> Environment | None:
+        found = None
+        if way.requirements:
+            say(f"installing {', '.join(way.requirements)}")
+            folder = self.root / "environments" / way.requirements[0].partition("=")[0].partition("[")[0]
+            try:
+                found = environment(folder, way.requirements)
+            except NotInstalled as error:
+                row.failure = f"could not be installed: {error}"
+                return None
+        if way.package:
+            row.version = found.versions[way.package] if found else version(way.package)
+        return found
+
+    def _take_part(self, way: Way, found: Environment | None, row: Row, server: Server, latency_ms: int | None) -> None:
+        """One run of one way, which counts where a latency is given."""
+        task = Task(server, self.data.index, self.data.files, self.root / "template", self.root / "work" / "race")
+
+        def run() -> Cost:
+            task.prepare()
+            command = way.command(task, found)
+            touch_free_memory(self.touched_bytes)
+            cost = measured(
+                command.arguments,
+                log=self.root / "work" / "race.log",
+                environ={**environ(task), **command.environ},
+                folder=task.folder,
+                server_pid=server.pid,
+            )
+            self._check(way, row, task)
+            return cost
+
+        try:
+            cost = run() if latency_ms is None else undisturbed(run, tries=self.tries)
+        except (CommandFailed, WrongResult) as error:
+            row.failure = str(error)
+            say(f"  {way.name}: {error}")
+            return
+        if latency_ms is not None:
+            row.costs.setdefault(latency_ms, []).append(cost)
+            if latency_ms == 0 and (task.folder / "times.json").exists():
+                row.parts.append(json.loads((task.folder / "times.json").read_text()))
+        say(
+            f"  {way.name}: {cost.wall_seconds:.2f} s, CPU {cost.cpu_seconds:.2f} s, {cost.peak_bytes / 1e6:.0f} MB, "
+            f"others took {cost.foreign_cores:.2f} cores"
+        )
+
+    def _check(self, way: Way, row: Row, task: Task) -> None:
+        if not way.delivers:
+            return
+        found = account_of(way.produced(task.folder), begins=way.begins)
+        if found.events != self.expected.events:
+            raise WrongResult(f"{found.events:,} of {self.expected.events:,} events came out")
+        row.events, row.is_exact = found.events, found.checksum == self.expected.checksum
+
+    def _buckets(self) -> dict[str, Path]:
+        empty = self.root / "data" / "empty.tsv"
+        write_index(empty, [])
+        return {BUCKET: self.data.index, ours.EMPTY_BUCKET: empty}
+
+
+def prepared(root: Path, *, events: int, files: int, framing: str = "lines") -> tuple[data.Data, Account]:
+    """The bucket, and what must come out of it."""
+    name = f"{events}-events-in-{files}-{framing}"
+    found = data.cached(
+        root / "data", name, lambda folder: data.distinct_files(folder, events=events, files=files, framing=framing)
+    )
+    return found, Account(events, int(found.checksum, 16))
+
+
+def main() -> None:
+    """Run the race and keep its results for the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(".bench"))
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--files", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 20])
+    parser.add_argument("--tries", type=int, default=TRIES, help="of a run that was disturbed")
+    parser.add_argument("--only", default="", help="part of the names of the ways to run")
+    given = parser.parse_args()
+    bucket, expected = prepared(given.root, events=given.events, files=given.files)
+    ways = [way for way in WAYS if given.only.lower() in way.name.lower()]
+    race = Race(given.root.absolute(), bucket, expected, ways, warm_up=True, rounds=given.rounds, tries=given.tries)
+    rows, speed = race.run(given.latency_ms)
+    results = given.root / "results"
+    results.mkdir(exist_ok=True)
+    described = {"files": bucket.files, "events": bucket.events}
+    described |= {"stored_bytes": bucket.stored_bytes, "unpacked_bytes": bucket.unpacked_bytes}
+    (results / "compare.json").write_text(
+        json.dumps({"data": described, "answers_per_second": speed, "rows": [asdict(row) for row in rows]}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What a command costs, seen from outside: ``python measure.py RESULT FOLDER COMMAND...``.
+
+Measured in a small process of its own, which adopts whatever the command leaves behind: so children of children count
+too, also those that nobody waited for.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
+_SAMPLE_SECONDS = 0.02
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SHOWN_BYTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run of a command cost.
+
+    Attributes:
+        wall_seconds: from its start to its end, as a clock on the wall sees it.
+        cpu_seconds: of all its processes, in user and kernel.
+        peak_bytes: most resident memory, of all its processes at one moment. Never less than the 12 MB of the process
+            that measures, which the kernel counts where a program is started from it.
+        foreign_cores: how many cores, on average, others kept busy meanwhile (neither it nor the server).
+        exit_code: 0 where it went well.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    foreign_cores: float
+    exit_code: int
+
+
+class CommandFailed(Exception):
+    """A measured command ended with an error; the message is the end of what it printed."""
+
+
+def measured(
+    command: Sequence[str],
+    *,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    server_pid: int | None = None,
+    timeout_seconds: float = 1_800,
+) -> Cost:
+    """Run *command* to its end, what it prints going to *log*, and say what it cost.
+
+    Args:
+        server_pid: a process whose CPU time is neither the command's nor anybody else's.
+
+    Raises:
+        CommandFailed: it ended with another code than 0, or not in time.
+    """
+    result = log.with_suffix(".cost")
+    result.unlink(missing_ok=True)
+    meter = [sys.executable, __file__, str(result.absolute()), str((folder or Path.cwd()).absolute()), *command]
+    # What the last command wrote must not be written to the disk at the cost of this one.
+    os.sync()
+    began, busy, served = time.perf_counter(), _busy_seconds(), _cpu_seconds(server_pid)
+    with log.open("wb") as printed:
+        process = subprocess.Popen(
+            meter,
+            env=environ,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout_seconds)
+        except BaseException as error:
+            os.killpg(process.pid, 9)
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise CommandFailed(f"it was stopped after {timeout_seconds:.0f} s") from None
+            raise
+    window, busy, served = time.perf_counter() - began, _busy_seconds() - busy, _cpu_seconds(server_pid) - served
+    if not result.exists():
+        raise CommandFailed(_tail(log))
+    found = json.loads(result.read_text())
+    if found["exit_code"] != 0:
+        raise CommandFailed(f"exit code {found['exit_code']}: {_tail(log)}")
+    others = busy - served - found["cpu_seconds"] - found.pop("meter_cpu_seconds")
+    return Cost(**found, foreign_cores=max(0.0, others) / window)
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-_SHOWN_BYTES:].decode(errors="replace").strip()
+
+
+def _busy_seconds() -> float:
+    """CPU time that the machine has spent on anything, idle and waiting for the disk aside."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = fields
+    return (user + nice + system + interrupts + soft + stolen) / _TICKS
+
+
+def _cpu_seconds(pid: int | None) -> float:
+    """CPU time of one process so far."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class _MemoryWatch(threading.Thread):
+    """Adds up the resident memory of all descendants again and again.
+
+    One process alone is told exactly by the kernel; this is for several that are there at the same time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak_bytes = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            found = sum(_resident_bytes(pid) for pid in _descendants(os.getpid()))
+            self.peak_bytes = max(self.peak_bytes, found)
+
+    def stop(self) -> int:
+        """The most seen."""
+        self._ended.set()
+        self.join()
+        return self.peak_bytes
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            tasks = os.listdir(f"/proc/{parent}/task")
+            texts = [Path(f"/proc/{parent}/task/{task}/children").read_text() for task in tasks]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children = [int(child) for text in texts for child in text.split()]
+        found += children
+        waiting += children
+    return found
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _run(command: Sequence[str]) -> dict[str, float]:
+    ctypes.CDLL(None, use_errno=True).prctl(_ADOPT_ORPHANS, 1, 0, 0, 0)
+    watch = _MemoryWatch()
+    watch.start()
+    began = time.perf_counter()
+    first = os.posix_spawnp(command[0], list(command), os.environ)
+    cpu, largest, code = 0.0, 0, 0
+    ended = began
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, 0)
+        except ChildProcessError:
+            break
+        if pid == first:
+            ended = time.perf_counter()
+            code = os.waitstatus_to_exitcode(status)
+        cpu += usage.ru_utime + usage.ru_stime
+        largest = max(largest, usage.ru_maxrss * 1024)
+    own = os.times()
+    return asdict(Cost(ended - began, cpu, max(largest, watch.stop()), 0.0, code)) | {
+        "meter_cpu_seconds": own.user + own.system
+    }
+
+
+def main() -> None:
+    """Run the command named on the command line; write what it cost as JSON."""
+    result, folder, *command = sys.argv[1:]
+    os.chdir(folder)
+    found = _run(command)
+    del found["foreign_cores"]
+    Path(result).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
