@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from export_pipeline.errors import ConfigurationError, LedgerMissing
 from export_pipeline.ledger.claims import Claims, FileClaims, PostgresClaims
 from export_pipeline.ledger.schema import ensure_schema, require_schema
+from export_pipeline.ledger.wal import ensure_wal
 
 _BUSY_TIMEOUT_SECONDS = 60
 
@@ -55,6 +56,8 @@ class Ledger:
             self.claims = PostgresClaims(self._engine)
         try:
             if create:
+                if self.is_sqlite:
+                    ensure_wal(path, self.claims)
                 ensure_schema(self._engine, self.claims)
             else:
                 require_schema(self._engine, self.description)
@@ -128,7 +131,6 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")

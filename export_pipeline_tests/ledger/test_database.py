@@ -126,6 +126,43 @@ def test_abandoned_lock_files_are_swept(tmp_path: Path) -> None:
     ledger.close()
 
 
+_RACE = """
+import os, sys
+from pathlib import Path
+from export_pipeline.ledger.database import Ledger
+# Imported before the race, so that all reach the database at the same moment.
+import alembic.command, filelock
+
+for round_ in range(30):
+    path = Path(sys.argv[1]) / f"{round_}.db"
+    begin, go = os.pipe()
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            os.close(go)
+            os.read(begin, 1)
+            ledger = Ledger(str(path))
+            with ledger.engine.connect() as connection:
+                mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+            os._exit(mode != "wal")
+        children.append(child)
+    os.close(go)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    os.close(begin)
+    if failed:
+        sys.exit(f"round {round_}: {len(failed)} of {len(children)} failed")
+"""
+
+
+def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Processes that open the same new ledger at the same moment all find it whole, and in WAL mode."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RACE, str(tmp_path)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_who_only_looks_makes_no_ledger(ledger_url: str, tmp_path: Path) -> None:
     """Opened without `create`, a ledger that is not there is an error that says so, and nothing is made."""
     with pytest.raises(LedgerError, match=r"no ledger .*; the first run makes it"):
