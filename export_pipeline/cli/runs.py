@@ -19,7 +19,6 @@ from dagster import (
     BetaWarning,
     DagsterEvent,
     DagsterEventType,
-    DagsterExecutionInterruptedError,
     DagsterInstance,
     Definitions,
     InitLoggerContext,
@@ -75,6 +74,7 @@ class Runner:
     console: "Console"
     bars: "Bars | None"
     _failed: set[str] = field(default_factory=set)
+    _was_stopped: bool = False
 
     def run(self, job: str, ops: Mapping[str, Any], *, title: str, partition: str | None = None) -> Outcome:
         """Run *job* to its end.
@@ -88,20 +88,20 @@ class Runner:
             KeyboardInterrupt: the run was stopped; Dagster knows.
         """
         self._failed.clear()
+        self._was_stopped = False
         started = monotonic()
         run_id = str(uuid4())
         definitions = Definitions.merge(definitions_of(self.deployment), Definitions(loggers={_LINES: self._lines()}))
         with self._watched(run_id, title):
-            try:
-                result = definitions.resolve_job_def(job).execute_in_process(
-                    run_config={"ops": ops, "loggers": {_LINES: {}}},
-                    instance=self.instance,
-                    partition_key=partition,
-                    raise_on_error=False,
-                    run_id=run_id,
-                )
-            except DagsterExecutionInterruptedError:
-                raise KeyboardInterrupt from None
+            result = definitions.resolve_job_def(job).execute_in_process(
+                run_config={"ops": ops, "loggers": {_LINES: {}}},
+                instance=self.instance,
+                partition_key=partition,
+                raise_on_error=False,
+                run_id=run_id,
+            )
+        if self._was_stopped:
+            raise KeyboardInterrupt
         return Outcome(run_id, result.success, monotonic() - started, self._progress(run_id))
 
     @contextmanager
@@ -148,8 +148,13 @@ class Runner:
     def _hear(self, text: str, level: int, event: DagsterEvent | None) -> None:
         if event is None:
             self.say(text, level)
+        elif event.event_type is DagsterEventType.RUN_FAILURE:
+            # Without raise_on_error Dagster turns Ctrl-C into a failed run, and tells the two apart by this name only.
+            self._was_stopped = event.job_failure_data.failure_reason.name == "UNEXPECTED_TERMINATION"
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             failure = event.step_failure_data
+            if failure.error_source is not None and failure.error_source.name == "INTERRUPT":
+                return
             told = failure.user_failure_data.description if failure.user_failure_data else None
             op_name = (event.step_key or "").partition("[")[0]
             # Where a subscriber failed once, each later manifest says that it waits for the next run.

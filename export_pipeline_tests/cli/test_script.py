@@ -17,6 +17,7 @@ from export_pipeline_tests.integration.project import Project
 
 SLOW = {"type": "python", "function": "export_pipeline_tests.integration.receivers:slow", "retry_for_seconds": 0}
 LEAKING = {"type": "python", "function": "export_pipeline_tests.integration.receivers:leaking", "retry_for_seconds": 0}
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HEAVY = ("dagster", "boto3", "dagster_aws", "alembic", "httpx", "pyarrow")
 
 
@@ -116,14 +117,15 @@ def test_no_secret_in_any_output(project: Project, cli: CommandLine, monkeypatch
     assert [text for text in printed for spelling in spellings if spelling in text] == []
 
 
-def test_who_reads_may_stop_early(project: Project) -> None:
-    """When the reader of a pipe has seen enough, the command ends without a complaint."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_may_stop_early(project: Project, unbuffered: str) -> None:
+    """When the reader of a pipe has seen enough, the command ends without a complaint, with the shell's exit code."""
     project.put("2026/11/23/a.gz", [{"n": n, "text": "x" * 1000} for n in range(5_000)])
     done = subprocess.run(
         f"'{SCRIPT}' events 2026-11-23 | head -n 2; echo ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
-        env=project.environment(),
+        env=project.environment(PYTHONUNBUFFERED=unbuffered),
         capture_output=True,
         text=True,
         check=True,
@@ -166,7 +168,7 @@ def test_a_bar_in_a_terminal_and_plain_lines_elsewhere(project: Project, cli: Co
     project.put_days("22", files=1, events=6)
     done = in_terminal(["run"], columns=100, cwd=project.root, env=project.environment())
     assert done.code == 0
-    assert re.search(r"export_job .* +\d+% \d+ bytes of \d+ bytes, \d events", done.out)
+    assert re.search(r"export_job .* +\d+% \d+ bytes of \d+ bytes, \d events", ANSI.sub("", done.out))
     assert "\x1b[" in done.out
     project.put_days("23", files=1)
     for arguments in (["run"], ["status"], ["why", "2026/11/23/00/000.gz"], ["check"], ["--help"]):
@@ -182,7 +184,7 @@ def test_tables_fit_the_terminal(project: Project, cli: CommandLine, columns: in
     project.run()
     for arguments in (["status"], ["why", key], ["check"]):
         done = in_terminal(arguments, columns=columns, cwd=project.root, env=project.environment())
-        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.out).splitlines()
+        lines = ANSI.sub("", done.out).splitlines()
         assert max(map(len, lines)) <= columns, arguments
     assert "…" in in_terminal(["status"], columns=columns, cwd=project.root, env=project.environment()).out
     assert key in cli.script("status").out
