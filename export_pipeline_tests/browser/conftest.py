@@ -1,4 +1,8 @@
-"""Fixtures of the browser tests: one `dagster dev` and one browser for all, a person with an empty profile for each."""
+"""Fixtures of the browser tests: one `dagster dev` and one browser for all, a person with an empty profile for each.
+
+They end with their module: while Playwright is open its event loop counts as running in this thread, and whatever else
+wants to run one there, as Dagster does, is refused.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +15,21 @@ from export_pipeline_tests.browser.pictures import Pictures
 from export_pipeline_tests.browser.stage import Stage, stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The browser."""
     with chromium.running() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def on_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """`dagster dev`; asked for after the browser, so that nothing starts where that is missing."""
     with stage(tmp_path_factory.mktemp("ui")) as built:
         yield built
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     """Where screenshots go."""
     return Pictures(tmp_path_factory.mktemp("screenshots"))
