@@ -64,32 +64,44 @@ class Framer:
         return framed
 
     def _advance(self, text: bytes, *, is_last: bool) -> None:
-        steps = self._steps
-        if steps.in_stretch:
-            steps.step(len(text))
+        if self._steps.in_stretch:
+            self._steps.step(len(text))
         self._has_carriage_returns = b"\r" in text
+        while not self._walk_text(text, is_last=is_last):
+            pass
+
+    def _walk_text(self, text: bytes, *, is_last: bool) -> bool:
+        """Past *text* from the current place on; as :meth:`_walk`."""
+        steps = self._steps
         lines = text[steps.at :].split(b"\n") if steps.at else text.split(b"\n")
         tail = lines.pop()
         tail_at = len(text) - len(tail)
-        self._walk(lines, gap=1)
+        if not self._walk(lines, gap=1):
+            return False
         tail = tail[steps.at - tail_at :]
         boundary = (b"},{", b"},\n{") if steps.in_array else (b"}{", b"}\n{")
         pieces = tail.replace(*boundary).split(b"\n")
         if is_last or len(pieces) > 1 or len(tail) >= _PATIENCE_BYTES:
-            self._walk(pieces, gap=0)
+            return self._walk(pieces, gap=0)
+        return True
 
-    def _walk(self, parts: list[bytes], *, gap: int) -> None:
+    def _walk(self, parts: list[bytes], *, gap: int) -> bool:
         """Past *parts*, the first of which begins at the current place.
 
         Args:
             parts: with *gap* separator bytes behind each. They are trimmed in place.
+
+        Returns:
+            False where an array has ended before the last one: the rest was trimmed as if it lay in the array, of which
+            commas are a part, and must be looked at anew from the current place on.
         """
         steps = self._steps
         lengths = list(map(len, parts))
         refused = self._refused(parts)
         if not refused:
             self._take(parts, sum(lengths) + gap * len(parts))
-            return
+            return True
+        was_in_array = steps.in_array
         done, begin = 0, steps.at  # part number `done` begins at `begin`
         for i in refused:
             if i < done:
@@ -104,7 +116,10 @@ class Framer:
                     done += 1
                 if steps.at < begin:
                     steps.pass_separators(begin)
+            if was_in_array and not steps.in_array and done < len(parts):
+                return False
         self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done))
+        return True
 
     def _refused(self, parts: list[bytes]) -> list[int]:
         """Trim *parts*; which of them, by index, must be read step by step."""

@@ -52,7 +52,8 @@ def unpack_zip(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
 def _unpack_files(archive: ZipFile, key: str) -> Iterator[bytes]:
     last = b"\n"
     for entry in archive.infolist():
-        if entry.is_dir():
+        # Not is_dir(): before Python 3.12 it raises IndexError where an entry has no name.
+        if entry.filename.endswith("/"):
             continue
         if entry.compress_type not in _METHODS:
             raise FileCorrupt(
@@ -76,7 +77,7 @@ def _announced_entries(spool: IO[bytes], key: str) -> int:
     size = spool.seek(0, os.SEEK_END)
     spool.seek(max(0, size - _END_BYTES - _MAX_COMMENT_BYTES))
     tail = spool.read()
-    end = tail.rfind(_END, 0, len(tail) - _END_BYTES + len(_END))
+    end = tail.rfind(_END, 0, max(0, len(tail) - _END_BYTES + len(_END)))
     if end < 0:
         raise FileCorrupt(key, "the zip archive is truncated")
     entries, contents_bytes = struct.unpack_from("<HL", tail, end + 10)

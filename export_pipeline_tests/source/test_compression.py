@@ -116,6 +116,29 @@ def test_a_zip_gives_every_file_on_lines_of_its_own() -> None:
     assert unpack(zip_of(b'{"a":1}', b"", b'{"b":2}\n', b'{"c":3}')) == b'{"a":1}\n{"b":2}\n{"c":3}'
 
 
+def test_a_zip_may_hold_a_file_without_a_name() -> None:
+    """An entry without a name is a file like any other."""
+    stored = zip_of(b'{"a":1}')
+    # The lengths of the name: in the entry's own header, and in the table of contents.
+    for signature, place in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        at = stored.rindex(signature)
+        behind = at + place + (4 if signature == b"PK\x03\x04" else 18)
+        name = stored[behind : behind + len(b"folder/0.json")]
+        assert name == b"folder/0.json"
+        stored = stored[: at + place] + b"\0\0" + stored[at + place + 2 : behind] + stored[behind + len(name) :]
+    end = stored.rindex(b"PK\x05\x06")
+    contents = stored.index(b"PK\x01\x02")
+    stored = stored[: end + 12] + struct.pack("<LL", end - contents, contents) + stored[end + 20 :]
+    assert unpack(stored) == b'{"a":1}'
+
+
+@pytest.mark.parametrize("length", range(4, 22))
+def test_a_zip_that_is_less_than_an_end_is_corrupt(length: int) -> None:
+    """A file that begins with the end of an archive, and is too short for one, is an error of the file."""
+    with pytest.raises(FileCorrupt, match="truncated"):
+        unpack((b"PK\x05\x06" + b"\x01" * 26)[:length])
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_in_another_method_is_refused(method: int) -> None:
     """Methods that cannot be unpacked in bounded steps are named in the error."""

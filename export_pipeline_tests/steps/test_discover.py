@@ -246,11 +246,10 @@ def test_a_manifest_holds_files_of_one_day_and_bounded_size(export: Export) -> N
 def test_start_from_now_takes_only_what_arrives_afterwards(export: Export) -> None:
     """With start_from: now in a new ledger, what lies in the bucket is not owed; what arrives later is."""
     export.settings = replace(SETTINGS, start_from="now")
-    export.put("2026/11/22/old.json")
-    later = datetime.now(timezone.utc) + timedelta(seconds=2)
-    assert export.run(now=later).files == 0
-    _arrive(export, "2026/11/22/new.json", at=later + timedelta(seconds=1))
-    assert export.run(now=later + timedelta(seconds=5)).files == 1
+    _arrive(export, "2026/11/22/old.json", at=NOW - timedelta(seconds=1))
+    assert export.run(now=NOW).files == 0
+    _arrive(export, "2026/11/22/new.json", at=NOW + timedelta(seconds=1))
+    assert export.run(now=NOW + timedelta(seconds=5)).files == 1
     assert export.owed("crm") == ["2026/11/22/new.json"]
 
 
@@ -273,14 +272,13 @@ def test_an_explicit_since_holds_in_a_new_ledger_too(export: Export) -> None:
 
 def test_a_subscriber_added_later_starts_now(export: Export) -> None:
     """A subscriber that is added to a ledger in use gets what arrives from then on, not the past."""
-    export.put("2026/11/22/a.json")
+    _arrive(export, "2026/11/22/a.json", at=NOW - timedelta(seconds=1))
     export.run()
     export.subscribers = {"crm": None, "dwh": None}
-    later = datetime.now(timezone.utc) + timedelta(seconds=2)
-    found = export.run(now=later)
+    found = export.run(now=NOW)
     assert found.notes == ("subscriber dwh is new and starts at: now",)
-    _arrive(export, "2026/11/23/b.json", at=later + timedelta(seconds=1))
-    export.run(now=later + timedelta(seconds=2))
+    _arrive(export, "2026/11/23/b.json", at=NOW + timedelta(seconds=1))
+    export.run(now=NOW + timedelta(seconds=2))
     assert export.owed("dwh") == ["2026/11/23/b.json"]
     assert export.owed("crm") == ["2026/11/22/a.json", "2026/11/23/b.json"]
 
@@ -352,6 +350,6 @@ def test_a_run_serves_each_subscriber_its_oldest_files(export: Export) -> None:
 
 
 def _arrive(export: Export, key: str, *, at: datetime) -> None:
-    """A file whose time of arrival lies in the future: the test does not wait for it."""
+    """A file that arrived at a moment of its own, so that the test depends on no clock."""
     export.put(key)
     os.utime(export.bucket / key, (at.timestamp(), at.timestamp()))
