@@ -170,6 +170,13 @@ class Project:
 
     # --- what came of it
 
+    def last_log(self) -> list[str]:
+        """The event log of the latest run, entry by entry. What Dagster prints of a run may end too early."""
+        with DagsterInstance.from_config(str(self.home)) as instance:
+            (run,) = instance.get_runs(limit=1)
+            records = instance.get_records_for_run(run.run_id).records
+            return [record.event_log_entry.to_json() for record in records]
+
     def copied(self, name: str = "copy") -> list[bytes]:
         """All events that the ``files`` subscriber called *name* holds, sorted by object name."""
         folder = self.root / name

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
@@ -21,6 +22,9 @@ def test_two_runs_at_once_deliver_every_batch_once(
         "crm": {"type": "python", "function": "export_pipeline_tests.integration.receivers:slow"}
     }
     lines = project.put_days("22", "23", files=4)
+    # Dagster's own storage must be there: two processes that make its tables at the same moment hinder each other.
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        assert instance.get_runs() == []
     arguments = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
     both = [project.start(*arguments) for _ in range(2)]
     printed = [process.communicate(timeout=240)[0].decode() for process in both]

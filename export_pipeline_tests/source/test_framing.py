@@ -223,7 +223,7 @@ def test_reading_goes_on_at_the_next_line(data: bytes, events: list[bytes], bad:
         pytest.param(b"[" + A + b"," + B, [A, B], [b""], id="not closed"),
         pytest.param(b"[" + A + b',{"s":', [A], [b'{"s":'], id="cut inside an element"),
         pytest.param(
-            b"[\n" + A + b',\nbad\n]\n,\nbad,\n' + B + b",\n" + C,
+            b"[\n" + A + b",\nbad\n]\n,\nbad,\n" + B + b",\n" + C,
             [A, B, C],
             [b"bad", b",", b"bad,", b","],
             id="commas behind the end",
