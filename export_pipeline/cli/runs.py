@@ -150,7 +150,8 @@ class Runner:
             self.say(text, level)
         elif event.event_type is DagsterEventType.RUN_FAILURE:
             # Without raise_on_error Dagster turns Ctrl-C into a failed run, and tells the two apart by this name only.
-            self._was_stopped = event.job_failure_data.failure_reason.name == "UNEXPECTED_TERMINATION"
+            reason = event.job_failure_data.failure_reason
+            self._was_stopped = reason is not None and reason.name == "UNEXPECTED_TERMINATION"
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             failure = event.step_failure_data
             if failure.error_source is not None and failure.error_source.name == "INTERRUPT":

@@ -76,7 +76,7 @@ def show_log_lines_only(page: Page) -> None:
 
 
 def filter_log(page: Page, words: str) -> None:
-    """Show only the events that fit, such as ``type:step_failure``."""
+    """Show only the events that fit, such as ``type:STEP_FAILURE``."""
     page.get_by_placeholder("Filter…").fill(words)
 
 

@@ -36,7 +36,8 @@ class Crm(Receiver):
         self._may_answer.clear()
 
     def let_go(self) -> None:
-        """Answer what waits, and from now on at once."""
+        """Be well: answer what waits, and from now on at once."""
+        self.is_down = False
         self._may_answer.set()
 
     def answer(self, request: Request) -> Reply:

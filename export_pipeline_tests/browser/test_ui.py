@@ -114,7 +114,8 @@ def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Sta
     runs = on_stage.dev.wait_for(lambda: on_stage.backfill_runs(3), seconds=90)
     assert {run["status"] for run in runs} == {"SUCCESS"}
     page.goto("/runs?view=backfills")
-    expect(page.get_by_text("Completed").first).to_be_visible(timeout=SOON_MS)
+    # The daemon looks at backfills every 30 seconds only.
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * SOON_MS)
     pictures.take(page, "backfill")
     steps = {event["stepKey"] for run in runs for event in on_stage.logged(run["runId"], "ExecutionStepSuccessEvent")}
     assert {step.partition("[")[0] for step in steps} == {"list_day_files", "read_batches", "deliver_to_archive"}
@@ -129,7 +130,7 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     assert on_stage.wait_until_ended(failed) == "FAILURE"
     pages.open_run(page, failed)
     pages.expect_status(page, "Failure")
-    pages.filter_log(page, "type:step_failure")
+    pages.filter_log(page, "type:STEP_FAILURE")
     expect(page.get_by_text("answered 503: down for maintenance").first).to_be_visible()
     expect(page.get_by_text("what happens next").first).to_be_visible()
     pictures.take(page, "failure")

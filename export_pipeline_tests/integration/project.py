@@ -20,6 +20,7 @@ from dagster import (
     EventLogEntry,
     ExecuteInProcessResult,
 )
+from dagster._serdes import serialize_value
 from sqlalchemy import select
 
 from export_pipeline.batching.objects import open_objects
@@ -175,7 +176,7 @@ class Project:
         with DagsterInstance.from_config(str(self.home)) as instance:
             (run,) = instance.get_runs(limit=1)
             records = instance.get_records_for_run(run.run_id).records
-            return [record.event_log_entry.to_json() for record in records]
+            return [serialize_value(record.event_log_entry) for record in records]
 
     def copied(self, name: str = "copy") -> list[bytes]:
         """All events that the ``files`` subscriber called *name* holds, sorted by object name."""
