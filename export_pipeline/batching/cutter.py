@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
 from export_pipeline.errors import AccountingError
+from export_pipeline.source.framed import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,47 +49,61 @@ class Cutter:
     def __init__(self, limits: BatchLimits) -> None:
         self.events = 0
         self._limits = limits
-        self._lines: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
+        self._count = 0
         self._size_bytes = 0
         self._files: list[str] = []
 
-    def add(self, lines: list[bytes], *, file: str) -> Iterator[Cut]:
-        """Go on with *lines*, events of *file* without their line feeds, and cut the batches that become full."""
+    def add(self, found: Lines | list[bytes], *, file: str) -> Iterator[Cut]:
+        """Go on with events of *file*, and cut the batches that become full.
+
+        Args:
+            found: lines, or events without their line feeds.
+        """
+        if not isinstance(found, Lines):
+            lines = found
+        elif self._fits(found.events, len(found.text)):
+            self._take(found.text, found.events, file)
+            return
+        else:
+            lines = bytes(found.text).split(b"\n")[:-1]
         while lines:
             fitting = self._fitting(lines)
-            if not fitting and not self._lines:
+            if not fitting and not self._count:
                 fitting = 1
-            self._take(lines[:fitting], file)
-            lines = lines[fitting:]
+            if fitting:
+                self._take(b"\n".join([*lines[:fitting], b""]), fitting, file)
+                lines = lines[fitting:]
             if lines:
                 yield self._cut()
 
     def finish(self) -> Iterator[Cut]:
         """Cut what is left."""
-        if self._lines:
+        if self._count:
             yield self._cut()
 
+    def _fits(self, events: int, size_bytes: int) -> bool:
+        limits = self._limits
+        return self._count + events <= limits.max_events and self._size_bytes + size_bytes <= limits.max_bytes
+
     def _fitting(self, lines: list[bytes]) -> int:
+        if self._fits(len(lines), sum(map(len, lines)) + len(lines)):
+            return len(lines)
         room = self._limits.max_bytes - self._size_bytes
-        most = min(len(lines), self._limits.max_events - len(self._lines))
-        if most == len(lines) and sum(map(len, lines)) + len(lines) <= room:
-            return most
-        ends = accumulate(len(line) + 1 for line in lines[:most])
+        ends = accumulate(len(line) + 1 for line in lines[: self._limits.max_events - self._count])
         return sum(1 for _ in takewhile(lambda end: end <= room, ends))
 
-    def _take(self, lines: list[bytes], file: str) -> None:
-        if lines:
-            self._lines += lines
-            self._size_bytes += sum(map(len, lines)) + len(lines)
-            if self._files[-1:] != [file]:
-                self._files.append(file)
+    def _take(self, text: bytes | memoryview, events: int, file: str) -> None:
+        self._parts.append(text)
+        self._count += events
+        self._size_bytes += len(text)
+        if self._files[-1:] != [file]:
+            self._files.append(file)
 
     def _cut(self) -> Cut:
-        events = len(self._lines)
-        self._lines.append(b"")
-        cut = Cut(b"\n".join(self._lines), events, tuple(self._files))
+        cut = Cut(b"".join(self._parts), self._count, tuple(self._files))
         if len(cut.data) != self._size_bytes:
             raise AccountingError(f"a batch of {self._size_bytes} bytes became one of {len(cut.data)}")
-        self.events += events
-        self._lines, self._size_bytes, self._files = [], 0, []
+        self.events += cut.events
+        self._parts, self._count, self._size_bytes, self._files = [], 0, 0, []
         return cut

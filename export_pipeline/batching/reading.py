@@ -1,25 +1,20 @@
 """Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 
 from isal import isal_zlib
 
-from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
 from export_pipeline.errors import AccountingError
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.compression import decompress
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.framed import BadStretch, Framed, Tally
+from export_pipeline.source.framed import BadStretch, Framed, Lines, Tally
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.limits import ReadLimits
-
-# Unpacked pieces that may lie ready while the one before is being framed.
-_UNPACKED_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +111,10 @@ def read_manifest(
     aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
     reader = _Reader(manifest_id, stage, aside, Cutter(batch_limits), read_limits)
     try:
-        with closing(ahead(_unpacked(files, read_limits), depth=_UNPACKED_AHEAD)) as pieces:
-            for file, piece in pieces:
-                reader.read(file, piece)
+        # Not in a thread of its own, though unpacking lets go of the interpreter's lock: a piece is done with so soon
+        # that both would mostly wait for that lock (350 MB of gzip: 0.70 s, against 0.62 s one after the other).
+        for file, piece in _unpacked(files, read_limits):
+            reader.read(file, piece)
         reading = reader.finish()
         aside.close()
     except BaseException:
@@ -130,7 +126,7 @@ def read_manifest(
 def _unpacked(
     files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits
 ) -> Iterator[tuple[SourceFile, bytes | None]]:
-    """The unpacked pieces of each file, and None behind the last one. Runs ahead, in a thread of its own."""
+    """The unpacked pieces of each file, and None behind the last one."""
     for file, chunks in files:
         for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
             yield file, piece
@@ -219,7 +215,7 @@ class _Reader:
             if isinstance(part, BadStretch):
                 self._aside.add(file, part)
                 continue
-            events += len(part)
+            events += part.events if isinstance(part, Lines) else len(part)
             for cut in self._cutter.add(part, file=file.key):
                 self._put(cut)
         return events

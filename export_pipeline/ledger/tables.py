@@ -177,7 +177,7 @@ deliveries = Table(
         "day",
         "first_key",
         sqlite_where=text("state = 'owed'"),
-        postgresql_where=text("state = 'owed'"),
+        # On PostgreSQL, too, as the migration says. To name it here would load that dialect, 34 ms, at every start.
     ),
 )
 

@@ -6,13 +6,16 @@ until it meets a limit, and no memory.
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
 from export_pipeline.source.columnar import refuse_avro, unpack_orc, unpack_parquet
 from export_pipeline.source.limits import KIB, MIB, ReadLimits
 from export_pipeline.source.snappy import is_hadoop_snappy, unpack_framed_snappy, unpack_hadoop_snappy
 from export_pipeline.source.zipped import unpack_zip
+
+if TYPE_CHECKING:
+    from export_pipeline.source.inflating import Inflated
 
 PIECE_BYTES = 512 * KIB
 """Largest piece: small beside a core's caches, large beside what handing it to another thread costs."""
@@ -29,7 +32,7 @@ Unpacker = Callable[[Iterator[bytes], str], Iterator[bytes]]
 
 
 class _Decompressor(Protocol):
-    """What isal, bz2, lzma and zstd have in common."""
+    """What isal's, bz2's, lzma's and zstd's have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -122,20 +125,17 @@ def _unpack_nothing(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
 
 
 def _unpack_gzip(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    return _unpack_chain(chunks, key, _isal("gzip", is_padded=True))
+    return _unpack_chain(chunks, key, _inflated("gzip", is_padded=True))
 
 
 def _unpack_zlib(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    return _unpack_chain(chunks, key, _isal("zlib", is_padded=False))
+    return _unpack_chain(chunks, key, _inflated("zlib", is_padded=False))
 
 
-def _isal(name: Literal["gzip", "zlib"], *, is_padded: bool) -> _Chain:
-    from isal import igzip_lib
+def _inflated(form: "Inflated", *, is_padded: bool) -> _Chain:
+    from export_pipeline.source.inflating import ERROR, Inflater
 
-    flag = igzip_lib.DECOMP_GZIP if name == "gzip" else igzip_lib.DECOMP_ZLIB
-    # isal's stub takes its exception class for an exception.
-    error = cast("type[Exception]", igzip_lib.error)
-    return _Chain(name, lambda: igzip_lib.IgzipDecompressor(flag=flag), (error,), is_padded)
+    return _Chain(form, lambda: Inflater(form), (ERROR,), is_padded)
 
 
 def _unpack_bzip2(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:

@@ -41,5 +41,18 @@ class Tally:
         return self.events_bytes + self.separators_bytes + self.stretches_bytes
 
 
-Framed = list[bytes] | BadStretch
-"""Events, each compact and on one line, without line feeds; or a bad stretch."""
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Events that lie in a file as they will in a batch: one a line, and each line ends with a line feed.
+
+    Attributes:
+        text: the lines; a view where it makes up most of what it is a view of.
+        events: number of lines.
+    """
+
+    text: bytes | memoryview
+    events: int
+
+
+Framed = Lines | list[bytes] | BadStretch
+"""Events, as lines or each by itself, compact and without a line feed; or a bad stretch."""

@@ -99,7 +99,7 @@ class Framer:
         lengths = list(map(len, parts))
         refused = self._refused(parts)
         if not refused:
-            self._take(parts, sum(lengths) + gap * len(parts))
+            self._take(parts, sum(lengths) + gap * len(parts), gap)
             return True
         was_in_array = steps.in_array
         done, begin = 0, steps.at  # part number `done` begins at `begin`
@@ -107,7 +107,7 @@ class Framer:
             if i < done:
                 continue
             size = sum(lengths[done:i]) + gap * (i - done)
-            self._take(parts[done:i], size)
+            self._take(parts[done:i], size, gap)
             done, begin = i, begin + size
             while done < len(parts) and (steps.at > begin or done == i):
                 steps.step(begin + lengths[done])
@@ -118,7 +118,7 @@ class Framer:
                     steps.pass_separators(begin)
             if was_in_array and not steps.in_array and done < len(parts):
                 return False
-        self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done))
+        self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done), gap)
         return True
 
     def _refused(self, parts: list[bytes]) -> list[int]:
@@ -128,7 +128,10 @@ class Framer:
             return refused
         return sorted({*refused, *(i for i, part in enumerate(parts) if b"\r" in part)})
 
-    def _take(self, parts: list[bytes], size_bytes: int) -> None:
+    def _take(self, parts: list[bytes], size_bytes: int, gap: int) -> None:
         """Take the next *size_bytes* for events and what separates them; *parts* that are empty are no events."""
         events = parts if all(parts) else [part for part in parts if part]
-        self._steps.pass_events(events, size_bytes)
+        if gap and events and sum(map(len, events)) + len(events) == size_bytes:
+            self._steps.pass_lines(len(events), size_bytes)
+        else:
+            self._steps.pass_events(events, size_bytes)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from export_pipeline.source.framed import KEPT_BYTES, BadStretch, Framed, Tally
+from export_pipeline.source.framed import KEPT_BYTES, BadStretch, Framed, Lines, Tally
 from export_pipeline.source.outline import Outline, Shape
 from export_pipeline.source.resync import bad_stretch
 from export_pipeline.source.rfc8259 import Fault, compact
@@ -109,6 +109,17 @@ class Stepper:
         self.at += size_bytes
         if events:
             self.framed.append(events)
+
+    def pass_lines(self, events: int, size_bytes: int) -> None:
+        """Account for the next *size_bytes*: so many *events*, each with the line feed behind it, and nothing else."""
+        text = self._window.text
+        # A view keeps all of its text in memory, a copy only itself.
+        lines = memoryview(text) if 2 * size_bytes >= len(text) else text
+        self.tally.events += events
+        self.tally.events_bytes += size_bytes - events
+        self.tally.separators_bytes += events
+        self.framed.append(Lines(lines[self.at : self.at + size_bytes], events))
+        self.at += size_bytes
 
     def pass_separators(self, end: int) -> None:
         """Account for the bytes up to *end* as separators."""

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
+from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.subscriber import Deliverer
 from export_pipeline.delivery.window import send_many
@@ -123,28 +125,29 @@ def _send_all(
     todo = [batch for batch in staged.batches if batch.n not in delivery.accepted_batches]
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
     failure: DeliveryError | None = None
-    for entry, batch, sent in send_many(
-        subscriber,
-        _batches(place, manifest, todo, run_id=run_id),
-        max_in_flight=getattr(subscriber, "max_in_flight", 1),
-        secrets=place.secrets,
-        on_wait=on_wait,
-    ):
-        if isinstance(sent, DeliveryError):
-            if failure is None:
-                failure = sent
-                with place.ledger.write() as tx:
-                    deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
-            continue  # what was under way beside it may have been accepted, and is recorded
-        if sent.refused:
-            # Before the acceptance: a crash in between repeats the batch and overwrites the same quarantine object.
-            place.quarantine.put_refused(
-                manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=sent.refused
-            )
-        totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
-        with place.ledger.write() as tx:
-            deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
-        progress.advance(events=entry.events, size_bytes=entry.size_bytes)
+    with closing(ahead(_batches(place, manifest, todo, run_id=run_id), depth=1)) as coming:
+        for entry, batch, sent in send_many(
+            subscriber,
+            coming,
+            max_in_flight=getattr(subscriber, "max_in_flight", 1),
+            secrets=place.secrets,
+            on_wait=on_wait,
+        ):
+            if isinstance(sent, DeliveryError):
+                if failure is None:
+                    failure = sent
+                    with place.ledger.write() as tx:
+                        deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
+                continue  # what was under way beside it may have been accepted, and is recorded
+            if sent.refused:
+                # Before the acceptance: a crash in between repeats the batch and overwrites the same quarantine object.
+                place.quarantine.put_refused(
+                    manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=sent.refused
+                )
+            totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
+            with place.ledger.write() as tx:
+                deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
+            progress.advance(events=entry.events, size_bytes=entry.size_bytes)
     if failure is not None:
         raise failure
     return todo

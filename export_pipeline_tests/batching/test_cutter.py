@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
+from export_pipeline.source.framed import Lines
 
 LINES = st.lists(st.tuples(st.integers(0, 3), st.binary(min_size=1, max_size=12).map(lambda b: b.replace(b"\n", b"x"))))
 
@@ -15,6 +16,14 @@ def cut_all(portions: list[tuple[str, list[bytes]]], limits: BatchLimits) -> lis
     cuts = [cut for file, lines in portions for cut in cutter.add(list(lines), file=file)]
     cuts += cutter.finish()
     assert cutter.events == sum(cut.events for cut in cuts) == sum(len(lines) for _, lines in portions)
+    # The same where the events come as lines, copied or as views.
+    cutter = Cutter(limits)
+    again: list[Cut] = []
+    for number, (file, lines) in enumerate(portions):
+        text = b"".join(line + b"\n" for line in lines)
+        found = Lines(memoryview(text) if number % 2 else text, len(lines))
+        again += cutter.add(found if lines else [], file=file)
+    assert [*again, *cutter.finish()] == cuts
     return cuts
 
 

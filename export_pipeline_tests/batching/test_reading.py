@@ -13,10 +13,11 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
 from export_pipeline.errors import AccountingError, FileCorrupt, FileError, FileGone
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.framed import Framed
+from export_pipeline.source.framed import BadStretch, Framed
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline_tests.batching.memory_objects import MemoryObjects
+from export_pipeline_tests.source.framing_support import events_of
 
 DAY = date(2026, 11, 23)
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -186,7 +187,7 @@ class LosingFramer(Framer):
     """Loses the first event of each run without a word."""
 
     def feed(self, piece: bytes) -> list[Framed]:
-        return [part[1:] if isinstance(part, list) else part for part in super().feed(piece)]
+        return [part if isinstance(part, BadStretch) else events_of(part)[1:] for part in super().feed(piece)]
 
 
 class ForgettingFramer(Framer):

@@ -9,6 +9,12 @@ from playwright.sync_api import Page
 
 VARIABLE = "SCREENSHOTS"
 COLOURS = 128
+ROOT = Path(__file__).parents[2]
+# Stack traces name the folder of whoever takes the pictures.
+_WITHOUT = """folder => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(folder, "");
+}"""
 
 
 class Pictures:
@@ -21,6 +27,7 @@ class Pictures:
     def take(self, page: Page, name: str) -> Path:
         """Save what *page* shows, with few enough colours to be small."""
         page.mouse.move(0, 0)
+        page.evaluate(_WITHOUT, f"{ROOT}/")
         shown = Image.open(BytesIO(page.screenshot(animations="disabled", caret="hide"))).convert("RGB")
         path = self.folder / f"{name}.png"
         shown.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -62,6 +62,7 @@ def test_the_cursor_is_seen_and_edited(page: Page, on_stage: Stage, pictures: Pi
 
 def test_resources_show_no_secret(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """Each resource says what it is and how it is set; of a secret only the name of its variable shows."""
+    page.set_viewport_size({"width": 1_700, "height": 900})
     page.goto(f"{pages.LOCATION}/resources")
     for name in ("archive", "crm", "ledger", "quarantine", "source", "staging"):
         page.locator(f"a[href$='/resources/{name}']").click()
@@ -132,6 +133,7 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     pages.expect_status(page, "Failure")
     pages.filter_log(page, "type:STEP_FAILURE")
     expect(page.get_by_text("answered 503: down for maintenance").first).to_be_visible()
+    page.get_by_text("what happens next").first.scroll_into_view_if_needed()
     expect(page.get_by_text("what happens next").first).to_be_visible()
     pictures.take(page, "failure")
     on_stage.crm.is_down = False
@@ -141,6 +143,8 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     pages.expect_status(page, "Success")
     steps = {event["stepKey"].partition("[")[0] for event in on_stage.logged(again, "ExecutionStepSuccessEvent")}
     assert steps == {"deliver_to_crm"}
+    pages.filter_log(page, "crm accepted")
+    expect(page.get_by_text(re.compile(r"crm accepted \d+ events")).first).to_be_visible()
     pictures.take(page, "executed_again")
 
 

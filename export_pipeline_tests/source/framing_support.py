@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.framed import BadStretch, Tally
+from export_pipeline.source.framed import BadStretch, Lines, Tally
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.limits import ReadLimits
 
@@ -47,7 +47,7 @@ def frame(
             framed += framer.feed(data[begin:end])
         begin = end
     framed += framer.finish()
-    events = [event for part in framed if not isinstance(part, BadStretch) for event in part]
+    events = [event for part in framed if not isinstance(part, BadStretch) for event in events_of(part)]
     stretches = [part for part in framed if isinstance(part, BadStretch)]
     tally = framer.tally
     assert tally.events_bytes + tally.separators_bytes + tally.stretches_bytes == len(data)
@@ -56,6 +56,16 @@ def frame(
         assert stretch.data == data[stretch.offset :][: len(stretch.data)]
         assert len(stretch.data) == stretch.length or stretch.length > limits.max_event_bytes
     return Result(events, stretches, tally)
+
+
+def events_of(found: Lines | list[bytes]) -> list[bytes]:
+    """The events, each by itself."""
+    if not isinstance(found, Lines):
+        return found
+    *events, rest = bytes(found.text).split(b"\n")
+    assert rest == b""
+    assert len(events) == found.events
+    return events
 
 
 def frame_every_way(data: bytes, *, limits: ReadLimits = DEFAULT) -> Result:

@@ -121,6 +121,7 @@ from export_pipeline.source.checker import Checker
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.limits import MIB, ReadLimits
 from export_pipeline.source.framed import BadStretch
+from export_pipeline_tests.source.framing_support import events_of
 
 limits = ReadLimits()
 framer = Framer(limits, Checker(limits))
@@ -132,7 +133,7 @@ framed = framer.feed(begin)
 for _ in range(count):
     framed += framer.feed(piece)
 framed += framer.feed(end) + framer.finish()
-events = sum(len(part) for part in framed if not isinstance(part, BadStretch))
+events = sum(len(events_of(part)) for part in framed if not isinstance(part, BadStretch))
 stretches = [part.length for part in framed if isinstance(part, BadStretch)]
 print(events, len(stretches), sum(stretches), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
