@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, BrowserContext, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Route, expect, sync_playwright
 
 from export_pipeline_tests.servers.programs import missing
 
@@ -34,6 +34,8 @@ def find() -> str:
 def running() -> Iterator[Browser]:
     """The browser, with a profile of its own that is gone afterwards."""
     path = find()
+    # Of its own accord it waits for five seconds, which are over soon while other tests keep the machine busy.
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
         try:
