@@ -25,6 +25,14 @@ def open_schedule(page: Page) -> None:
     page.get_by_text("Execution timezone").wait_for()
 
 
+def turn_schedule(page: Page, *, on: bool) -> None:
+    """Open the page of export_schedule and see that its toggle is on, or off."""
+    open_schedule(page)
+    if switch(page).locator("input").is_checked() != on:
+        switch(page).click()
+    expect_switch(page, on=on)
+
+
 def open_sensor(page: Page) -> None:
     """The page of new_files."""
     page.goto(f"{LOCATION}/sensors/new_files")

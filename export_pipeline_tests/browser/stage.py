@@ -112,6 +112,11 @@ class Stage:
         """Whether a run of export_job has not ended."""
         return any(run["jobName"] == "export_job" and run["status"] not in ENDED for run in self.dev.runs())
 
+    def settle(self) -> None:
+        """Be well, and wait until no run is under way."""
+        self.crm.let_go()
+        self.dev.wait_for(lambda: not self.under_way())
+
     def ensure_under_way(self) -> None:
         """See that a run of export_job is under way, and stays so while the receiver is held up."""
         if not self.under_way():

@@ -1,7 +1,7 @@
 """What a person sees and does in Dagster's UI, in a real browser on a real `dagster dev`.
 
-One stage serves all tests, and the schedule ticks through them at every full minute. So each test looks only at its own
-runs; in this order the waiting for ticks falls together with the work of the tests between.
+One stage serves all tests, in this order. The schedule, which would tick at every full minute, is on only in those that
+look at ticks: elsewhere a tick's run would take the files, and the place in the queue, of the test's own.
 """
 
 import re
@@ -21,7 +21,7 @@ def test_the_schedule_is_switched_off_and_on(page: Page, on_stage: Stage, pictur
     pages.open_schedule(page)
     expect(page.get_by_text("Runs export_job")).to_be_visible()
     pages.expect_switch(page, on=True)
-    for on in (False, True):
+    for on in (False, True, False):
         pages.switch(page).click()
         pages.expect_switch(page, on=on)
         on_stage.wait_for_schedule("RUNNING" if on else "STOPPED")
@@ -32,6 +32,7 @@ def test_the_schedule_is_switched_off_and_on(page: Page, on_stage: Stage, pictur
 
 def test_export_job_is_launched_with_another_max_files(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """The Launchpad opens with max_files alone; changed to 5, the run takes five files and says that more wait."""
+    on_stage.settle()
     on_stage.crm.hold_up()
     on_stage.arrive(files=8)
     pages.open_launchpad(page, "export_job")
@@ -90,17 +91,18 @@ def test_a_tick_during_a_run_is_skipped_and_says_why(page: Page, on_stage: Stage
     """While a run is under way a due tick is skipped, and the page of the schedule tells the reason."""
     on_stage.crm.hold_up()
     on_stage.ensure_under_way()
-    pages.open_schedule(page)
+    pages.turn_schedule(page, on=True)
     page.get_by_role("button", name="0 runs requested").first.click(timeout=90_000)
     reason = page.get_by_role("dialog").get_by_text(re.compile(r"run [0-9a-f]{8} of export_job is still under way"))
     expect(reason.first).to_be_visible()
     pictures.take(page, "skipped")
-    on_stage.crm.let_go()
+    pages.turn_schedule(page, on=False)
+    on_stage.wait_for_schedule("STOPPED")
 
 
 def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """The dialog takes three days, and tags that choose a subscriber and everything; all it has arrives once more."""
-    on_stage.crm.let_go()
+    on_stage.settle()
     first, _, last = on_stage.days()[-3:]
     page.goto(f"{pages.LOCATION}/jobs/backfill_job/partitions")
     page.get_by_role("button", name="Launch backfill").click()
@@ -124,7 +126,7 @@ def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Sta
 
 def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """A subscriber that is down fails its step alone; re-executed from failure, that step alone runs, and succeeds."""
-    on_stage.crm.let_go()
+    on_stage.settle()
     on_stage.crm.is_down = True
     on_stage.arrive()
     failed = on_stage.launch()
@@ -150,7 +152,7 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
 
 def test_a_run_reads_like_a_report(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """With Dagster's own events left out, a run says what it found and what each subscriber accepted, and how fast."""
-    on_stage.crm.let_go()
+    on_stage.settle()
     on_stage.arrive(files=6)
     identity = on_stage.launch()
     assert on_stage.wait_until_ended(identity) == "SUCCESS"
@@ -178,8 +180,8 @@ def test_an_asset_plots_its_numbers(page: Page, on_stage: Stage, pictures: Pictu
 
 def test_ticks_that_ran_and_ticks_that_were_skipped(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """The history of the schedule shows ticks that started a run, with the run; then it is switched off for good."""
-    on_stage.crm.let_go()
-    pages.open_schedule(page)
+    on_stage.settle()
+    pages.turn_schedule(page, on=True)
     expect(page.get_by_text("1 run requested").first).to_be_visible(timeout=90_000)
     pictures.take(page, "schedule")
     pages.switch(page).click()
