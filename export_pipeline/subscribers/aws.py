@@ -1,7 +1,9 @@
 """What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, PrivateAttr
@@ -10,6 +12,7 @@ from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 
 T = TypeVar("T")
@@ -159,13 +162,15 @@ class Path:
     """A path of the configuration into an event, or the event's own hash where there is none."""
 
     def __init__(self, path: str | None) -> None:
-        self._reader: Reader = compile_mapping({"$string": path} if path else {"$id": 32})
+        self._reader: Reader | None = compile_mapping({"$string": path}) if path else None
 
     def of(self, event: bytes) -> str:
         """The text at the path; the event's hash where it has nothing there."""
-        parsed = Event(event)
-        found = self._reader(parsed)
-        return found if isinstance(found, str) and found else parsed.sha256[:32]
+        found = None
+        if self._reader is not None:
+            with suppress(Unfit):
+                found = self._reader(Event(event))
+        return found if isinstance(found, str) and found else hashlib.sha256(event).hexdigest()[:32]
 
     @staticmethod
     def check(path: str | None) -> str | None:

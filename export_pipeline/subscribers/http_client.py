@@ -105,8 +105,13 @@ class HttpClient:
             raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL):
             raise Blocked(f"{place} is no address to send HTTP to") from None
+        except (httpx.LocalProtocolError, UnicodeEncodeError):
+            # Its text would quote the header, and so a secret.
+            raise Blocked(
+                f"{place}: a header's name or value holds what HTTP does not allow, such as a line feed at its end"
+            ) from None
         except httpx.TransportError as error:
-            if distrust := _distrust(error):
+            if distrust := find_distrust(error):
                 raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
             raise TryLater(f"{place}: {_cause(error)}") from None
         answered = {name.lower(): value for name, value in response.headers.items()}
@@ -166,7 +171,7 @@ def _read(response: "httpx.Response", deadline: float) -> bytes:
     return b"".join(pieces)[:MAX_ANSWER_BYTES]
 
 
-def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+def find_distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
     """The refusal of a certificate behind *error*, if that is what it is."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__

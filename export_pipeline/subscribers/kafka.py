@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -13,6 +14,7 @@ from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import scrub
 
@@ -148,7 +150,9 @@ class Kafka(RequestSubscriber):
             return None
         if self._reader is None:
             self._reader = compile_mapping({"$string": self.key})
-        found: str | None = self._reader(Event(item))
+        found: str | None = None
+        with suppress(Unfit):
+            found = self._reader(Event(item))
         return found
 
     def _receipt(self, errors: dict[int, Any]) -> Receipt:

@@ -1,8 +1,10 @@
 """Index every event in OpenSearch or Elasticsearch (POST /_bulk)."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from dagster import EnvVar
@@ -11,13 +13,28 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import REFUSED, TRY_LATER, USER_AGENT, check_url
+from export_pipeline.subscribers.http_client import REFUSED, TRY_LATER, USER_AGENT, check_url, find_distrust
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url, scrub
 
 EXISTS_ALREADY = 409
+MAX_ID_BYTES = 512
+# Of single documents, though no document is at fault: no other would be taken either.
+OF_THE_CONFIGURATION = frozenset(
+    {
+        "authorization_exception",
+        "cluster_block_exception",
+        "index_closed_exception",
+        "index_not_found_exception",
+        "invalid_index_name_exception",
+        "security_exception",
+    }
+)
+# An ingest pipeline that is not there has no type of its own.
+_NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
 
 
 class Opensearch(RequestSubscriber):
@@ -75,7 +92,13 @@ class Opensearch(RequestSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is."""
+        """The event as it is.
+
+        Raises:
+            Unfit: what it has at ``id_path`` is longer than an id may be.
+        """
+        if len(identity := self._id(event).encode(errors="replace")) > MAX_ID_BYTES:
+            raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
@@ -100,6 +123,8 @@ class Opensearch(RequestSubscriber):
             )
         except OpenSearchException as error:
             raise self._meaning(error) from None
+        except (AttributeError, KeyError, TypeError):
+            raise TryLater(f"{self._place} answered 200 with what is no answer to a bulk request") from None
         if len(results) != len(actions):
             raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
         return self._receipt([item["create"] for _, item in results])
@@ -136,7 +161,10 @@ class Opensearch(RequestSubscriber):
             return hashlib.sha256(item).hexdigest()
         if self._id_reader is None:
             self._id_reader = compile_mapping({"$string": self.id_path})
-        return self._id_reader(Event(item)) or hashlib.sha256(item).hexdigest()
+        with suppress(Unfit):
+            if found := self._id_reader(Event(item)):
+                return str(found)
+        return hashlib.sha256(item).hexdigest()
 
     def _receipt(self, answers: Sequence[dict[str, Any]]) -> Receipt:
         refused: dict[int, str] = {}
@@ -146,14 +174,17 @@ class Opensearch(RequestSubscriber):
             if 200 <= status < 300 or status == EXISTS_ALREADY:
                 continue
             error = answer.get("error")
-            reason = f"{status} {error.get('type')}: {error.get('reason')}" if isinstance(error, dict) else str(error)
-            if status in (401, 403):
+            kind = str(error.get("type")) if isinstance(error, dict) else ""
+            reason = f"{status} {kind}: {error.get('reason')}" if isinstance(error, dict) else f"{status} {error}"
+            if status in (401, 403, 404) or kind in OF_THE_CONFIGURATION or _NO_PIPELINE.search(reason):
                 raise Blocked(f"{self._place}: {reason}")
             (later if status in TRY_LATER or status >= 500 else refused)[number] = reason
         return Receipt(refused=refused, later=later)
 
     def _meaning(self, error: Any) -> DeliveryError:
         """What the failure of a whole request means."""
+        if distrust := find_distrust(error):
+            return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
         status = getattr(error, "status_code", "N/A")
         told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
         text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())

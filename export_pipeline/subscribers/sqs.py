@@ -1,5 +1,6 @@
 """Send every event to an SQS queue (SendMessageBatch)."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -7,7 +8,6 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.subscribers.aws import AwsSubscriber, Path
-from export_pipeline.subscribers.mapping import Event
 from export_pipeline.subscribers.packing import Packed
 
 MAX_GROUP_CHARACTERS = 128
@@ -66,7 +66,7 @@ class Sqs(AwsSubscriber):
         self.ask(lambda client: client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]))
 
     def _entry(self, number: int, item: bytes) -> dict[str, Any]:
-        event_id = Event(item).sha256
+        event_id = hashlib.sha256(item).hexdigest()
         entry: dict[str, Any] = {
             "Id": str(number),
             "MessageBody": item.decode(),
