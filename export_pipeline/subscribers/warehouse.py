@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Literal
 
@@ -28,9 +29,23 @@ _CONFIGURATION = re.compile(
 # dlt takes these for failures that pass; they are the data's.
 _DATA = re.compile(
     r"invalid byte sequence|invalid input syntax|unsupported unicode escape|value too long|out of range|"
-    r"conversion error|violates|could not convert|numeric value|data ?error|type mismatch",
+    r"conversion error|violates|could not convert|numeric value|\bdata ?error\b|type mismatch|ConversionException",
     re.IGNORECASE,
 )
+# Another process inserted the same event at the same moment: the next try finds it there.
+_DUPLICATE = re.compile(r"duplicate key value violates unique constraint", re.IGNORECASE)
+_GONE = (
+    "dlt keeps note in the tables _dlt_version and _dlt_pipeline_state of the same schema of what it has made: where a "
+    "table or column was removed on purpose, remove these too, and it is made anew"
+)
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The batch that is loaded, and which file of dlt's each table got."""
+
+    batch_id: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
 _PREFERRED = ("insert-only", "upsert", "delete-insert")
 
 
@@ -91,7 +106,7 @@ class Warehouse(Subscriber):
     _thread: ThreadPoolExecutor | None = PrivateAttr(default=None)
     _folder: str | None = PrivateAttr(default=None)
     _pipeline: Any = PrivateAttr(default=None)
-    _current: list[str] = PrivateAttr(default_factory=list)
+    _current: "_Current" = PrivateAttr(default_factory=lambda: _Current(""))
 
     def deliver(self, batch: Batch) -> Receipt | None:
         """Load the batch as one dlt package.
@@ -120,7 +135,7 @@ class Warehouse(Subscriber):
     def _load(self, batch: Batch) -> Receipt:
         import dlt
 
-        self._current[:] = [batch.id]
+        self._current = _Current(batch.id)
         try:
             pipeline = self._open()
             data, hints = self._data(pipeline, batch)
@@ -155,6 +170,9 @@ class Warehouse(Subscriber):
         """What dlt gets, an Arrow table, or objects where nested ones are to become tables; and hints of columns."""
         now = datetime.now(timezone.utc)
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}
+        if self.destination == "postgres":
+            # An index: looking for the events of a batch would otherwise read the whole table, for every batch.
+            hints["_event_id"]["unique"] = True
         if self.max_table_nesting:
             return rows_of(batch, now), hints
         schema = pipeline.default_schema if pipeline.default_schema_name else None
@@ -198,6 +216,8 @@ class Warehouse(Subscriber):
         # dlt would tell its makers of every run; and trying again is done by the caller.
         os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
         os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
+        # dlt begins another file of a table where a new column comes after so many rows, but a batch is one file.
+        os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
         # A warning for every batch that JSON is text on its way.
         os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
         import dlt
@@ -234,8 +254,19 @@ class Warehouse(Subscriber):
         return factory(**options) if factory else Destination.from_reference(self.destination, **options)
 
     def _name_of_file(self, schema: str, table: str, load_id: str, file_id: str, ext: str) -> str:
-        """The batch's id for its events; dlt's own tables keep dlt's names."""
-        return self._current[0] if table == self.table_name else f"{load_id}.{file_id}"
+        """The batch's id, so that a repeat overwrites its own file; dlt's own tables keep dlt's names.
+
+        Raises:
+            Blocked: a second file of the same table would overwrite the first.
+        """
+        if table.startswith("_dlt_"):
+            return f"{load_id}.{file_id}"
+        if self._current.files.setdefault(table, file_id) != file_id:
+            raise Blocked(
+                f"dlt made more than one file of the table {table} for the batch {self._current.batch_id}, and they would "
+                "overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of dlt alone"
+            )
+        return self._current.batch_id
 
     def _forget(self) -> None:
         """Start anew, without a package that a failure left behind."""
@@ -248,21 +279,35 @@ class Warehouse(Subscriber):
         """What an error of dlt means: look through what it wraps."""
         from dlt.common.destination.exceptions import DestinationTerminalException
         from dlt.common.schema.exceptions import DataValidationError
+        from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
         chain = list(_chain(error))
         for inner in chain:
             if isinstance(inner, DeliveryError):
                 return inner
-        told = " / ".join(dict.fromkeys(" ".join(str(inner).split()) for inner in reversed(chain)))
-        text = scrub(f"{self.destination}: {told}", self.secret_values())
-        if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(told):
+        said = list(dict.fromkeys(_text_of(inner) for inner in reversed(chain)))
+        told = " / ".join(said)
+        # The first is the driver's, the second may say what dlt was about; the rest repeats them.
+        text = scrub(f"{self.destination}: {' / '.join(said[:2])}", self.secret_values())
+        if _DUPLICATE.search(told):
+            return TryLater(text)
+        kinds = " ".join(type(inner).__name__ for inner in chain)
+        if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(told + kinds):
             return Refused(text)
         if any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain):
             return Blocked(text)
-        if _CONFIGURATION.search(told) or any(_CONFIGURATION.search(type(inner).__name__) for inner in chain):
+        if _CONFIGURATION.search(told) or _CONFIGURATION.search(kinds):
             return Blocked(text)
+        if any(isinstance(inner, DatabaseUndefinedRelation) for inner in chain):
+            return Blocked(f"{text}. {_GONE}")
+        # What the destination calls hopeless without a word about the data is no fault of the events.
         is_terminal = any(isinstance(inner, DestinationTerminalException) for inner in chain)
-        return Refused(text) if is_terminal else TryLater(text)
+        return Blocked(text) if is_terminal else TryLater(text)
+
+
+def _text_of(error: BaseException) -> str:
+    """What *error* says, on one line, without the traceback that dlt quotes."""
+    return " ".join(str(error).partition("Traceback (most recent")[0].split()) or type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
