@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -13,31 +12,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.errors import Blocked
 from export_pipeline.subscribers.base import SECRET, Subscriber
-from export_pipeline.subscribers.files import LASTING
-from export_pipeline.subscribers.scrubbing import scrub
+from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
 
-_CONFIGURATION = re.compile(
-    r"authentication failed|password|permission denied|access denied|not authorized|unauthorized|forbidden|"
-    r"database \S+ does not exist|role \S+ does not exist|Missing \d+ fields? in|no such host|invalid credentials|"
-    r"ConfigFieldMissingException|MissingDependencyException|UnknownDestinationModule|is not a directory|"
-    r"not a valid DuckDB database",
-    re.IGNORECASE,
-)
-# dlt takes these for failures that pass; they are the data's.
-_DATA = re.compile(
-    r"invalid byte sequence|invalid input syntax|unsupported unicode escape|value too long|out of range|"
-    r"conversion error|violates|could not convert|numeric value|\bdata ?error\b|type mismatch|ConversionException",
-    re.IGNORECASE,
-)
-# Another process inserted the same event at the same moment: the next try finds it there.
-_DUPLICATE = re.compile(r"duplicate key value violates unique constraint", re.IGNORECASE)
-_GONE = (
-    "dlt keeps note in the tables _dlt_version and _dlt_pipeline_state of the same schema of what it has made: where a "
-    "table or column was removed on purpose, remove these too, and it is made anew"
-)
 @dataclass(frozen=True, slots=True)
 class _Current:
     """The batch that is loaded, and which file of dlt's each table got."""
@@ -154,7 +133,7 @@ class Warehouse(Subscriber):
         except Exception as error:  # noqa: BLE001 (dlt and its drivers raise anything; all of it is raised again)
             # A package that failed must not be loaded before the next one: the batch comes again whole.
             self._forget()
-            raise self._meaning(error) from None
+            raise meaning(error, self.destination, self.secret_values()) from None
         return Receipt(detail=f"dlt package {info.loads_ids[-1]}" if info.loads_ids else "")
 
     def _reach(self) -> None:
@@ -164,9 +143,9 @@ class Warehouse(Subscriber):
                 client.is_storage_initialized()
         except Exception as error:  # noqa: BLE001 (as above)
             self._forget()
-            raise self._meaning(error) from None
+            raise meaning(error, self.destination, self.secret_values()) from None
 
-    def _data(self, pipeline: Any, batch: Batch) -> tuple[Iterator[Any] | list[Any], dict[str, Any]]:
+    def _data(self, pipeline: Any, batch: Batch) -> tuple[list[Any], dict[str, Any]]:
         """What dlt gets, an Arrow table, or objects where nested ones are to become tables; and hints of columns."""
         now = datetime.now(timezone.utc)
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}
@@ -274,43 +253,3 @@ class Warehouse(Subscriber):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
-
-    def _meaning(self, error: Exception) -> DeliveryError:
-        """What an error of dlt means: look through what it wraps."""
-        from dlt.common.destination.exceptions import DestinationTerminalException
-        from dlt.common.schema.exceptions import DataValidationError
-        from dlt.destinations.exceptions import DatabaseUndefinedRelation
-
-        chain = list(_chain(error))
-        for inner in chain:
-            if isinstance(inner, DeliveryError):
-                return inner
-        said = list(dict.fromkeys(_text_of(inner) for inner in reversed(chain)))
-        told = " / ".join(said)
-        # The first is the driver's, the second may say what dlt was about; the rest repeats them.
-        text = scrub(f"{self.destination}: {' / '.join(said[:2])}", self.secret_values())
-        if _DUPLICATE.search(told):
-            return TryLater(text)
-        kinds = " ".join(type(inner).__name__ for inner in chain)
-        if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(told + kinds):
-            return Refused(text)
-        if any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain):
-            return Blocked(text)
-        if _CONFIGURATION.search(told) or _CONFIGURATION.search(kinds):
-            return Blocked(text)
-        if any(isinstance(inner, DatabaseUndefinedRelation) for inner in chain):
-            return Blocked(f"{text}. {_GONE}")
-        # What the destination calls hopeless without a word about the data is no fault of the events.
-        is_terminal = any(isinstance(inner, DestinationTerminalException) for inner in chain)
-        return Blocked(text) if is_terminal else TryLater(text)
-
-
-def _text_of(error: BaseException) -> str:
-    """What *error* says, on one line, without the traceback that dlt quotes."""
-    return " ".join(str(error).partition("Traceback (most recent")[0].split()) or type(error).__name__
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
