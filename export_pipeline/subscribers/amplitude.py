@@ -107,9 +107,14 @@ def _refusal(answer: Answer) -> Refused | Blocked:
         return Blocked(answer.told())
     named: dict[int, str] = {}
     for kind in NAMED:
-        for name, indices in (told.get(kind) or {}).items():
-            for index in indices:
+        fields = told.get(kind)
+        for name, indices in fields.items() if isinstance(fields, dict) else ():
+            for index in _numbers(indices):
                 named.setdefault(index, f"{kind.removeprefix('events_with_').replace('_', ' ')}: {name}")
-    for index in told.get("silenced_events") or []:
+    for index in _numbers(told.get("silenced_events")):
         named.setdefault(index, "its device is silenced in Amplitude")
     return Refused(answer.told(), events=named)
+
+
+def _numbers(found: Any) -> list[int]:
+    return [one for one in found if isinstance(one, int)] if isinstance(found, list) else []

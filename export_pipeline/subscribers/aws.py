@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import find_distrust
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
@@ -51,6 +52,9 @@ REFUSING = frozenset(
 )
 
 
+UNANSWERED = "AWS did not say what became of it"
+
+
 def _told(option: str) -> str:
     return StoreSettings.model_fields[option].description or ""
 
@@ -83,7 +87,7 @@ class AwsSubscriber(RequestSubscriber):
         Raises:
             TryLater, Blocked, Refused: what an error of AWS means.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
             return ask(self._open())
@@ -91,6 +95,11 @@ class AwsSubscriber(RequestSubscriber):
             raise self._meaning(error) from None
         except ParamValidationError as error:
             raise Blocked(f"{self.service}: {error}") from None
+        except SSLError as error:
+            if distrust := find_distrust(error):
+                text = f"{self.service}: the certificate is not trusted: {distrust.verify_message}"
+                raise Blocked(text) from None
+            raise self._of_client(error) from None
         except BotoCoreError as error:
             raise self._of_client(error) from None
 
@@ -184,10 +193,11 @@ class Path:
         return path
 
 
-def failed(answers: Sequence[dict[str, Any]]) -> dict[int, str]:
-    """Number of each record that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
-    return {
+def failed(answers: Sequence[dict[str, Any]], *, records: int) -> dict[int, str]:
+    """Number of each of so many *records* that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
+    reasons = {
         number: f"{answer['ErrorCode']}: {answer.get('ErrorMessage', '')}"
         for number, answer in enumerate(answers)
         if answer.get("ErrorCode")
     }
+    return reasons | dict.fromkeys(range(len(answers), records), UNANSWERED)

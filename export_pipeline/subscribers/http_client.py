@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 
 if TYPE_CHECKING:
@@ -201,11 +201,15 @@ def raise_for(answer: Answer) -> NoReturn:
         target = answer.headers.get("location")
         where = public_url(target) if target else "nowhere"
         raise Blocked(f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed")
-    if answer.status in TRY_LATER or answer.status >= 500:
-        raise TryLater(answer.told(), retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")))
-    if answer.status in REFUSED:
-        raise Refused(answer.told())
-    raise Blocked(answer.told())
+    asked = retry_after_seconds(answer.headers.get("retry-after"))
+    raise of_status(answer.status, answer.told(), asked_seconds=asked)
+
+
+def of_status(status: int, reason: str, *, asked_seconds: float | None = None) -> DeliveryError:
+    """The error that a *status* which is no 2xx means, with *reason* and the pause that was asked for."""
+    if status in TRY_LATER or status >= 500:
+        return TryLater(reason, retry_after_seconds=asked_seconds)
+    return Refused(reason) if status in REFUSED else Blocked(reason)
 
 
 def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:

@@ -51,7 +51,8 @@ class Kafka(RequestSubscriber):
     topic: str = Field(description="Topic to produce to.")
     key: str | None = Field(
         default=None,
-        description="Path to the message key in an event; messages of one key keep their order. By default no key.",
+        description="Path to the message key in an event; messages of one key keep their order, but for those that "
+        "failed and are produced again. By default no key.",
         examples=["endpoint.Id"],
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -67,6 +68,11 @@ class Kafka(RequestSubscriber):
         default_factory=dict,
         description="More settings of librdkafka's producer.",
         examples=[{"ssl.ca.location": "/etc/ssl/kafka.pem"}],
+    )
+    secret_settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="More settings whose values are secrets, such as ssl.key.password.",
+        json_schema_extra=SECRET,
     )
     timeout_seconds: float = Field(default=60.0, gt=0, description="How long a message may take, retries included.")
     max_request_events: int = Field(default=50_000, ge=1, description="Most messages on their way at once.")
@@ -175,7 +181,7 @@ class Kafka(RequestSubscriber):
         return Blocked(text) if worst.name() in OF_THE_CONFIGURATION else TryLater(text)
 
     def _open(self) -> Any:
-        from confluent_kafka import Producer
+        from confluent_kafka import KafkaException, Producer
 
         with self._opening:
             if self._producer is None:
@@ -193,6 +199,11 @@ class Kafka(RequestSubscriber):
                     "logger": logging.getLogger(__name__),
                     "error_cb": self._trouble.append,
                     **self.settings,
+                    **self.secret_settings,
                 }
-                self._producer = Producer({name: value for name, value in settings.items() if value is not None})
+                given = {name: value for name, value in settings.items() if value is not None}
+                try:
+                    self._producer = Producer(given)
+                except KafkaException as error:
+                    raise Blocked(scrub(f"settings: {error.args[0].str()}", self.secret_values())) from None
             return self._producer

@@ -11,9 +11,16 @@ from dagster import EnvVar
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import REFUSED, TRY_LATER, USER_AGENT, check_url, find_distrust
+from export_pipeline.subscribers.http_client import (
+    TRY_LATER,
+    USER_AGENT,
+    check_url,
+    find_distrust,
+    of_status,
+    retry_after_seconds,
+)
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
@@ -76,6 +83,7 @@ class Opensearch(RequestSubscriber):
     _id_reader: Reader | None = PrivateAttr(default=None)
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
+    _asked: Any = PrivateAttr(default_factory=threading.local)
 
     @field_validator("api_url", mode="before")
     @classmethod
@@ -188,12 +196,22 @@ class Opensearch(RequestSubscriber):
         status = getattr(error, "status_code", "N/A")
         told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
         text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())
-        if not isinstance(status, int) or status in TRY_LATER or status >= 500:
+        if not isinstance(status, int):
             return TryLater(text)
-        return Refused(text) if status in REFUSED else Blocked(text)
+        asked = retry_after_seconds(getattr(self._asked, "pause", None))
+        return of_status(status, text, asked_seconds=asked)
 
     def _open(self) -> Any:
-        from opensearchpy import OpenSearch
+        from opensearchpy import OpenSearch, Urllib3HttpConnection
+
+        asked = self._asked
+
+        class Connection(Urllib3HttpConnection):
+            """Keeps the Retry-After of a failure, which the client's errors do not tell."""
+
+            def get_response_headers(self, response: Any) -> Any:
+                asked.pause = response.headers.get("retry-after")
+                return super().get_response_headers(response)
 
         with self._opening:
             if self._client is None:
@@ -202,6 +220,7 @@ class Opensearch(RequestSubscriber):
                     headers["authorization"] = f"ApiKey {self.api_key}"
                 self._client = OpenSearch(
                     [self.api_url],
+                    connection_class=Connection,
                     http_auth=(self.username, self.password or "") if self.username else None,
                     headers=headers,
                     http_compress=self.gzip,

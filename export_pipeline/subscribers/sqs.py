@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.subscribers.aws import AwsSubscriber, Path
+from export_pipeline.errors import Blocked
+from export_pipeline.subscribers.aws import PASSING, REFUSING, UNANSWERED, AwsSubscriber, Path
 from export_pipeline.subscribers.packing import Packed
 
 MAX_GROUP_CHARACTERS = 128
@@ -27,8 +28,8 @@ class Sqs(AwsSubscriber):
     )
     message_group: str | None = Field(
         default=None,
-        description="For a FIFO queue: path to the message group in an event; messages of one group keep their order. "
-        "By default all are of one group.",
+        description="For a FIFO queue: path to the message group in an event; messages of one group keep their order, "
+        "but for those that SQS does not take at first. By default all are of one group.",
         examples=["endpoint.Id"],
     )
     max_request_events: int = Field(default=10, ge=1, le=10, description="Most messages in one request.")
@@ -50,16 +51,23 @@ class Sqs(AwsSubscriber):
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """One request; what failed by SQS's fault is told to come again, what failed by the message's is refused."""
+        """One request; what SQS failed to take is told to come again, what it can never take is refused."""
         entries = [self._entry(number, item) for number, item in enumerate(request.items)]
         answer = self.call(lambda client: client.send_message_batch(QueueUrl=self.queue_url, Entries=entries))
-        failures = answer.get("Failed", [])
-        reasons = {int(one["Id"]): f"{one['Code']}: {one.get('Message', '')}" for one in failures}
-        own_fault = {int(one["Id"]) for one in failures if one.get("SenderFault")}
-        return Receipt(
-            refused={number: reason for number, reason in reasons.items() if number in own_fault},
-            later={number: reason for number, reason in reasons.items() if number not in own_fault},
-        )
+        taken = {int(one["Id"]) for one in answer.get("Successful", [])}
+        refused: dict[int, str] = {}
+        later = {number: UNANSWERED for number in range(len(entries)) if number not in taken}
+        for one in answer.get("Failed", []):
+            number, code = int(one["Id"]), one["Code"].rpartition(".")[2]
+            reason = f"{one['Code']}: {one.get('Message', '')}"
+            if one.get("SenderFault") and code not in PASSING:
+                if code not in REFUSING:  # a right or a key that is missing: no message is at fault
+                    raise Blocked(f"{self.service}: {reason}")
+                refused[number] = reason
+                later.pop(number, None)
+            else:
+                later[number] = reason
+        return Receipt(refused=refused, later=later)
 
     def check(self) -> None:
         """Ask for the queue's name."""
