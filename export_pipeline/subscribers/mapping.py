@@ -184,8 +184,10 @@ def _string(spec: object, place: str) -> Reader:
 
     def read(event: Event) -> str | None:
         found = reader(event)
-        if isinstance(found, str) or is_nothing(found):
+        if isinstance(found, str):
             return found
+        if is_nothing(found):
+            return None
         try:
             return json.dumps(found, ensure_ascii=False, allow_nan=False)
         except ValueError:

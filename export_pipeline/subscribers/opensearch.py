@@ -112,15 +112,16 @@ class Opensearch(RequestSubscriber):
     def post(self, request: Packed) -> Receipt:
         """One bulk request, and what became of each document."""
         client = self._open()
-        from opensearchpy.exceptions import OpenSearchException
+        from opensearchpy.exceptions import OpenSearchException, SerializationError
         from opensearchpy.helpers import streaming_bulk
 
         index = request.date.strftime(self.index)
         actions = [self._action(item, index) for item in request.items]
         more: dict[str, Any] = {} if self.pipeline is None else {"pipeline": self.pipeline}
         try:
-            results = list(
-                streaming_bulk(
+            results = [
+                item["create"]
+                for _, item in streaming_bulk(
                     client,
                     actions,
                     chunk_size=len(actions),
@@ -128,14 +129,14 @@ class Opensearch(RequestSubscriber):
                     raise_on_error=False,
                     **more,
                 )
-            )
+            ]
+        except (AttributeError, KeyError, TypeError, SerializationError):
+            raise TryLater(f"{self._place} answered 200 with what is no answer to a bulk request") from None
         except OpenSearchException as error:
             raise self._meaning(error) from None
-        except (AttributeError, KeyError, TypeError):
-            raise TryLater(f"{self._place} answered 200 with what is no answer to a bulk request") from None
         if len(results) != len(actions):
             raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
-        return self._receipt([item["create"] for _, item in results])
+        return self._receipt(results)
 
     def check(self) -> None:
         """Ask the cluster who it is; that this user may not know is no fault."""

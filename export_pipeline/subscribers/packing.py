@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Blocked
-from export_pipeline.subscribers.parsing import Unfit as Unfit
+from export_pipeline.subscribers.parsing import Unfit
 
 MAX_ID_CHARACTERS = 64
 

@@ -17,6 +17,7 @@ from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
 
+
 @dataclass(frozen=True, slots=True)
 class _Current:
     """The batch that is loaded, and which file of dlt's each table got."""
@@ -242,8 +243,9 @@ class Warehouse(Subscriber):
             return f"{load_id}.{file_id}"
         if self._current.files.setdefault(table, file_id) != file_id:
             raise Blocked(
-                f"dlt made more than one file of the table {table} for the batch {self._current.batch_id}, and they would "
-                "overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of dlt alone"
+                f"dlt made more than one file of the table {table} for the batch {self._current.batch_id}, and they "
+                "would overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of "
+                "dlt alone"
             )
         return self._current.batch_id
 

@@ -47,15 +47,15 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
     kinds = " ".join(type(inner).__name__ for inner in chain)
     if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(f"{told} {kinds}"):
         return Refused(text)
-    if any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain):
-        return Blocked(text)
-    if _CONFIGURATION.search(told) or _CONFIGURATION.search(kinds):
-        return Blocked(text)
     if any(isinstance(inner, DatabaseUndefinedRelation) for inner in chain):
         return Blocked(f"{text}. {_GONE}")
-    # What the destination calls hopeless without a word about the data is no fault of the events.
-    is_terminal = any(isinstance(inner, DestinationTerminalException) for inner in chain)
-    return Blocked(text) if is_terminal else TryLater(text)
+    is_lasting = (
+        _CONFIGURATION.search(f"{told} {kinds}")
+        or any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain)
+        # What the destination calls hopeless without a word about the data is no fault of the events.
+        or any(isinstance(inner, DestinationTerminalException) for inner in chain)
+    )
+    return Blocked(text) if is_lasting else TryLater(text)
 
 
 def _text_of(error: BaseException) -> str:

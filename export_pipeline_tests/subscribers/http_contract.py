@@ -58,8 +58,11 @@ class HttpContract(SubscriberContract):
         "404": Reply(404),
         "redirect": Reply(308, headers={"location": "https://elsewhere.example/x?key=1"}),
         "422": Reply(422, b"what is that?"),
-        "503": Reply(503, b"<html>busy</html>", {"content-type": "text/html", "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}),
-    } | {status: Reply(int(status)) for status in ("400", "401", "403", "408", "410", "413", "425", "502", "504")}
+        "503": Reply(
+            503, b"<html>busy</html>", {"content-type": "text/html", "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        ),
+        **{status: Reply(int(status)) for status in ("400", "401", "403", "408", "410", "413", "425", "502", "504")},
+    }
 
     def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
         """The subscriber, with another address or another credential."""

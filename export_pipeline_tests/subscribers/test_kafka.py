@@ -179,7 +179,7 @@ def test_a_password_is_not_told(cluster: KafkaCluster, topic: str) -> None:
 def test_a_setting_that_librdkafka_does_not_know_blocks() -> None:
     """A person has to mend it; its value, which may be a secret, is not told."""
     kafka = Kafka(bootstrap_servers="127.0.0.1:9", topic="t", secret_settings={"ssl.key.pasword": "p4ssw0rd-of-key"})
-    with pytest.raises(Blocked, match='No such configuration property: "ssl.key.pasword"'):
+    with pytest.raises(Blocked, match=r'No such configuration property: "ssl\.key\.pasword"'):
         kafka.deliver(batch_of([b"{}"]))
     kafka.close()
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
-from export_pipeline.subscribers.packing import Unfit
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.segment import Segment
 from export_pipeline.testing import batch_of, sample_event
 from export_pipeline_tests.servers.http import Reply

@@ -26,7 +26,10 @@ def as_event(row: dict[str, Any]) -> dict[str, Any]:
     """A row without what is ours and what is empty, nested members parsed."""
     own = {*OWN_COLUMNS, "_dlt_load_id", "_dlt_id"}
     found = {name: value for name, value in row.items() if value is not None and name not in own}
-    return {k: json.loads(v) if k in NESTED and isinstance(v, str) and v[:1] in ("{", "[", '"') else v for k, v in found.items()}
+    return {
+        k: json.loads(v) if k in NESTED and isinstance(v, str) and v[:1] in ("{", "[", '"') else v
+        for k, v in found.items()
+    }
 
 
 class WarehouseContract(SubscriberContract):

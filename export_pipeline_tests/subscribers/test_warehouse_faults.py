@@ -1,4 +1,4 @@
-"""The warehouse subscriber exactly once: killed at any moment, repeated, and met by a destination that is out of order."""
+"""The warehouse subscriber is killed at any moment, sends again, and meets destinations that are out of order."""
 
 import json
 import signal
@@ -120,10 +120,10 @@ def test_a_column_that_comes_late_in_a_large_batch_costs_no_row(tmp_path: Path) 
 
 
 def test_files_that_would_overwrite_each_other_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where dlt is told to make several files of a batch, nothing counts as accepted, and the error says what to undo."""
+    """Where dlt is told to make several files of a batch, nothing counts as accepted; the error says what to undo."""
     monkeypatch.setenv("NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS", "10")
     options = {"destination": "filesystem", "url": str(tmp_path), "max_table_nesting": 1}
-    with pytest.raises(Blocked, match="more than one file of the table events .*: leave data_writer.file_max_items"):
+    with pytest.raises(Blocked, match=r"more than one file of the table events .*: leave data_writer\.file_max_items"):
         deliver(options, batch_of([b'{"a":%d}' % n for n in range(50)]))
 
 
@@ -136,7 +136,7 @@ def test_a_table_that_somebody_dropped_blocks(tmp_path: Path) -> None:
     deliver(options, batch_of([b'{"a":1}'], "b-1"))
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE export.events")
-    with pytest.raises(Blocked, match="events does not exist.* remove these too"):
+    with pytest.raises(Blocked, match=r"events does not exist.* remove these too"):
         deliver(options, batch_of([b'{"a":2}'], "b-2"))
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE export._dlt_version; DROP TABLE export._dlt_pipeline_state")

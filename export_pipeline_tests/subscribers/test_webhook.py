@@ -353,3 +353,13 @@ def test_check_finds_nobody() -> None:
     with pytest.raises(TryLater, match=r"http://127\.0\.0\.1:9"):
         webhook.check()
     webhook.close()
+
+
+@pytest.mark.parametrize("value", ["t0ken-with-a-line-feed\n", "t0ken-mit-Ümläut-✓"])
+def test_a_header_that_http_cannot_carry_blocks_and_is_not_told(receiver: Receiver, value: str) -> None:
+    """Such as a secret from a file that ends with a line feed: trying again does not help, and its text is a secret."""
+    webhook = Webhook(url=receiver.url, secret=SECRET, secret_headers={"Authorization": value})
+    with pytest.raises(Blocked, match="holds what HTTP does not allow, such as a line feed at its end") as caught:
+        webhook.deliver(BATCH)
+    webhook.close()
+    assert "t0ken" not in str(caught.value)
