@@ -4,18 +4,21 @@ import os
 import re
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import Blocked
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
+from export_pipeline.subscribers.worker import Overdue, Worker
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,16 @@ class Warehouse(Subscriber):
         description="Where the table has no column for a member or its type: evolve adds one, freeze puts the event "
         "into the quarantine.",
     )
+    timeout_seconds: float = Field(
+        default=1_800.0,
+        gt=0,
+        description="How long loading a batch may take. One that takes longer goes on where it cannot be stopped, and is "
+        "waited for before the next; the batch counts as not delivered, and comes again.",
+    )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "pyarrow")
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
     # take the signals that Dagster ends a run with. One thread of its own settles all three.
-    _thread: ThreadPoolExecutor | None = PrivateAttr(default=None)
+    _worker: Worker = PrivateAttr(default_factory=lambda: Worker("dlt"))
     _folder: str | None = PrivateAttr(default=None)
     _pipeline: Any = PrivateAttr(default=None)
     _current: "_Current" = PrivateAttr(default_factory=lambda: _Current(""))
@@ -94,23 +103,22 @@ class Warehouse(Subscriber):
         Raises:
             TryLater, Blocked, Refused: as dlt's error says.
         """
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="dlt")
-        return self._thread.submit(self._load, batch).result()
+        return self._do(lambda: self._load(batch))
 
     def check(self) -> None:
         """Reach the destination."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="dlt")
-        self._thread.submit(self._reach).result()
+        self._do(self._reach)
 
     def close(self) -> None:
         """End the thread and remove the working folder: nothing in it outlives a run."""
-        if self._thread is not None:
-            self._thread.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._thread, self._folder, self._pipeline = None, None, None
+        self._worker.close()
+        self._forget()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return self._worker.do(work, timeout_seconds=self.timeout_seconds)
+        except Overdue:
+            raise TryLater(f"{self.destination}: not done after {self.timeout_seconds:g} s") from None
 
     def _load(self, batch: Batch) -> Receipt:
         import dlt

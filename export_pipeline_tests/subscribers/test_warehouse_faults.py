@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -198,3 +199,30 @@ def test_postgres_finds_the_events_of_a_batch_by_an_index(postgres: str) -> None
         deliver({"destination": "postgres", "connection": url}, batch_of([b"{}"]))
         query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'export' AND tablename = 'events'"
         assert [definition for definition in asked(url, query) if "(_event_id)" in definition]
+
+
+def test_a_table_that_somebody_has_locked_is_tried_later_and_loaded_once(postgres: str) -> None:
+    """A load that hangs ends in TryLater after ``timeout_seconds``; when the lock is gone, every event is there once."""
+    with new_database(postgres) as url:
+        options: dict[str, Any] = {"destination": "postgres", "connection": url}
+        deliver(options, batch_of([b'{"a":1}'], "b-1"))
+        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
+        batch = batch_of([b'{"a":2}'], "b-2")
+        with opened({**options, "timeout_seconds": 1.5, "retry_for_seconds": 0}) as warehouse:
+            with engine.begin() as connection:
+                connection.execute(text("LOCK TABLE export.events IN ACCESS EXCLUSIVE MODE"))
+                for _ in range(2):
+                    with pytest.raises(TryLater, match=r"postgres: not done after 1\.5 s"):
+                        warehouse.deliver(batch)
+            assert send_to(warehouse, batch, sleep=lambda seconds: None).accepted == 1
+        assert sorted(row["a"] for row in postgres_rows(url)) == [1, 2]
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    """A database that takes the connection and says nothing holds the run up no longer than ``timeout_seconds``."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://me:s3cr3t-password@127.0.0.1:{silent.getsockname()[1]}/x"
+        with opened({"destination": "postgres", "connection": url, "timeout_seconds": 1}) as warehouse:
+            for attempt in (warehouse.check, lambda: warehouse.deliver(batch_of([b"{}"]))):
+                with pytest.raises(TryLater, match="not done after 1 s"):
+                    attempt()
