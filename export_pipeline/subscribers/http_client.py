@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
@@ -120,18 +121,21 @@ class HttpClient:
     def connect(self, url: str, *, timeout_seconds: float) -> None:
         """See whether somebody listens, and with a certificate that is trusted; no request is sent.
 
+        Where the environment names a proxy (``https_proxy`` and alike), whether that listens.
+
         Raises:
             TryLater: nobody does.
             Blocked: the certificate is not to be trusted.
         """
         import httpx
 
-        parts = urlsplit(url)
-        place = public_url(url, path=False)
+        proxy = _proxy_for(url)
+        parts = urlsplit(proxy or url)
+        place = public_url(url, path=False) + (f" by the proxy {public_url(proxy, path=False)}" if proxy else "")
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         try:
             with socket.create_connection(address, timeout_seconds) as plain:
-                if parts.scheme == "https":
+                if parts.scheme == "https" and proxy is None:
                     with httpx.create_ssl_context().wrap_socket(plain, server_hostname=parts.hostname):
                         pass
         except ssl.SSLCertVerificationError as error:
@@ -153,6 +157,16 @@ class HttpClient:
             if self._client is None:
                 self._client = httpx.Client(follow_redirects=False)
             return self._client
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment has for *url*, which requests go through too."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _read(response: "httpx.Response", deadline: float) -> bytes:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
 from export_pipeline.subscribers.worker import Overdue, Worker
+from export_pipeline.subscribers.working_folder import new_working_folder
 
 T = TypeVar("T")
 
@@ -86,8 +86,8 @@ class Warehouse(Subscriber):
     timeout_seconds: float = Field(
         default=1_800.0,
         gt=0,
-        description="How long loading a batch may take. One that takes longer goes on where it cannot be stopped, and is "
-        "waited for before the next; the batch counts as not delivered, and comes again.",
+        description="How long loading a batch may take. One that takes longer cannot be stopped and is waited for "
+        "before the next; its batch counts as not delivered, and comes again.",
     )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "pyarrow")
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
@@ -213,7 +213,7 @@ class Warehouse(Subscriber):
         if self._pipeline is None:
             if self.destination == "duckdb" and self.url is not None and os.path.dirname(self.url):
                 os.makedirs(os.path.dirname(self.url), exist_ok=True)
-            self._folder = self._folder or tempfile.mkdtemp(prefix="export-pipeline-dlt-")
+            self._folder = self._folder or new_working_folder("dlt")
             pipeline = dlt.pipeline(
                 pipeline_name=re.sub(r"\W", "_", f"export_{self.schema_}_{self.table_name}"),
                 destination=self._destination(),

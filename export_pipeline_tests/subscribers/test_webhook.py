@@ -363,3 +363,18 @@ def test_a_header_that_http_cannot_carry_blocks_and_is_not_told(receiver: Receiv
         webhook.deliver(BATCH)
     webhook.close()
     assert "t0ken" not in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_checked_and_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only a proxy leads outside, check() asks whether that is there, and batches go through it."""
+    monkeypatch.setenv("http_proxy", receiver.url)
+    monkeypatch.setenv("no_proxy", "")
+    webhook = Webhook(url="http://receiver.invalid/hook", secret=SECRET, allow_http=True, timeout_seconds=5)
+    webhook.check()
+    webhook.deliver(BATCH)
+    assert receiver.requests[-1].target == "http://receiver.invalid/hook"
+    monkeypatch.setenv("http_proxy", "http://me:pr0xy-password@127.0.0.1:9")
+    with pytest.raises(TryLater, match=r"http://receiver\.invalid by the proxy http://127\.0\.0\.1:9: ") as caught:
+        webhook.check()
+    webhook.close()
+    assert "pr0xy" not in str(caught.value)
