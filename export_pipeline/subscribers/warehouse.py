@@ -51,7 +51,9 @@ class Warehouse(Subscriber):
         examples=["duckdb"],
     )
     url: str | None = Field(
-        default=None, description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…)."
+        default=None,
+        description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). By default "
+        "something in the working folder.",
     )
     connection: str | None = Field(
         default=None,

@@ -8,7 +8,8 @@ from export_pipeline.subscribers.files import LASTING
 from export_pipeline.subscribers.scrubbing import scrub
 
 _CONFIGURATION = re.compile(
-    r"authentication failed|password|permission denied|access denied|not authorized|unauthorized|forbidden|"
+    r"authentication failed|password|permission denied|access ?denied|not authorized|unauthorized|forbidden|"
+    r"SignatureDoesNotMatch|InvalidAccessKeyId|InvalidToken|ExpiredToken|NoSuchBucket|"
     r"database \S+ does not exist|role \S+ does not exist|Missing \d+ fields? in|no such host|invalid credentials|"
     r"ConfigFieldMissingException|MissingDependencyException|UnknownDestinationModule|is not a directory|"
     r"not a valid DuckDB database",
@@ -22,6 +23,8 @@ _DATA = re.compile(
 )
 # Another process inserted the same event at the same moment: the next try finds it there.
 _DUPLICATE = re.compile(r"duplicate key value violates unique constraint", re.IGNORECASE)
+# Tracebacks, where dlt would have looked for an option, and its advice about a working folder that is gone already.
+_BESIDE = re.compile(r"Traceback \(most recent|\sfor field `|Pending packages are left")
 _GONE = (
     "dlt keeps note in the tables _dlt_version and _dlt_pipeline_state of the same schema of what it has made: where a "
     "table or column was removed on purpose, remove these too, and it is made anew"
@@ -30,6 +33,7 @@ _GONE = (
 
 def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> DeliveryError:
     """What an *error* of dlt's means for the batch: it is looked for in all that it wraps."""
+    from dlt.common.configuration.exceptions import ConfigFieldMissingException
     from dlt.common.destination.exceptions import DestinationTerminalException
     from dlt.common.schema.exceptions import DataValidationError
     from dlt.destinations.exceptions import DatabaseUndefinedRelation
@@ -47,6 +51,9 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
     kinds = " ".join(type(inner).__name__ for inner in chain)
     if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(f"{told} {kinds}"):
         return Refused(text)
+    if any(isinstance(inner, ConfigFieldMissingException) for inner in chain):
+        missing = scrub(f"{destination}: {said[0]}", secrets)
+        return Blocked(f"{missing}; give url, connection or credentials, as the documentation of dlt has them")
     if any(isinstance(inner, DatabaseUndefinedRelation) for inner in chain):
         return Blocked(f"{text}. {_GONE}")
     is_lasting = (
@@ -59,8 +66,8 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
 
 
 def _text_of(error: BaseException) -> str:
-    """What *error* says, on one line, without the traceback that dlt quotes."""
-    return " ".join(str(error).partition("Traceback (most recent")[0].split()) or type(error).__name__
+    """What *error* says, on one line, without what dlt adds that is of no use here: see _BESIDE."""
+    return " ".join(_BESIDE.split(str(error), 1)[0].split()) or type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, metadata
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,15 @@ def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     message = r"type 'other' needs 'no_such_client', which is not installed: pip install \"export-pipeline\[kafka\]\""
     with pytest.raises(ConfigurationError, match=message):
         resolve("other")
+
+
+@pytest.mark.parametrize("name", ["clickhouse", "kafka", "opensearch", "warehouse"])
+def test_every_heavy_client_is_an_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its client the type says which extra of this package to install, and the package has that extra."""
+    monkeypatch.setattr(registry, "find_spec", lambda module: None)
+    with pytest.raises(ConfigurationError, match=rf'not installed: pip install "export-pipeline\[{name}\]"'):
+        resolve(name)
+    assert name in (metadata(registry.DISTRIBUTION).get_all("Provides-Extra") or [])
 
 
 def test_a_client_that_is_imported_late_is_missed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from sqlalchemy import NullPool, create_engine, text
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.warehouse import Warehouse
+from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.testing import batch_of, sample_event
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, parquet_rows, postgres_rows
@@ -72,6 +73,7 @@ import json, os, signal, sys
 from dlt.load.load import Load
 from dlt.pipeline.pipeline import Pipeline
 from export_pipeline.subscribers.warehouse import Warehouse
+from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.testing import batch_of, sample_event
 
 def dies(*arguments, **options):
@@ -240,3 +242,48 @@ def test_nobody_answers() -> None:
             with pytest.raises(TryLater, match="not done after 1 s"):
                 warehouse.deliver(batch_of([b"{}"]))
             silent.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"destination": "postgres"},
+            r"missing field\(s\): `database`, `password`, `username`, `host`; give url, connection or credentials, as "
+            r"the documentation of dlt has them$",
+        ),
+        ({"destination": "postgres", "connection": "postgres-at-home"}, "Could not parse SQLAlchemy URL"),
+        ({"destination": "postgres", "credentials": {"hots": "x"}}, "postgres: "),
+    ],
+)
+def test_what_is_wrong_with_the_credentials_is_told_in_a_sentence(options: dict[str, Any], message: str) -> None:
+    """Blocked names what is missing and where it belongs, not all the places where dlt looked for it."""
+    with opened(options) as warehouse, pytest.raises(Blocked, match=message) as caught:
+        warehouse.deliver(batch_of([b"{}"]))
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("An error occurred (SignatureDoesNotMatch) when calling the ListObjectsV2 operation", Blocked),
+        ("An error occurred (ExpiredToken) when calling PutObject", Blocked),
+        ("The specified bucket does not exist (NoSuchBucket)", Blocked),
+        ("An error occurred (SlowDown) when calling PutObject", TryLater),
+        ('duplicate key value violates unique constraint "events__event_id_key"', TryLater),
+        ('new row for relation "events" violates check constraint "small"', Refused),
+        ("Could not convert string 'x' to INT64", Refused),
+        ("server closed the connection unexpectedly", TryLater),
+    ],
+)
+def test_what_drivers_say(said: str, kind: type[Exception]) -> None:
+    """Texts of real drivers, each in the class that its cause belongs to, however deep dlt has wrapped it."""
+    try:
+        try:
+            raise OSError(said)
+        except OSError as error:
+            raise RuntimeError("Pipeline execution failed") from error
+    except RuntimeError as error:
+        found = meaning(error, "filesystem", ["s3cr3t"])
+    assert type(found) is kind
+    assert said in str(found)
