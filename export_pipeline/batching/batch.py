@@ -1,7 +1,7 @@
 """What a subscriber receives, and what it may answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 
@@ -15,6 +15,8 @@ class Batch:
         events: number of lines in ``data``, at least 1.
         files: keys of the files that the events come from, in reading order.
         date: the day of those files, as their layout tells it.
+        staged_file: path of a file of this machine that holds exactly ``data``, where there is one. It is not to be
+            changed, and is gone when every subscriber has the batch.
     """
 
     id: str
@@ -22,6 +24,12 @@ class Batch:
     events: int
     files: tuple[str, ...]
     date: date
+    staged_file: str | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def holding(self, lines: Iterable[bytes], *, id: str) -> "Batch":
+        """A batch of other events, given without line feeds, that is like this one in all else."""
+        lines = list(lines)
+        return replace(self, id=id, data=b"\n".join([*lines, b""]), events=len(lines), staged_file=None)
 
     def lines(self) -> list[bytes]:
         """The events' bytes one by one, without line feeds."""

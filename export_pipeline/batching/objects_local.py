@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
+from export_pipeline.batching.linking import take_over
 from export_pipeline.batching.objects import Objects, checked_name
 from export_pipeline.errors import ObjectMissing, StoreError
 from export_pipeline.storage.failures import brief
@@ -37,6 +38,16 @@ class FolderObjects(Objects):
             self._write(path, data)
         except OSError as error:
             raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
+
+    def put_file(self, name: str, data: bytes, file: str) -> None:
+        path = self._path(name)
+        try:
+            self._write(path, data, file)
+        except OSError as error:
+            raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
+
+    def path(self, name: str) -> str:
+        return self._path(name)
 
     def get(self, name: str) -> bytes:
         try:
@@ -80,25 +91,28 @@ class FolderObjects(Objects):
     def _path(self, name: str) -> str:
         return os.path.join(self._root, *checked_name(name).split("/"))
 
-    def _write(self, path: str, data: bytes) -> None:
+    def _write(self, path: str, data: bytes, same: str | None = None) -> None:
         folder, base = os.path.split(path)
         # Cut, since most file systems allow 255 bytes a name.
         unfinished = os.path.join(folder, f".{base[:50]}.{secrets.token_hex(8)}.tmp")
         descriptor = self._create(unfinished, folder)
         try:
-            with open(descriptor, "wb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-                if self._durable:
-                    os.fsync(file.fileno())
+            if same is None or not take_over(same, descriptor, unfinished):
+                with open(descriptor, "wb", buffering=0, closefd=False) as file:
+                    view = memoryview(data)
+                    while view:
+                        view = view[file.write(view) :]
+            if self._durable:
+                _sync(unfinished)
             os.replace(unfinished, path)
         except BaseException:
             if os.path.exists(unfinished):
                 os.unlink(unfinished)
             raise
+        finally:
+            os.close(descriptor)
         if self._durable:
-            _sync_folder(folder)
+            _sync(folder)
 
     def _create(self, path: str, folder: str) -> int:
         for tried in range(1, _TRIES + 1):
@@ -130,8 +144,8 @@ def _is_unfinished(file: str) -> bool:
     return file.startswith(".") and file.endswith(".tmp")
 
 
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -247,5 +247,4 @@ class _Sending:
         if len(indices) == self.batch.events:
             return self.batch
         self.lines = self.lines or self.batch.lines()
-        data = b"".join(self.lines[index] + b"\n" for index in indices)
-        return replace(self.batch, id=self._id(indices), data=data, events=len(indices))
+        return self.batch.holding((self.lines[index] for index in indices), id=self._id(indices))

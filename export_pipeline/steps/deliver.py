@@ -160,7 +160,9 @@ def _batches(
         try:
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
         except StagingLost:
-            # A sweep of another run, or a disk that was lost: the same bytes are read again, or it fails loudly.
+            # A sweep of another run, a disk that was lost, or somebody who changed a delivered file that is the staged
+            # one under another name: the same bytes are read again, or it fails loudly.
+            place.staging.discard(manifest.id, entry.n)
             ensure_staged(place, manifest.id, run_id=run_id)
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
         yield (
@@ -171,5 +173,6 @@ def _batches(
                 events=entry.events,
                 files=tuple(manifest.files[position].key for position in entry.file_positions),
                 date=manifest.day,
+                staged_file=place.staging.file_of(manifest.id, entry.n),
             ),
         )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from export_pipeline.batching.batch import Batch
@@ -50,7 +50,7 @@ def select(batch: Batch, *, only: Values, but: Values, drop_fields: Sequence[str
         return Selected(None, ())
     dropped = [paths.split(path) for path in drop_fields]
     kept = [paths.drop(lines[index], dropped) if dropped else lines[index] for index in indices]
-    return Selected(replace(batch, data=b"\n".join(kept) + b"\n", events=len(kept)), indices)
+    return Selected(batch.holding(kept, id=batch.id), indices)
 
 
 def _is_one_of(found: Any, values: Sequence[Any]) -> bool:

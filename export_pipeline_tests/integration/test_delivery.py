@@ -262,6 +262,24 @@ def test_staging_that_was_lost_is_read_again(project: Project, received: Path) -
     assert receivers.calls("crm", received) == receivers.calls("dwh", received)
 
 
+def test_a_delivered_file_edited_in_place_changes_nothing_for_others(project: Project, received: Path) -> None:
+    """Who rewrites what the files subscriber delivered changes neither what others still get nor what they have."""
+    project.config["subscribers"]["second"] = {"type": "files", "url": str(project.root / "second")}
+    project.config["subscribers"]["crm"] = python("crm")
+    lines = project.put_days("23")
+    (received / "crm.fails").touch()
+    assert not project.run().success
+    for path in (project.root / "copy").rglob("*.ndjson"):
+        with path.open("r+b") as file:
+            file.write(b"X" * path.stat().st_size)
+    (received / "crm.fails").unlink()
+    assert project.run().success
+    assert receivers.events("crm", received) == lines
+    written = b"".join(path.read_bytes() for path in sorted((project.root / "second").rglob("*.ndjson")))
+    assert written.splitlines() == lines
+    assert project.imbalances() == []
+
+
 def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     project: Project, received: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """Progress: when it is told, and what it costs."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -68,15 +67,6 @@ def test_beginning_anew_forgets_what_was_done(clock: Clock) -> None:
         (Amount(files=1, events=3, size_bytes=10), Amount(files=2, size_bytes=20)),
         (Amount(events=2), Amount(files=1, size_bytes=10)),
     ]
-
-
-def test_it_costs_nothing_worth_the_name() -> None:
-    """An advance takes less than ten microseconds; it is made once a batch, a chunk or a thousand listed keys."""
-    progress = Progress(lambda done, planned: None)
-    started = time.process_time()
-    for _ in range(20_000):
-        progress.advance(events=1, size_bytes=1)
-    assert (time.process_time() - started) / 20_000 < 10e-6
 
 
 def test_the_sentences() -> None:
