@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 
+from export_pipeline.source.lines import split_lines
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -33,7 +35,7 @@ class Batch:
 
     def lines(self) -> list[bytes]:
         """The events' bytes one by one, without line feeds."""
-        return self.data.split(b"\n")[:-1]
+        return split_lines(self.data)[0]
 
 
 @dataclass(frozen=True, slots=True)
