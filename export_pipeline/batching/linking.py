@@ -2,44 +2,72 @@
 
 import os
 import stat
+from contextlib import suppress
+from dataclasses import dataclass
 
 
-def take_over(file: str, descriptor: int, path: str) -> bool:
-    """Make *path* a second name of *file*, instead of the empty file that was just made there; say whether it is.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a folder gives to the files that are made in it.
 
-    It is not where the two would differ in more than their bytes: owner, group, or extended attributes such as access
-    control lists, which a folder may give to what is made in it. Nor where *file* has a second name already: so what
-    somebody does to one delivered file never changes another, and no delivered file has more than one reader's name.
-    Who changes a delivered file in place changes *file* too: that is noticed by its check sum, and it is read again.
+    Attributes:
+        device, user, group: as numbers.
+        mode: permissions.
+        attributes: extended ones, such as access control lists.
+    """
+
+    device: int
+    user: int
+    group: int
+    mode: int
+    attributes: dict[str, bytes]
+
+    @classmethod
+    def of(cls, file: int | str) -> "Made | None":
+        """As the file of this descriptor or path has it; None where Python cannot tell all of it."""
+        found = os.stat(file)
+        try:
+            attributes = {name: os.getxattr(file, name) for name in os.listxattr(file)}
+        except (AttributeError, OSError):
+            return None  # not every operating system, and not every file system, has such attributes
+        return cls(found.st_dev, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), attributes)
+
+    def differs(self, other: "Made") -> bool:
+        """Whether a file of *other* would need more than a change of permissions to be as one of this."""
+        return (self.device, self.user, self.group, self.attributes) != (
+            other.device,
+            other.user,
+            other.group,
+            other.attributes,
+        )
+
+
+def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
+    """Make *path* a second name of *file*, in one step and in place of what was there; say whether that was done.
+
+    It is not where *file* has a second name already: so what somebody does to one delivered file never changes another.
+    Who changes a delivered file in place changes *file* too: its check sum tells, and it is read again.
 
     Args:
-        file: has a name nobody but us writes to. It gets the permissions of the empty file.
-        descriptor: of the empty file.
-        path: of the empty file.
+        file: has no name that anybody but us knows. It gets the permissions of *like*.
+        like: what a file has that is made where *path* is. Nothing is done where *file* has other attributes.
+        beside: a name in the folder of *path* that is free.
     """
-    if not hasattr(os, "listxattr"):
+    own = Made.of(file)
+    if like is None or own is None or like.differs(own) or os.stat(file).st_nlink != 1:
         return False
-    made, found = os.fstat(descriptor), os.stat(file)
-    if found.st_nlink != 1 or (made.st_dev, made.st_uid, made.st_gid) != (found.st_dev, found.st_uid, found.st_gid):
-        return False
-    beside = f"{path}.tmp"  # as unfinished as the empty file, by its name
     try:
-        if _attributes(descriptor) != _attributes(file):
-            return False
         os.link(file, beside)
     except OSError:
-        return False  # not every file system has links, or attributes
+        return False  # not every file system has links
     try:
         # Somebody else may have had the same thought at the same time.
         if os.stat(beside).st_nlink != 2:
             return False
-        os.chmod(beside, stat.S_IMODE(made.st_mode))
+        if own.mode != like.mode:
+            os.chmod(beside, like.mode)
         os.rename(beside, path)
         return True
     finally:
-        if os.path.lexists(beside):
+        with suppress(FileNotFoundError):
             os.unlink(beside)
-
-
-def _attributes(file: int | str) -> dict[str, bytes]:
-    return {name: os.getxattr(file, name) for name in os.listxattr(file)}

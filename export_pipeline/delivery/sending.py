@@ -235,9 +235,9 @@ class _Sending:
         return [index for position, index in enumerate(indices) if position not in events]
 
     def _check(self, indices: Sequence[int], named: Mapping[int, str]) -> None:
-        foreign = sorted(set(named) - set(range(len(indices))))
+        foreign = [position for position in named if not 0 <= position < len(indices)]
         if foreign:
-            raise Blocked(f"event {foreign[0]} was named as not accepted, in a batch of {len(indices)} events")
+            raise Blocked(f"event {min(foreign)} was named as not accepted, in a batch of {len(indices)} events")
 
     def _id(self, indices: Sequence[int]) -> str:
         return self.batch.id if len(indices) == self.batch.events else part_id(self.batch.id, indices)
