@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 600
-# Strict: a link that leads nowhere, or a page that is in no menu, is an error. The variable hides an advertisement.
-MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+# Strict: a link that leads nowhere, or a page that is in no menu, is an error; with --quiet it would be none. The variable
+# hides an advertisement.
+MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
