@@ -58,7 +58,7 @@ def started(command: list[str], folder: Path, environ: dict[str, str], log: Path
 
 
 def test_the_services_run_the_export(tmp_path: Path) -> None:
-    """Both commands, with the page's variables, serve the UI, keep schedule and sensors alive, and run what is queued."""
+    """With the page's variables both commands serve the UI, keep schedule and sensors alive and run what is queued."""
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     make_sample_bucket(tmp_path / ".demo" / "bucket", events=30, files=6)

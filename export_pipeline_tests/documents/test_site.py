@@ -4,10 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Page, Request, expect
 
 from export_pipeline_tests.browser.chromium import running
 from export_pipeline_tests.documents.blocks import ROOT, blocks_of
@@ -82,6 +86,30 @@ def test_every_block_is_shown_as_one(site: Path) -> None:
         blocks = list(blocks_of(page.name, text))
         assert len(re.findall(r'<div class="[^"]*highlight[^"]*">', shown)) == len(blocks), page.name
         assert shown.count("<table>") == len(re.findall(r"^ *\|[-|]+\|$", text, re.MULTILINE)), page.name
+
+
+def test_the_search_finds_a_page(site: Path) -> None:
+    """Served by Python's own server, the site is searched in the browser: a word of a page leads to that page."""
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with running() as browser:
+                page = browser.new_page()
+                page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+                page.get_by_role("textbox", name="Search").click()
+                page.keyboard.type("copy_ledger")
+                found = page.locator(".md-search-result__link").first
+                expect(found).to_have_attribute("href", re.compile(r"operations\.html"))
+        finally:
+            server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and prints nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
 
 
 def broken_pictures(page: Page) -> list[str]:
