@@ -14,7 +14,7 @@ MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale lock clean
+.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale bench-warehouse lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,9 @@ bench: $(VENV)/.installed  ## Measure speed and memory beside other tools, and w
 bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subscribers and file sizes
 	$(BIN)/python -m benchmarks.scale $(BENCH_SCALE_FLAGS)
 	$(BIN)/python -m benchmarks.page bench-scale
+
+bench-warehouse: $(VENV)/.installed  ## Measure what a batch costs a warehouse
+	$(BIN)/python -m benchmarks.warehouse
 
 lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv

@@ -62,23 +62,27 @@ def send_to(
 
     Its own secrets, and *secrets* beside them, are kept out of every reason.
     """
-    selected = subscriber.select(batch) if isinstance(subscriber, Selects) else Selected(batch, range(batch.events))
+    hidden = (*subscriber.secret_values(), *secrets)
+    selecting = subscriber.select if isinstance(subscriber, Selects) else None
+    selected = ours(hidden, lambda: selecting(batch)) if selecting else Selected(batch, range(batch.events))
+    refused = dict(selected.refused)
     if selected.batch is None:
-        return Sent(accepted=0, filtered=batch.events)
+        return Sent(accepted=0, refused=refused, filtered=batch.events - len(refused))
     sent = send(
         selected.batch,
         subscriber.deliver,
         cut=subscriber.cut if isinstance(subscriber, Cuts) else None,
         retry_for_seconds=subscriber.retry_for_seconds,
-        secrets=(*subscriber.secret_values(), *secrets),
+        secrets=hidden,
         on_wait=on_wait,
         sleep=sleep,
         clock=clock,
     )
+    refused |= {selected.indices[index]: reason for index, reason in sent.refused.items()}
     return replace(
         sent,
-        refused={selected.indices[index]: reason for index, reason in sent.refused.items()},
-        filtered=sent.filtered + batch.events - selected.batch.events,
+        refused=dict(sorted(refused.items())),
+        filtered=sent.filtered + batch.events - selected.batch.events - len(selected.refused),
     )
 
 

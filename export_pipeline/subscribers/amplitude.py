@@ -11,7 +11,8 @@ from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import Answer, accept, retry_after_seconds
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.mapping import to_json
-from export_pipeline.subscribers.packing import Packed, Unfit
+from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 
 PAUSE_SECONDS = 30.0
 """What Amplitude asks to wait after a 429."""
@@ -107,9 +108,14 @@ def _refusal(answer: Answer) -> Refused | Blocked:
         return Blocked(answer.told())
     named: dict[int, str] = {}
     for kind in NAMED:
-        for name, indices in (told.get(kind) or {}).items():
-            for index in indices:
+        fields = told.get(kind)
+        for name, indices in fields.items() if isinstance(fields, dict) else ():
+            for index in _numbers(indices):
                 named.setdefault(index, f"{kind.removeprefix('events_with_').replace('_', ' ')}: {name}")
-    for index in told.get("silenced_events") or []:
+    for index in _numbers(told.get("silenced_events")):
         named.setdefault(index, "its device is silenced in Amplitude")
     return Refused(answer.told(), events=named)
+
+
+def _numbers(found: Any) -> list[int]:
+    return [one for one in found if isinstance(one, int)] if isinstance(found, list) else []

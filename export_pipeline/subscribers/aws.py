@@ -1,7 +1,9 @@
 """What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, PrivateAttr
@@ -9,7 +11,9 @@ from pydantic import Field, PrivateAttr
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import find_distrust
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 
 T = TypeVar("T")
@@ -48,6 +52,9 @@ REFUSING = frozenset(
 )
 
 
+UNANSWERED = "AWS did not say what became of it"
+
+
 def _told(option: str) -> str:
     return StoreSettings.model_fields[option].description or ""
 
@@ -80,7 +87,7 @@ class AwsSubscriber(RequestSubscriber):
         Raises:
             TryLater, Blocked, Refused: what an error of AWS means.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
             return ask(self._open())
@@ -88,6 +95,11 @@ class AwsSubscriber(RequestSubscriber):
             raise self._meaning(error) from None
         except ParamValidationError as error:
             raise Blocked(f"{self.service}: {error}") from None
+        except SSLError as error:
+            if distrust := find_distrust(error):
+                text = f"{self.service}: the certificate is not trusted: {distrust.verify_message}"
+                raise Blocked(text) from None
+            raise self._of_client(error) from None
         except BotoCoreError as error:
             raise self._of_client(error) from None
 
@@ -159,13 +171,15 @@ class Path:
     """A path of the configuration into an event, or the event's own hash where there is none."""
 
     def __init__(self, path: str | None) -> None:
-        self._reader: Reader = compile_mapping({"$string": path} if path else {"$id": 32})
+        self._reader: Reader | None = compile_mapping({"$string": path}) if path else None
 
     def of(self, event: bytes) -> str:
         """The text at the path; the event's hash where it has nothing there."""
-        parsed = Event(event)
-        found = self._reader(parsed)
-        return found if isinstance(found, str) and found else parsed.sha256[:32]
+        found = None
+        if self._reader is not None:
+            with suppress(Unfit):
+                found = self._reader(Event(event))
+        return found if isinstance(found, str) and found else hashlib.sha256(event).hexdigest()[:32]
 
     @staticmethod
     def check(path: str | None) -> str | None:
@@ -179,10 +193,11 @@ class Path:
         return path
 
 
-def failed(answers: Sequence[dict[str, Any]]) -> dict[int, str]:
-    """Number of each record that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
-    return {
+def failed(answers: Sequence[dict[str, Any]], *, records: int) -> dict[int, str]:
+    """Number of each of so many *records* that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
+    reasons = {
         number: f"{answer['ErrorCode']}: {answer.get('ErrorMessage', '')}"
         for number, answer in enumerate(answers)
         if answer.get("ErrorCode")
     }
+    return reasons | dict.fromkeys(range(len(answers), records), UNANSWERED)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from dagster import EnvVar, InitResourceContext
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
@@ -99,8 +100,10 @@ class Subscriber(LaunchableResource, ABC):
         """Let go of connections; called once, when the run ends. What was closed may be used again."""
 
     def secret_values(self) -> tuple[str, ...]:
-        """The values of this subscriber's secret fields, for whoever must keep them out of a text."""
-        return tuple(text for name in secret_fields(type(self)) for text in _texts(getattr(self, name)))
+        """The values of its secret fields and the passwords in its URLs, for whoever must keep them out of a text."""
+        secrets = [text for name in secret_fields(type(self)) for text in _texts(getattr(self, name))]
+        texts = [text for name in type(self).model_fields for text in _texts(getattr(self, name))]
+        return (*secrets, *(password for text in texts for password in _passwords(text)))
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Called by Dagster when the run, or with the multiprocess executor the step, has ended."""
@@ -149,6 +152,18 @@ def secret_fields(subscriber_type: type[BaseModel]) -> set[str]:
         for name, info in subscriber_type.model_fields.items()
         if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("dagster__is_secret")
     }
+
+
+def _passwords(text: str) -> Iterator[str]:
+    """The password in *text*, if it is a URL with one: as it is written there, and as it is meant."""
+    if "://" not in text or "@" not in text:
+        return
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return
+    if password:
+        yield from {password, unquote(password)}
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Insert every batch into ClickHouse as it is (INSERT … FORMAT JSONEachRow)."""
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -10,7 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import check_url
+from export_pipeline.subscribers.http_client import check_url, find_distrust, of_status
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url, scrub
@@ -23,6 +24,8 @@ OF_THE_CONFIGURATION = frozenset(
     {16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 195, 291, 452, 497, 516, 518, 519, 620}
 )
 ACCESS_DENIED = 497
+# How clickhouse-connect tells of an answer that ClickHouse itself did not give.
+_STATUS = re.compile(r"(?:HTTP status|response code) (\d{3})\b")
 
 
 class Clickhouse(RequestSubscriber):
@@ -135,14 +138,19 @@ class Clickhouse(RequestSubscriber):
         return public_url(self.api_url, path=False)
 
     def _meaning(self, error: Any) -> DeliveryError:
+        if distrust := find_distrust(error):
+            return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
         text = scrub(f"{self._place}: {error}", self.secret_values())
         code = getattr(error, "code", None)
+        if code is None and (answered := _STATUS.search(str(error))):
+            return of_status(int(answered[1]), text)  # of a proxy, not of ClickHouse
         if code in OF_THE_DATA:
             return Refused(text)
         return Blocked(text) if code in OF_THE_CONFIGURATION else TryLater(text)
 
     def _open(self) -> Any:
         import clickhouse_connect
+        from urllib3 import Retry
 
         url = urlsplit(self.api_url)
         with self._opening:
@@ -154,11 +162,14 @@ class Clickhouse(RequestSubscriber):
                     username=self.username,
                     password=self.password or "",
                     database=self.database,
+                    proxy_path=url.path,
                     connect_timeout=max(1, round(self.timeout_seconds)),
                     send_receive_timeout=max(1, round(self.timeout_seconds)),
                     query_retries=0,
                     autogenerate_session_id=False,  # a session serves one query at a time
                 )
+                # A redirect would take the events to another place.
+                self._client.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
             return self._client
 
 

@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 
 if TYPE_CHECKING:
@@ -105,8 +106,13 @@ class HttpClient:
             raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL):
             raise Blocked(f"{place} is no address to send HTTP to") from None
+        except (httpx.LocalProtocolError, UnicodeEncodeError):
+            # Its text would quote the header, and so a secret.
+            raise Blocked(
+                f"{place}: a header's name or value holds what HTTP does not allow, such as a line feed at its end"
+            ) from None
         except httpx.TransportError as error:
-            if distrust := _distrust(error):
+            if distrust := find_distrust(error):
                 raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
             raise TryLater(f"{place}: {_cause(error)}") from None
         answered = {name.lower(): value for name, value in response.headers.items()}
@@ -115,18 +121,21 @@ class HttpClient:
     def connect(self, url: str, *, timeout_seconds: float) -> None:
         """See whether somebody listens, and with a certificate that is trusted; no request is sent.
 
+        Where the environment names a proxy (``https_proxy`` and alike), whether that listens.
+
         Raises:
             TryLater: nobody does.
             Blocked: the certificate is not to be trusted.
         """
         import httpx
 
-        parts = urlsplit(url)
-        place = public_url(url, path=False)
+        proxy = _proxy_for(url)
+        parts = urlsplit(proxy or url)
+        place = public_url(url, path=False) + (f" by the proxy {public_url(proxy, path=False)}" if proxy else "")
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         try:
             with socket.create_connection(address, timeout_seconds) as plain:
-                if parts.scheme == "https":
+                if parts.scheme == "https" and proxy is None:
                     with httpx.create_ssl_context().wrap_socket(plain, server_hostname=parts.hostname):
                         pass
         except ssl.SSLCertVerificationError as error:
@@ -150,6 +159,16 @@ class HttpClient:
             return self._client
 
 
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment has for *url*, which requests go through too."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
 def _read(response: "httpx.Response", deadline: float) -> bytes:
     """The answer's first 16 MiB; an answer that drips on for longer than the deadline is none."""
     import httpx
@@ -166,7 +185,7 @@ def _read(response: "httpx.Response", deadline: float) -> bytes:
     return b"".join(pieces)[:MAX_ANSWER_BYTES]
 
 
-def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+def find_distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
     """The refusal of a certificate behind *error*, if that is what it is."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
@@ -196,11 +215,15 @@ def raise_for(answer: Answer) -> NoReturn:
         target = answer.headers.get("location")
         where = public_url(target) if target else "nowhere"
         raise Blocked(f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed")
-    if answer.status in TRY_LATER or answer.status >= 500:
-        raise TryLater(answer.told(), retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")))
-    if answer.status in REFUSED:
-        raise Refused(answer.told())
-    raise Blocked(answer.told())
+    asked = retry_after_seconds(answer.headers.get("retry-after"))
+    raise of_status(answer.status, answer.told(), asked_seconds=asked)
+
+
+def of_status(status: int, reason: str, *, asked_seconds: float | None = None) -> DeliveryError:
+    """The error that a *status* which is no 2xx means, with *reason* and the pause that was asked for."""
+    if status in TRY_LATER or status >= 500:
+        return TryLater(reason, retry_after_seconds=asked_seconds)
+    return Refused(reason) if status in REFUSED else Blocked(reason)
 
 
 def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:

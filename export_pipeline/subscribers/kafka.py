@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -13,6 +14,7 @@ from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import scrub
 
@@ -49,7 +51,8 @@ class Kafka(RequestSubscriber):
     topic: str = Field(description="Topic to produce to.")
     key: str | None = Field(
         default=None,
-        description="Path to the message key in an event; messages of one key keep their order. By default no key.",
+        description="Path to the message key in an event; messages of one key keep their order, but for those that "
+        "failed and are produced again. By default no key.",
         examples=["endpoint.Id"],
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -65,6 +68,11 @@ class Kafka(RequestSubscriber):
         default_factory=dict,
         description="More settings of librdkafka's producer.",
         examples=[{"ssl.ca.location": "/etc/ssl/kafka.pem"}],
+    )
+    secret_settings: dict[str, str] = Field(
+        default_factory=dict,
+        description="More settings whose values are secrets, such as ssl.key.password.",
+        json_schema_extra=SECRET,
     )
     timeout_seconds: float = Field(default=60.0, gt=0, description="How long a message may take, retries included.")
     max_request_events: int = Field(default=50_000, ge=1, description="Most messages on their way at once.")
@@ -148,7 +156,9 @@ class Kafka(RequestSubscriber):
             return None
         if self._reader is None:
             self._reader = compile_mapping({"$string": self.key})
-        found: str | None = self._reader(Event(item))
+        found: str | None = None
+        with suppress(Unfit):
+            found = self._reader(Event(item))
         return found
 
     def _receipt(self, errors: dict[int, Any]) -> Receipt:
@@ -171,7 +181,7 @@ class Kafka(RequestSubscriber):
         return Blocked(text) if worst.name() in OF_THE_CONFIGURATION else TryLater(text)
 
     def _open(self) -> Any:
-        from confluent_kafka import Producer
+        from confluent_kafka import KafkaException, Producer
 
         with self._opening:
             if self._producer is None:
@@ -189,6 +199,11 @@ class Kafka(RequestSubscriber):
                     "logger": logging.getLogger(__name__),
                     "error_cb": self._trouble.append,
                     **self.settings,
+                    **self.secret_settings,
                 }
-                self._producer = Producer({name: value for name, value in settings.items() if value is not None})
+                given = {name: value for name, value in settings.items() if value is not None}
+                try:
+                    self._producer = Producer(given)
+                except KafkaException as error:
+                    raise Blocked(scrub(f"settings: {error.args[0].str()}", self.secret_values())) from None
             return self._producer

@@ -24,8 +24,8 @@ class Kinesis(AwsSubscriber):
     stream_name: str = Field(description="Name of the stream.")
     partition_key: str | None = Field(
         default=None,
-        description="Path to the partition key in an event; records of one key keep their order. By default, and where "
-        "the event has nothing there, a hash of the event.",
+        description="Path to the partition key in an event; records of one key keep their order, but for those that "
+        "Kinesis does not take at first. By default, and where the event has nothing there, a hash of the event.",
         examples=["endpoint.Id"],
     )
     max_request_events: int = Field(default=500, ge=1, le=500, description="Most records in one request.")
@@ -53,7 +53,7 @@ class Kinesis(AwsSubscriber):
         key = self._key
         records = [{"Data": item, "PartitionKey": key.of(item)[:MAX_KEY_CHARACTERS]} for item in request.items]
         answer = self.call(lambda client: client.put_records(StreamName=self.stream_name, Records=records))
-        return Receipt(later=failed(answer["Records"]))
+        return Receipt(later=failed(answer["Records"], records=len(records)))
 
     def check(self) -> None:
         """Describe the stream."""

@@ -26,12 +26,13 @@ from functools import cached_property
 from typing import Any
 
 from export_pipeline.subscribers import paths
-from export_pipeline.subscribers.packing import Unfit
+from export_pipeline.subscribers.parsing import Unfit, parse
 
 Reader = Callable[["Event"], Any]
 """Event → a value; None where there is none."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TOO_LARGE = "a number is too large for this destination"
 
 
 class Event:
@@ -40,11 +41,14 @@ class Event:
     Attributes:
         line: its bytes.
         fields: the object.
+
+    Raises:
+        Unfit: Python cannot read it.
     """
 
     def __init__(self, line: bytes) -> None:
         self.line = line
-        self.fields: dict[str, Any] = json.loads(line)
+        self.fields = parse(line)
 
     @cached_property
     def sha256(self) -> str:
@@ -94,7 +98,7 @@ def to_json(call: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError:
         raise Unfit("a text holds half of a surrogate pair") from None
     except ValueError:
-        raise Unfit("a number is too large for this destination") from None
+        raise Unfit(_TOO_LARGE) from None
 
 
 def is_nothing(value: object) -> bool:
@@ -180,7 +184,14 @@ def _string(spec: object, place: str) -> Reader:
 
     def read(event: Event) -> str | None:
         found = reader(event)
-        return found if isinstance(found, str) or is_nothing(found) else json.dumps(found, ensure_ascii=False)
+        if isinstance(found, str):
+            return found
+        if is_nothing(found):
+            return None
+        try:
+            return json.dumps(found, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            raise Unfit(_TOO_LARGE) from None
 
     return read
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import Refused
@@ -71,6 +71,14 @@ class Mixpanel(MappedSubscriber):
         },
     }
 
+    @model_validator(mode="after")
+    def _check_credentials(self) -> "Mixpanel":
+        if self.service_account is None and self.token is None:
+            raise ValueError("token is missing, or service_account, service_account_secret and project_id")
+        if self.service_account is not None and (self.service_account_secret is None or self.project_id is None):
+            raise ValueError("a service_account needs service_account_secret and project_id")
+        return self
+
     def look_at(self, call: Mapping[str, Any]) -> None:
         """Mixpanel names what it refuses."""
 
@@ -106,4 +114,5 @@ def _failed(answer: Answer) -> dict[int, str]:
     except ValueError:
         return {}
     records = told.get("failed_records") if isinstance(told, dict) else None
-    return {record["index"]: f"{record.get('field')}: {record.get('message')}" for record in records or []}
+    named = [record for record in records or [] if isinstance(record, dict) and isinstance(record.get("index"), int)]
+    return {record["index"]: f"{record.get('field')}: {record.get('message')}" for record in named}

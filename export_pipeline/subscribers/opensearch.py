@@ -1,23 +1,47 @@
 """Index every event in OpenSearch or Elasticsearch (POST /_bulk)."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from dagster import EnvVar
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import REFUSED, TRY_LATER, USER_AGENT, check_url
+from export_pipeline.subscribers.http_client import (
+    TRY_LATER,
+    USER_AGENT,
+    check_url,
+    find_distrust,
+    of_status,
+    retry_after_seconds,
+)
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url, scrub
 
 EXISTS_ALREADY = 409
+MAX_ID_BYTES = 512
+# Of single documents, though no document is at fault: no other would be taken either.
+OF_THE_CONFIGURATION = frozenset(
+    {
+        "authorization_exception",
+        "cluster_block_exception",
+        "index_closed_exception",
+        "index_not_found_exception",
+        "invalid_index_name_exception",
+        "security_exception",
+    }
+)
+# An ingest pipeline that is not there has no type of its own.
+_NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
 
 
 class Opensearch(RequestSubscriber):
@@ -59,6 +83,7 @@ class Opensearch(RequestSubscriber):
     _id_reader: Reader | None = PrivateAttr(default=None)
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
+    _asked: Any = PrivateAttr(default_factory=threading.local)
 
     @field_validator("api_url", mode="before")
     @classmethod
@@ -75,21 +100,28 @@ class Opensearch(RequestSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is."""
+        """The event as it is.
+
+        Raises:
+            Unfit: what it has at ``id_path`` is longer than an id may be.
+        """
+        if len(identity := self._id(event).encode(errors="replace")) > MAX_ID_BYTES:
+            raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
         """One bulk request, and what became of each document."""
         client = self._open()
-        from opensearchpy.exceptions import OpenSearchException
+        from opensearchpy.exceptions import OpenSearchException, SerializationError
         from opensearchpy.helpers import streaming_bulk
 
         index = request.date.strftime(self.index)
         actions = [self._action(item, index) for item in request.items]
         more: dict[str, Any] = {} if self.pipeline is None else {"pipeline": self.pipeline}
         try:
-            results = list(
-                streaming_bulk(
+            results = [
+                item["create"]
+                for _, item in streaming_bulk(
                     client,
                     actions,
                     chunk_size=len(actions),
@@ -97,12 +129,14 @@ class Opensearch(RequestSubscriber):
                     raise_on_error=False,
                     **more,
                 )
-            )
+            ]
+        except (AttributeError, KeyError, TypeError, SerializationError):
+            raise TryLater(f"{self._place} answered 200 with what is no answer to a bulk request") from None
         except OpenSearchException as error:
             raise self._meaning(error) from None
         if len(results) != len(actions):
             raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
-        return self._receipt([item["create"] for _, item in results])
+        return self._receipt(results)
 
     def check(self) -> None:
         """Ask the cluster who it is; that this user may not know is no fault."""
@@ -136,7 +170,10 @@ class Opensearch(RequestSubscriber):
             return hashlib.sha256(item).hexdigest()
         if self._id_reader is None:
             self._id_reader = compile_mapping({"$string": self.id_path})
-        return self._id_reader(Event(item)) or hashlib.sha256(item).hexdigest()
+        with suppress(Unfit):
+            if found := self._id_reader(Event(item)):
+                return str(found)
+        return hashlib.sha256(item).hexdigest()
 
     def _receipt(self, answers: Sequence[dict[str, Any]]) -> Receipt:
         refused: dict[int, str] = {}
@@ -146,23 +183,36 @@ class Opensearch(RequestSubscriber):
             if 200 <= status < 300 or status == EXISTS_ALREADY:
                 continue
             error = answer.get("error")
-            reason = f"{status} {error.get('type')}: {error.get('reason')}" if isinstance(error, dict) else str(error)
-            if status in (401, 403):
+            kind = str(error.get("type")) if isinstance(error, dict) else ""
+            reason = f"{status} {kind}: {error.get('reason')}" if isinstance(error, dict) else f"{status} {error}"
+            if status in (401, 403, 404) or kind in OF_THE_CONFIGURATION or _NO_PIPELINE.search(reason):
                 raise Blocked(f"{self._place}: {reason}")
             (later if status in TRY_LATER or status >= 500 else refused)[number] = reason
         return Receipt(refused=refused, later=later)
 
     def _meaning(self, error: Any) -> DeliveryError:
         """What the failure of a whole request means."""
+        if distrust := find_distrust(error):
+            return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
         status = getattr(error, "status_code", "N/A")
         told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
         text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())
-        if not isinstance(status, int) or status in TRY_LATER or status >= 500:
+        if not isinstance(status, int):
             return TryLater(text)
-        return Refused(text) if status in REFUSED else Blocked(text)
+        asked = retry_after_seconds(getattr(self._asked, "pause", None))
+        return of_status(status, text, asked_seconds=asked)
 
     def _open(self) -> Any:
-        from opensearchpy import OpenSearch
+        from opensearchpy import OpenSearch, Urllib3HttpConnection
+
+        asked = self._asked
+
+        class Connection(Urllib3HttpConnection):
+            """Keeps the Retry-After of a failure, which the client's errors do not tell."""
+
+            def get_response_headers(self, response: Any) -> Any:
+                asked.pause = response.headers.get("retry-after")
+                return super().get_response_headers(response)
 
         with self._opening:
             if self._client is None:
@@ -171,6 +221,7 @@ class Opensearch(RequestSubscriber):
                     headers["authorization"] = f"ApiKey {self.api_key}"
                 self._client = OpenSearch(
                     [self.api_url],
+                    connection_class=Connection,
                     http_auth=(self.username, self.password or "") if self.username else None,
                     headers=headers,
                     http_compress=self.gzip,

@@ -7,12 +7,9 @@ from itertools import accumulate
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Blocked
+from export_pipeline.subscribers.parsing import Unfit
 
 MAX_ID_CHARACTERS = 64
-
-
-class Unfit(Exception):
-    """An event cannot be said in the destination's terms; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +103,9 @@ def pack(batch: Batch, encode: Callable[[bytes], Sequence[bytes]], limits: Limit
             items = encode(line)
         except Unfit as reason:
             packer.refused[position] = str(reason)
+            continue
+        except RecursionError:
+            packer.refused[position] = "nested too deeply for this destination"
             continue
         packer.add(position, line, items)
     packer.finish()

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the C scanner; typeshed does not know it
 from typing import Any
 
+from export_pipeline.subscribers.parsing import Unfit
+
 _WHITESPACE = " \t\r\n"
 _ANY = "*"
 
@@ -42,10 +44,16 @@ def drop(line: bytes, paths: Iterable[Sequence[str]]) -> bytes:
     Args:
         line: one JSON object in UTF-8.
         paths: each as :func:`split` gives it.
+
+    Raises:
+        Unfit: it is nested too deeply.
     """
     text = line.decode()
     for steps in paths:
-        gaps = list(_gaps(text, _skip(text, 0), steps))
+        try:
+            gaps = list(_gaps(text, _skip(text, 0), steps))
+        except RecursionError:
+            raise Unfit("nested too deeply for drop_fields") from None
         for start, stop in reversed(gaps):
             text = text[:start] + text[stop:]
     return text.encode()

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from export_pipeline.subscribers.parsing import parse
+
 _LARGEST = 2**63
 _DIGITS = 17
 _LONG_NUMBER = re.compile(rb"\d{19}")
@@ -20,11 +22,11 @@ def php_print(line: bytes) -> str:
         try:
             value = json.loads(line, parse_float=_plain_float, object_hook=_as_array)
         except _Rare:
-            return php_json(json.loads(line))
+            return php_json(parse(line))
         text = json.dumps(value, separators=(",", ":"))
         if "\\u007f" not in text:
             return text.replace("/", "\\/")
-    return php_json(json.loads(line))
+    return php_json(parse(line))
 
 
 class _Rare(Exception):

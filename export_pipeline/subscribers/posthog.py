@@ -11,7 +11,8 @@ from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.mapping import to_json
-from export_pipeline.subscribers.packing import Packed, Unfit
+from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 
 
 class Posthog(MappedSubscriber):

@@ -13,7 +13,8 @@ from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import Answer, accept, check_url
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
-from export_pipeline.subscribers.packing import Packed, Unfit
+from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.php_json import php_print
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
@@ -109,7 +110,7 @@ class Segment(HttpRequestSubscriber):
         default=None,
         description='A function of yours, "package.module:name", called as function(calls, event) with the calls made '
         "of an event; returns those to send, none to leave the event out, or raises "
-        "export_pipeline.subscribers.packing:Unfit to put it into the quarantine.",
+        "export_pipeline.subscribers.parsing:Unfit to put it into the quarantine.",
     )
     legacy_message_ids: bool = Field(
         default=False,

@@ -1,13 +1,14 @@
 """Send every event to an SQS queue (SendMessageBatch)."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.subscribers.aws import AwsSubscriber, Path
-from export_pipeline.subscribers.mapping import Event
+from export_pipeline.errors import Blocked
+from export_pipeline.subscribers.aws import PASSING, REFUSING, UNANSWERED, AwsSubscriber, Path
 from export_pipeline.subscribers.packing import Packed
 
 MAX_GROUP_CHARACTERS = 128
@@ -27,8 +28,8 @@ class Sqs(AwsSubscriber):
     )
     message_group: str | None = Field(
         default=None,
-        description="For a FIFO queue: path to the message group in an event; messages of one group keep their order. "
-        "By default all are of one group.",
+        description="For a FIFO queue: path to the message group in an event; messages of one group keep their order, "
+        "but for those that SQS does not take at first. By default all are of one group.",
         examples=["endpoint.Id"],
     )
     max_request_events: int = Field(default=10, ge=1, le=10, description="Most messages in one request.")
@@ -50,23 +51,30 @@ class Sqs(AwsSubscriber):
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """One request; what failed by SQS's fault is told to come again, what failed by the message's is refused."""
+        """One request; what SQS failed to take is told to come again, what it can never take is refused."""
         entries = [self._entry(number, item) for number, item in enumerate(request.items)]
         answer = self.call(lambda client: client.send_message_batch(QueueUrl=self.queue_url, Entries=entries))
-        failures = answer.get("Failed", [])
-        reasons = {int(one["Id"]): f"{one['Code']}: {one.get('Message', '')}" for one in failures}
-        own_fault = {int(one["Id"]) for one in failures if one.get("SenderFault")}
-        return Receipt(
-            refused={number: reason for number, reason in reasons.items() if number in own_fault},
-            later={number: reason for number, reason in reasons.items() if number not in own_fault},
-        )
+        taken = {int(one["Id"]) for one in answer.get("Successful", [])}
+        refused: dict[int, str] = {}
+        later = {number: UNANSWERED for number in range(len(entries)) if number not in taken}
+        for one in answer.get("Failed", []):
+            number, code = int(one["Id"]), one["Code"].rpartition(".")[2]
+            reason = f"{one['Code']}: {one.get('Message', '')}"
+            if one.get("SenderFault") and code not in PASSING:
+                if code not in REFUSING:  # a right or a key that is missing: no message is at fault
+                    raise Blocked(f"{self.service}: {reason}")
+                refused[number] = reason
+                later.pop(number, None)
+            else:
+                later[number] = reason
+        return Receipt(refused=refused, later=later)
 
     def check(self) -> None:
         """Ask for the queue's name."""
         self.ask(lambda client: client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]))
 
     def _entry(self, number: int, item: bytes) -> dict[str, Any]:
-        event_id = Event(item).sha256
+        event_id = hashlib.sha256(item).hexdigest()
         entry: dict[str, Any] = {
             "Id": str(number),
             "MessageBody": item.decode(),

@@ -3,34 +3,32 @@
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import SECRET, Subscriber
-from export_pipeline.subscribers.files import LASTING
-from export_pipeline.subscribers.scrubbing import scrub
+from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
+from export_pipeline.subscribers.worker import Overdue, Worker
+from export_pipeline.subscribers.working_folder import new_working_folder
 
-_CONFIGURATION = re.compile(
-    r"authentication failed|password|permission denied|access denied|not authorized|unauthorized|forbidden|"
-    r"database \S+ does not exist|role \S+ does not exist|Missing \d+ fields? in|no such host|invalid credentials|"
-    r"ConfigFieldMissingException|MissingDependencyException|UnknownDestinationModule|is not a directory|"
-    r"not a valid DuckDB database",
-    re.IGNORECASE,
-)
-# dlt takes these for failures that pass; they are the data's.
-_DATA = re.compile(
-    r"invalid byte sequence|invalid input syntax|unsupported unicode escape|value too long|out of range|"
-    r"conversion error|violates|could not convert|numeric value|data ?error|type mismatch",
-    re.IGNORECASE,
-)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The batch that is loaded, and which file of dlt's each table got."""
+
+    batch_id: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
 _PREFERRED = ("insert-only", "upsert", "delete-insert")
 
 
@@ -85,13 +83,19 @@ class Warehouse(Subscriber):
         description="Where the table has no column for a member or its type: evolve adds one, freeze puts the event "
         "into the quarantine.",
     )
+    timeout_seconds: float = Field(
+        default=1_800.0,
+        gt=0,
+        description="How long loading a batch may take. One that takes longer cannot be stopped and is waited for "
+        "before the next; its batch counts as not delivered, and comes again.",
+    )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "pyarrow")
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
     # take the signals that Dagster ends a run with. One thread of its own settles all three.
-    _thread: ThreadPoolExecutor | None = PrivateAttr(default=None)
+    _worker: Worker = PrivateAttr(default_factory=lambda: Worker("dlt"))
     _folder: str | None = PrivateAttr(default=None)
     _pipeline: Any = PrivateAttr(default=None)
-    _current: list[str] = PrivateAttr(default_factory=list)
+    _current: "_Current" = PrivateAttr(default_factory=lambda: _Current(""))
 
     def deliver(self, batch: Batch) -> Receipt | None:
         """Load the batch as one dlt package.
@@ -99,28 +103,27 @@ class Warehouse(Subscriber):
         Raises:
             TryLater, Blocked, Refused: as dlt's error says.
         """
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="dlt")
-        return self._thread.submit(self._load, batch).result()
+        return self._do(lambda: self._load(batch))
 
     def check(self) -> None:
         """Reach the destination."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="dlt")
-        self._thread.submit(self._reach).result()
+        self._do(self._reach)
 
     def close(self) -> None:
         """End the thread and remove the working folder: nothing in it outlives a run."""
-        if self._thread is not None:
-            self._thread.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._thread, self._folder, self._pipeline = None, None, None
+        self._worker.close()
+        self._forget()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return self._worker.do(work, timeout_seconds=self.timeout_seconds)
+        except Overdue:
+            raise TryLater(f"{self.destination}: not done after {self.timeout_seconds:g} s") from None
 
     def _load(self, batch: Batch) -> Receipt:
         import dlt
 
-        self._current[:] = [batch.id]
+        self._current = _Current(batch.id)
         try:
             pipeline = self._open()
             data, hints = self._data(pipeline, batch)
@@ -139,7 +142,7 @@ class Warehouse(Subscriber):
         except Exception as error:  # noqa: BLE001 (dlt and its drivers raise anything; all of it is raised again)
             # A package that failed must not be loaded before the next one: the batch comes again whole.
             self._forget()
-            raise self._meaning(error) from None
+            raise meaning(error, self.destination, self.secret_values()) from None
         return Receipt(detail=f"dlt package {info.loads_ids[-1]}" if info.loads_ids else "")
 
     def _reach(self) -> None:
@@ -149,12 +152,15 @@ class Warehouse(Subscriber):
                 client.is_storage_initialized()
         except Exception as error:  # noqa: BLE001 (as above)
             self._forget()
-            raise self._meaning(error) from None
+            raise meaning(error, self.destination, self.secret_values()) from None
 
-    def _data(self, pipeline: Any, batch: Batch) -> tuple[Iterator[Any] | list[Any], dict[str, Any]]:
+    def _data(self, pipeline: Any, batch: Batch) -> tuple[list[Any], dict[str, Any]]:
         """What dlt gets, an Arrow table, or objects where nested ones are to become tables; and hints of columns."""
         now = datetime.now(timezone.utc)
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}
+        if self.destination == "postgres":
+            # An index: looking for the events of a batch would otherwise read the whole table, for every batch.
+            hints["_event_id"]["unique"] = True
         if self.max_table_nesting:
             return rows_of(batch, now), hints
         schema = pipeline.default_schema if pipeline.default_schema_name else None
@@ -198,6 +204,8 @@ class Warehouse(Subscriber):
         # dlt would tell its makers of every run; and trying again is done by the caller.
         os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
         os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
+        # dlt begins another file of a table where a new column comes after so many rows, but a batch is one file.
+        os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
         # A warning for every batch that JSON is text on its way.
         os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
         import dlt
@@ -205,7 +213,7 @@ class Warehouse(Subscriber):
         if self._pipeline is None:
             if self.destination == "duckdb" and self.url is not None and os.path.dirname(self.url):
                 os.makedirs(os.path.dirname(self.url), exist_ok=True)
-            self._folder = self._folder or tempfile.mkdtemp(prefix="export-pipeline-dlt-")
+            self._folder = self._folder or new_working_folder("dlt")
             pipeline = dlt.pipeline(
                 pipeline_name=re.sub(r"\W", "_", f"export_{self.schema_}_{self.table_name}"),
                 destination=self._destination(),
@@ -234,8 +242,20 @@ class Warehouse(Subscriber):
         return factory(**options) if factory else Destination.from_reference(self.destination, **options)
 
     def _name_of_file(self, schema: str, table: str, load_id: str, file_id: str, ext: str) -> str:
-        """The batch's id for its events; dlt's own tables keep dlt's names."""
-        return self._current[0] if table == self.table_name else f"{load_id}.{file_id}"
+        """The batch's id, so that a repeat overwrites its own file; dlt's own tables keep dlt's names.
+
+        Raises:
+            Blocked: a second file of the same table would overwrite the first.
+        """
+        if table.startswith("_dlt_"):
+            return f"{load_id}.{file_id}"
+        if self._current.files.setdefault(table, file_id) != file_id:
+            raise Blocked(
+                f"dlt made more than one file of the table {table} for the batch {self._current.batch_id}, and they "
+                "would overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of "
+                "dlt alone"
+            )
+        return self._current.batch_id
 
     def _forget(self) -> None:
         """Start anew, without a package that a failure left behind."""
@@ -243,29 +263,3 @@ class Warehouse(Subscriber):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
-
-    def _meaning(self, error: Exception) -> DeliveryError:
-        """What an error of dlt means: look through what it wraps."""
-        from dlt.common.destination.exceptions import DestinationTerminalException
-        from dlt.common.schema.exceptions import DataValidationError
-
-        chain = list(_chain(error))
-        for inner in chain:
-            if isinstance(inner, DeliveryError):
-                return inner
-        told = " / ".join(dict.fromkeys(" ".join(str(inner).split()) for inner in reversed(chain)))
-        text = scrub(f"{self.destination}: {told}", self.secret_values())
-        if any(isinstance(inner, DataValidationError) for inner in chain) or _DATA.search(told):
-            return Refused(text)
-        if any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain):
-            return Blocked(text)
-        if _CONFIGURATION.search(told) or any(_CONFIGURATION.search(type(inner).__name__) for inner in chain):
-            return Blocked(text)
-        is_terminal = any(isinstance(inner, DestinationTerminalException) for inner in chain)
-        return Refused(text) if is_terminal else TryLater(text)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -2,32 +2,43 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from export_pipeline.batching.batch import Batch
+from export_pipeline.errors import Refused
+from export_pipeline.subscribers.parsing import Unfit, parse_exactly
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 OWN_COLUMNS = ("_event_id", "_batch_id", "_file", "_exported_at")
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _PLAIN = frozenset({"text", "bigint", "double", "bool"})
 
 
-def rows_of(batch: Batch, exported_at: datetime) -> Iterator[dict[str, Any]]:
+def rows_of(batch: Batch, exported_at: datetime) -> list[dict[str, Any]]:
     """Each event with ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``.
 
     ``_event_id`` is the SHA-256 of the event's bytes; where a batch holds the same bytes again, with their number.
+
+    Raises:
+        Refused: these events cannot be stored as they are.
     """
+    rows: list[dict[str, Any]] = []
+    unfit: dict[int, str] = {}
     files = batch.files[0] if len(batch.files) == 1 else f"{batch.files[0]} … {batch.files[-1]}"
     seen: dict[str, int] = {}
-    for line in batch.lines():
+    for position, line in enumerate(batch.lines()):
+        try:
+            row = parse_exactly(line)
+        except Unfit as reason:
+            unfit[position] = str(reason)
+            continue
         event_id = hashlib.sha256(line).hexdigest()
         number = seen[event_id] = seen.get(event_id, 0) + 1
-        row: dict[str, Any] = json.loads(line)
         for name in OWN_COLUMNS:
             if name in row:
                 row[_beside(name, name)] = row.pop(name)
@@ -35,7 +46,10 @@ def rows_of(batch: Batch, exported_at: datetime) -> Iterator[dict[str, Any]]:
         row["_batch_id"] = batch.id
         row["_file"] = files
         row["_exported_at"] = exported_at
-        yield row
+        rows.append(row)
+    if unfit:
+        raise Refused("some events cannot be stored as they are", events=unfit)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +74,13 @@ def arrow_rows(batch: Batch, exported_at: datetime, known: Mapping[str, str], no
         known: name of each column the table has already → its type. A value of another type goes into a column
             ``<name>__v_<type>``, as dlt has it.
         normalize: name of a member → name of a column.
+
+    Raises:
+        Refused: these events cannot be stored as they are.
     """
     import pyarrow as pa
 
-    rows = list(rows_of(batch, exported_at))
+    rows = rows_of(batch, exported_at)
     own = {name: [row.pop(name) for row in rows] for name in OWN_COLUMNS}
     names = _column_names(rows, normalize)
     types: dict[str, str] = {}
@@ -74,7 +91,11 @@ def arrow_rows(batch: Batch, exported_at: datetime, known: Mapping[str, str], no
         for number, value in enumerate(values):
             if value is None:
                 continue
-            column, kind, stored = _placed(name, wanted, value)
+            try:
+                column, kind, stored = _placed(name, wanted, value)
+            except ValueError:
+                reason = f"{member}: a number in it is too large for JSON"
+                raise Refused("an event cannot be stored as it is", events={number: reason}) from None
             if column not in columns:
                 types[column], columns[column] = kind, [None] * len(rows)
             columns[column][number] = stored
@@ -93,8 +114,8 @@ def _column_names(rows: Sequence[dict[str, Any]], normalize: Callable[[str], str
     taken = set(OWN_COLUMNS)
     members = {member for row in rows for member in row}
     # A member that is called just like its column keeps the name.
-    for member in sorted(members, key=lambda member: (normalize(member) != member, member)):
-        name = normalize(member)
+    for member in sorted(members, key=lambda member: (not member.strip() or normalize(member) != member, member)):
+        name = normalize(member) if member.strip() else "unnamed"
         if name in taken or name.startswith("_dlt_"):
             name = _beside(name, member)
         taken.add(name)

@@ -3,7 +3,6 @@
 import binascii
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from urllib.parse import unquote, urlsplit
 
 from dagster import EnvVar
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
@@ -102,11 +101,6 @@ class Webhook(Subscriber):
     def check(self) -> None:
         """Connect; whether the receiver takes events shows only a POST."""
         self._http.connect(self.url, timeout_seconds=self.timeout_seconds)
-
-    def secret_values(self) -> tuple[str, ...]:
-        """The secret fields, and the password in the URL."""
-        password = urlsplit(self.url).password
-        return (*super().secret_values(), *([unquote(password)] if password else []))
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,12 +6,20 @@
 from typing import TYPE_CHECKING
 
 from export_pipeline.testing.doubles import FlakySubscriber, RecordingSubscriber
-from export_pipeline.testing.samples import awkward_events, batch_of, sample_event
+from export_pipeline.testing.samples import awkward_events, batch_of, hard_events, sample_event
 
 if TYPE_CHECKING:
     from export_pipeline.testing.contract import SubscriberContract
 
-__all__ = ["FlakySubscriber", "RecordingSubscriber", "SubscriberContract", "awkward_events", "batch_of", "sample_event"]
+__all__ = [
+    "FlakySubscriber",
+    "RecordingSubscriber",
+    "SubscriberContract",
+    "awkward_events",
+    "batch_of",
+    "hard_events",
+    "sample_event",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,7 @@ Inherit it in a test module, say how your subscriber is made and what its destin
 import json
 import re
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
@@ -26,7 +27,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
-from export_pipeline.testing.samples import awkward_events, batch_of, sample_event
+from export_pipeline.testing.samples import awkward_events, batch_of, hard_events, sample_event
 
 UNITS = re.compile(
     r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|port|level)$"
@@ -142,6 +143,18 @@ class SubscriberContract:
         assert list(sent.refused) == [4]
         assert sent.refused[4]
         self.assert_holds(batch_of(good))
+
+    def test_no_event_holds_up_the_others(self, subscriber: Subscriber) -> None:
+        """Valid JSON that is hard to digest is accepted or refused, and never keeps its batch from being delivered."""
+        hard = hard_events()
+        good = self.events(4)
+        sent = self.send(subscriber, batch_of([*good[:2], *hard, *good[2:]]))
+        assert sent.accepted + len(sent.refused) + sent.filtered == len(hard) + 4
+        assert set(sent.refused) <= set(range(2, 2 + len(hard)))
+        assert all(sent.refused.values())
+        held = Counter(map(_comparable, self.held()))
+        expected = Counter(map(_comparable, self.expected(good)))
+        assert expected <= held
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test with an argument ``failure`` once for every failure."""

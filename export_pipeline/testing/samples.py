@@ -68,3 +68,23 @@ def awkward_events(largest_bytes: int) -> list[bytes]:
         b'{"html":"<b>&amp;</b>","formula":"=1+1"}',
         head + b"x" * (largest_bytes - len(head) - len(tail)) + tail,
     ]
+
+
+def hard_events() -> list[bytes]:
+    """JSON objects that are valid, and that many a parser, database or service stumbles over."""
+    extras = [
+        b'"n":' + b"7" * 5_000,  # more digits than Python converts
+        b'"n":{"m":' + b"7" * 5_000 + b"}",
+        b'"n":1e999',
+        b'"n":{"m":-1e999}',
+        b'"n":' + b"[" * 400 + b"1234567890123456789" + b"]" * 400,
+        rb'"n":"\ud83e"',  # half of a surrogate pair
+        rb'"n":{"\ud83e":"\ud83e"}',
+        rb'"n":"a\u0000b","n\u0000":{"\u0000":1}',
+        b'"":1," ":2,"$c":3,"a.b":4,"select":5,"_dlt_id":6,"_id":7,"_source":8',
+        b'"k' + b"k" * 70_000 + b'":1',
+        b'"event_timestamp":1e999',
+        b'"event_timestamp":"","event_type":[]',
+        b'"event_timestamp":-1,"endpoint":null,"attributes":[1],"metrics":"x"',
+    ]
+    return [sample_event(n, hard=n)[:-1] + b"," + extra + b"}" for n, extra in enumerate(extras, start=100)]

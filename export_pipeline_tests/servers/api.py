@@ -4,7 +4,7 @@ import gzip
 import json
 from typing import Any
 
-from export_pipeline_tests.servers.http import Reply, Request, Server
+from export_pipeline_tests.servers.http import Reply, Request, Server, loads
 
 
 class Api(Server):
@@ -41,10 +41,10 @@ class Api(Server):
     def _events(self, request: Request, body: bytes) -> list[Any]:
         if request.headers["content-type"] == "application/x-ndjson":
             return body.split(b"\n")[:-1]
-        found = json.loads(body)
+        found = loads(body)
         events: list[Any] = found["records"] if isinstance(found, dict) else found
         return events
 
     def _object(self, event: Any) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(event) if isinstance(event, bytes) else event
+        found: dict[str, Any] = loads(event) if isinstance(event, bytes) else event
         return found

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from export_pipeline_tests.servers.http import Reply, Request, Server
+from export_pipeline_tests.servers.http import Reply, Request, Server, loads
 
 
 class SearchServer(Server):
@@ -53,7 +53,7 @@ class SearchServer(Server):
             wrong = (429, "rejected_execution_exception", "rejected execution of coordinating operation")
         elif identity in index:
             wrong = (409, "version_conflict_engine_exception", "document already exists")
-        elif not isinstance(json.loads(document).get("event_timestamp", 0), int):
+        elif not isinstance(loads(document).get("event_timestamp", 0), int):
             wrong = (400, "mapper_parsing_exception", "failed to parse field [event_timestamp] of type [long]")
         if wrong is not None:
             told |= {"status": wrong[0], "error": {"type": wrong[1], "reason": wrong[2]}}

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import pytest
+
+from export_pipeline.delivery.sending import send_to
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber
-from export_pipeline.testing import SubscriberContract
+from export_pipeline.testing import SubscriberContract, batch_of
 from export_pipeline_tests.servers.http import (
     Drip,
     Fault,
@@ -32,8 +35,19 @@ class HttpContract(SubscriberContract):
         "wrong key": Blocked,
         "404": Blocked,
         "redirect": Blocked,
+        "408": TryLater,
+        "425": TryLater,
+        "502": TryLater,
+        "503": TryLater,
+        "504": TryLater,
+        "401": Blocked,
+        "403": Blocked,
+        "410": Blocked,
+        "400": Refused,
+        "413": Refused,
         "422": Refused,
     }
+    tells_retry_after = True
     faults: Mapping[str, Fault] = {
         "500": Reply(500, b"out of order"),
         "429": Reply(429, headers={"retry-after": "1"}),
@@ -44,6 +58,10 @@ class HttpContract(SubscriberContract):
         "404": Reply(404),
         "redirect": Reply(308, headers={"location": "https://elsewhere.example/x?key=1"}),
         "422": Reply(422, b"what is that?"),
+        "503": Reply(
+            503, b"<html>busy</html>", {"content-type": "text/html", "retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        ),
+        **{status: Reply(int(status)) for status in ("400", "401", "403", "408", "410", "413", "425", "502", "504")},
     }
 
     def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
@@ -60,3 +78,21 @@ class HttpContract(SubscriberContract):
 
     def mend(self) -> None:
         self.server.standing = None
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_the_pause_that_was_asked_for_is_told(self, subscriber: Subscriber, status: int) -> None:
+        """Retry-After reaches whoever decides when to try again."""
+        if not self.tells_retry_after:
+            pytest.skip("this client does not tell headers")
+        self.server.script.append(Reply(status, headers={"retry-after": "7"}))
+        with pytest.raises(TryLater) as caught:
+            subscriber.deliver(batch_of(self.events(2)))
+        assert caught.value.retry_after_seconds == 7
+
+    def test_a_batch_goes_on_after_every_kind_of_trouble(self, subscriber: Subscriber) -> None:
+        """A reset, a busy server and a request that is too large in one run: all events arrive, once, none refused."""
+        batch = batch_of(self.events(8))
+        self.server.script.extend([ResetWhileReading(), Reply(503, headers={"retry-after": "0"}), Reply(413)])
+        sent = send_to(subscriber, batch, sleep=lambda seconds: None)
+        assert (sent.accepted, sent.refused) == (8, {})
+        self.assert_holds(batch)

@@ -270,3 +270,32 @@ def test_hosts(subscriber: type[MappedSubscriber], region: str, endpoint: str) -
     with pytest.raises(ValidationError, match="'mars' is no region; allowed: us, eu"):
         subscriber(region="mars", **key)
     assert secret_fields(subscriber) >= set(key)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "token is missing, or service_account, service_account_secret and project_id"),
+        ({"service_account": "robot"}, "a service_account needs service_account_secret and project_id"),
+    ],
+)
+def test_mixpanel_without_credentials_is_found_when_the_deployment_loads(options: Any, message: str) -> None:
+    """The error says which options belong together."""
+    with pytest.raises(ValidationError, match=message):
+        Mixpanel(**options)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"failed_records": [{"message": "no index"}, "?"], "events_with_invalid_fields": ["time"]},
+        {"events_with_missing_fields": {"event_type": 0}, "silenced_events": "all"},
+    ],
+)
+def test_an_answer_of_another_shape_than_documented_is_bisected(told: Any) -> None:
+    """A 400 refuses something, whatever its text says: the batch is not tried for ever."""
+    with MixpanelServer(KEY) as server:
+        server.standing = Reply(400, json.dumps(told).encode())
+        for subscriber in (Mixpanel(token=KEY, api_url=server.url), Amplitude(api_key=KEY, api_url=server.url)):
+            assert list(send_to(subscriber, batch_of([EVENT, sample_event(1)])).refused) == [0, 1]
+            subscriber.close()

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +20,7 @@ from export_pipeline.subscribers.kinesis import Kinesis
 from export_pipeline.subscribers.sqs import Sqs
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.aws import AwsServer, aws_error, start_moto
+from export_pipeline_tests.servers.certificate import self_signed
 from export_pipeline_tests.servers.http import Fault, Reply, ResetWhileAnswering, ResetWhileReading, Silence
 
 KEYS: dict[str, Any] = {
@@ -333,3 +335,56 @@ def test_credentials_are_secret() -> None:
     """The deployment file may give these only as {env: NAME}."""
     for kind in (Kinesis, Firehose, Sqs):
         assert secret_fields(kind) == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
+
+
+def as_answer(told: Any, version: str = "1.1") -> Reply:
+    return Reply(200, json.dumps(told).encode(), {"content-type": f"application/x-amz-json-{version}"})
+
+
+@pytest.mark.parametrize(("kind", "key"), [(Kinesis, "Records"), (Firehose, "RequestResponses")])
+def test_a_record_that_the_answer_leaves_out_comes_again(server: AwsServer, kind: Any, key: str) -> None:
+    """What nobody says was taken does not count as accepted."""
+    taken = {"SequenceNumber": "1", "ShardId": "s", "RecordId": "r"}
+    server.script.extend([as_answer({key: [taken]}), as_answer({key: [taken, taken]})])
+    subscriber = kind(stream_name="x", **options_of(server))
+    assert send_to(subscriber, batch_of([b'{"n":0}', b'{"n":1}', b'{"n":2}']), sleep=lambda _: None) == Sent(accepted=3)
+    subscriber.close()
+    assert put_counts(server) == [3, 2]
+
+
+def sqs_of(server: AwsServer) -> Sqs:
+    return Sqs(queue_url=f"{server.url}/123456789012/q", **options_of(server))
+
+
+def test_a_message_that_sqs_leaves_out_comes_again(server: AwsServer) -> None:
+    """A message stands among the successful ones, or it was not taken."""
+    taken = {"MessageId": "a", "MD5OfMessageBody": hashlib.md5(b'{"n":1}').hexdigest(), "Id": "1"}
+    again = {**taken, "MD5OfMessageBody": hashlib.md5(b'{"n":0}').hexdigest(), "Id": "0"}
+    server.script.extend([as_answer({"Successful": [one]}, "1.0") for one in (taken, again)])
+    sqs = sqs_of(server)
+    assert send_to(sqs, batch_of([b'{"n":0}', b'{"n":1}']), sleep=lambda _: None) == Sent(accepted=2)
+    sqs.close()
+    assert [len(json.loads(request.body)["Entries"]) for request in server.requests] == [2, 1]
+
+
+@pytest.mark.parametrize("code", ["KMS.AccessDeniedException", "AccessDenied", "KmsDisabled"])
+def test_a_missing_right_is_no_fault_of_a_message(server: AwsServer, code: str) -> None:
+    """SQS calls it the sender's fault; but a person has to mend it, and no message is quarantined."""
+    failed = {"Id": "0", "SenderFault": True, "Code": code, "Message": "no key"}
+    server.script.append(as_answer({"Successful": [], "Failed": [failed]}, "1.0"))
+    sqs = sqs_of(server)
+    with pytest.raises(Blocked, match=code):
+        send_to(sqs, batch_of([b"{}"]))
+    sqs.close()
+
+
+def test_a_certificate_that_is_not_trusted_blocks(moto: str, tmp_path: Path) -> None:
+    """No event is sent to whoever cannot show who he is."""
+    server = AwsServer(moto)
+    server.tls, _ = self_signed(tmp_path)
+    with server:
+        kinesis = Kinesis(stream_name="x", **options_of(server))
+        with pytest.raises(Blocked, match="certificate is not trusted: self-signed"):
+            kinesis.deliver(batch_of([b"{}"]))
+        kinesis.close()
+        assert server.requests == []

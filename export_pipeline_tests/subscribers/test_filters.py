@@ -168,3 +168,25 @@ def test_a_path_that_is_none_is_found_when_the_deployment_loads(options: Any) ->
     """The error says what a path looks like."""
     with pytest.raises(ValidationError, match="is not a path: allowed are names and numbers joined by single dots"):
         Plain(**options)
+
+
+LONG = b'{"event_type":"click","n":' + b"7" * 5_000 + b"}"
+DEEP = b'{"event_type":"click","n":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+
+
+@pytest.mark.parametrize("options", [{"only": ["click"]}, {"except": ["other"]}, {"drop_fields": ["endpoint.Address"]}])
+def test_an_event_that_cannot_be_looked_into_is_refused_and_does_not_leave(options: Any) -> None:
+    """Nobody can tell whether it may leave, so it goes to the quarantine, and the events beside it are delivered."""
+    batch = batch_of([sample_event(1), DEEP, LONG, sample_event(4)])
+    sent = send_to(Plain(**options), batch)
+    assert sent.accepted == 3
+    assert "nested too deeply" in sent.refused[1]
+    assert DEEP not in taken
+    assert LONG in taken
+
+
+def test_a_batch_of_which_nothing_is_left_is_accounted_for() -> None:
+    """Refused and filtered events add up, though nothing is sent."""
+    nothing: dict[str, Any] = {"only": ["nothing like it"]}
+    sent = send_to(Plain(**nothing), batch_of([sample_event(1), DEEP]))
+    assert (sent.accepted, sent.filtered, list(sent.refused)) == (0, 1, [1])

@@ -176,8 +176,25 @@ def test_a_password_is_not_told(cluster: KafkaCluster, topic: str) -> None:
     assert "p4ssw0rd" not in str(caught.value)
 
 
+def test_a_setting_that_librdkafka_does_not_know_blocks() -> None:
+    """A person has to mend it; its value, which may be a secret, is not told."""
+    kafka = Kafka(bootstrap_servers="127.0.0.1:9", topic="t", secret_settings={"ssl.key.pasword": "p4ssw0rd-of-key"})
+    with pytest.raises(Blocked, match=r'No such configuration property: "ssl\.key\.pasword"'):
+        kafka.deliver(batch_of([b"{}"]))
+    kafka.close()
+
+
+def test_a_key_that_cannot_be_read_keeps_no_event_back(cluster: KafkaCluster, topic: str) -> None:
+    """An event that Python cannot parse is produced like one that has no key."""
+    kafka = make(cluster, topic, key="a.n")
+    hard = b'{"a":{"n":' + b"7" * 5_000 + b"}}"
+    assert send_to(kafka, batch_of([hard, b'{"a":{"n":1}}'])) == Sent(accepted=2)
+    kafka.close()
+    assert {message.key() for message in cluster.messages(topic)} == {None, b"1"}
+
+
 def test_options() -> None:
     """Which are secret, and what is found when the deployment loads."""
-    assert secret_fields(Kafka) == {"sasl_password"}
+    assert secret_fields(Kafka) == {"sasl_password", "secret_settings"}
     with pytest.raises(ValidationError, match="is not a path"):
         Kafka(bootstrap_servers="b", topic="t", key="a..b")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from export_pipeline.subscribers.mapping import Event, compile_mapping, extended, is_nothing, to_json
-from export_pipeline.subscribers.packing import Unfit
+from export_pipeline.subscribers.parsing import Unfit
 
 LINE = json.dumps(
     {

@@ -1,8 +1,10 @@
 """The opensearch subscriber against a server that speaks the bulk API."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.opensearch import Opensearch
 from export_pipeline.testing import batch_of, sample_event
+from export_pipeline_tests.servers.certificate import self_signed
 from export_pipeline_tests.servers.http import Reply
 from export_pipeline_tests.servers.search import SearchServer
 from export_pipeline_tests.subscribers.http_contract import HttpContract
@@ -162,3 +165,72 @@ def test_options() -> None:
         Opensearch(api_url="http://search.example.com")
     with pytest.raises(ValidationError, match="is not a path"):
         Opensearch(api_url="https://search.example.com", id_path="a..b")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (404, "index_not_found_exception", "no such index [events-2026.11.23]"),
+        (400, "invalid_index_name_exception", "Invalid index name [Events], must be lowercase"),
+        (400, "index_closed_exception", "closed"),
+        (400, "illegal_argument_exception", "pipeline with id [enrich] does not exist"),
+        (403, "security_exception", "no permissions for [indices:data/write/bulk]"),
+    ],
+)
+def test_what_no_document_is_at_fault_for_blocks(
+    server: SearchServer, search: Opensearch, status: int, kind: str, reason: str
+) -> None:
+    """An index or pipeline that is not there would refuse every document: a person is told, nothing is quarantined."""
+    item = {"create": {"status": status, "error": {"type": kind, "reason": reason}}}
+    body = json.dumps({"errors": True, "items": [item, item]}).encode()
+    server.script.append(Reply(200, body, {"content-type": "application/json"}))
+    with pytest.raises(Blocked, match=f"{status} {kind}"):
+        send_to(search, batch_of([sample_event(0), sample_event(1)]))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"<html>log in</html>", b'{"items":[{"index":{"status":201}}]}'])
+def test_a_200_that_is_no_answer_to_a_bulk_request_is_no_success(
+    server: SearchServer, search: Opensearch, body: bytes
+) -> None:
+    """Something else answers in the cluster's place: nothing counts as accepted."""
+    kind = "text/html" if body.startswith(b"<") else "application/json"
+    server.script.append(Reply(200, body, {"content-type": kind}))
+    with pytest.raises(TryLater, match="no answer to a bulk request"):
+        search.deliver(batch_of([sample_event(0)]))
+
+
+def test_an_id_that_is_too_long_is_refused(server: SearchServer) -> None:
+    """OpenSearch takes ids of 512 bytes; it would refuse the whole request."""
+    search = make(server, id_path="id")
+    sent = send_to(
+        search, batch_of([b'{"id":"' + b"x" * 512 + b'"}', '{"id":"ä%s"}'.replace("%s", "x" * 511).encode()])
+    )
+    search.close()
+    assert sent.accepted == 1
+    assert sent.refused == {1: "its id, at id, has 513 bytes; the destination takes 512"}
+
+
+def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:
+    """No event is sent to whoever cannot show who he is; with the authority configured all is well."""
+    server = SearchServer(PASSWORD)
+    server.tls, trusted = self_signed(tmp_path)
+    with server:
+        search = make(server)
+        with pytest.raises(Blocked, match="its certificate is not trusted: self-signed"):
+            search.deliver(batch_of([sample_event(0)]))
+        search.close()
+        search = make(server, ca_file=str(trusted))
+        search.deliver(batch_of([sample_event(0)]))
+        search.close()
+        assert server.documents() == [sample_event(0)]
+
+
+def test_a_password_in_the_address_is_not_told(server: SearchServer) -> None:
+    """Also where somebody answers with what he was sent."""
+    address = server.url.replace("://", "://writer:p4ss%2Dw0rd@")
+    search = make(server, api_url=address, username=None, password=None)
+    server.standing = Reply(401, b'{"error":"writer:p4ss-w0rd is wrong"}')
+    with pytest.raises(Blocked) as caught:
+        send_to(search, batch_of([sample_event(0)]))
+    search.close()
+    assert "p4ss" not in str(caught.value)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_pipeline.errors import Blocked
-from export_pipeline.subscribers.packing import Limits, Packed, Unfit, pack
+from export_pipeline.subscribers.packing import Limits, Packed, pack
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.testing import batch_of
 
 

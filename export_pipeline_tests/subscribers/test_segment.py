@@ -9,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
-from export_pipeline.subscribers.packing import Unfit
+from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.segment import Segment
-from export_pipeline.testing import SubscriberContract, batch_of, sample_event
-from export_pipeline_tests.servers.http import Fault, Reply, ResetWhileAnswering, ResetWhileReading, Silence
+from export_pipeline.testing import batch_of, sample_event
+from export_pipeline_tests.servers.http import Reply
 from export_pipeline_tests.servers.segment import SegmentServer
+from export_pipeline_tests.subscribers.http_contract import HttpContract
 
 KEY = "wr1te-key-of-the-source"
 HERE = __name__
@@ -38,43 +39,26 @@ def segment(server: SegmentServer) -> Iterator[Segment]:
     segment.close()
 
 
-class TestContract(SubscriberContract):
+class TestContract(HttpContract):
     """Against Segment's API over HTTP."""
 
     gzip = True
-    failures = {
-        "500": TryLater,
-        "429": TryLater,
-        "silent": TryLater,
-        "reset while reading": TryLater,
-        "reset while answering": TryLater,
-        "wrong key": Blocked,
-        "gone": Blocked,
-        "400": Refused,
-    }
-    faults: Mapping[str, Fault] = {
-        "500": Reply(500),
-        "429": Reply(429, headers={"retry-after": "1"}),
-        "silent": Silence(),
-        "reset while reading": ResetWhileReading(),
-        "reset while answering": ResetWhileAnswering(),
-        "gone": Reply(404),
-        "400": Reply(400, b'{"success":false}'),
-    }
 
     @pytest.fixture
     def subscriber(self, server: SegmentServer) -> Iterator[Subscriber]:
         self.server = server
-        self.segment = self.make(KEY)
+        self.segment = self.make()
         yield self.segment
         self.segment.close()
         assert server.dropped == []
 
-    def make(self, key: str) -> Segment:
+    def make(self, *, url: str | None = None, key: str | None = None) -> Segment:
         groups = [{"groupId": "attributes.blogId", "traits": {"url": "attributes.url"}}]
-        return Segment(write_key=key, api_url=self.server.url, groups=groups, gzip=self.gzip, timeout_seconds=0.5)
+        options: Any = {"groups": groups, "gzip": self.gzip, "timeout_seconds": 0.5}
+        return Segment(write_key=key or KEY, api_url=url or self.server.url, **options)
 
     def held(self) -> Iterable[object]:
+        assert isinstance(self.server, SegmentServer)
         return self.server.calls
 
     def expected(self, events: Sequence[bytes]) -> Iterable[object]:
@@ -90,15 +74,6 @@ class TestContract(SubscriberContract):
 
     def bad_event(self) -> bytes:
         return line(endpoint={"Id": "1"}, event_type="make Segment choke")
-
-    def broken(self, subscriber: Subscriber, failure: str) -> Subscriber:
-        if failure == "wrong key":
-            return self.make("an-other-key-altogether")
-        self.server.standing = self.faults[failure]
-        return subscriber
-
-    def mend(self) -> None:
-        self.server.standing = None
 
 
 class TestContractWithoutGzip(TestContract):

@@ -353,3 +353,28 @@ def test_check_finds_nobody() -> None:
     with pytest.raises(TryLater, match=r"http://127\.0\.0\.1:9"):
         webhook.check()
     webhook.close()
+
+
+@pytest.mark.parametrize("value", ["t0ken-with-a-line-feed\n", "t0ken-mit-Ümläut-✓"])
+def test_a_header_that_http_cannot_carry_blocks_and_is_not_told(receiver: Receiver, value: str) -> None:
+    """Such as a secret from a file that ends with a line feed: trying again does not help, and its text is a secret."""
+    webhook = Webhook(url=receiver.url, secret=SECRET, secret_headers={"Authorization": value})
+    with pytest.raises(Blocked, match="holds what HTTP does not allow, such as a line feed at its end") as caught:
+        webhook.deliver(BATCH)
+    webhook.close()
+    assert "t0ken" not in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_checked_and_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only a proxy leads outside, check() asks whether that is there, and batches go through it."""
+    monkeypatch.setenv("http_proxy", receiver.url)
+    monkeypatch.setenv("no_proxy", "")
+    webhook = Webhook(url="http://receiver.invalid/hook", secret=SECRET, allow_http=True, timeout_seconds=5)
+    webhook.check()
+    webhook.deliver(BATCH)
+    assert receiver.requests[-1].target == "http://receiver.invalid/hook"
+    monkeypatch.setenv("http_proxy", "http://me:pr0xy-password@127.0.0.1:9")
+    with pytest.raises(TryLater, match=r"http://receiver\.invalid by the proxy http://127\.0\.0\.1:9: ") as caught:
+        webhook.check()
+    webhook.close()
+    assert "pr0xy" not in str(caught.value)

@@ -1,0 +1,70 @@
+"""A thread of one's own, for libraries that want one."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CLOSING_SECONDS = 5.0
+
+
+class Overdue(Exception):
+    """What was asked for is not done in time."""
+
+
+class Worker:
+    """Does one thing after another in one thread, whoever asks; the thread keeps no process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def do(self, work: Callable[[], T], *, timeout_seconds: float) -> T:
+        """What *work* returns or raises.
+
+        Raises:
+            Overdue: it is not done after *timeout_seconds*, waiting for its turn included. If it was begun it goes on,
+                and what is asked next waits until it has ended; if not, it is not begun any more.
+        """
+        asked: Future[T] = Future()
+        with self._lock:
+            if self._jobs is None:
+                self._jobs = SimpleQueue()
+                self._thread = threading.Thread(target=_run, args=(self._jobs,), name=self._name, daemon=True)
+                self._thread.start()
+            self._jobs.put((asked, work))
+        if not _is_done(asked, timeout_seconds):
+            asked.cancel()
+            raise Overdue
+        return asked.result()
+
+    def close(self) -> None:
+        """End the thread when it has done what it was asked; what hangs is waited for a few seconds only."""
+        with self._lock:
+            if self._jobs is not None and self._thread is not None:
+                self._jobs.put(None)
+                self._thread.join(CLOSING_SECONDS)
+            self._jobs, self._thread = None, None
+
+
+def _is_done(asked: "Future[Any]", timeout_seconds: float) -> bool:
+    done = threading.Event()
+    asked.add_done_callback(lambda _: done.set())
+    return done.wait(timeout_seconds)
+
+
+def _run(jobs: "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
+    while (job := jobs.get()) is not None:
+        asked, work = job
+        if not asked.set_running_or_notify_cancel():
+            continue
+        try:
+            asked.set_result(work())
+        except BaseException as error:  # noqa: BLE001 (it is raised again, in the thread that asked)
+            asked.set_exception(error)
+        del asked, work, job

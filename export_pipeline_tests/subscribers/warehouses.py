@@ -1,0 +1,49 @@
+"""What the tests of the warehouse subscriber read back."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import NullPool, create_engine, text
+
+
+def duckdb_rows(file: Path, table: str) -> list[dict[str, Any]]:
+    import duckdb
+
+    if not file.exists():
+        return []
+    with duckdb.connect(str(file), read_only=True) as connection:
+        schema, _, name = table.partition(".")
+        known = connection.execute(
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", [schema, name]
+        ).fetchone()
+        if known is None or not known[0]:
+            return []
+        answer = connection.execute(f"SELECT * FROM {table}")
+        names = [column[0] for column in answer.description or []]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def postgres_rows(url: str, table: str = "export.events") -> list[dict[str, Any]]:
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
+    with engine.connect() as connection:
+        if connection.execute(text(f"SELECT to_regclass('{table}')")).scalar() is None:
+            return []
+        return [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
+
+
+def parquet_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    files = sorted((folder / "export" / table).glob("*.parquet"))
+    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+
+
+def delta_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    place = folder / "export" / table
+    found: list[dict[str, Any]] = (
+        pa.table(DeltaTable(str(place)).to_pyarrow_table()).to_pylist() if place.exists() else []
+    )
+    return found
