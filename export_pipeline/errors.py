@@ -100,19 +100,40 @@ class FileOverLimit(FileError):
 
 
 class DeliveryError(ExportError):
-    """A subscriber did not accept a batch."""
+    """A subscriber did not accept a batch.
+
+    Args:
+        reason: what the destination said, without secrets.
+        status: how the destination calls its answer: an HTTP status, or a code of its own; None: there was no answer.
+        answer: the first 500 bytes of the answer's body, without secrets.
+
+    Attributes:
+        batch_id: of the batch that was not accepted, once it is known.
+    """
+
+    def __init__(self, reason: str = "", *, status: int | str | None = None, answer: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.answer = answer
+        self.batch_id = ""
 
 
 class TryLater(DeliveryError):
     """The batch may be accepted when the same one is sent again: timeouts, 408, 425, 429, 5xx.
 
     Args:
-        reason: what the destination said, without secrets.
         retry_after_seconds: what the destination asked for, if it did.
     """
 
-    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        retry_after_seconds: float | None = None,
+        status: int | str | None = None,
+        answer: str = "",
+    ) -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -124,11 +145,17 @@ class Refused(DeliveryError):
     """Some events can never be accepted. Nothing of the batch was taken.
 
     Args:
-        reason: what the destination said, without secrets.
         events: index in the batch → reason, where the destination told which events it refuses;
             without it the batch is bisected until the refused events are found.
     """
 
-    def __init__(self, reason: str, *, events: Mapping[int, str] | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        events: Mapping[int, str] | None = None,
+        status: int | str | None = None,
+        answer: str = "",
+    ) -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.events = dict(events) if events else None

@@ -1,13 +1,34 @@
 """What the assets show: numbers that plot over time, one materialisation for each manifest."""
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
-from dagster import AssetKey, AssetMaterialization, MetadataValue
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    MetadataValue,
+    TableColumn,
+    TableMetadataValue,
+    TableRecord,
+    TableSchema,
+)
 
 from export_pipeline.batching.reading import ManifestReading
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.ledger.readings import Manifest
+from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered
+
+SHOWN_FILES = 50
+"""How many files a table shows; the rest is in the ledger, which a table of all would only repeat."""
+
+_FILES = TableSchema(
+    columns=[
+        TableColumn("file", "string", description="Its key in the source."),
+        TableColumn("bytes", "int", description="As it is stored."),
+        TableColumn("arrived", "string", description="When it was last written, in UTC."),
+    ]
+)
 
 
 def raw_events(asset: AssetKey, manifest: Manifest, reading: ManifestReading, seconds: float) -> AssetMaterialization:
@@ -24,6 +45,7 @@ def raw_events(asset: AssetKey, manifest: Manifest, reading: ManifestReading, se
             "lag_seconds": MetadataValue.float(_age_seconds(oldest)),
             "events_per_second": MetadataValue.float(_rate(reading.events_batched, seconds)),
             "manifest": manifest.id,
+            "first_files": _table(manifest.files[:SHOWN_FILES]),
         },
     )
 
@@ -45,13 +67,22 @@ def delivered(asset: AssetKey, done: Delivered, waiting: Waiting | None) -> Asse
             "events": events,
             "bytes": done.size_bytes,
             "files": len(done.manifest.files),
-            "quarantined": done.totals.refused,
+            "refused": done.totals.refused,
+            "filtered": done.totals.filtered,
             "files_waiting": waiting.files if waiting else 0,
             "lag_seconds": MetadataValue.float(_age_seconds(oldest) if oldest else 0.0),
             "events_per_second": MetadataValue.float(_rate(events, done.seconds)),
             "manifest": done.manifest.id,
         },
     )
+
+
+def _table(files: Iterable[SourceFile]) -> TableMetadataValue:
+    records = [
+        TableRecord({"file": file.key, "bytes": file.size_bytes, "arrived": f"{file.last_modified:%Y-%m-%d %H:%M:%S}"})
+        for file in files
+    ]
+    return MetadataValue.table(records, schema=_FILES)
 
 
 def _age_seconds(moment: datetime) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered
@@ -14,6 +15,9 @@ from export_pipeline.steps.read import ReadOutcome, Staged
 NO_SUBSCRIBER = (
     "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in {deployment}"
 )
+
+
+ALL_READ = "every file could be read"
 
 
 def found_new(found: Found) -> str:
@@ -116,12 +120,25 @@ def delivered(name: str, done: Delivered) -> str:
 
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
-    """Which files could not be read, why, and what happens next."""
+    """Which files of a manifest could not be read, why, and what happens next."""
     lines = [f"{key}: {reason}" for key, reason in outcome.unreadable.items()]
-    fate = f"each is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
+    fate = f"each {_tried_again(max_attempts)}"
     if outcome.given_up:
         fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
     return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
+
+
+def unreadable_files(found: Sequence[UnreadableFile]) -> str:
+    """How many files a run could not read, the first one with its reason."""
+    more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
+    return f"{counted(len(found), 'file')} could not be read, all others were: {found[0].key}: {found[0].reason}{more}"
+
+
+def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
+    """What happens next to a file that could not be read."""
+    if file.given_up:
+        return f"nothing: it lies in the quarantine as a whole ({_where_to_look(file.day)})"
+    return f"{_tried_again(max_attempts)} (so far {file.attempts})"
 
 
 def backfill(day: str, planned: Backfill) -> list[str]:
@@ -143,6 +160,10 @@ def _rate(done: Amount, seconds: float) -> str:
 def _time_and_rate(events: int, seconds: float) -> str:
     rate = f", {events / seconds:,.0f} events/s" if events and seconds > 0 else ""
     return f"{seconds:.{2 if seconds < 1 else 1}f} s{rate}"
+
+
+def _tried_again(max_attempts: int) -> str:
+    return f"is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
 
 
 def _where_to_look(day: date) -> str:

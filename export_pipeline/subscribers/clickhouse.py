@@ -138,8 +138,8 @@ class Clickhouse(RequestSubscriber):
         text = scrub(f"{self._place}: {error}", self.secret_values())
         code = getattr(error, "code", None)
         if code in OF_THE_DATA:
-            return Refused(text)
-        return Blocked(text) if code in OF_THE_CONFIGURATION else TryLater(text)
+            return Refused(text, status=code)
+        return Blocked(text, status=code) if code in OF_THE_CONFIGURATION else TryLater(text, status=code)
 
     def _open(self) -> Any:
         import clickhouse_connect

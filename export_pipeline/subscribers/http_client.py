@@ -46,8 +46,12 @@ class Answer:
 
     def told(self) -> str:
         """Who answered what, for a log: status and the first 500 bytes, without secrets."""
-        said = excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
+        said = self.said()
         return f"{self.url} answered {self.status}" + (f": {said}" if said else "")
+
+    def said(self) -> str:
+        """The first 500 bytes of the body, on one line, without secrets."""
+        return excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
 
 
 class HttpClient:
@@ -195,12 +199,14 @@ def raise_for(answer: Answer) -> NoReturn:
     if 300 <= answer.status < 400:
         target = answer.headers.get("location")
         where = public_url(target) if target else "nowhere"
-        raise Blocked(f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed")
+        text = f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed"
+        raise Blocked(text, status=answer.status)
     if answer.status in TRY_LATER or answer.status >= 500:
-        raise TryLater(answer.told(), retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")))
+        pause = retry_after_seconds(answer.headers.get("retry-after"))
+        raise TryLater(answer.told(), retry_after_seconds=pause, status=answer.status, answer=answer.said())
     if answer.status in REFUSED:
-        raise Refused(answer.told())
-    raise Blocked(answer.told())
+        raise Refused(answer.told(), status=answer.status, answer=answer.said())
+    raise Blocked(answer.told(), status=answer.status, answer=answer.said())
 
 
 def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:

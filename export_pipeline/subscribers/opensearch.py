@@ -156,10 +156,14 @@ class Opensearch(RequestSubscriber):
         """What the failure of a whole request means."""
         status = getattr(error, "status_code", "N/A")
         told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
-        text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())
-        if not isinstance(status, int) or status in TRY_LATER or status >= 500:
+        said = scrub(told[:500], self.secret_values())
+        text = scrub(f"{self._place} answered {status}: {said}")
+        if not isinstance(status, int):
             return TryLater(text)
-        return Refused(text) if status in REFUSED else Blocked(text)
+        if status in TRY_LATER or status >= 500:
+            return TryLater(text, status=status, answer=said)
+        meaning = Refused if status in REFUSED else Blocked
+        return meaning(text, status=status, answer=said)
 
     def _open(self) -> Any:
         from opensearchpy import OpenSearch

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -140,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_tried_alone_and_then_given_up(project: Pr
     project.put_bytes("2026/11/22/00/000-broken.gz", whole[:-4], compress=False)
     first = project.run()
     assert not first.success
-    assert list(first.failures) == [step for step in first.failures if step.startswith("report_unreadable_files")]
+    assert list(first.failures) == ["report_unreadable_files"]
     (error,) = first.messages("error")
     assert "2026/11/22/00/000-broken.gz" in error
     assert sorted(project.copied()) == sorted(lines)
@@ -283,28 +282,37 @@ def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     )
 
 
-def test_what_the_assets_show(project: Project) -> None:
-    """Reading and delivering materialise the assets of the day with the numbers that plot."""
-    from dagster import AssetKey, DagsterInstance
+def test_what_the_assets_show(project: Project, received: Path) -> None:
+    """Reading and delivering materialise the assets of the day with numbers that plot, and the files of a manifest."""
+    from dagster import AssetKey, DagsterInstance, TableMetadataValue
 
-    project.put_days("22", "23")
-    project.put("2026/11/23/broken.gz", [b'{"a":'])
-    project.run()
+    project.config["subscribers"] = {"picky": python("picky", only={"kind": ["click", "no"]})}
+    project.put_days("22", files=1)
+    events = [b'{"kind":"click"}', b'{"kind":"click"}', b'{"kind":"view"}', b'{"kind":"no","refuse":1}', b'{"a":']
+    project.put("2026/11/23/a.gz", events)
+    for n in range(60):
+        project.put(f"2026/11/23/b-{n:02}.gz", [])
+    assert project.run().success
     with DagsterInstance.from_config(str(project.home)) as instance:
-        for key in ("raw_events", "copy"):
+        shown = {}
+        for key in ("raw_events", "picky"):
             assert instance.get_materialized_partitions(AssetKey([key])) == {"2026-11-22", "2026-11-23"}
             event = instance.get_latest_materialization_event(AssetKey([key]))
             assert event is not None
             assert event.asset_materialization is not None
-            metadata: dict[str, Any] = {
-                name: value.value for name, value in event.asset_materialization.metadata.items()
-            }
-            assert metadata["events"] == 6
-            assert metadata["files"] == 3
-            assert metadata["quarantined"] == (1 if key == "raw_events" else 0)
-            assert metadata["bytes"] > 0
-            assert metadata["lag_seconds"] >= 0
-            assert metadata["events_per_second"] > 0
+            shown[key] = dict(event.asset_materialization.metadata)
+    raw, picky = ({name: value.value for name, value in one.items()} for one in shown.values())
+    assert (raw["events"], raw["quarantined"], raw["files"]) == (4, 1, 61)
+    assert (picky["events"], picky["refused"], picky["filtered"], picky["files"]) == (2, 1, 1, 61)
+    assert (picky["files_waiting"], picky["lag_seconds"]) == (0, 0)
+    for numbers in (raw, picky):
+        assert all(numbers[name] > 0 for name in ("bytes", "events_per_second"))
+    assert raw["lag_seconds"] >= 0
+    table = shown["raw_events"]["first_files"]
+    assert isinstance(table, TableMetadataValue)
+    assert len(table.records) == 50
+    assert table.records[0].data["file"] == "2026/11/23/a.gz"
+    assert table.records[0].data["bytes"] == (project.bucket / "2026/11/23/a.gz").stat().st_size
 
 
 def test_a_failed_run_is_re_executed_from_failure(project: Project, received: Path) -> None:
