@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -301,7 +302,7 @@ def test_what_the_assets_show(project: Project, received: Path) -> None:
             assert event is not None
             assert event.asset_materialization is not None
             shown[key] = dict(event.asset_materialization.metadata)
-    raw, picky = ({name: value.value for name, value in one.items()} for one in shown.values())
+    raw, picky = ({name: cast(Any, value.value) for name, value in one.items()} for one in shown.values())
     assert (raw["events"], raw["quarantined"], raw["files"]) == (4, 1, 61)
     assert (picky["events"], picky["refused"], picky["filtered"], picky["files"]) == (2, 1, 1, 61)
     assert (picky["files_waiting"], picky["lag_seconds"]) == (0, 0)

@@ -102,7 +102,7 @@ def test_what_is_held_back_says_what_happens_next(project: Project, receiver: Re
 
 
 def test_unreadable_files_fail_one_step_of_the_run(project: Project) -> None:
-    """Files of several manifests that cannot be read fail one step, whose table says which, why, and what comes next."""
+    """Files of several manifests that cannot be read fail one step; its table says which, why, and what comes next."""
     lines = project.put_days("21", "22", "23")
     for day in ("21", "23"):
         project.put_bytes(f"2026/11/{day}/00/broken.gz", BROKEN, compress=False)
