@@ -36,7 +36,8 @@ class _NothingKept(IOManager):
         """Nothing was kept."""
 
 
-NOTHING_KEPT = {"io_manager": IOManagerDefinition.hardcoded_io_manager(_NothingKept())}
+_TOLD = "Ops hand on names of manifests only, so there is nothing to keep between them."
+NOTHING_KEPT = {"io_manager": IOManagerDefinition.hardcoded_io_manager(_NothingKept(), description=_TOLD)}
 """Resources of the jobs themselves: no pickled file on a disk that the next machine does not have."""
 
 

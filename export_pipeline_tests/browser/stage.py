@@ -108,6 +108,11 @@ class Stage:
         runs = [run for run in self.dev.runs() if run["jobName"] == "backfill_job"]
         return runs if len(runs) == number and all(run["status"] in ENDED for run in runs) else []
 
+    def checks_have_ended(self) -> bool:
+        """Whether checks were run from an asset's page, and all have ended."""
+        runs = [run for run in self.dev.runs() if run["jobName"].startswith("__")]
+        return bool(runs) and all(run["status"] in ENDED for run in runs)
+
     def under_way(self) -> bool:
         """Whether a run of export_job has not ended."""
         return any(run["jobName"] == "export_job" and run["status"] not in ENDED for run in self.dev.runs())
@@ -150,6 +155,7 @@ def _deployment(crm_url: str, *, start_date: date) -> dict[str, Any]:
     return {
         "source": {"url": "bucket", "start_date": start_date.isoformat()},
         "frequency": EVERY_MINUTE,
+        "owners": ["team:analytics", "events@example.com"],
         "staging": {"url": "staging"},
         "quarantine": {"url": "quarantine"},
         "ledger": {"url": "ledger.db"},

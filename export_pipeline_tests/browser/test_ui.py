@@ -166,16 +166,56 @@ def test_a_run_reads_like_a_report(page: Page, on_stage: Stage, pictures: Pictur
 
 
 def test_an_asset_plots_its_numbers(page: Page, on_stage: Stage, pictures: Pictures) -> None:
-    """An asset shows what it is, its days, and its numbers as plots by day."""
+    """An asset shows what it is, whose, where its events go, its days, and its numbers as plots by day."""
     on_stage.ensure_exported()
     page.set_viewport_size({"width": WIDTH, "height": 1_100})
     page.goto("/assets/crm")
     expect(page.get_by_text("files that it is still owed")).to_be_visible()
+    expect(page.get_by_role("link", name=on_stage.crm.url).first).to_be_visible()
+    for shown in ("webhook", "analytics", "events@example.com"):
+        expect(page.get_by_text(shown, exact=True).first).to_be_visible()
     page.get_by_role("button", name="Plots").click()
-    for name in ("bytes", "events", "events_per_second", "files", "files_waiting", "lag_seconds", "quarantined"):
+    for name in (
+        "bytes",
+        "events",
+        "events_per_second",
+        "files",
+        "files_waiting",
+        "filtered",
+        "lag_seconds",
+        "refused",
+    ):
         expect(page.get_by_text(name, exact=True).last).to_be_visible()
-    expect(page.locator("canvas")).to_have_count(7)
+    expect(page.locator("canvas")).to_have_count(8)
     pictures.take(page, "asset")
+
+
+def test_raw_events_list_the_files_of_a_manifest(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """What raw_events show of a manifest holds a table of its files, with sizes and arrivals."""
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 1_100})
+    page.goto("/assets/raw_events?view=events")
+    page.get_by_text("first_files", exact=True).first.wait_for()
+    page.get_by_text("Show table").first.click()
+    table = page.get_by_role("dialog")
+    expect(table.get_by_text("arrived").first).to_be_visible()
+    expect(table.get_by_text(re.compile(r"\d{4}/\d\d/\d\d/.*\.gz")).first).to_be_visible()
+    pictures.take(page, "files")
+
+
+def test_checks_are_run_by_hand(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The checks of an asset are run from its page, and say in words and numbers what they found."""
+    on_stage.settle()
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 900})
+    page.goto("/assets/crm?view=checks")
+    page.get_by_role("button", name="Execute all").click()
+    on_stage.dev.wait_for(on_stage.checks_have_ended)
+    page.goto("/assets/crm?view=checks&checkDetail=every_event_accounted_for")
+    expect(page.get_by_text(re.compile(r"[\d,]+ events in batches of .* accepted \+ 0 refused")).first).to_be_visible()
+    for name in ("completeness", "every_event_accounted_for", "freshness"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    pictures.take(page, "checks")
 
 
 def test_ticks_that_ran_and_ticks_that_were_skipped(page: Page, on_stage: Stage, pictures: Pictures) -> None:
