@@ -33,7 +33,7 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
 from export_pipeline.orchestration.names import PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
-from export_pipeline.orchestration.resources import LedgerResource, SourceResource
+from export_pipeline.orchestration.resources import SourceResource
 from export_pipeline.steps.deliver import NothingToDo, deliver
 from export_pipeline.steps.discover import DiscoverySettings, Found, discover
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
@@ -91,9 +91,9 @@ def list_new_files_op(export: Export) -> OpDefinition:
             )
             if found.cursor and found.cursor != cursor.read():
                 cursor.move(found.cursor)
-            chosen = _choose(places.ledger, found, max_files=max_files, run_id=context.run_id)
+            chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
-            _say_what_was_found(context, found, chosen, export)
+            _say_what_was_found(context, found, chosen, left, export)
         yield from chosen_outputs(chosen)
 
     return list_new_files
@@ -181,18 +181,27 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
     return deliver_to
 
 
-def _choose(ledger: LedgerResource, found: Found, *, max_files: int, run_id: str) -> list[OwedManifest]:
-    with ledger.open().read() as tx:
+def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tuple[list[OwedManifest], dict[str, int]]:
+    """What this run takes, and how many files of each subscriber it leaves to later ones."""
+    ledger = places.ledger.open()
+    with ledger.read() as tx:
         chosen = owed.choose(
             tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
         )
+        number = subscriptions.source_id(tx, places.source.open().url)
+        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
     if chosen:
-        with ledger.open().write() as tx:
+        with ledger.write() as tx:
             owed.assign(tx, chosen, found.subscriptions, run_id)
-    return chosen
+    taken = {
+        one.subscriber: sum(each.files for each in chosen if one.subscriber in each.subscribers) for one in waiting
+    }
+    return chosen, {one.subscriber: one.files - taken[one.subscriber] for one in waiting}
 
 
-def _say_what_was_found(context: OpExecutionContext, found: Found, chosen: list[OwedManifest], export: Export) -> None:
+def _say_what_was_found(
+    context: OpExecutionContext, found: Found, chosen: list[OwedManifest], left: dict[str, int], export: Export
+) -> None:
     for note in found.notes:
         context.log.info(note)
     for sentence in wording.found_odd(found):
@@ -203,6 +212,8 @@ def _say_what_was_found(context: OpExecutionContext, found: Found, chosen: list[
         context.log.warning(wording.found_nothing(found, export.frequency))
     if chosen:
         context.log.info(wording.handing_on(chosen))
+    if any(left.values()):
+        context.log.info(wording.left_waiting(left))
 
 
 def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names: list[str], export: Export) -> None:

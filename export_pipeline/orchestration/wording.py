@@ -1,6 +1,6 @@
 """The sentences of the event log: one where something happened, none that needs the source code to be understood."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from export_pipeline.ledger.owed import OwedManifest
@@ -85,6 +85,16 @@ def handing_on(manifests: Sequence[OwedManifest]) -> str:
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
         f"{manifests[0].first_key} on, for {', '.join(names)}"
     )
+
+
+def left_waiting(files: Mapping[str, int]) -> str:
+    """What a run leaves to later ones.
+
+    Args:
+        files: subscriber → how many.
+    """
+    names = [f"{counted(number, 'file')} for {name}" for name, number in files.items() if number]
+    return f"later runs take what more is owed: {', '.join(names)}"
 
 
 def read(staged: Staged, names: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def test_a_failing_subscriber_is_not_asked_again_in_the_same_run(project: Projec
 
 
 def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path) -> None:
-    """A subscriber that was down gets its oldest files first and no more a run than the others get."""
+    """A subscriber that was down gets its oldest files first, no more a run than others get, and the run says so."""
     project.config["max_files"] = 2
     project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
     (received / "crm.fails").touch()
@@ -90,9 +90,13 @@ def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path
         project.run()
     assert receivers.events("dwh", received) == lines
     (received / "crm.fails").unlink()
+    told = []
     for run in range(3):
-        assert project.run().success
+        done = project.run()
+        assert done.success
         assert receivers.events("crm", received) == lines[: 6 * (run + 1)]
+        told += [line for line in done.messages("info") if "later runs" in line]
+    assert told == [f"later runs take what more is owed: {files} files for crm" for files in (4, 2)]
 
 
 def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, received: Path) -> None:
@@ -318,28 +322,22 @@ def test_what_the_assets_show(project: Project, received: Path) -> None:
 
 def test_a_failed_run_is_re_executed_from_failure(project: Project, received: Path) -> None:
     """Re-execution from failure repeats only the delivery that failed."""
-    from dagster import DagsterInstance, ReexecutionOptions, execute_job, reconstructable
+    from dagster import DagsterInstance, ReexecutionOptions, execute_job
 
     from export_pipeline_tests.integration import reexecution
 
     project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
     lines = project.put_days("22", "23")
     (received / "crm.fails").touch()
-    os.environ["EXPORT_DEPLOYMENT"] = str(project.deployment_path)
-    try:
-        with DagsterInstance.from_config(str(project.home)) as instance:
-            first = execute_job(reconstructable(reexecution.export_job), instance=instance)
-            assert not first.success
-            (received / "crm.fails").unlink()
-            again = execute_job(
-                reconstructable(reexecution.export_job),
-                instance=instance,
-                reexecution_options=ReexecutionOptions.from_failure(first.run_id, instance),
-            )
-            assert again.success
-            steps = {event.step_key for event in again.all_events if event.is_step_start}
-    finally:
-        del os.environ["EXPORT_DEPLOYMENT"]
+    job = reexecution.reloadable(project.deployment_path)
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        first = execute_job(job, instance=instance)
+        assert not first.success
+        (received / "crm.fails").unlink()
+        options = ReexecutionOptions.from_failure(first.run_id, instance)
+        again = execute_job(job, instance=instance, reexecution_options=options)
+        assert again.success
+        steps = {event.step_key for event in again.all_events if event.is_step_start}
     assert all((step or "").startswith("deliver_to_crm") for step in steps)
     # In a re-execution Dagster keeps no order among mapped steps of equal priority.
     assert sorted(receivers.events("crm", received)) == sorted(lines)

@@ -11,7 +11,6 @@ from dagster import (
     ReexecutionOptions,
     TableMetadataValue,
     execute_job,
-    reconstructable,
 )
 
 from export_pipeline_tests.integration import reexecution
@@ -143,12 +142,11 @@ def test_no_line_tells_of_steps_that_are_skipped(project: Project) -> None:
     assert day.messages("info")[-1] == "nothing of 2026-11-02 is owed to the chosen subscribers"
 
 
-def test_the_report_is_repeated_from_failure(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_is_repeated_from_failure(project: Project) -> None:
     """Re-executed from failure, the report alone runs, fails while the file is unreadable, and succeeds once it was."""
     project.put_days("23")
     project.put_bytes("2026/11/23/00/broken.gz", BROKEN, compress=False)
-    monkeypatch.setenv("EXPORT_DEPLOYMENT", str(project.deployment_path))
-    job = reconstructable(reexecution.export_job)
+    job = reexecution.reloadable(project.deployment_path)
     with DagsterInstance.from_config(str(project.home)) as instance:
         first = execute_job(job, instance=instance)
         assert not first.success
