@@ -86,6 +86,7 @@ def list_day_files_op(export: Export) -> OpDefinition:
                     owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
             for sentence in wording.backfill(context.partition_key, backfill):
                 context.log.info(sentence)
+            reporting.run_begins(context, backfill.manifests)
         yield from chosen_outputs(backfill.manifests)
 
     return list_day_files

@@ -94,6 +94,7 @@ def list_new_files_op(export: Export) -> OpDefinition:
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
             _say_what_was_found(context, found, chosen, left, export)
+            reporting.run_begins(context, chosen)
         yield from chosen_outputs(chosen)
 
     return list_new_files
@@ -173,6 +174,7 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
                 context.log.info(f"nothing to deliver to {name}: {done.reason}")
                 return
             context.log.info(wording.delivered(name, done))
+            reporting.manifest_delivered(context, name, done)
             with place.ledger.read() as tx:
                 source_number = subscriptions.source_id(tx, place.source.url)
                 waiting = owed.waiting(tx, source_number, [subscription])[0] if source_number else None

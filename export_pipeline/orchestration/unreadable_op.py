@@ -8,7 +8,7 @@ from dagster import Failure, In, MetadataValue, Nothing, OpDefinition, OpExecuti
 
 from export_pipeline.ledger import subscriptions
 from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
-from export_pipeline.orchestration import wording
+from export_pipeline.orchestration import reporting, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, run_ids
@@ -26,6 +26,7 @@ def report_unreadable_op(export: Export) -> OpDefinition:
         description="Fails, so that somebody looks, where files could not be read: which, why, and what happens next.",
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
+        reporting.run_ends(context)
         days = _days(context)
         if not days:
             return  # no manifest, no file

@@ -77,6 +77,16 @@ def delivered_so_far(name: str, done: Amount, planned: Amount, seconds: float) -
     )
 
 
+def run_so_far(done: Mapping[str, Amount], planned: Mapping[str, Amount]) -> str:
+    """How far a run is with each subscriber."""
+    parts = [
+        f"{name} has {done[name].files:,} of {counted(amount.files, 'file')}, {sized(done[name].size_bytes)} of "
+        f"{sized(amount.size_bytes)} as stored, {counted(done[name].events, 'event')}"
+        for name, amount in planned.items()
+    ]
+    return f"this run so far: {'; '.join(parts)}"
+
+
 def handing_on(manifests: Sequence[OwedManifest]) -> str:
     """What this run goes on to read and deliver."""
     names = sorted({name for manifest in manifests for name in manifest.subscribers})
