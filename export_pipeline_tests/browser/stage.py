@@ -71,11 +71,11 @@ class Stage:
         """The days of the sample, the first one first."""
         return sorted({"-".join(key.split("/")[:3]) for key in self.sample.files})
 
-    def launch(self) -> str:
-        """Launch export_job as the command line would; returns the run's id."""
+    def launch(self, job: str = "export_job") -> str:
+        """Launch a job as the command line would; returns the run's id."""
         mutation = """mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename
           ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-        selector = {**SELECTOR, "jobName": "export_job"}
+        selector = {**SELECTOR, "jobName": job}
         found = self.dev.ask(mutation, p={"selector": selector, "mode": "default"})["launchRun"]
         run_id: str = found["run"]["runId"]
         return run_id
