@@ -24,18 +24,26 @@ ExportError
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 
 class ExportError(Exception):
     """Anything this package raises on purpose."""
 
+    next_step: ClassVar[str] = "the next run tries again; what was not delivered stays owed"
+    """What happens next, for whoever finds the error on the page of a run."""
+
 
 class ConfigurationError(ExportError):
     """The deployment file, or what it names, is wrong. The message says where, what was found, what is allowed."""
 
+    next_step = "a person must mend what is named; what was not delivered stays owed"
+
 
 class LedgerError(ExportError):
     """The ledger does not add up, or was written by a newer version."""
+
+    next_step = "a person must look; what was not delivered stays owed"
 
 
 class LedgerMissing(LedgerError):
@@ -57,6 +65,8 @@ class StagingLost(ExportError):
 class AccountingError(ExportError):
     """What was found in a manifest is not what was kept of it."""
 
+    next_step = "this is a defect of the program, please report it; nothing of the manifest was sent, and it stays owed"
+
 
 class AlertNotSent(ExportError):
     """The place where alerts go did not take one. The message says why, without the address."""
@@ -65,9 +75,13 @@ class AlertNotSent(ExportError):
 class ListingFailed(ExportError):
     """The source could not be listed."""
 
+    next_step = "the next run lists again from where this one began; nothing is lost"
+
 
 class FileError(ExportError):
     """One file of the source cannot be read as it was listed."""
+
+    next_step = "the next run reads the file again; nothing is lost, and what was not delivered stays owed"
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -111,6 +125,8 @@ class DeliveryError(ExportError):
         batch_id: of the batch that was not accepted, once it is known.
     """
 
+    next_step = "the next run tries the same batches again, under the same ids"
+
     def __init__(self, reason: str = "", *, status: int | str | None = None, answer: str = "") -> None:
         super().__init__(reason)
         self.status = status
@@ -139,6 +155,8 @@ class TryLater(DeliveryError):
 
 class Blocked(DeliveryError):
     """No batch can be accepted until a person acts: 401, 403, 404, 410, wrong configuration."""
+
+    next_step = "a person must act; nothing is lost, all data stays owed"
 
 
 class Refused(DeliveryError):

@@ -73,12 +73,22 @@ def test_a_failed_delivery_shows_batch_and_answer(
 
 
 def test_a_destination_that_does_not_answer(project: Project, receiver: Receiver) -> None:
-    """Where nobody answered, the failure says that, and shows no empty answer."""
+    """Where nobody answered, the failure has no status, and shows no empty answer."""
     project.config["subscribers"] = {"hook": {**hook(receiver), "url": "http://127.0.0.1:1/"}}
     project.put_days("23")
     found = values(shown(project.run(), "deliver_to_hook"))
-    assert found["status"] == "none: it did not answer"
+    assert found["status"] == "none"
     assert "answer" not in found
+
+
+def test_a_source_that_cannot_be_listed(project: Project) -> None:
+    """Any failure says what happens next; a source that cannot be listed is listed by the next run."""
+    project.put_days("23")
+    project.bucket.rename(project.root / "away")
+    run = project.run()
+    assert values(shown(run, "list_new_files")) == {
+        "what happens next": "the next run lists again from where this one began; nothing is lost"
+    }
 
 
 def test_what_is_held_back_says_what_happens_next(project: Project, receiver: Receiver) -> None:
