@@ -17,6 +17,7 @@ _READ = """Events of the files below {place}, as read: unpacked, checked, and cu
 materialises this once for each manifest, a group of files of one day.
 
 - `events` in batches, the unpacked `bytes` of their files, and how many `files` these were
+- `events_of_day`, `files_of_day`: all manifests of the day so far
 - `quarantined`: stretches of bytes that are no event, kept in the quarantine
 - `lag_seconds`: the age of the oldest of these files when they had been read
 - `events_per_second`: how fast they were read
@@ -26,6 +27,7 @@ _DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materiali
 group of files of one day.
 
 - `events` accepted, `bytes` sent, and how many `files` they come from
+- `events_of_day`, `files_of_day`: all that it has of the day so far
 - `refused`: events that it will never accept, kept in the quarantine
 - `filtered`: events that the deployment keeps from it (`only`, `except`)
 - `files_waiting`: files that it is still owed, and `lag_seconds`: the age of the oldest of them

@@ -22,7 +22,7 @@ from dagster import (
 )
 
 from export_pipeline.errors import DeliveryError
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import materialisations, reporting, wording
@@ -133,6 +133,19 @@ def read_batches_op(export: Export) -> OpDefinition:
                 names = owed.assigned(tx, identity, run_ids(context))
             outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
             _say_what_was_read(context, outcome, names, export)
+            if outcome.staged is not None and outcome.staged.reading is not None:
+                manifest = outcome.staged.manifest
+                with place.ledger.read() as tx:
+                    of_day = days.read_of_day(tx, manifest.source_id, manifest.day)
+                context.log_event(
+                    materialisations.raw_events(
+                        export.names.raw_events,
+                        manifest,
+                        outcome.staged.reading,
+                        seconds=outcome.seconds,
+                        of_day=of_day,
+                    )
+                )
         if outcome.staged is not None:
             yield from (Output(None, name) for name in export.subscribers if name in names)
         yield Output(None, READ)
@@ -176,9 +189,10 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
             context.log.info(wording.delivered(name, done))
             reporting.manifest_delivered(context, name, done)
             with place.ledger.read() as tx:
-                source_number = subscriptions.source_id(tx, place.source.url)
-                waiting = owed.waiting(tx, source_number, [subscription])[0] if source_number else None
-            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting))
+                source, day = done.manifest.source_id, done.manifest.day
+                waiting = owed.waiting(tx, source, [subscription])[0]
+                of_day = days.delivered_of_day(tx, source, subscription, day)
+            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting, of_day))
 
     return deliver_to
 
@@ -225,10 +239,6 @@ def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names:
             context.log.info(wording.read(staged, names))
         else:
             context.log.warning(wording.read_empty(staged))
-        if staged.reading is not None:
-            context.log_event(
-                materialisations.raw_events(export.names.raw_events, staged.manifest, staged.reading, outcome.seconds)
-            )
     if outcome.unreadable:
         context.log.error(wording.unreadable(outcome, export.max_attempts))
 

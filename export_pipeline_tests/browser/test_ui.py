@@ -60,6 +60,7 @@ def test_the_cursor_is_seen_and_edited(page: Page, on_stage: Stage, pictures: Pi
     first_day = on_stage.days()[0].replace("-", "/")
     dialog.get_by_role("textbox").fill(first_day)
     dialog.get_by_role("button", name="Set cursor value").click()
+    expect(dialog).to_be_hidden()
     expect(page.get_by_text(first_day, exact=True)).to_be_visible()
     assert on_stage.dev.cursor() == first_day
 

@@ -293,6 +293,8 @@ def test_what_the_assets_show(project: Project, received: Path) -> None:
 
     project.config["subscribers"] = {"picky": python("picky", only={"kind": ["click", "no"]})}
     project.put_days("22", files=1)
+    project.put("2026/11/23/0.gz", [b'{"kind":"click"}'])
+    project.run()
     events = [b'{"kind":"click"}', b'{"kind":"click"}', b'{"kind":"view"}', b'{"kind":"no","refuse":1}', b'{"a":']
     project.put("2026/11/23/a.gz", events)
     for n in range(60):
@@ -308,7 +310,9 @@ def test_what_the_assets_show(project: Project, received: Path) -> None:
             shown[key] = dict(event.asset_materialization.metadata)
     raw, picky = ({name: cast(Any, value.value) for name, value in one.items()} for one in shown.values())
     assert (raw["events"], raw["quarantined"], raw["files"]) == (4, 1, 61)
+    assert (raw["events_of_day"], raw["files_of_day"]) == (5, 62)
     assert (picky["events"], picky["refused"], picky["filtered"], picky["files"]) == (2, 1, 1, 61)
+    assert (picky["events_of_day"], picky["files_of_day"]) == (3, 62)
     assert (picky["files_waiting"], picky["lag_seconds"]) == (0, 0)
     for numbers in (raw, picky):
         assert all(numbers[name] > 0 for name in ("bytes", "events_per_second"))
