@@ -206,7 +206,7 @@ class _Sending:
         except Refused as refusal:
             if refusal.events is not None:
                 return [self._refuse(indices, refusal.events)]
-            return self._bisect(indices, str(refusal))
+            return self._bisect(indices, refusal)
         self._settle(indices, receipt)
         return []
 
@@ -219,14 +219,18 @@ class _Sending:
             self.details.append(scrub(receipt.detail, self.secrets))
         return sorted(receipt.later)
 
-    def _bisect(self, indices: Sequence[int], reason: str) -> list[Sequence[int]]:
+    def _bisect(self, indices: Sequence[int], refusal: Refused) -> list[Sequence[int]]:
         if len(indices) > 1:
             middle = len(indices) // 2
             return [indices[:middle], indices[middle:]]
-        self.refused[indices[0]] = reason
+        self.refused[indices[0]] = str(refusal)
         self.alone_refused += 1
         if self.alone_refused >= self.blocked_after_refusals and not self.accepted:
-            raise Blocked(f"each of the first {self.alone_refused} events was refused, the last with: {reason}")
+            raise Blocked(
+                f"each of the first {self.alone_refused} events was refused, the last with: {refusal}",
+                status=refusal.status,
+                answer=refusal.answer,
+            )
         return []
 
     def _refuse(self, indices: Sequence[int], events: Mapping[int, str]) -> Sequence[int]:

@@ -136,6 +136,7 @@ def _send_all(
             if isinstance(sent, DeliveryError):
                 if failure is None:
                     failure = sent
+                    failure.batch_id = batch.id
                     with place.ledger.write() as tx:
                         deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
                 continue  # what was under way beside it may have been accepted, and is recorded
