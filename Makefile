@@ -6,12 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 600
+# Strict: a link that leads nowhere, or a page that is in no menu, is an error; with --quiet it would be none. The variable
+# hides an advertisement.
+MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs-generate screenshots bench bench-scale bench-warehouse lock clean
+.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale bench-warehouse lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +35,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	@touch $@
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	@touch $@
+
 install: $(VENV)/.installed-dev  ## Make .venv with everything that development needs
 
 demo: $(VENV)/.installed  ## Make a sample bucket under .demo/, export it once, and report
@@ -47,17 +54,21 @@ fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, kee
 	mkdir -p .fuzz/inputs
 	$(BIN)/python -m export_pipeline_tests.fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz/inputs
 
-check: $(VENV)/.installed-dev  ## Lint, types, definitions, generated documentation
+check: $(VENV)/.installed-dev  ## Lint, types, definitions, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy export_pipeline export_pipeline_tests $(if $(wildcard benchmarks/*.py),benchmarks)
 	EXPORT_DEPLOYMENT=local $(BIN)/dagster definitions validate
 	$(BIN)/python -m export_pipeline.configuration.documentation --check
 	$(BIN)/python -m export_pipeline.subscribers.documentation --check
+	$(MKDOCS_BUILD) --site-dir $(VENV)/site
 
 format: $(VENV)/.installed-dev  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## Build the documentation into site/; open site/index.html
+	$(MKDOCS_BUILD)
 
 docs-generate: $(VENV)/.installed  ## Write the generated pages under docs/ anew
 	$(BIN)/python -m export_pipeline.configuration.documentation
@@ -85,5 +96,5 @@ lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest ver
 	mv constraints.new constraints.txt
 
 clean:  ## Remove the demo, Dagster's data and caches; .venv stays
-	rm -rf .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*
+	rm -rf site .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*
 	find .demo -mindepth 1 -not -path .demo/bucket -not -path .demo/bucket/.gitkeep -delete

@@ -11,7 +11,7 @@ from benchmarks import ours
 from benchmarks.account import account_of
 from benchmarks.bucket import write_index
 from benchmarks.data import Data
-from benchmarks.machine import touch_free_memory
+from benchmarks.machine import warm_memory
 from benchmarks.measure import Cost, measured
 from benchmarks.rounds import say, undisturbed
 from benchmarks.serving import Server, login, serving
@@ -49,14 +49,14 @@ class Bench:
 
     def cost(self, command: list[str], folder: Path) -> Cost:
         """What *command* costs in the project *folder*."""
-        touch_free_memory()
-        cost = measured(
-            command,
-            log=self.root / "work" / "project.log",
-            environ=ours.environment(None, folder) | login(self.server),
-            folder=folder,
-            server_pid=self.server.pid,
-        )
+        with warm_memory():
+            cost = measured(
+                command,
+                log=self.root / "work" / "project.log",
+                environ=ours.environment(None, folder) | login(self.server),
+                folder=folder,
+                server_pid=self.server.pid,
+            )
         say(
             f"    {cost.wall_seconds:.2f} s, CPU {cost.cpu_seconds:.2f} s, {cost.peak_bytes / 1e6:.0f} MB, "
             f"others took {cost.foreign_cores:.2f} cores"

@@ -11,7 +11,7 @@ from benchmarks import data, ours
 from benchmarks.account import Account, account_of
 from benchmarks.bucket import read_index, write_index
 from benchmarks.environments import Environment, NotInstalled, environment
-from benchmarks.machine import TOUCHED_BYTES, touch_free_memory
+from benchmarks.machine import WARM_BYTES, warm_memory
 from benchmarks.measure import CommandFailed, Cost, measured
 from benchmarks.rounds import TRIES, say, undisturbed
 from benchmarks.serving import Server, answers_per_second, serving
@@ -63,7 +63,7 @@ class Race:
         warm_up: whether each runs once before it counts.
         rounds: how often each counts.
         tries: how often one that was disturbed is made, at most.
-        touched_bytes: free memory that is touched before each run.
+        warm_bytes: free memory that the machine really has at each run.
     """
 
     root: Path
@@ -73,7 +73,7 @@ class Race:
     warm_up: bool
     rounds: int
     tries: int = TRIES
-    touched_bytes: int = TOUCHED_BYTES
+    warm_bytes: int = WARM_BYTES
 
     def run(self, latencies_ms: Sequence[int]) -> tuple[list[Row], float]:
         """Every way's row, in the order given, and how many GETs a second the server answers."""
@@ -116,14 +116,14 @@ class Race:
         def run() -> Cost:
             task.prepare()
             command = way.command(task, found)
-            touch_free_memory(self.touched_bytes)
-            cost = measured(
-                command.arguments,
-                log=self.root / "work" / "race.log",
-                environ={**environ(task), **command.environ},
-                folder=task.folder,
-                server_pid=server.pid,
-            )
+            with warm_memory(self.warm_bytes):
+                cost = measured(
+                    command.arguments,
+                    log=self.root / "work" / "race.log",
+                    environ={**environ(task), **command.environ},
+                    folder=task.folder,
+                    server_pid=server.pid,
+                )
             self._check(way, row, task)
             return cost
 

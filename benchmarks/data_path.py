@@ -44,7 +44,9 @@ class Files:
 
     def deliver(self, batch: Batch) -> None:
         """Write the batch's object."""
-        self._objects.put(batch.date.strftime("%Y/%m/%d/") + batch.id + ".ndjson", batch.data)
+        assert batch.staged_file
+        name = batch.date.strftime("%Y/%m/%d/") + batch.id + ".ndjson"
+        self._objects.put_file(name, batch.data, batch.staged_file)
 
     def secret_values(self) -> tuple[str, ...]:
         """None."""

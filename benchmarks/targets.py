@@ -45,7 +45,7 @@ class Sizes:
 
     keys: int = 100_000
     small_files: int = 2_000
-    many_files: int = 10_000
+    many_files: int = 100_000
     few_files: int = 100
     large_bytes: int = 5_000_000_000
     rounds: int = 3
@@ -136,9 +136,9 @@ def memory(root: Path, sizes: Sizes) -> list[Target]:
             f"{sizes.few_files}-files-of-2000",
             lambda folder: repeated_files(folder, files=sizes.few_files, events_each=2_000),
         ),
-        f"{sizes.many_files:,} files of 50 events": (
-            f"{sizes.many_files}-files-of-50",
-            lambda folder: repeated_files(folder, files=sizes.many_files, events_each=50),
+        f"{sizes.many_files:,} files of 10 events": (
+            f"{sizes.many_files}-files-of-10",
+            lambda folder: repeated_files(folder, files=sizes.many_files, events_each=10),
         ),
         f"one gzip file of {sizes.large_bytes / 1e9:g} GB": (
             f"one-gzip-file-of-{sizes.large_bytes}",

@@ -24,18 +24,26 @@ ExportError
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 
 class ExportError(Exception):
     """Anything this package raises on purpose."""
 
+    next_step: ClassVar[str] = "the next run tries again; what was not delivered stays owed"
+    """What happens next, for whoever finds the error on the page of a run."""
+
 
 class ConfigurationError(ExportError):
     """The deployment file, or what it names, is wrong. The message says where, what was found, what is allowed."""
 
+    next_step = "a person must mend what is named; what was not delivered stays owed"
+
 
 class LedgerError(ExportError):
     """The ledger does not add up, or was written by a newer version."""
+
+    next_step = "a person must look; what was not delivered stays owed"
 
 
 class LedgerMissing(LedgerError):
@@ -57,6 +65,8 @@ class StagingLost(ExportError):
 class AccountingError(ExportError):
     """What was found in a manifest is not what was kept of it."""
 
+    next_step = "this is a defect of the program, please report it; nothing of the manifest was sent, and it stays owed"
+
 
 class AlertNotSent(ExportError):
     """The place where alerts go did not take one. The message says why, without the address."""
@@ -65,9 +75,13 @@ class AlertNotSent(ExportError):
 class ListingFailed(ExportError):
     """The source could not be listed."""
 
+    next_step = "the next run lists again from where this one began; nothing is lost"
+
 
 class FileError(ExportError):
     """One file of the source cannot be read as it was listed."""
+
+    next_step = "the next run reads the file again; nothing is lost, and what was not delivered stays owed"
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -100,35 +114,66 @@ class FileOverLimit(FileError):
 
 
 class DeliveryError(ExportError):
-    """A subscriber did not accept a batch."""
+    """A subscriber did not accept a batch.
+
+    Args:
+        reason: what the destination said, without secrets.
+        status: how the destination calls its answer: an HTTP status, or a code of its own; None: there was no answer.
+        answer: the first 500 bytes of the answer's body, without secrets.
+
+    Attributes:
+        batch_id: of the batch that was not accepted, once it is known.
+    """
+
+    next_step = "the next run tries the same batches again, under the same ids"
+
+    def __init__(self, reason: str = "", *, status: int | str | None = None, answer: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.answer = answer
+        self.batch_id = ""
 
 
 class TryLater(DeliveryError):
     """The batch may be accepted when the same one is sent again: timeouts, 408, 425, 429, 5xx.
 
     Args:
-        reason: what the destination said, without secrets.
         retry_after_seconds: what the destination asked for, if it did.
     """
 
-    def __init__(self, reason: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        retry_after_seconds: float | None = None,
+        status: int | str | None = None,
+        answer: str = "",
+    ) -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.retry_after_seconds = retry_after_seconds
 
 
 class Blocked(DeliveryError):
     """No batch can be accepted until a person acts: 401, 403, 404, 410, wrong configuration."""
 
+    next_step = "a person must act; nothing is lost, all data stays owed"
+
 
 class Refused(DeliveryError):
     """Some events can never be accepted. Nothing of the batch was taken.
 
     Args:
-        reason: what the destination said, without secrets.
         events: index in the batch → reason, where the destination told which events it refuses;
             without it the batch is bisected until the refused events are found.
     """
 
-    def __init__(self, reason: str, *, events: Mapping[int, str] | None = None) -> None:
-        super().__init__(reason)
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        events: Mapping[int, str] | None = None,
+        status: int | str | None = None,
+        answer: str = "",
+    ) -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.events = dict(events) if events else None

@@ -80,7 +80,8 @@ def _names(requirements: list[str]) -> set[str]:
 def _declared() -> set[str]:
     project = PYPROJECT["project"]
     extras = [entry for extra in project["optional-dependencies"].values() for entry in extra]
-    return _names([*project["dependencies"], *extras, *PYPROJECT["dependency-groups"]["dev"]])
+    groups = [entry for group in PYPROJECT["dependency-groups"].values() for entry in group if isinstance(entry, str)]
+    return _names([*project["dependencies"], *extras, *groups])
 
 
 def test_every_dependency_has_a_reason() -> None:

@@ -1,8 +1,10 @@
 """What a subscriber receives, and what it may answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
+
+from export_pipeline.source.lines import split_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,8 @@ class Batch:
         events: number of lines in ``data``, at least 1.
         files: keys of the files that the events come from, in reading order.
         date: the day of those files, as their layout tells it.
+        staged_file: path of a file of this machine that holds exactly ``data``, where there is one. It is not to be
+            changed, and is gone when every subscriber has the batch.
     """
 
     id: str
@@ -22,10 +26,16 @@ class Batch:
     events: int
     files: tuple[str, ...]
     date: date
+    staged_file: str | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def holding(self, lines: Iterable[bytes], *, id: str) -> "Batch":
+        """A batch of other events, given without line feeds, that is like this one in all else."""
+        lines = list(lines)
+        return replace(self, id=id, data=b"\n".join([*lines, b""]), events=len(lines), staged_file=None)
 
     def lines(self) -> list[bytes]:
         """The events' bytes one by one, without line feeds."""
-        return self.data.split(b"\n")[:-1]
+        return split_lines(self.data)[0]
 
 
 @dataclass(frozen=True, slots=True)

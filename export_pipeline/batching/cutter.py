@@ -6,6 +6,7 @@ from itertools import accumulate, takewhile
 
 from export_pipeline.errors import AccountingError
 from export_pipeline.source.framed import Lines
+from export_pipeline.source.lines import split_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Cutter:
             self._take(found.text, found.events, file)
             return
         else:
-            lines = bytes(found.text).split(b"\n")[:-1]
+            lines = split_lines(bytes(found.text))[0]
         while lines:
             fitting = self._fitting(lines)
             if not fitting and not self._count:

@@ -27,6 +27,18 @@ class Objects(ABC):
             StoreError: the store failed, retries included.
         """
 
+    def put_file(self, name: str, data: bytes, file: str) -> None:
+        """:meth:`put` of what the file *file* of this machine holds: *data*, exactly. It may be shared, not copied.
+
+        Raises:
+            StoreError: the store failed, retries included.
+        """
+        self.put(name, data)
+
+    def path(self, name: str) -> str | None:
+        """Where the object lies on this machine; None in a bucket."""
+        return None
+
     @abstractmethod
     def get(self, name: str) -> bytes:
         """The object's bytes.

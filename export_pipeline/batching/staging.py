@@ -67,11 +67,21 @@ class Staging:
                 raise StagingLost(f"{self._objects.url}: {self._name(manifest_id, n)} has {difference}")
         return data
 
+    def file_of(self, manifest_id: str, n: int) -> str | None:
+        """Path of the file that holds the batch exactly as :meth:`get` returns it; None where staging is a bucket."""
+        return self._objects.path(self._name(manifest_id, n)) if self._objects.is_local else None
+
     def holds(self, manifest_id: str, batches: int) -> bool:
         """Whether all of a manifest's so many batches lie here."""
         self.flush(manifest_id)
         found = set(self._objects.list(manifest_id))
         return all(self._name(manifest_id, n) in found for n in range(batches))
+
+    def discard(self, manifest_id: str, n: int) -> None:
+        """Remove one batch, so that its manifest is read again; it is no error if it is not there."""
+        self.flush(manifest_id)
+        self._cache.forget(manifest_id)
+        self._objects.delete(self._name(manifest_id, n))
 
     def delete(self, manifest_id: str) -> None:
         """Remove all batches of a manifest; it is no error if there are none."""

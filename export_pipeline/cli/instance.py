@@ -18,12 +18,17 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
         yield instance
 
 
-def read_cursor() -> str:
-    """The cursor of ``new_files``, as a run by command line sees it; empty where there is none."""
+def read_cursor(prefix: str) -> str:
+    """The cursor of ``new_files``, as a run by command line sees it; empty where there is none.
+
+    Args:
+        prefix: of the deployment's names.
+    """
     from dagster import DagsterRun
 
     from export_pipeline.orchestration.cursor import SensorCursor
-    from export_pipeline.orchestration.names import UNPREFIXED
+    from export_pipeline.orchestration.names import Names
 
+    names = Names(prefix)
     with dagster_instance() as instance:
-        return SensorCursor.of_run(instance, DagsterRun(job_name=UNPREFIXED.export_job), UNPREFIXED).read()
+        return SensorCursor.of_run(instance, DagsterRun(job_name=names.export_job), names).read()

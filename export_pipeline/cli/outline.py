@@ -24,7 +24,7 @@ from export_pipeline.secrets import resolve
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
 
-_NEEDED = ("source", "ledger", "quarantine", "limits", "lookback_hours", "start_from", "enabled")
+_NEEDED = ("source", "ledger", "quarantine", "limits", "lookback_hours", "start_from", "enabled", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Outline:
     lookback_hours: float
     start_from: StartFrom
     enabled: bool
+    prefix: str
     subscribers: tuple[str, ...]
     secrets: frozenset[str]
 
@@ -90,6 +91,7 @@ def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = o
         lookback_hours=found.lookback_hours,
         start_from=found.start_from,
         enabled=found.enabled,
+        prefix=found.prefix,
         subscribers=tuple(names) if isinstance(names, dict) else (),
         secrets=frozenset(environment.values | reading.literal_secrets()),
     )

@@ -47,7 +47,7 @@ def replay(
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.ledger.database import utc_now
-    from export_pipeline.orchestration.names import UNPREFIXED
+    from export_pipeline.orchestration.build import names_of
 
     deployment = session.deployment()
     strangers = [name for name in subscriber or () if name not in deployment.subscribers]
@@ -55,12 +55,13 @@ def replay(
         known = ", ".join(deployment.subscribers) or "none"
         raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
     days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
-    ops = {UNPREFIXED.prefixed("list_day_files"): {"config": {"subscribers": subscriber or [], "only": only}}}
+    names = names_of(deployment)
+    ops = {names.list_day_files: {"config": {"subscribers": subscriber or [], "only": only}}}
     outcomes: dict[date, Outcome] = {}
     with runner(session, deployment) as one, one.counting(len(days)) as count:
         for day in days:
             one.say(f"replaying {day}")
-            outcomes[day] = one.run(UNPREFIXED.backfill_job, ops, title=day.isoformat(), partition=day.isoformat())
+            outcomes[day] = one.run(names.backfill_job, ops, title=day.isoformat(), partition=day.isoformat())
             count()
             if not outcomes[day].success and not keep_going:
                 break

@@ -26,11 +26,13 @@ def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = F
     """
     from export_pipeline.cli import layout
     from export_pipeline.cli.runs import delivered, runner
-    from export_pipeline.orchestration.names import UNPREFIXED
+    from export_pipeline.orchestration.build import names_of
 
-    ops = {UNPREFIXED.list_new_files: {"config": {"max_files": max_files}}} if max_files else {}
-    with runner(session, session.deployment()) as one:
-        outcome = one.run(UNPREFIXED.export_job, ops, title=UNPREFIXED.export_job)
+    deployment = session.deployment()
+    names = names_of(deployment)
+    ops = {names.list_new_files: {"config": {"max_files": max_files}}} if max_files else {}
+    with runner(session, deployment) as one:
+        outcome = one.run(names.export_job, ops, title=names.export_job)
     if json:
         session.show_json(as_plain(outcome))
         return 0 if outcome.success else FAILED

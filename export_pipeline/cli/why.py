@@ -129,7 +129,7 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
         lookback=timedelta(hours=outline.lookback_hours),
         subscriptions=subscriptions.active(*view.known) if view.known else (),
         subscribers=len(outline.subscribers),
-        cursor=read_cursor,
+        cursor=lambda: read_cursor(outline.prefix),
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
         enabled=outline.enabled,
         now=utc_now(),

@@ -43,7 +43,8 @@ path. Where the variable is not set, `deployments/local.yaml` is read.
 The whole file is checked when Dagster loads it. An error lists every problem with file, line and key, what was found
 and what is allowed:
 
-```
+<!-- output of: a deployment file with two mistakes -->
+```text
 deployments/production.yaml:12: frequency: found the text 'hourli'; allowed: one of ten_minutes, hourly, …
 deployments/production.yaml:31: subscribers.crm.secret: the environment variable CRM_WEBHOOK_SECRET is not set
 ```

@@ -14,6 +14,7 @@ _BATCH = BatchLimits()
 _READ = ReadLimits()
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _TEAM = re.compile(r"team:\S+")
+_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,29}")
 _WEB = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
 StartFrom = Literal["beginning", "now"] | date
@@ -45,6 +46,19 @@ def checked_owner(owner: str) -> str:
     if not _EMAIL.fullmatch(owner) and not _TEAM.fullmatch(owner):
         raise ValueError("allowed: an e-mail address, or team:name")
     return owner
+
+
+def checked_prefix(prefix: str) -> str:
+    """*prefix*, if the names of jobs, ops, resources and assets may begin with it.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError(
+            "allowed: a lower-case letter, then letters a-z, digits and underscores, 30 characters at most"
+        )
+    return prefix
 
 
 def checked_ui_url(url: str) -> str:
@@ -147,6 +161,12 @@ class ExportSettings(Section):
         ge=1,
         description="How old a file may be that a subscriber has not got yet, before the check freshness fails. By "
         "default twice the longest time between two ticks, and at least 60.",
+    )
+    prefix: Annotated[str, AfterValidator(checked_prefix)] = Field(
+        default="",
+        description="Begins the names of jobs, ops, schedules, sensors, resources and assets, so that several exports "
+        "fit into one code location: web gives web_export_job and the asset web/raw_events. A change makes new ones: "
+        "Dagster keeps toggles, cursor and history under the names.",
     )
     ui_url: Annotated[str, AfterValidator(checked_ui_url)] | None = Field(
         default=None, description="Where Dagster's UI is reached, https://dagster.example.com, for links in alerts."

@@ -30,7 +30,7 @@ RESERVED_NAMES = frozenset(
         "raw_events",
         "io_manager",
         "alerts",
-        "unreadable",
+        "read",
     }
 )
 """Keys that Dagster or this project gives to resources and assets of their own."""

@@ -61,7 +61,12 @@ class Pace:
             if tries == 1:
                 raise
             spent = f"tried {tries} times in {self.clock() - started:.1f} s"
-            raise TryLater(f"{error} ({spent})", retry_after_seconds=error.retry_after_seconds) from None
+            raise TryLater(
+                f"{error} ({spent})",
+                retry_after_seconds=error.retry_after_seconds,
+                status=error.status,
+                answer=error.answer,
+            ) from None
 
     def _wait(self, state: RetryCallState) -> float:
         """What the destination asked for, else full jitter, so that many do not come back at one moment."""

@@ -206,7 +206,7 @@ class _Sending:
         except Refused as refusal:
             if refusal.events is not None:
                 return [self._refuse(indices, refusal.events)]
-            return self._bisect(indices, str(refusal))
+            return self._bisect(indices, refusal)
         self._settle(indices, receipt)
         return []
 
@@ -219,14 +219,18 @@ class _Sending:
             self.details.append(scrub(receipt.detail, self.secrets))
         return sorted(receipt.later)
 
-    def _bisect(self, indices: Sequence[int], reason: str) -> list[Sequence[int]]:
+    def _bisect(self, indices: Sequence[int], refusal: Refused) -> list[Sequence[int]]:
         if len(indices) > 1:
             middle = len(indices) // 2
             return [indices[:middle], indices[middle:]]
-        self.refused[indices[0]] = reason
+        self.refused[indices[0]] = str(refusal)
         self.alone_refused += 1
         if self.alone_refused >= self.blocked_after_refusals and not self.accepted:
-            raise Blocked(f"each of the first {self.alone_refused} events was refused, the last with: {reason}")
+            raise Blocked(
+                f"each of the first {self.alone_refused} events was refused, the last with: {refusal}",
+                status=refusal.status,
+                answer=refusal.answer,
+            )
         return []
 
     def _refuse(self, indices: Sequence[int], events: Mapping[int, str]) -> Sequence[int]:
@@ -239,9 +243,9 @@ class _Sending:
         return [index for position, index in enumerate(indices) if position not in events]
 
     def _check(self, indices: Sequence[int], named: Mapping[int, str]) -> None:
-        foreign = sorted(set(named) - set(range(len(indices))))
+        foreign = [position for position in named if not 0 <= position < len(indices)]
         if foreign:
-            raise Blocked(f"event {foreign[0]} was named as not accepted, in a batch of {len(indices)} events")
+            raise Blocked(f"event {min(foreign)} was named as not accepted, in a batch of {len(indices)} events")
 
     def _id(self, indices: Sequence[int]) -> str:
         return self.batch.id if len(indices) == self.batch.events else part_id(self.batch.id, indices)
@@ -251,5 +255,4 @@ class _Sending:
         if len(indices) == self.batch.events:
             return self.batch
         self.lines = self.lines or self.batch.lines()
-        data = b"".join(self.lines[index] + b"\n" for index in indices)
-        return replace(self.batch, id=self._id(indices), data=data, events=len(indices))
+        return self.batch.holding((self.lines[index] for index in indices), id=self._id(indices))

@@ -72,10 +72,19 @@ def ours(secrets: Iterable[str], call: Callable[[], T]) -> T:
     try:
         return call()
     except TryLater as error:
-        raise TryLater(scrub(str(error), hidden), retry_after_seconds=error.retry_after_seconds) from None
+        raise TryLater(
+            scrub(str(error), hidden),
+            retry_after_seconds=error.retry_after_seconds,
+            status=error.status,
+            answer=scrub(error.answer, hidden),
+        ) from None
     except Refused as error:
-        raise Refused(scrub(str(error), hidden), events=error.events) from None
-    except (DeliveryError, ConfigurationError) as error:
+        raise Refused(
+            scrub(str(error), hidden), events=error.events, status=error.status, answer=scrub(error.answer, hidden)
+        ) from None
+    except DeliveryError as error:
+        raise Blocked(scrub(str(error), hidden), status=error.status, answer=scrub(error.answer, hidden)) from None
+    except ConfigurationError as error:
         raise Blocked(scrub(str(error), hidden)) from None
     except Exception as error:  # noqa: BLE001 (a subscriber may be anybody's code; nothing is passed over)
         raise TryLater(f"{type(error).__name__}: {scrub(str(error), hidden)}{_place(error)}") from None

@@ -57,16 +57,17 @@ def delivery(tx: Connection, manifest: str, subscription: Subscription) -> Deliv
 def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: datetime) -> None:
     """Keep that batch *n* was accepted. Only the holder of the delivery's claim calls this."""
     tx.execute(
-        insert(t.acceptances).values(
-            manifest_id=found.manifest_id,
-            subscription_id=found.subscription_id,
-            round=found.round,
-            n=n,
-            accepted=totals.accepted,
-            refused=totals.refused,
-            filtered=totals.filtered,
-            accepted_at=now,
-        )
+        insert(t.acceptances),
+        {
+            "manifest_id": found.manifest_id,
+            "subscription_id": found.subscription_id,
+            "round": found.round,
+            "n": n,
+            "accepted": totals.accepted,
+            "refused": totals.refused,
+            "filtered": totals.filtered,
+            "accepted_at": now,
+        },
     )
 
 

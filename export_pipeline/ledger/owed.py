@@ -1,11 +1,11 @@
 """What is owed: which manifests a run works on, and how much waits."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.subscriptions import Subscription
@@ -16,7 +16,7 @@ class OwedManifest:
     """A manifest that a run will read and deliver.
 
     Attributes:
-        files: how many it has.
+        files, size_bytes: how many files it has, and their size as they are stored.
         subscribers: names of those it is owed to and who are served in this run.
     """
 
@@ -24,6 +24,7 @@ class OwedManifest:
     day: date
     first_key: str
     files: int
+    size_bytes: int
     subscribers: tuple[str, ...]
 
 
@@ -81,7 +82,7 @@ def choose_among(
     wanted: dict[str, list[str]] = {}
     for row in rows:
         wanted.setdefault(row.id, []).append(names[row.subscription_id])
-    unique = {row.id: OwedManifest(row.id, row.day, row.first_key, row.files, ()) for row in rows}
+    unique = {row.id: _manifest(row) for row in rows}
     return [_with_subscribers(manifest, wanted[manifest.id]) for manifest in unique.values()]
 
 
@@ -146,7 +147,7 @@ def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) 
 def _owed_manifests() -> Select[Any]:
     d, m = t.deliveries.c, t.manifests.c
     return (
-        select(m.id, m.day, m.first_key, m.files, m.read_attempts)
+        select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts)
         .join(t.deliveries, d.manifest_id == m.id)
         .where(d.state == t.OWED)
     )
@@ -161,7 +162,7 @@ def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> li
     for row in tx.execute(query):
         if chosen and files + row.files > max_files:
             break
-        chosen.append(OwedManifest(row.id, row.day, row.first_key, row.files, ()))
+        chosen.append(_manifest(row))
         files += row.files
     return chosen
 
@@ -176,9 +177,13 @@ def _retries(
         # Those tried least come first, so that all get their turn.
         query = query.order_by(m.read_attempts, d.day, d.first_key).limit(max_retries)
         for row in tx.execute(query):
-            found.append((OwedManifest(row.id, row.day, row.first_key, row.files, ()), subscription.name))
+            found.append((_manifest(row), subscription.name))
     return found
 
 
+def _manifest(row: Row[Any]) -> OwedManifest:
+    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, ())
+
+
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:
-    return OwedManifest(manifest.id, manifest.day, manifest.first_key, manifest.files, tuple(names))
+    return replace(manifest, subscribers=tuple(names))

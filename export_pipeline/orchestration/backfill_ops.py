@@ -5,12 +5,10 @@ from datetime import date
 
 from dagster import (
     Array,
-    DynamicOut,
     DynamicOutput,
     Enum,
     EnumValue,
     Field,
-    Nothing,
     OpDefinition,
     OpExecutionContext,
     op,
@@ -22,7 +20,8 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import reporting, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
-from export_pipeline.orchestration.ops import chosen_outputs, discovery_settings
+from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
+from export_pipeline.orchestration.ops import discovery_settings
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.steps.backfill import plan_day
 
@@ -43,9 +42,9 @@ def list_day_files_op(export: Export) -> OpDefinition:
     """The op that finds a day's files and owes them to the chosen subscribers."""
 
     @op(
-        name=export.names.prefixed("list_day_files"),
+        name=export.names.list_day_files,
         required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
-        out=DynamicOut(Nothing, is_required=False, description="One for each manifest of the day that is delivered."),
+        out=manifests_out("One for each manifest of the day that is delivered."),
         config_schema={
             "subscribers": Field(
                 Array(str),
@@ -87,6 +86,7 @@ def list_day_files_op(export: Export) -> OpDefinition:
                     owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
             for sentence in wording.backfill(context.partition_key, backfill):
                 context.log.info(sentence)
+            reporting.run_begins(context, backfill.manifests)
         yield from chosen_outputs(backfill.manifests)
 
     return list_day_files

@@ -9,15 +9,22 @@ from export_pipeline.configuration.stores import QuarantineSettings, StagingSett
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger.planning import PlanLimits
-from export_pipeline.orchestration import resources
+from export_pipeline.orchestration import links
 from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
 from export_pipeline.orchestration.check_job import check_schedule, export_check_job
 from export_pipeline.orchestration.checks import export_checks
 from export_pipeline.orchestration.export import Export, Watching
 from export_pipeline.orchestration.jobs import export_jobs
-from export_pipeline.orchestration.names import UNPREFIXED, Names
+from export_pipeline.orchestration.names import Names
 from export_pipeline.orchestration.places import LEDGER, QUARANTINE, SOURCE, STAGING
+from export_pipeline.orchestration.resources import (
+    LedgerResource,
+    QuarantineResource,
+    SourceResource,
+    StagingResource,
+    StoreResource,
+)
 from export_pipeline.orchestration.schedule import export_schedule
 from export_pipeline.orchestration.sensors import new_files_sensor
 from export_pipeline.secrets import EnvRef
@@ -28,11 +35,17 @@ from export_pipeline.storage.location import parse_location
 _SOURCE_ONLY = ("layout", "start_date", "on_overwrite")
 
 
-def definitions_of(deployment: Deployment, names: Names = UNPREFIXED) -> Definitions:
-    """Jobs, schedule, sensor, assets and resources of one deployment. Reads no network and no disk."""
+def definitions_of(deployment: Deployment, names: Names | None = None) -> Definitions:
+    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Reads no network and no disk.
+
+    Args:
+        names: what they are called; by default as the deployment's ``prefix`` has it.
+    """
+    names = names or names_of(deployment)
     export = export_of(deployment, names)
     partitions = DailyPartitionsDefinition(start_date=deployment.source.start_date.isoformat(), end_offset=1)
-    export_job, backfill_job = export_jobs(export, partitions)
+    resources = {names.prefixed(name): resource for name, resource in _resources(deployment).items()}
+    export_job, backfill_job = export_jobs(export, partitions, resources)
     check_job = export_check_job(export)
     return Definitions(
         jobs=[export_job, backfill_job, check_job],
@@ -43,16 +56,22 @@ def definitions_of(deployment: Deployment, names: Names = UNPREFIXED) -> Definit
         sensors=[new_files_sensor(export, export_job), alerts_sensor(export)],
         assets=export_assets(
             export,
-            url=parse_location(deployment.source.url).url,
+            source_url=deployment.source.url,
+            source=links.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
             subscribers=deployment.subscribers,
             partitions=partitions,
         ),
         asset_checks=export_checks(export),
-        resources={names.prefixed(name): resource for name, resource in _resources(deployment).items()},
+        resources=resources,
     )
 
 
-def export_of(deployment: Deployment, names: Names = UNPREFIXED) -> Export:
+def names_of(deployment: Deployment) -> Names:
+    """What the deployment's jobs and all else are called."""
+    return Names(deployment.prefix)
+
+
+def export_of(deployment: Deployment, names: Names | None = None) -> Export:
     """What the ops need to know."""
     return Export(
         deployment=deployment.name,
@@ -74,7 +93,7 @@ def export_of(deployment: Deployment, names: Names = UNPREFIXED) -> Export:
         read_limits=ReadLimits(**deployment.limits.model_dump()),
         max_attempts=deployment.max_attempts,
         secrets=deployment.secret_values(),
-        names=names,
+        names=names or names_of(deployment),
         watching=Watching(
             owners=tuple(deployment.owners),
             alerts=tuple(deployment.alerts),
@@ -90,9 +109,9 @@ def export_of(deployment: Deployment, names: Names = UNPREFIXED) -> Export:
 def _resources(deployment: Deployment) -> dict[str, ConfigurableResource[None]]:
     return {
         SOURCE: _source(deployment.source),
-        LEDGER: resources.LedgerResource(url=_plain(deployment.ledger.url)),
-        STAGING: _store(deployment.staging, resources.StagingResource, "S3StagingResource"),
-        QUARANTINE: _store(deployment.quarantine, resources.QuarantineResource, "S3QuarantineResource"),
+        LEDGER: LedgerResource(url=_plain(deployment.ledger.url)),
+        STAGING: _store(deployment.staging, StagingResource, "S3StagingResource"),
+        QUARANTINE: _store(deployment.quarantine, QuarantineResource, "S3QuarantineResource"),
         **{name: _subscriber(entry) for name, entry in deployment.subscribers.items()},
     }
 
@@ -103,12 +122,12 @@ def _source(settings: SourceSettings) -> ConfigurableResource[None]:
         "start_date": settings.start_date.isoformat(),
         "on_overwrite": settings.on_overwrite,
     }
-    return _store(settings, resources.SourceResource, "S3SourceResource", **own)
+    return _store(settings, SourceResource, "S3SourceResource", **own)
 
 
 def _store(
     settings: SourceSettings | StagingSettings | QuarantineSettings,
-    resource: type[resources.StoreResource],
+    resource: type[StoreResource],
     in_s3: str,
     **own: Any,
 ) -> ConfigurableResource[None]:

@@ -9,6 +9,9 @@ from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, Re
 from export_pipeline.errors import ExportError
 from export_pipeline.secrets import scrub
 
+NEXT = "what happens next"
+"""The label of what every failure says."""
+
 _PASSED = (Failure, RetryRequested, DagsterExecutionInterruptedError)
 
 
@@ -24,11 +27,16 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
     except _PASSED:
         raise
     except ExportError as error:
-        raise Failure(scrub(str(error), secrets), allow_retries=False) from None
+        raise Failure(
+            scrub(str(error), secrets), metadata={NEXT: MetadataValue.text(error.next_step)}, allow_retries=False
+        ) from None
     except Exception as error:  # noqa: BLE001 (it is raised again, cleaned)
         trace = scrub("".join(traceback.format_exception(error)), secrets)
         raise Failure(
             scrub(f"{type(error).__name__}: {error}", secrets),
-            metadata={"traceback": MetadataValue.md(f"```\n{trace}\n```")},
+            metadata={
+                NEXT: MetadataValue.text(ExportError.next_step),
+                "traceback": MetadataValue.md(f"```\n{trace}\n```"),
+            },
             allow_retries=False,
         ) from None

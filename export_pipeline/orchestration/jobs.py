@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster import (
+    ConfigurableResource,
     DailyPartitionsDefinition,
     GraphDefinition,
     JobDefinition,
@@ -15,21 +16,23 @@ from dagster import (
 
 from export_pipeline.orchestration.backfill_ops import ONLY_TAG, SUBSCRIBERS_TAG, list_day_files_op
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import LEDGER_TAG, PRIORITY_TAG
-from export_pipeline.orchestration.ops import (
-    UNREADABLE,
-    deliver_op,
-    list_new_files_op,
-    read_batches_op,
-    report_unreadable_op,
-)
+from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
+from export_pipeline.orchestration.unreadable_op import report_unreadable_op
 
 # A step costs 13 to 41 ms in this process, 1.3 to 1.8 s in one of its own.
 _EXECUTOR = in_process_executor
 
 
-def export_jobs(export: Export, partitions: DailyPartitionsDefinition) -> tuple[JobDefinition, JobDefinition]:
-    """``export_job`` and ``backfill_job``."""
+def export_jobs(
+    export: Export, partitions: DailyPartitionsDefinition, resources: Mapping[str, ConfigurableResource[None]]
+) -> tuple[JobDefinition, JobDefinition]:
+    """``export_job`` and ``backfill_job``.
+
+    Args:
+        resources: all that their ops require. Dagster takes those of a job all from the job, or none.
+    """
     pipeline = _Pipeline(
         read_batches=read_batches_op(export),
         report_unreadable=report_unreadable_op(export),
@@ -43,6 +46,7 @@ def export_jobs(export: Export, partitions: DailyPartitionsDefinition) -> tuple[
         description="Find new files in the source, read them into NDJSON batches, and hand these to every subscriber.",
     ).to_job(
         executor_def=_EXECUTOR,
+        resource_defs={**resources, **NOTHING_KEPT},
         tags={**tags, PRIORITY_TAG: "1"},
         config=_shown_first(export.names.list_new_files, max_files=export.max_files),
     )
@@ -54,9 +58,10 @@ def export_jobs(export: Export, partitions: DailyPartitionsDefinition) -> tuple[
         f"`{SUBSCRIBERS_TAG}` (names joined by commas) and `{ONLY_TAG}` (missing or all) stand in for the config.",
     ).to_job(
         executor_def=_EXECUTOR,
+        resource_defs={**resources, **NOTHING_KEPT},
         tags={**tags, PRIORITY_TAG: "0"},
         partitions_def=partitions,
-        config=_shown_first(export.names.prefixed("list_day_files"), subscribers=[], only="missing"),
+        config=_shown_first(export.names.list_day_files, subscribers=[], only="missing"),
     )
     return export_job, backfill_job
 
@@ -75,18 +80,18 @@ class _Pipeline:
     deliver: Mapping[str, OpDefinition]
 
     def graph(self, name: str, *, first: OpDefinition, description: str) -> GraphDefinition:
-        """*first*, and for each manifest that it yields read_batches and every deliver_to_…."""
+        """*first*, for each manifest that it yields read_batches and every deliver_to_…, and one report in the end."""
 
         def read_and_deliver(manifest):  # type: ignore[no-untyped-def]  # Dagster's own handle of an output to come
             batches = self.read_batches(manifest)
             for subscriber, deliver_to in self.deliver.items():
                 deliver_to(getattr(batches, subscriber))
-            self.report_unreadable(getattr(batches, UNREADABLE))
+            return getattr(batches, READ)
 
         @graph(name=name, description=description)
         def pipeline() -> None:
             manifests = first()
             if self.deliver:
-                manifests.map(read_and_deliver)
+                self.report_unreadable(manifests.map(read_and_deliver).collect())
 
         return pipeline

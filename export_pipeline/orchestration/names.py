@@ -1,10 +1,10 @@
 """Names that are seen from outside: in the UI, on the command line, in dagster.yaml and workspace.yaml."""
 
-import re
 from dataclasses import dataclass
 
 from dagster import AssetKey
 
+from export_pipeline.configuration.settings import checked_prefix
 from export_pipeline.errors import ConfigurationError
 
 # A look costs one short query of the ledger, and nothing of the source.
@@ -16,8 +16,6 @@ LOCATION = "export_pipeline"
 # dagster.yaml allows one run with this tag at a time.
 LEDGER_TAG = "export_pipeline/ledger"
 PRIORITY_TAG = "dagster/priority"
-
-_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +33,10 @@ class Names:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        if self.prefix and not _PREFIX.fullmatch(self.prefix):
-            raise ConfigurationError(
-                f"prefix: found {self.prefix!r}; allowed: a lower-case letter, then letters a-z, digits and "
-                "underscores, 30 characters at most"
-            )
+        try:
+            checked_prefix(self.prefix)
+        except ValueError as error:
+            raise ConfigurationError(f"prefix: found {self.prefix!r}; {error}") from None
 
     def prefixed(self, name: str) -> str:
         """*name* of a job, op, schedule, sensor or resource, as Dagster knows it."""
@@ -88,6 +85,11 @@ class Names:
     def list_new_files(self) -> str:
         """The first op of the export job."""
         return self.prefixed("list_new_files")
+
+    @property
+    def list_day_files(self) -> str:
+        """The first op of the backfill job."""
+        return self.prefixed("list_day_files")
 
     @property
     def raw_events(self) -> AssetKey:

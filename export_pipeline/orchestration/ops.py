@@ -6,16 +6,13 @@ nothing is pickled, and a re-execution from failure, on any machine, finds what 
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import Any
 
 from dagster import (
-    DynamicOut,
     DynamicOutput,
     Failure,
     Field,
     In,
     Int,
-    MetadataValue,
     Nothing,
     OpDefinition,
     OpExecutionContext,
@@ -24,25 +21,27 @@ from dagster import (
     op,
 )
 
-from export_pipeline.errors import Blocked, DeliveryError
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.errors import DeliveryError
+from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import materialisations, reporting, wording
 from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.failures import delivery_failure
 from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
 from export_pipeline.orchestration.names import PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
-from export_pipeline.orchestration.resources import LedgerResource, SourceResource
-from export_pipeline.steps.deliver import HeldBack, NothingToDo, deliver
+from export_pipeline.orchestration.resources import SourceResource
+from export_pipeline.steps.deliver import NothingToDo, deliver
 from export_pipeline.steps.discover import DiscoverySettings, Found, discover
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 from export_pipeline.steps.sweep import sweep_staging
 from export_pipeline.steps.workspace import Workspace
 from export_pipeline.storage.location import parse_location
 
-UNREADABLE = "unreadable"
+READ = "read"
 # Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
 _RETRIES_SHARE = 10
 
@@ -56,9 +55,7 @@ def list_new_files_op(export: Export) -> OpDefinition:
     @op(
         name=export.names.list_new_files,
         required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING]),
-        out=DynamicOut(
-            Nothing, is_required=False, description="One for each manifest that this run reads and delivers."
-        ),
+        out=manifests_out("One for each manifest that this run reads and delivers."),
         config_schema={
             "max_files": Field(
                 Int,
@@ -94,9 +91,10 @@ def list_new_files_op(export: Export) -> OpDefinition:
             )
             if found.cursor and found.cursor != cursor.read():
                 cursor.move(found.cursor)
-            chosen = _choose(places.ledger, found, max_files=max_files, run_id=context.run_id)
+            chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
-            _say_what_was_found(context, found, chosen, export)
+            _say_what_was_found(context, found, chosen, left, export)
+            reporting.run_begins(context, chosen)
         yield from chosen_outputs(chosen)
 
     return list_new_files
@@ -118,7 +116,7 @@ def discovery_settings(export: Export, source: SourceResource) -> DiscoverySetti
 def read_batches_op(export: Export) -> OpDefinition:
     """The op that reads one manifest and stages its batches."""
     outs = {name: Out(Nothing, is_required=False, description=f"Batches for {name}.") for name in export.subscribers}
-    outs[UNREADABLE] = Out(Nothing, is_required=False, description="Files that could not be read.")
+    outs[READ] = Out(Nothing, description="Every file was read, or is known to be unreadable.")
 
     @op(
         name=export.names.prefixed("read_batches"),
@@ -132,33 +130,27 @@ def read_batches_op(export: Export) -> OpDefinition:
         with failures_without_secrets(export.secrets):
             place = _workspace(context, export)
             with place.ledger.read() as tx:
-                names = owed.assigned(tx, identity, _run_ids(context))
+                names = owed.assigned(tx, identity, run_ids(context))
             outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
             _say_what_was_read(context, outcome, names, export)
+            if outcome.staged is not None and outcome.staged.reading is not None:
+                manifest = outcome.staged.manifest
+                with place.ledger.read() as tx:
+                    of_day = days.read_of_day(tx, manifest.source_id, manifest.day)
+                context.log_event(
+                    materialisations.raw_events(
+                        export.names.raw_events,
+                        manifest,
+                        outcome.staged.reading,
+                        seconds=outcome.seconds,
+                        of_day=of_day,
+                    )
+                )
         if outcome.staged is not None:
             yield from (Output(None, name) for name in export.subscribers if name in names)
-        if outcome.unreadable:
-            yield Output(None, UNREADABLE)
+        yield Output(None, READ)
 
     return read_batches
-
-
-def report_unreadable_op(export: Export) -> OpDefinition:
-    """The op that turns the run red where a file could not be read, while the other files go on to be delivered."""
-
-    @op(
-        name=export.names.prefixed("report_unreadable_files"),
-        ins={UNREADABLE: In(Nothing)},
-        description="Fails, so that somebody looks: files could not be read. read_batches says which and why.",
-        tags=_DELIVER_FIRST,
-    )
-    def report_unreadable_files(context: OpExecutionContext) -> None:
-        raise Failure(
-            "files could not be read; the log of read_batches names them, with the cause and what happens next",
-            allow_retries=False,
-        )
-
-    return report_unreadable_files
 
 
 def deliver_op(export: Export, name: str) -> OpDefinition:
@@ -190,42 +182,42 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
                     progress=reporting.delivering(context, name),
                 )
             except DeliveryError as error:
-                raise _failure(name, error) from None
+                raise delivery_failure(name, error) from None
             if isinstance(done, NothingToDo):
                 context.log.info(f"nothing to deliver to {name}: {done.reason}")
                 return
             context.log.info(wording.delivered(name, done))
+            reporting.manifest_delivered(context, name, done)
             with place.ledger.read() as tx:
-                source_number = subscriptions.source_id(tx, place.source.url)
-                waiting = owed.waiting(tx, source_number, [subscription])[0] if source_number else None
-            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting))
+                source, day = done.manifest.source_id, done.manifest.day
+                waiting = owed.waiting(tx, source, [subscription])[0]
+                of_day = days.delivered_of_day(tx, source, subscription, day)
+            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting, of_day))
 
     return deliver_to
 
 
-def manifest_of(context: OpExecutionContext) -> str:
-    """The manifest that this step works on: the second half of its mapping key."""
-    return (context.get_mapping_key() or "").rpartition("_")[2]
-
-
-def chosen_outputs(chosen: list[OwedManifest]) -> Iterator[DynamicOutput[None]]:
-    """One output a manifest; its key begins with the day, so that a person can tell the steps apart."""
-    for manifest in chosen:
-        yield DynamicOutput(None, mapping_key=f"{manifest.day:%Y%m%d}_{manifest.id}")
-
-
-def _choose(ledger: LedgerResource, found: Found, *, max_files: int, run_id: str) -> list[OwedManifest]:
-    with ledger.open().read() as tx:
+def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tuple[list[OwedManifest], dict[str, int]]:
+    """What this run takes, and how many files of each subscriber it leaves to later ones."""
+    ledger = places.ledger.open()
+    with ledger.read() as tx:
         chosen = owed.choose(
             tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
         )
+        number = subscriptions.source_id(tx, places.source.open().url)
+        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
     if chosen:
-        with ledger.open().write() as tx:
+        with ledger.write() as tx:
             owed.assign(tx, chosen, found.subscriptions, run_id)
-    return chosen
+    taken = {
+        one.subscriber: sum(each.files for each in chosen if one.subscriber in each.subscribers) for one in waiting
+    }
+    return chosen, {one.subscriber: one.files - taken[one.subscriber] for one in waiting}
 
 
-def _say_what_was_found(context: OpExecutionContext, found: Found, chosen: list[OwedManifest], export: Export) -> None:
+def _say_what_was_found(
+    context: OpExecutionContext, found: Found, chosen: list[OwedManifest], left: dict[str, int], export: Export
+) -> None:
     for note in found.notes:
         context.log.info(note)
     for sentence in wording.found_odd(found):
@@ -236,6 +228,8 @@ def _say_what_was_found(context: OpExecutionContext, found: Found, chosen: list[
         context.log.warning(wording.found_nothing(found, export.frequency))
     if chosen:
         context.log.info(wording.handing_on(chosen))
+    if any(left.values()):
+        context.log.info(wording.left_waiting(left))
 
 
 def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names: list[str], export: Export) -> None:
@@ -245,18 +239,8 @@ def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names:
             context.log.info(wording.read(staged, names))
         else:
             context.log.warning(wording.read_empty(staged))
-        if staged.reading is not None:
-            context.log_event(
-                materialisations.raw_events(export.names.raw_events, staged.manifest, staged.reading, outcome.seconds)
-            )
     if outcome.unreadable:
         context.log.error(wording.unreadable(outcome, export.max_attempts))
-
-
-def _run_ids(context: OpExecutionContext) -> list[str]:
-    """The run and those it re-executes."""
-    run = context.run
-    return [found for found in (run.run_id, run.parent_run_id, run.root_run_id) if found]
 
 
 def _workspace(context: OpExecutionContext, export: Export) -> Workspace:
@@ -280,20 +264,3 @@ def _subscription(place: Workspace, name: str) -> subscriptions.Subscription:
         if subscription.name == name:
             return subscription
     raise Failure(f"the ledger knows no active subscriber {name}; list_new_files registers it", allow_retries=False)
-
-
-def _failure(name: str, error: DeliveryError) -> Failure:
-    if isinstance(error, HeldBack):
-        return Failure(str(error), allow_retries=False, metadata={"subscriber": name})
-    next_step = (
-        "a person must act; nothing is lost, all data stays owed"
-        if isinstance(error, Blocked)
-        else "the next run tries the same batches again, under the same ids"
-    )
-    metadata: dict[str, Any] = {
-        "subscriber": name,
-        "kind": type(error).__name__,
-        "reason": MetadataValue.text(str(error)),
-        "what happens next": next_step,
-    }
-    return Failure(f"{name} did not accept a batch: {error} ({next_step})", metadata=metadata, allow_retries=False)

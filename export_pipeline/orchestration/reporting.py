@@ -1,12 +1,14 @@
 """Progress of long ops, as lines of the event log."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dagster import OpExecutionContext
 
+from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import wording
-from export_pipeline.steps.progress import Amount, Progress
+from export_pipeline.steps.deliver import Delivered
+from export_pipeline.steps.progress import Amount, Progress, RunProgress
 
 EVERY_SECONDS = 10.0
 
@@ -24,6 +26,39 @@ def reading(context: OpExecutionContext) -> Progress:
 def delivering(context: OpExecutionContext, name: str) -> Progress:
     """For an op that delivers to the subscriber called *name*."""
     return _progress(context, lambda done, planned, seconds: wording.delivered_so_far(name, done, planned, seconds))
+
+
+# By run: its steps share this process, and with another executor each has its own, where only its own work is told.
+_RUNS: dict[str, RunProgress] = {}
+
+
+def run_begins(context: OpExecutionContext, chosen: Iterable[OwedManifest]) -> None:
+    """Note what a run took upon itself."""
+    planned: dict[str, Amount] = {}
+    for manifest in chosen:
+        for name in manifest.subscribers:
+            amount = planned.setdefault(name, Amount())
+            amount.files += manifest.files
+            amount.size_bytes += manifest.size_bytes
+    log = context.log
+    _RUNS[context.run_id] = RunProgress(
+        planned,
+        lambda done, planned: log.info(wording.run_so_far(done, planned)),
+        every_seconds=EVERY_SECONDS,
+    )
+
+
+def manifest_delivered(context: OpExecutionContext, name: str, done: Delivered) -> None:
+    """Count what the subscriber called *name* has got, and tell how far the run is where it is time."""
+    if context.run_id in _RUNS:
+        files = done.manifest.files
+        size_bytes = sum(file.size_bytes for file in files)
+        _RUNS[context.run_id].delivered(name, files=len(files), events=done.totals.accepted, size_bytes=size_bytes)
+
+
+def run_ends(context: OpExecutionContext) -> None:
+    """Forget the run."""
+    _RUNS.pop(context.run_id, None)
 
 
 def _progress(context: OpExecutionContext, sentence: Callable[[Amount, Amount, float], str]) -> Progress:

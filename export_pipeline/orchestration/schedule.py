@@ -15,6 +15,7 @@ from dagster import (
 
 from export_pipeline.orchestration import wording
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.names import LEDGER_TAG
 
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -51,7 +52,9 @@ def reason_to_skip(export: Export, instance: DagsterInstance) -> str | None:
     if not export.subscribers:
         return wording.NO_SUBSCRIBER.format(deployment=export.deployment)
     job = export.names.export_job
-    unfinished = instance.get_runs(filters=RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1)
+    # Another code location may have a job of this name, for another deployment.
+    ours = RunsFilter(job_name=job, statuses=_UNFINISHED, tags={LEDGER_TAG: export.names.prefixed(export.deployment)})
+    unfinished = instance.get_runs(filters=ours, limit=1)
     if unfinished:
         run = unfinished[0]
         return f"run {run.run_id[:8]} of {job} is still under way ({run.status.value.lower()})"

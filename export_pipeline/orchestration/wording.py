@@ -1,9 +1,10 @@
 """The sentences of the event log: one where something happened, none that needs the source code to be understood."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered
@@ -14,6 +15,9 @@ from export_pipeline.steps.read import ReadOutcome, Staged
 NO_SUBSCRIBER = (
     "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in {deployment}"
 )
+
+
+ALL_READ = "every file could be read"
 
 
 def found_new(found: Found) -> str:
@@ -73,6 +77,16 @@ def delivered_so_far(name: str, done: Amount, planned: Amount, seconds: float) -
     )
 
 
+def run_so_far(done: Mapping[str, Amount], planned: Mapping[str, Amount]) -> str:
+    """How far a run is with each subscriber."""
+    parts = [
+        f"{name} has {done[name].files:,} of {counted(amount.files, 'file')}, {sized(done[name].size_bytes)} of "
+        f"{sized(amount.size_bytes)} as stored, {counted(done[name].events, 'event')}"
+        for name, amount in planned.items()
+    ]
+    return f"this run so far: {'; '.join(parts)}"
+
+
 def handing_on(manifests: Sequence[OwedManifest]) -> str:
     """What this run goes on to read and deliver."""
     names = sorted({name for manifest in manifests for name in manifest.subscribers})
@@ -81,6 +95,16 @@ def handing_on(manifests: Sequence[OwedManifest]) -> str:
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
         f"{manifests[0].first_key} on, for {', '.join(names)}"
     )
+
+
+def left_waiting(files: Mapping[str, int]) -> str:
+    """What a run leaves to later ones.
+
+    Args:
+        files: subscriber → how many.
+    """
+    names = [f"{counted(number, 'file')} for {name}" for name, number in files.items() if number]
+    return f"later runs take what more is owed: {', '.join(names)}"
 
 
 def read(staged: Staged, names: Sequence[str]) -> str:
@@ -116,12 +140,25 @@ def delivered(name: str, done: Delivered) -> str:
 
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
-    """Which files could not be read, why, and what happens next."""
+    """Which files of a manifest could not be read, why, and what happens next."""
     lines = [f"{key}: {reason}" for key, reason in outcome.unreadable.items()]
-    fate = f"each is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
+    fate = f"each {_tried_again(max_attempts)}"
     if outcome.given_up:
         fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
     return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
+
+
+def unreadable_files(found: Sequence[UnreadableFile]) -> str:
+    """How many files a run could not read, the first one with its reason."""
+    more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
+    return f"{counted(len(found), 'file')} could not be read, all others were: {found[0].key}: {found[0].reason}{more}"
+
+
+def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
+    """What happens next to a file that could not be read."""
+    if file.given_up:
+        return f"nothing: it lies in the quarantine as a whole ({_where_to_look(file.day)})"
+    return f"{_tried_again(max_attempts)} (so far {file.attempts})"
 
 
 def backfill(day: str, planned: Backfill) -> list[str]:
@@ -143,6 +180,10 @@ def _rate(done: Amount, seconds: float) -> str:
 def _time_and_rate(events: int, seconds: float) -> str:
     rate = f", {events / seconds:,.0f} events/s" if events and seconds > 0 else ""
     return f"{seconds:.{2 if seconds < 1 else 1}f} s{rate}"
+
+
+def _tried_again(max_attempts: int) -> str:
+    return f"is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
 
 
 def _where_to_look(day: date) -> str:

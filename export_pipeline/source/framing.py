@@ -11,6 +11,7 @@ vouch for a part is the text read step by step, until a step ends where a part b
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.framed import Framed, Tally
 from export_pipeline.source.limits import KIB, ReadLimits
+from export_pipeline.source.lines import split_lines
 from export_pipeline.source.stepping import Stepper
 from export_pipeline.source.window import MoreNeeded, Window
 
@@ -73,8 +74,7 @@ class Framer:
     def _walk_text(self, text: bytes, *, is_last: bool) -> bool:
         """Past *text* from the current place on; as :meth:`_walk`."""
         steps = self._steps
-        lines = text[steps.at :].split(b"\n") if steps.at else text.split(b"\n")
-        tail = lines.pop()
+        lines, tail = split_lines(text[steps.at :] if steps.at else text)
         tail_at = len(text) - len(tail)
         if not self._walk(lines, gap=1):
             return False

@@ -136,6 +136,7 @@ def _send_all(
             if isinstance(sent, DeliveryError):
                 if failure is None:
                     failure = sent
+                    failure.batch_id = batch.id
                     with place.ledger.write() as tx:
                         deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
                 continue  # what was under way beside it may have been accepted, and is recorded
@@ -160,7 +161,9 @@ def _batches(
         try:
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
         except StagingLost:
-            # A sweep of another run, or a disk that was lost: the same bytes are read again, or it fails loudly.
+            # A sweep of another run, a disk that was lost, or somebody who changed a delivered file that is the staged
+            # one under another name: the same bytes are read again, or it fails loudly.
+            place.staging.discard(manifest.id, entry.n)
             ensure_staged(place, manifest.id, run_id=run_id)
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
         yield (
@@ -171,5 +174,6 @@ def _batches(
                 events=entry.events,
                 files=tuple(manifest.files[position].key for position in entry.file_positions),
                 date=manifest.day,
+                staged_file=place.staging.file_of(manifest.id, entry.n),
             ),
         )

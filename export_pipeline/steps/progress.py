@@ -1,7 +1,7 @@
 """Long work says how far it is: never more often than every ten seconds, and at no cost worth the name."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -68,3 +68,34 @@ class Progress:
         if now >= self._due:
             self._due = now + self._every_seconds
             self._report(self.done, self.planned)
+
+
+class RunProgress:
+    """How far a whole run is: what each subscriber has, of what the run took upon itself.
+
+    Args:
+        planned: subscriber → files, and their bytes as they are stored.
+        report: called by :meth:`delivered` with what is done and what was planned, by subscriber.
+        every_seconds: the least time between two reports, and before the first one.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        planned: Mapping[str, Amount],
+        report: Callable[[Mapping[str, Amount], Mapping[str, Amount]], None],
+        *,
+        every_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.planned = planned
+        self.done = {name: Amount() for name in planned}
+        self._pace = Progress(lambda *_: report(self.done, planned), every_seconds=every_seconds, clock=clock)
+
+    def delivered(self, name: str, *, files: int, events: int, size_bytes: int) -> None:
+        """Note that the subscriber called *name* has so much more, and report where it is time."""
+        done = self.done.setdefault(name, Amount())
+        done.files += files
+        done.events += events
+        done.size_bytes += size_bytes
+        self._pace.advance()

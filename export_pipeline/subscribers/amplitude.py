@@ -78,7 +78,12 @@ class Amplitude(MappedSubscriber):
             raise _refusal(answer)
         if answer.status == 429:
             asked = retry_after_seconds(answer.headers.get("retry-after"))
-            raise TryLater(answer.told(), retry_after_seconds=PAUSE_SECONDS if asked is None else asked)
+            raise TryLater(
+                answer.told(),
+                retry_after_seconds=PAUSE_SECONDS if asked is None else asked,
+                status=answer.status,
+                answer=answer.said(),
+            )
         accept(answer)
 
     def check(self) -> None:
@@ -103,9 +108,9 @@ def _refusal(answer: Answer) -> Refused | Blocked:
     except ValueError:
         told = None
     if not isinstance(told, dict):
-        return Refused(answer.told())
+        return Refused(answer.told(), status=answer.status, answer=answer.said())
     if told.get("missing_field") == "api_key" or "api key" in str(told.get("error", "")).lower():
-        return Blocked(answer.told())
+        return Blocked(answer.told(), status=answer.status, answer=answer.said())
     named: dict[int, str] = {}
     for kind in NAMED:
         fields = told.get(kind)
@@ -114,7 +119,7 @@ def _refusal(answer: Answer) -> Refused | Blocked:
                 named.setdefault(index, f"{kind.removeprefix('events_with_').replace('_', ' ')}: {name}")
     for index in _numbers(told.get("silenced_events")):
         named.setdefault(index, "its device is silenced in Amplitude")
-    return Refused(answer.told(), events=named)
+    return Refused(answer.told(), events=named, status=answer.status, answer=answer.said())
 
 
 def _numbers(found: Any) -> list[int]:

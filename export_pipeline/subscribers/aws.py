@@ -152,10 +152,10 @@ class AwsSubscriber(RequestSubscriber):
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in PASSING or status in (408, 429) or status >= 500:
-            return TryLater(f"{self.service}: {error}")
+            return TryLater(f"{self.service}: {error}", status=code or status)
         if code in REFUSING or status == 413:
-            return Refused(f"{self.service}: {error}")
-        return Blocked(f"{self.service}: {error}")
+            return Refused(f"{self.service}: {error}", status=code or status)
+        return Blocked(f"{self.service}: {error}", status=code or status)
 
     def _of_client(self, error: Exception) -> DeliveryError:
         """An error that is none of AWS's answers: the network's passes, one of configuration does not."""

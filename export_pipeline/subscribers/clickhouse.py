@@ -145,8 +145,8 @@ class Clickhouse(RequestSubscriber):
         if code is None and (answered := _STATUS.search(str(error))):
             return of_status(int(answered[1]), text)  # of a proxy, not of ClickHouse
         if code in OF_THE_DATA:
-            return Refused(text)
-        return Blocked(text) if code in OF_THE_CONFIGURATION else TryLater(text)
+            return Refused(text, status=code)
+        return Blocked(text, status=code) if code in OF_THE_CONFIGURATION else TryLater(text, status=code)
 
     def _open(self) -> Any:
         import clickhouse_connect

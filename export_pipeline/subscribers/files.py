@@ -89,9 +89,12 @@ class Files(Subscriber):
             TryLater: the store failed.
             Blocked: the URL or the credentials are wrong.
         """
-        body = compress(batch.data, self.compression)
+        name = self.name_of(batch)
         try:
-            self._open().put(self.name_of(batch), body)
+            if batch.staged_file and self.compression == "none":
+                self._open().put_file(name, batch.data, batch.staged_file)
+            else:
+                self._open().put(name, compress(batch.data, self.compression))
         except (StoreError, ConfigurationError) as error:
             raise _meaning(error) from None
 

@@ -1,7 +1,7 @@
 """Which events a subscriber gets, and which of their fields: ``only``, ``except`` and ``drop_fields``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from export_pipeline.batching.batch import Batch
@@ -50,8 +50,7 @@ def select(batch: Batch, *, only: Values, but: Values, drop_fields: Sequence[str
             refused[index] = str(reason)
     if not kept:
         return Selected(None, (), refused)
-    chosen = replace(batch, data=b"\n".join(kept.values()) + b"\n", events=len(kept))
-    return Selected(chosen, tuple(kept), refused)
+    return Selected(batch.holding(kept.values(), id=batch.id), tuple(kept), refused)
 
 
 def _is_chosen(event: object, wanted: Sequence[_Condition], unwanted: Sequence[_Condition]) -> bool:

@@ -147,12 +147,16 @@ class Http(HttpRequestSubscriber):
         try:
             told: Any = json.loads(answer.body)
         except ValueError:
-            raise Blocked(f"{answer.told()}: that is no JSON") from None
+            raise Blocked(f"{answer.told()}: that is no JSON", status=answer.status, answer=answer.said()) from None
         refused = {} if self.errors_path is None else self._errors(told, answer, items)
         if self.success_path is not None and not refused:
             found = paths.look_up(told, paths.split(self.success_path))
             if found != self.success_value or isinstance(found, bool) != isinstance(self.success_value, bool):
-                raise TryLater(f"{answer.told()}: {self.success_path} is {found!r}, not {self.success_value!r}")
+                raise TryLater(
+                    f"{answer.told()}: {self.success_path} is {found!r}, not {self.success_value!r}",
+                    status=answer.status,
+                    answer=answer.said(),
+                )
         return Receipt(refused=refused)
 
     def _errors(self, told: Any, answer: Answer, items: int) -> Mapping[int, str]:
@@ -161,7 +165,11 @@ class Http(HttpRequestSubscriber):
         for error in errors or []:
             index = error if isinstance(error, int) else paths.look_up(error, paths.split(self.error_index_path))
             if not isinstance(index, int) or not 0 <= index < items:
-                raise Refused(f"{answer.told()}: {self.error_index_path} in {self.errors_path} names no event")
+                raise Refused(
+                    f"{answer.told()}: {self.error_index_path} in {self.errors_path} names no event",
+                    status=answer.status,
+                    answer=answer.said(),
+                )
             reason = paths.look_up(error, paths.split(self.error_reason_path))
             refused[index] = str(reason or answer.told())
         return refused

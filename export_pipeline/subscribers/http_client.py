@@ -47,8 +47,12 @@ class Answer:
 
     def told(self) -> str:
         """Who answered what, for a log: status and the first 500 bytes, without secrets."""
-        said = excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
+        said = self.said()
         return f"{self.url} answered {self.status}" + (f": {said}" if said else "")
+
+    def said(self) -> str:
+        """The first 500 bytes of the body, on one line, without secrets."""
+        return excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
 
 
 class HttpClient:
@@ -214,16 +218,17 @@ def raise_for(answer: Answer) -> NoReturn:
     if 300 <= answer.status < 400:
         target = answer.headers.get("location")
         where = public_url(target) if target else "nowhere"
-        raise Blocked(f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed")
+        text = f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed"
+        raise Blocked(text, status=answer.status)
     asked = retry_after_seconds(answer.headers.get("retry-after"))
-    raise of_status(answer.status, answer.told(), asked_seconds=asked)
+    raise of_status(answer.status, answer.told(), asked_seconds=asked, answer=answer.said())
 
 
-def of_status(status: int, reason: str, *, asked_seconds: float | None = None) -> DeliveryError:
-    """The error that a *status* which is no 2xx means, with *reason* and the pause that was asked for."""
+def of_status(status: int, reason: str, *, asked_seconds: float | None = None, answer: str = "") -> DeliveryError:
+    """The error that a *status* which is no 2xx means, with *reason*, the pause that was asked for, and the answer."""
     if status in TRY_LATER or status >= 500:
-        return TryLater(reason, retry_after_seconds=asked_seconds)
-    return Refused(reason) if status in REFUSED else Blocked(reason)
+        return TryLater(reason, retry_after_seconds=asked_seconds, status=status, answer=answer)
+    return (Refused if status in REFUSED else Blocked)(reason, status=status, answer=answer)
 
 
 def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:

@@ -178,7 +178,8 @@ class Kafka(RequestSubscriber):
         known = [error, *self._trouble]
         worst = next((one for one in known if one.name() in OF_THE_CONFIGURATION), error)
         text = scrub(f"{self.bootstrap_servers}: {worst.name()}: {worst.str()}", self.secret_values())
-        return Blocked(text) if worst.name() in OF_THE_CONFIGURATION else TryLater(text)
+        meaning = Blocked if worst.name() in OF_THE_CONFIGURATION else TryLater
+        return meaning(text, status=worst.name())
 
     def _open(self) -> Any:
         from confluent_kafka import KafkaException, Producer

@@ -196,11 +196,12 @@ class Opensearch(RequestSubscriber):
             return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
         status = getattr(error, "status_code", "N/A")
         told = str(getattr(error, "info", "") or getattr(error, "error", "")) or type(error).__name__
-        text = scrub(f"{self._place} answered {status}: {told[:500]}", self.secret_values())
+        said = scrub(told[:500], self.secret_values())
+        text = scrub(f"{self._place} answered {status}: {said}", self.secret_values())
         if not isinstance(status, int):
             return TryLater(text)
         asked = retry_after_seconds(getattr(self._asked, "pause", None))
-        return of_status(status, text, asked_seconds=asked)
+        return of_status(status, text, asked_seconds=asked, answer=said)
 
     def _open(self) -> Any:
         from opensearchpy import OpenSearch, Urllib3HttpConnection

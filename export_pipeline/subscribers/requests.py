@@ -76,7 +76,8 @@ class RequestSubscriber(Subscriber):
         try:
             receipt = self.post(request)
         except Refused as refusal:
-            raise Refused(str(refusal), events=request.by_event(refusal.events or {})) from None
+            refusal.events = request.by_event(refusal.events or {}) or None
+            raise
         if receipt is None:
             return None
         refused = request.by_event(receipt.refused)

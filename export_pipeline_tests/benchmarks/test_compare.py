@@ -28,7 +28,7 @@ def race(tmp_path: Path) -> Race:
         replace(CURL, name="crasher", command=lambda task, _: shell("echo out of memory; exit 1")),
         Way("absent", "Is not there.", CURL.command, requirements=("./not-there",)),
     )
-    return Race(tmp_path, data, expected, ways, warm_up=False, rounds=2, tries=1, touched_bytes=0)
+    return Race(tmp_path, data, expected, ways, warm_up=False, rounds=2, tries=1, warm_bytes=0)
 
 
 def results(rows: list[Row], *, events: int) -> dict[str, object]:
@@ -59,7 +59,7 @@ def test_the_project_takes_part(tmp_path: Path) -> None:
     """The export, an empty job and the data path run as measured, and every event comes out with its bytes."""
     data, expected = prepared(tmp_path, events=30, files=3)
     ways = (EXPORT, EMPTY, DATA_PATH)
-    rows, _ = Race(tmp_path, data, expected, ways, warm_up=False, rounds=1, tries=1, touched_bytes=0).run([0])
+    rows, _ = Race(tmp_path, data, expected, ways, warm_up=False, rounds=1, tries=1, warm_bytes=0).run([0])
     assert [row.failure for row in rows] == ["", "", ""]
     assert [(row.events, row.is_exact) for row in rows] == [(30, True), (0, False), (30, True)]
     shown = page.comparison(results(rows, events=30))

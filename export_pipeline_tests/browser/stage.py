@@ -71,11 +71,11 @@ class Stage:
         """The days of the sample, the first one first."""
         return sorted({"-".join(key.split("/")[:3]) for key in self.sample.files})
 
-    def launch(self) -> str:
-        """Launch export_job as the command line would; returns the run's id."""
+    def launch(self, job: str = "export_job") -> str:
+        """Launch a job as the command line would; returns the run's id."""
         mutation = """mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename
           ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-        selector = {**SELECTOR, "jobName": "export_job"}
+        selector = {**SELECTOR, "jobName": job}
         found = self.dev.ask(mutation, p={"selector": selector, "mode": "default"})["launchRun"]
         run_id: str = found["run"]["runId"]
         return run_id
@@ -107,6 +107,11 @@ class Stage:
         """The runs of backfill_job, once there are *number* and all have ended."""
         runs = [run for run in self.dev.runs() if run["jobName"] == "backfill_job"]
         return runs if len(runs) == number and all(run["status"] in ENDED for run in runs) else []
+
+    def checks_have_ended(self) -> bool:
+        """Whether checks were run from an asset's page, and all have ended."""
+        runs = [run for run in self.dev.runs() if run["jobName"].startswith("__")]
+        return bool(runs) and all(run["status"] in ENDED for run in runs)
 
     def under_way(self) -> bool:
         """Whether a run of export_job has not ended."""
@@ -150,6 +155,7 @@ def _deployment(crm_url: str, *, start_date: date) -> dict[str, Any]:
     return {
         "source": {"url": "bucket", "start_date": start_date.isoformat()},
         "frequency": EVERY_MINUTE,
+        "owners": ["team:analytics", "events@example.com"],
         "staging": {"url": "staging"},
         "quarantine": {"url": "quarantine"},
         "ledger": {"url": "ledger.db"},

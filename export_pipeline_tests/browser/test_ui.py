@@ -21,13 +21,16 @@ def test_the_schedule_is_switched_off_and_on(page: Page, on_stage: Stage, pictur
     pages.open_schedule(page)
     expect(page.get_by_text("Runs export_job")).to_be_visible()
     pages.expect_switch(page, on=True)
-    for on in (False, True, False):
+    for on in (False, True):
         pages.switch(page).click()
         pages.expect_switch(page, on=on)
         on_stage.wait_for_schedule("RUNNING" if on else "STOPPED")
     page.goto("/automation")
     expect(page.get_by_text("new_files")).to_be_visible()
+    expect(page.get_by_text("Scheduled Every minute")).to_be_visible()
     pictures.take(page, "automation")
+    pages.turn_schedule(page, on=False)
+    on_stage.wait_for_schedule("STOPPED")
 
 
 def test_export_job_is_launched_with_another_max_files(page: Page, on_stage: Stage, pictures: Pictures) -> None:
@@ -57,6 +60,7 @@ def test_the_cursor_is_seen_and_edited(page: Page, on_stage: Stage, pictures: Pi
     first_day = on_stage.days()[0].replace("-", "/")
     dialog.get_by_role("textbox").fill(first_day)
     dialog.get_by_role("button", name="Set cursor value").click()
+    expect(dialog).to_be_hidden()
     expect(page.get_by_text(first_day, exact=True)).to_be_visible()
     assert on_stage.dev.cursor() == first_day
 
@@ -76,15 +80,6 @@ def test_resources_show_no_secret(page: Page, on_stage: Stage, pictures: Picture
             pictures.take(page, "resource")
         page.go_back()
     assert SECRET not in "".join(on_stage.dev.answers)
-
-
-def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pictures: Pictures) -> None:
-    """raw_events leads to one asset for each subscriber."""
-    page.goto("/asset-groups")
-    for name in ("raw_events", "archive", "crm"):
-        expect(page.get_by_text(name, exact=True).last).to_be_visible()
-    expect(page.get_by_text("% filled").first).to_be_visible()
-    pictures.take(page, "lineage")
 
 
 def test_a_tick_during_a_run_is_skipped_and_says_why(page: Page, on_stage: Stage, pictures: Pictures) -> None:
@@ -121,7 +116,12 @@ def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Sta
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * SOON_MS)
     pictures.take(page, "backfill")
     steps = {event["stepKey"] for run in runs for event in on_stage.logged(run["runId"], "ExecutionStepSuccessEvent")}
-    assert {step.partition("[")[0] for step in steps} == {"list_day_files", "read_batches", "deliver_to_archive"}
+    assert {step.partition("[")[0] for step in steps} == {
+        "list_day_files",
+        "read_batches",
+        "deliver_to_archive",
+        "report_unreadable_files",
+    }
 
 
 def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage, pictures: Pictures) -> None:
@@ -146,7 +146,7 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     steps = {event["stepKey"].partition("[")[0] for event in on_stage.logged(again, "ExecutionStepSuccessEvent")}
     assert steps == {"deliver_to_crm"}
     pages.filter_log(page, "crm accepted")
-    expect(page.get_by_text(re.compile(r"crm accepted \d+ events")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"crm accepted [\d,]+ events")).first).to_be_visible()
     pictures.take(page, "executed_again")
 
 
@@ -161,21 +161,70 @@ def test_a_run_reads_like_a_report(page: Page, on_stage: Stage, pictures: Pictur
     pages.show_log_lines_only(page)
     expect(page.get_by_text(re.compile(r"found 6 new files since .*, planned as")).first).to_be_visible()
     for name in ("archive", "crm"):
-        expect(page.get_by_text(re.compile(rf"{name} accepted \d+ events of .* events/s\)")).first).to_be_visible()
+        expect(page.get_by_text(re.compile(rf"{name} accepted [\d,]+ events of .* events/s\)")).first).to_be_visible()
     pictures.take(page, "run")
 
 
+def test_checks_are_run_by_hand(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The checks of assets are run by hand, and say on an asset's page in words and numbers what they found."""
+    on_stage.settle()
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 900})
+    page.goto("/assets/crm?view=checks")
+    page.get_by_role("button", name="Execute all").click()
+    on_stage.dev.wait_for(on_stage.checks_have_ended)
+    assert on_stage.wait_until_ended(on_stage.launch("check_job")) == "SUCCESS"
+    page.goto("/assets/crm?view=checks&checkDetail=every_event_accounted_for")
+    expect(page.get_by_text(re.compile(r"[\d,]+ events in batches of .* accepted \+ 0 refused")).first).to_be_visible()
+    for name in ("completeness", "every_event_accounted_for", "freshness"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    pictures.take(page, "checks")
+
+
 def test_an_asset_plots_its_numbers(page: Page, on_stage: Stage, pictures: Pictures) -> None:
-    """An asset shows what it is, its days, and its numbers as plots by day."""
+    """An asset shows what it is, whose, where its events go, its days, and its numbers as plots by day."""
     on_stage.ensure_exported()
     page.set_viewport_size({"width": WIDTH, "height": 1_100})
     page.goto("/assets/crm")
     expect(page.get_by_text("files that it is still owed")).to_be_visible()
+    expect(page.get_by_role("link", name=on_stage.crm.url).first).to_be_visible()
+    for shown in ("webhook", "analytics", "events@example.com"):
+        expect(page.get_by_text(shown, exact=True).first).to_be_visible()
     page.get_by_role("button", name="Plots").click()
-    for name in ("bytes", "events", "events_per_second", "files", "files_waiting", "lag_seconds", "quarantined"):
+    for name in (
+        "bytes",
+        "events",
+        "events_per_second",
+        "files",
+        "files_waiting",
+        "filtered",
+        "lag_seconds",
+        "refused",
+    ):
         expect(page.get_by_text(name, exact=True).last).to_be_visible()
-    expect(page.locator("canvas")).to_have_count(7)
+    expect(page.locator("canvas")).to_have_count(8)
     pictures.take(page, "asset")
+
+
+def test_raw_events_list_the_files_of_a_manifest(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """What raw_events show of a manifest holds a table of its files, with sizes and arrivals."""
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 1_100})
+    page.goto("/assets/raw_events?view=events")
+    page.get_by_text("first_files", exact=True).first.wait_for()
+    expect(page.get_by_text("arrived", exact=True).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^\d{4}/\d\d/\d\d/.*\.gz$")).first).to_be_visible()
+    pictures.take(page, "files")
+
+
+def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """raw_events leads to one asset for each subscriber, and each says how many of its checks passed."""
+    page.goto("/asset-groups")
+    for name in ("raw_events", "archive", "crm"):
+        expect(page.get_by_text(name, exact=True).last).to_be_visible()
+    expect(page.get_by_text("% filled").first).to_be_visible()
+    expect(page.get_by_text("3 / 3 Passed")).to_have_count(3)
+    pictures.take(page, "lineage")
 
 
 def test_ticks_that_ran_and_ticks_that_were_skipped(page: Page, on_stage: Stage, pictures: Pictures) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from export_pipeline.cli.app import app
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline_tests.cli.conftest import SCRIPT
+from export_pipeline_tests.documents import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
@@ -37,13 +38,13 @@ def names(text: str) -> list[str]:
 
 
 def test_every_command_shown_works(tmp_path: Path) -> None:
-    """Each command on the page, and in README, ends well in a folder with a sample bucket of the days shown."""
+    """Each command on the page, then those of README and all other pages, end well with a sample bucket of the days."""
     until = datetime(2026, 11, 3, 18, tzinfo=timezone.utc)
     make_sample_bucket(tmp_path / ".demo" / "bucket", events=60, files=12, until=until)
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     environ = {name: value for name, value in os.environ.items() if name not in ("EXPORT_DEPLOYMENT", "DAGSTER_HOME")}
     environ["PATH"] = f"{SCRIPT.parent}:{environ['PATH']}"
-    shown = [*commands(PAGE), *commands((ROOT / "README.md").read_text(encoding="utf-8"))]
+    shown = list(dict.fromkeys([*commands(PAGE), *blocks.commands("export-pipeline")]))
     assert len(shown) > 20
     for command in shown:
         done = subprocess.run(

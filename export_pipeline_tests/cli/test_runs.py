@@ -133,3 +133,17 @@ def test_days_between_includes_both_ends() -> None:
     """A range of days has its first and its last day in it, across months."""
     days = days_between("2024-02-28", "2024-03-01", earliest=date(2024, 2, 28), latest=date(2024, 3, 1))
     assert [day.isoformat() for day in days] == ["2024-02-28", "2024-02-29", "2024-03-01"]
+
+
+def test_a_prefix_of_the_deployment(two: Project, cli: CommandLine, received: Path) -> None:
+    """With `prefix` in the deployment file the commands run the jobs, and find the cursor, that Dagster knows by it."""
+    two.config["prefix"] = "web"
+    lines = two.put_days("22", "23")
+    done = cli("run")
+    assert done.code == 0, done.err
+    assert receivers.events("crm", received) == lines
+    two.put("2026/01/01/late.gz", [{"n": 1}])
+    late = cli("why", "2026/01/01/late.gz", "--json").json()
+    assert late["answers"][0]["code"] == "behind_cursor"
+    assert cli("replay", "2026-11-22", "--only", "all", "--subscriber", "dwh").code == 0
+    assert len(receivers.events("dwh", received)) == len(lines) + 6

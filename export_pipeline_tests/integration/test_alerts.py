@@ -123,7 +123,7 @@ def test_files_that_cannot_be_read(watch: Watch, receiver: AlertReceiver) -> Non
     watch.project.run()
     watch.tick()
     (alert,) = receiver.alerts
-    assert "report_unreadable_files: files could not be read" in alert.body
+    assert "report_unreadable_files: 1 file could not be read" in alert.body
     assert "ERROR read_batches: 1 file could not be read" in alert.body
     assert "2026/11/22/00/broken.gz" in alert.body
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -81,7 +81,7 @@ def test_a_failing_subscriber_is_not_asked_again_in_the_same_run(project: Projec
 
 
 def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path) -> None:
-    """A subscriber that was down gets its oldest files first and no more a run than the others get."""
+    """A subscriber that was down gets its oldest files first, no more a run than others get, and the run says so."""
     project.config["max_files"] = 2
     project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
     (received / "crm.fails").touch()
@@ -90,9 +90,13 @@ def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path
         project.run()
     assert receivers.events("dwh", received) == lines
     (received / "crm.fails").unlink()
+    told = []
     for run in range(3):
-        assert project.run().success
+        done = project.run()
+        assert done.success
         assert receivers.events("crm", received) == lines[: 6 * (run + 1)]
+        told += [line for line in done.messages("info") if "later runs" in line]
+    assert told == [f"later runs take what more is owed: {files} files for crm" for files in (4, 2)]
 
 
 def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, received: Path) -> None:
@@ -140,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_tried_alone_and_then_given_up(project: Pr
     project.put_bytes("2026/11/22/00/000-broken.gz", whole[:-4], compress=False)
     first = project.run()
     assert not first.success
-    assert list(first.failures) == [step for step in first.failures if step.startswith("report_unreadable_files")]
+    assert list(first.failures) == ["report_unreadable_files"]
     (error,) = first.messages("error")
     assert "2026/11/22/00/000-broken.gz" in error
     assert sorted(project.copied()) == sorted(lines)
@@ -262,6 +266,24 @@ def test_staging_that_was_lost_is_read_again(project: Project, received: Path) -
     assert receivers.calls("crm", received) == receivers.calls("dwh", received)
 
 
+def test_a_delivered_file_edited_in_place_changes_nothing_for_others(project: Project, received: Path) -> None:
+    """Who rewrites what the files subscriber delivered changes neither what others still get nor what they have."""
+    project.config["subscribers"]["second"] = {"type": "files", "url": str(project.root / "second")}
+    project.config["subscribers"]["crm"] = python("crm")
+    lines = project.put_days("23")
+    (received / "crm.fails").touch()
+    assert not project.run().success
+    for path in (project.root / "copy").rglob("*.ndjson"):
+        with path.open("r+b") as file:
+            file.write(b"X" * path.stat().st_size)
+    (received / "crm.fails").unlink()
+    assert project.run().success
+    assert receivers.events("crm", received) == lines
+    written = b"".join(path.read_bytes() for path in sorted((project.root / "second").rglob("*.ndjson")))
+    assert written.splitlines() == lines
+    assert project.imbalances() == []
+
+
 def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     project: Project, received: Path
 ) -> None:
@@ -283,54 +305,61 @@ def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     )
 
 
-def test_what_the_assets_show(project: Project) -> None:
-    """Reading and delivering materialise the assets of the day with the numbers that plot."""
-    from dagster import AssetKey, DagsterInstance
+def test_what_the_assets_show(project: Project, received: Path) -> None:
+    """Reading and delivering materialise the assets of the day with numbers that plot, and the files of a manifest."""
+    from dagster import AssetKey, DagsterInstance, TableMetadataValue
 
-    project.put_days("22", "23")
-    project.put("2026/11/23/broken.gz", [b'{"a":'])
+    project.config["subscribers"] = {"picky": python("picky", only={"kind": ["click", "no"]})}
+    project.put_days("22", files=1)
+    project.put("2026/11/23/0.gz", [b'{"kind":"click"}'])
     project.run()
+    events = [b'{"kind":"click"}', b'{"kind":"click"}', b'{"kind":"view"}', b'{"kind":"no","refuse":1}', b'{"a":']
+    project.put("2026/11/23/a.gz", events)
+    for n in range(60):
+        project.put(f"2026/11/23/b-{n:02}.gz", [])
+    assert project.run().success
     with DagsterInstance.from_config(str(project.home)) as instance:
-        for key in ("raw_events", "copy"):
+        shown = {}
+        for key in ("raw_events", "picky"):
             assert instance.get_materialized_partitions(AssetKey([key])) == {"2026-11-22", "2026-11-23"}
             event = instance.get_latest_materialization_event(AssetKey([key]))
             assert event is not None
             assert event.asset_materialization is not None
-            metadata: dict[str, Any] = {
-                name: value.value for name, value in event.asset_materialization.metadata.items()
-            }
-            assert metadata["events"] == 6
-            assert metadata["files"] == 3
-            assert metadata["quarantined"] == (1 if key == "raw_events" else 0)
-            assert metadata["bytes"] > 0
-            assert metadata["lag_seconds"] >= 0
-            assert metadata["events_per_second"] > 0
+            shown[key] = dict(event.asset_materialization.metadata)
+    raw, picky = ({name: cast(Any, value.value) for name, value in one.items()} for one in shown.values())
+    assert (raw["events"], raw["quarantined"], raw["files"]) == (4, 1, 61)
+    assert (raw["events_of_day"], raw["files_of_day"]) == (5, 62)
+    assert (picky["events"], picky["refused"], picky["filtered"], picky["files"]) == (2, 1, 1, 61)
+    assert (picky["events_of_day"], picky["files_of_day"]) == (3, 62)
+    assert (picky["files_waiting"], picky["lag_seconds"]) == (0, 0)
+    for numbers in (raw, picky):
+        assert all(numbers[name] > 0 for name in ("bytes", "events_per_second"))
+    assert raw["lag_seconds"] >= 0
+    table = shown["raw_events"]["first_files"]
+    assert isinstance(table, TableMetadataValue)
+    assert len(table.records) == 50
+    assert table.records[0].data["file"] == "2026/11/23/a.gz"
+    assert table.records[0].data["bytes"] == (project.bucket / "2026/11/23/a.gz").stat().st_size
 
 
 def test_a_failed_run_is_re_executed_from_failure(project: Project, received: Path) -> None:
     """Re-execution from failure repeats only the delivery that failed."""
-    from dagster import DagsterInstance, ReexecutionOptions, execute_job, reconstructable
+    from dagster import DagsterInstance, ReexecutionOptions, execute_job
 
     from export_pipeline_tests.integration import reexecution
 
     project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
     lines = project.put_days("22", "23")
     (received / "crm.fails").touch()
-    os.environ["EXPORT_DEPLOYMENT"] = str(project.deployment_path)
-    try:
-        with DagsterInstance.from_config(str(project.home)) as instance:
-            first = execute_job(reconstructable(reexecution.export_job), instance=instance)
-            assert not first.success
-            (received / "crm.fails").unlink()
-            again = execute_job(
-                reconstructable(reexecution.export_job),
-                instance=instance,
-                reexecution_options=ReexecutionOptions.from_failure(first.run_id, instance),
-            )
-            assert again.success
-            steps = {event.step_key for event in again.all_events if event.is_step_start}
-    finally:
-        del os.environ["EXPORT_DEPLOYMENT"]
+    job = reexecution.reloadable(project.deployment_path)
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        first = execute_job(job, instance=instance)
+        assert not first.success
+        (received / "crm.fails").unlink()
+        options = ReexecutionOptions.from_failure(first.run_id, instance)
+        again = execute_job(job, instance=instance, reexecution_options=options)
+        assert again.success
+        steps = {event.step_key for event in again.all_events if event.is_step_start}
     assert all((step or "").startswith("deliver_to_crm") for step in steps)
     # In a re-execution Dagster keeps no order among mapped steps of equal priority.
     assert sorted(receivers.events("crm", received)) == sorted(lines)

@@ -63,6 +63,53 @@ def test_all_defaults_are_launched_as_they_are(
     assert project.copied() == lines
 
 
+def fields(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and field of everything that may be configured."""
+    for name, field in getattr(schema, "fields", {}).items():
+        yield f"{path}{name}", field
+        yield from fields(field.config_type, f"{path}{name}.")
+
+
+@pytest.mark.parametrize("job", ["export_job", "backfill_job", "check_job"])
+def test_every_field_is_described(
+    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """The pane beside the editor tells of every op, resource and option what it is."""
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    project.config["source"] = {"url": "s3://bucket/events"}
+    project.config["subscribers"]["hook"] = webhook(receiver)
+    found = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job)
+    ours = [
+        (path, field)
+        for path, field in fields(found.run_config_schema.config_type)
+        if path.startswith(("ops.", "resources.")) and not path.endswith(".config") and path.count(".") > 1
+    ]
+    assert {path.split(".")[0] for path, _ in ours} == {"ops", "resources"}
+    assert [path for path, field in ours if not field.description and not path.startswith("resources.io_manager")] == []
+    assert [op.name for op in found.all_node_defs if not op.description] == []
+    if job != "check_job":
+        resources = found.resource_defs.items()
+        assert [name for name, resource in resources if not resource.description] == []
+
+
+@pytest.mark.parametrize("job", ["export_job", "backfill_job"])
+def test_what_it_opens_with_is_launched_as_it_is(project: Project, job: str) -> None:
+    """The Launchpad opens with the one op's options that a person may want to change, and they run as they are."""
+    lines = project.put_days("23")
+    found = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job)
+    by_day = found.partitioned_config
+    preset = by_day.get_run_config_for_partition_key("2026-11-23") if by_day else found.run_config
+    expected = {
+        "export_job": {"list_new_files": {"config": {"max_files": 100}}},
+        "backfill_job": {"list_day_files": {"config": {"subscribers": [], "only": "missing"}}},
+    }
+    assert preset == {"ops": expected[job]}
+    partition = ["--tags", '{"dagster/partition": "2026-11-23"}'] if job == "backfill_job" else []
+    exit_code, printed = launch(project, job, preset, *partition)
+    assert exit_code == 0, printed
+    assert project.copied() == lines
+
+
 def test_a_secret_written_into_the_file_is_hidden_and_its_mask_refused(
     project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,24 @@ def test_long_work_says_how_far_it_is(project: Project, monkeypatch: pytest.Monk
     assert "listing: 2 keys so far" in day.messages("info")
 
 
+def test_a_run_says_how_far_it_is(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run over several manifests says what each subscriber has, of all that the run took upon itself."""
+    monkeypatch.setattr(reporting, "EVERY_SECONDS", 0.0)
+    project.put_days("21", "22", "23", files=2, events=4)
+    stored = [path.stat().st_size for path in sorted(project.bucket.rglob("*.gz"))]
+    lines = [line for line in project.run().messages("info") if line.startswith("this run")]
+    assert lines == [
+        f"this run so far: copy has {files} of 6 files, {sum(stored[:files])} bytes of {sum(stored)} bytes as stored, "
+        f"{files * 4} events"
+        for files in (2, 4, 6)
+    ]
+    day = project.run("backfill_job", partition="2026-11-22", tags={"export_pipeline/only": "all"})
+    assert [line.partition(",")[0] for line in day.messages("info") if line.startswith("this run")] == [
+        "this run so far: copy has 2 of 2 files"
+    ]
+    assert reporting._RUNS == {}
+
+
 def test_short_work_says_nothing_of_it(project: Project) -> None:
     """A run of less than ten seconds has no line about progress."""
     project.put_days("22")

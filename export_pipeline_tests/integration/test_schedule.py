@@ -5,6 +5,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.orchestration.build import definitions_of, export_of
+from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline_tests.integration.project import Project
 
@@ -29,10 +30,15 @@ def test_disabled_by_the_deployment_file(project: Project) -> None:
 
 
 def test_a_run_under_way(project: Project) -> None:
-    """While a run of the export is under way a tick is skipped; one that has ended, or a backfill, does not count."""
+    """While a run of the export is under way a tick is skipped; one that has ended, or a backfill, does not count, nor
+    does a run of another deployment's job of this name.
+    """
+    tags = {LEDGER_TAG: "test"}
     with DagsterInstance.ephemeral() as instance:
-        create_run_for_test(instance, job_name="export_job", status=DagsterRunStatus.FAILURE)
-        create_run_for_test(instance, job_name="backfill_job", status=DagsterRunStatus.STARTED)
+        create_run_for_test(instance, job_name="export_job", status=DagsterRunStatus.FAILURE, tags=tags)
+        create_run_for_test(instance, job_name="backfill_job", status=DagsterRunStatus.STARTED, tags=tags)
+        others = {LEDGER_TAG: "other"}
+        create_run_for_test(instance, job_name="export_job", status=DagsterRunStatus.STARTED, tags=others)
         assert reason(project, instance) is None
-        run = create_run_for_test(instance, job_name="export_job", status=DagsterRunStatus.STARTED)
+        run = create_run_for_test(instance, job_name="export_job", status=DagsterRunStatus.STARTED, tags=tags)
         assert reason(project, instance) == f"run {run.run_id[:8]} of export_job is still under way (started)"

@@ -135,7 +135,7 @@ def test_progress_follows_accepted_batches(ledger: Ledger) -> None:
     identity, subscribers = plan(ledger, *FIRST, names=("crm", "dwh"))
     crm, dwh = subscribers
     with ledger.write() as tx:
-        owed.assign(tx, [OwedManifest(identity, DAY, FIRST[0], 2, ("crm", "dwh"))], subscribers, "run-9")
+        owed.assign(tx, [OwedManifest(identity, DAY, FIRST[0], 2, 20, ("crm", "dwh"))], subscribers, "run-9")
     nothing = Progress(0, 20, 0, 2, 0)
     with ledger.read() as tx:
         assert run_progress(tx, "run-9") == {"crm": nothing, "dwh": nothing}

@@ -1,12 +1,11 @@
 """Progress: when it is told, and what it costs."""
 
-import time
 from dataclasses import replace
 
 import pytest
 
 from export_pipeline.orchestration import wording
-from export_pipeline.steps.progress import Amount, Progress
+from export_pipeline.steps.progress import Amount, Progress, RunProgress
 
 
 class Clock:
@@ -70,15 +69,6 @@ def test_beginning_anew_forgets_what_was_done(clock: Clock) -> None:
     ]
 
 
-def test_it_costs_nothing_worth_the_name() -> None:
-    """An advance takes less than ten microseconds; it is made once a batch, a chunk or a thousand listed keys."""
-    progress = Progress(lambda done, planned: None)
-    started = time.process_time()
-    for _ in range(20_000):
-        progress.advance(events=1, size_bytes=1)
-    assert (time.process_time() - started) / 20_000 < 10e-6
-
-
 def test_the_sentences() -> None:
     """Each sentence names what is done of what was planned, and the rate once there is one."""
     done, planned = Amount(files=12, events=340_000, size_bytes=1_200_000_000), Amount(500, 400_000, 4_800_000_000)
@@ -89,3 +79,19 @@ def test_the_sentences() -> None:
     assert wording.delivered_so_far("crm", done, planned, 0.5) == (
         "crm has accepted 340,000 of 400,000 events, 1.2 GB of 4.8 GB so far"
     )
+
+
+def test_a_run_is_told_every_ten_seconds_at_most(clock: Clock) -> None:
+    """A run of many short manifests is told ten seconds apart, with what every subscriber has and what was planned."""
+    told: list[tuple[float, int, int]] = []
+    planned = {"crm": Amount(files=300), "archive": Amount(files=300)}
+    progress = RunProgress(
+        planned,
+        lambda done, planned: told.append((clock.now, done["crm"].files, done["archive"].files)),
+        clock=clock,
+    )
+    for _ in range(250):
+        clock.now += 0.1
+        progress.delivered("crm", files=1, events=10, size_bytes=100)
+    assert [(round(moment, 1), crm, archive) for moment, crm, archive in told] == [(1_010.0, 100, 0), (1_020.0, 200, 0)]
+    assert progress.done["crm"] == Amount(files=250, events=2_500, size_bytes=25_000)

@@ -1,0 +1,161 @@
+"""README and docs: no block escapes its test, no link leads nowhere."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from export_pipeline.deployment import load_deployment
+from export_pipeline.errors import ConfigurationError
+from export_pipeline_tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SOURCE = "source:\n  url: s3://acme-analytics/events/\n"
+
+
+def place(block: Block) -> str:
+    return block.place
+
+
+@pytest.mark.parametrize("block", all_blocks(marked=True), ids=place)
+def test_no_block_escapes(block: Block) -> None:
+    """Every fenced block is of a kind that a test runs or parses, or is marked with the reason why none does."""
+    assert block.problem == ""
+
+
+def test_what_no_test_knows_is_told() -> None:
+    """A language that no test knows, none at all, and a mark without a reason are problems; so is an open fence."""
+    page = "```ruby\nputs 1\n```\n\n- in a list:\n\n  ~~~~\n  ```\n  ~~~~\n\n<!-- not run: no -->\n```text\nx\n```\n"
+    found = list(blocks_of("page", page))
+    assert [block.text for block in found] == ["puts 1\n", "```\n", "x\n"]
+    assert [bool(block.problem) for block in found] == [True, True, True]
+    with pytest.raises(ValueError, match="page:1: the block is never closed"):
+        list(blocks_of("page", "```sh\nmake demo\n"))
+
+
+@pytest.fixture
+def files_of_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working folder with the modules that pages show, which are forgotten afterwards."""
+    for block in all_blocks("python"):
+        if block.file:
+            path = tmp_path / block.file
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] == "my_package":
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("files_of_pages")
+@pytest.mark.parametrize("block", all_blocks("yaml"), ids=place)
+def test_every_deployment_shown_is_valid(block: Block) -> None:
+    """Each deployment, or part of one, in README and docs loads, given the variables that it names."""
+    path = Path("shown.yaml")
+    text = block.text if "source:" in block.text else SOURCE + block.text
+    path.write_text(text, encoding="utf-8")
+    environ = dict.fromkeys(re.findall(r"\{env: (\w+)\}", text), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    environ |= {"LEDGER_URL": "postgresql://export:password@db.example.com/export"}
+    environ |= dict.fromkeys(("ON_CALL_URL", "TEAM_URL"), "json://alerts.example.com/token")
+    assert load_deployment(str(path), environ).subscribers
+
+
+@pytest.mark.parametrize("block", all_blocks("yml"), ids=place)
+def test_every_mapping_shown_is_yaml(block: Block) -> None:
+    """What is shown as the default of a mapping is one."""
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deployments").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_deployment_shipped_is_valid(path: Path) -> None:
+    """Each file under deployments/ loads, given the variables that it names."""
+    environ = {"CRM_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "LEDGER_URL": "postgresql://a:b@c/d"}
+    assert load_deployment(str(path), environ).subscribers
+
+
+def test_the_errors_shown_are_those_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of an error that docs/configuration.md shows is what that mistake gives, but for what is left out."""
+    (block,) = (block for block in all_blocks(marked=True) if block.reason == "a deployment file with two mistakes")
+    text = (ROOT / "deployments" / "production.yaml").read_text(encoding="utf-8")
+    assert "frequency: ten_minutes" in text
+    (tmp_path / "deployments").mkdir()
+    (tmp_path / "deployments" / "production.yaml").write_text(
+        text.replace("frequency: ten_minutes", "frequency: hourli")
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError) as raised:
+        load_deployment("production", {"LEDGER_URL": "postgresql://a:b@c/d"})
+    told = re.sub(r":\d+:", ":N:", str(raised.value))
+    for line in block.text.splitlines():
+        assert re.sub(r":\d+:", ":N:", line).partition("…")[0] in told
+
+
+@pytest.mark.parametrize("block", all_blocks("toml"), ids=place)
+def test_every_toml_block_is_toml(block: Block) -> None:
+    """TOML on a page is TOML, with something in it."""
+    assert tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", all_blocks("python"), ids=place)
+def test_every_python_block_compiles(block: Block) -> None:
+    """Python on a page is Python."""
+    compile(block.text, block.place, "exec")
+
+
+def test_every_python_block_is_run() -> None:
+    """Each is a file that a test runs: those of your_own_subscriber.md in test_your_own.py, others in test_scripts."""
+    run = {"my_package/spool.py", "tests/test_spool.py", "my_package/analytics.py", "copy_ledger.py"}
+    assert {block.file for block in all_blocks("python")} == run
+
+
+def test_every_folder_shown_exists() -> None:
+    """The tree of docs/design.md has what the checkout has: no entry is missing, and no folder or module of ours."""
+    (block,) = (block for block in all_blocks(marked=True) if block.reason.startswith("the tree of folders"))
+    inside = ""
+    shown: set[str] = set()
+    for line in block.text.splitlines():
+        name = line.split()[0]
+        inside = inside if line.startswith("  ") else name
+        shown.add(f"{inside}{name}" if line.startswith("  ") else name)
+    assert [path for path in sorted(shown) if not (ROOT / path).exists()] == []
+    package = ROOT / "export_pipeline"
+    there = {f"export_pipeline/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert there - shown == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_shown_exists(page: Path) -> None:
+    """`make something` on a page is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert shown <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A link or picture names a file of this repository that is there, and, where it names one, a heading of it."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for target in targets:
+        if "://" in target:
+            continue
+        file, _, heading = target.partition("#")
+        path = page.parent / file if file else page
+        assert path.exists(), target
+        assert not heading or heading in headings(path), target
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
