@@ -22,6 +22,7 @@ class Manifest:
         origin: where the files lie: ``source`` or ``quarantine``.
         state: planned, read, superseded or given_up.
         read_attempts: failed readings so far, of a file that was isolated.
+        is_folded: its files and batches are folded, and have to be brought back before it can be read.
         events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
     """
 
@@ -37,6 +38,7 @@ class Manifest:
     events_framed: int | None
     events_batched: int | None
     events_quarantined: int | None
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def manifest(tx: Connection, identity: str) -> Manifest:
         events_framed=row.events_framed,
         events_batched=row.events_batched,
         events_quarantined=row.events_quarantined,
+        is_folded=row.folded_at is not None,
     )
 
 
