@@ -160,11 +160,10 @@ def may_change(tx: Connection, identity: str) -> bool:
 
 def any_read_since_planned(tx: Connection, identity: str) -> bool:
     """Whether another manifest of the same source was read after this one was planned: the source can be reached."""
-    m, other = t.manifests.c, t.manifests.alias("other").c
-    planned = select(m.source_id, m.planned_at).where(m.id == identity).subquery().c
-    found = select(other.id).where(
-        other.source_id == planned.source_id, other.read_at >= planned.planned_at, other.id != identity
-    )
+    m = t.manifests.c
+    planned = tx.execute(select(m.source_id, m.planned_at).where(m.id == identity)).one()
+    # Two queries: joined, PostgreSQL may walk every manifest to find the first.
+    found = select(m.id).where(m.source_id == planned.source_id, m.read_at >= planned.planned_at, m.id != identity)
     return tx.execute(found.limit(1)).first() is not None
 
 
