@@ -3,8 +3,8 @@
     python -m benchmarks.ledger --files 10_000 10_000_000 --folder /var/tmp/ledgers
     python -m benchmarks.ledger --files 10_000 1_000_000 --postgres postgresql://export@127.0.0.1/postgres
 
-Work is counted where it can be: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL touched and
-sequential scans that it began. CPU seconds are those of this process, with SQLite in it, and of PostgreSQL's process.
+Work is counted where it can be: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL touched
+and sequential scans that it began. CPU seconds are those of this process, with SQLite in it, and of PostgreSQL's process.
 """
 
 import argparse
@@ -117,7 +117,9 @@ def _ledger(files: int, given: argparse.Namespace) -> Iterator[tuple[Ledger, Any
 
     def file_bytes() -> int:
         with ledger.read() as tx:
-            pages, page_bytes = (tx.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("page_count", "page_size"))
+            pages, page_bytes = (
+                tx.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("page_count", "page_size")
+            )
         return int(pages) * int(page_bytes)
 
     yield ledger, file_bytes
@@ -222,7 +224,10 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
         return None
     with ledger.read() as tx:
         pids = tx.execute(
-            text("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'")
+            text(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND backend_type = 'client backend'"
+            )
         ).scalars()
         found = [Path(f"/proc/{pid}/stat") for pid in pids]
     fields = [path.read_text().rpartition(")")[2].split() for path in found if path.exists()]
@@ -230,7 +235,11 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
 
 
 def _table(results: list[Measured]) -> str:
-    lines = ["", "| files | folded | database MB | statements | work | CPU ms | server CPU ms | wall ms |", "|" + "---|" * 8]
+    lines = [
+        "",
+        "| files | folded | database MB | statements | work | CPU ms | server CPU ms | wall ms |",
+        "|" + "---|" * 8,
+    ]
     for one in results:
         work = ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items())
         server = "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}"

@@ -25,7 +25,7 @@ def allowed_lag(watching: Watching, now: datetime) -> timedelta:
 
 
 def default_run_seconds(cron: str, zone: str) -> float:
-    """The shortest time between two ticks, seen from a fixed moment, so that the same file gives the same on any day."""
+    """The shortest time between two ticks, seen from a fixed moment, so that it is the same on any day."""
     ticks = islice(cron_string_iterator(_SOME_MOMENT.timestamp(), cron, zone), _LEAST_TICKS)
     shortest = min(following - one for one, following in pairwise(ticks))
     return min(max(shortest.total_seconds(), _LEAST_RUN_SECONDS), _MOST_RUN_SECONDS)

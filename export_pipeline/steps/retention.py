@@ -75,8 +75,8 @@ def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
             folding.unfold(tx, found.id, files, url=place.source.url, now=utc_now())
             return readings.manifest(tx, found.id)
     reason = (
-        f"manifest {found.id} of {found.day}: {len(wanted) - len(files)} of its {len(wanted)} files, between {first_key} "
-        f"and {last_key}, are no longer in the source as they were delivered"
+        f"manifest {found.id} of {found.day}: {len(wanted) - len(files)} of its {len(wanted)} files, between "
+        f"{first_key} and {last_key}, are no longer in the source as they were delivered"
     )
     with place.ledger.write(durable=True) as tx:
         attempts = readings.count_failure(tx, found.id, reason)

@@ -48,7 +48,7 @@ def folded(project: Project, ledger_url: str, received: Path) -> Project:
 
 
 def test_a_folded_file_that_is_listed_again_is_known(folded: Project, received: Path) -> None:
-    """After the cursor was lost everything is listed again: what was folded is not delivered twice, what came late is."""
+    """After the cursor was lost all is listed again: what was folded is not delivered twice, what came late is."""
     before = receivers.calls("crm", received)
     late = folded.put("2026/11/21/00/000-late.gz", [{"late": True}])
     folded.set_cursor("2026/11/01/")

@@ -1,6 +1,6 @@
 """Ledgers of every released schema, each stored with data in it, become ledgers of today and lose nothing.
 
-``schemas/<revision>.<engine>.sql`` is the dump of a ledger that the code of that revision wrote: a day that was delivered,
+``schemas/<revision>.<engine>.sql`` is the dump of a ledger that the code of that revision wrote: a delivered manifest,
 a manifest of which a file was set apart, one that is delivered in part, and an ignored overwrite. It is never changed.
 """
 

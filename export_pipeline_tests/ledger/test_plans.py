@@ -28,7 +28,7 @@ def listening(engine: Engine) -> Iterator[dict[str, Any]]:
     asked: dict[str, Any] = {}
 
     def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
-        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
+        if statement.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
             asked[statement] = parameters[0] if many and isinstance(parameters, list) else parameters
 
     event.listen(engine, "before_cursor_execute", keep)

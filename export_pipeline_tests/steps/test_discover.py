@@ -219,7 +219,7 @@ def test_a_run_with_nothing_new_writes_nothing(export: Export) -> None:
 
     @event.listens_for(export.ledger.engine, "before_cursor_execute")
     def _keep(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement.split()[0])
+        asked.append(statement.split(maxsplit=1)[0])
 
     assert export.run().files == 0
     assert "SELECT" in asked
