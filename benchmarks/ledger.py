@@ -4,7 +4,7 @@
     python -m benchmarks.ledger --files 10_000 1_000_000 --postgres postgresql://export@127.0.0.1/postgres
 
 Work is counted where it can be: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL touched
-and sequential scans that it began. CPU seconds are those of this process, with SQLite in it, and of PostgreSQL's process.
+and sequential scans that it began. CPU seconds are those of this process, with SQLite in it, and of PostgreSQL's.
 """
 
 import argparse

@@ -5,8 +5,8 @@ checked; a fingerprint of each file, so that one which is listed again is known;
 replay gives the same batches. To read a folded manifest again, its files are found in the source by their fingerprints,
 and its id, a hash of their keys and etags, proves that they are the ones.
 
-A fingerprint is 16 bytes: 8 of BLAKE2b of the key, 8 of BLAKE2b of key and etag. That a new file passes for a folded one
-takes a collision in all of them, or, under a known key, in the last 8: 1 in 10^19.
+A fingerprint is 16 bytes: 8 of BLAKE2b of the key, 8 of BLAKE2b of key and etag. New content of a folded key passes for
+the folded one once in 10^19, a new key for a folded one with new content, among 10,000 near it, once in 10^15.
 """
 
 import json

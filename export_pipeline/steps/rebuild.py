@@ -2,8 +2,8 @@
 
 A mark is the id of a batch that a subscriber holds, and begins with the id of its manifest: a hash of the files in it.
 So the manifests of before are found again by trying which neighbouring files have that hash, and the batches that they
-give have the ids of before. What such a subscriber has is handed to it once more, under the same id and with the same bytes,
-since no mark tells whether a manifest was delivered to its end. Of who cannot tell, a date says what it has.
+give have the ids of before. What such a subscriber has is handed to it once more, under the same id and with the same
+bytes, since no mark tells whether a manifest was delivered to its end. Of who cannot tell, a date says what it has.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
