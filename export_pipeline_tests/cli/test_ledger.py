@@ -84,3 +84,9 @@ def test_old_days_are_folded_now(delivered: Project, cli: CommandLine) -> None:
     delivered.config["ledger"]["keep_days"] = 1
     assert cli("ledger", "fold").out == "folded 5 manifests of days more than 1 day ago\n"
     assert cli("ledger", "fold", "--json").json() == {"manifests": 0}
+    story = cli("why", "2026/11/21/00/000.gz", "--json").json()
+    assert [(one["subscriber"], one["state"]) for one in story["lives"][0]["deliveries"]] == [
+        ("copy", "delivered"),
+        ("crm", "delivered"),
+    ]
+    assert [answer["code"] for answer in story["answers"]] == ["delivered", "delivered"]
