@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from export_pipeline.cli import check, demo, events, init, quarantine, replay, run, status, why
+from export_pipeline.cli import check, demo, events, init, ledger, quarantine, replay, run, status, why
 from export_pipeline.cli.session import command
 
 app = typer.Typer(
@@ -45,5 +45,9 @@ command(quarantined, "list")(quarantine.list_quarantine)
 command(quarantined, "show")(quarantine.show_quarantined)
 command(quarantined, "retry")(quarantine.retry_quarantine)
 app.add_typer(quarantined, name="quarantine")
+ledgers = typer.Typer(help="Keep the ledger small, or make a lost one again.", no_args_is_help=True)
+command(ledgers, "fold")(ledger.fold_ledger)
+command(ledgers, "rebuild")(ledger.rebuild_ledger)
+app.add_typer(ledgers, name="ledger")
 command(app, "init", of_deployment=False)(init.init)
 command(app, "demo", of_deployment=False)(demo.demo)

@@ -93,6 +93,8 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
     try:
         if not lives:
             there = _listed(source, keys)
+            lives = _folded(outline, location, there) if there else []
+        if not lives:
             answer = why_not_taken(there, rules) if there else why_not_there(keys[0], source, location)
             return Story(there.key if there else keys[0], location.url, there, None, (), (), (answer,))
         key, there, trouble = lives[-1].file.key, None, None
@@ -104,6 +106,15 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
         source.close()
     answers = what_became(lives[-1], there, is_asked=trouble is None)
     return Story(key, location.url, there, trouble, lives, list(_quarantined(outline, lives[-1])), answers)
+
+
+def _folded(outline: "Outline", location: "Location", there: "SourceFile") -> "list[FileLife]":
+    """The life of a file of a folded day, as far as the ledger still tells it."""
+    from export_pipeline.ledger import history
+
+    with looking_at_ledger(outline.ledger_url, location.url) as view:
+        found = history.folded_life(*view.known, there) if view.known else None
+    return [found] if found else []
 
 
 def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":

@@ -152,6 +152,13 @@ class ExportSettings(Section):
     max_attempts: int = Field(
         default=5, ge=1, description="How many runs try to read an unreadable file before it is quarantined."
     )
+    max_run_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="How long after its start a run begins a manifest or a batch, in seconds. What is left stays owed, "
+        "and the next run goes on with it. By default the shortest time between two ticks, but at least 60 and at most "
+        "3,600.",
+    )
     owners: list[Annotated[str, AfterValidator(checked_owner)]] = Field(
         default=[],
         description="Whom the assets belong to, as the UI shows it: e-mail addresses, or team:name.",

@@ -63,6 +63,14 @@ class LedgerSettings(Section):
         "postgresql://user:password@host:5432/database, or {env: NAME}.",
     )
 
+    keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many days are kept in full. Of earlier ones, once they are delivered, only counts and "
+        "checksums stay: a file listed again is still known, and a backfill still gives the same batches. By default "
+        "all are kept.",
+    )
+
     @field_validator("url")
     @classmethod
     def _url_is_known(cls, url: str | EnvRef) -> str | EnvRef:

@@ -1,6 +1,7 @@
 """Send several batches at once, and tell what became of each."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,8 @@ from export_pipeline.errors import Blocked, DeliveryError, TryLater
 
 T = TypeVar("T")
 
+_POLL_SECONDS = 0.2
+
 
 def send_many(
     subscriber: Deliverer,
@@ -23,6 +26,7 @@ def send_many(
     max_in_flight: int = 1,
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
     """Send *batches* to *subscriber*, at most *max_in_flight* at a time, and yield what became of each, in order.
 
@@ -36,6 +40,7 @@ def send_many(
         max_in_flight: how many at a time.
         secrets: as for :func:`send_to`.
         on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
+        sleep: as for :func:`send_to`; called there too.
     """
     hidden = tuple(secrets)
     batches = iter(batches)
@@ -50,7 +55,8 @@ def send_many(
     batches = chain([first], batches)
     if max_in_flight == 1:
         for own, batch in batches:
-            outcome = _outcome(lambda batch=batch: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait))  # type: ignore[misc]
+            call = partial(send_to, subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep)
+            outcome = _outcome(call)
             yield own, batch, outcome
             if isinstance(outcome, DeliveryError):
                 return
@@ -61,8 +67,8 @@ def send_many(
     failed = False
 
     def attempt(batch: Batch) -> Sent | DeliveryError:
-        sleep = partial(_sleep, stop)
-        return _outcome(lambda: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep))
+        wait = partial(_sleep, stop, sleep)
+        return _outcome(lambda: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=wait))
 
     try:
         for own, batch in batches:
@@ -89,6 +95,9 @@ def _outcome(call: Callable[[], Sent]) -> Sent | DeliveryError:
         return error
 
 
-def _sleep(stop: threading.Event, seconds: float) -> None:
-    if stop.wait(seconds):
+def _sleep(stop: threading.Event, sleep: Callable[[float], None], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0 and not stop.is_set():
+        sleep(min(left, _POLL_SECONDS))
+    if stop.is_set():
         raise TryLater("the run was stopped")

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, func, select
 
-from export_pipeline.ledger import readings
+from export_pipeline.ledger import folding, readings
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.readings import LedgerBatch
 from export_pipeline.source.file import SourceFile
@@ -98,6 +98,22 @@ def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
         )
         for row in rows
     ]
+
+
+def folded_life(tx: Connection, source: int, file: SourceFile) -> FileLife | None:
+    """What is left of the life of a file that was folded; None where it is not among these."""
+    identity = folding.near(tx, source, first_key=file.key, last_key=file.key).manifest_of(file)
+    if identity is None:
+        return None
+    row = tx.execute(select(t.manifests.c.day, t.manifests.c.planned_at).where(t.manifests.c.id == identity)).one()
+    return FileLife(
+        file=file,
+        day=row.day,
+        seen_at=row.planned_at,
+        note=None,
+        manifest=_manifest(tx, identity, file.key),
+        deliveries=_deliveries(tx, identity),
+    )
 
 
 def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:

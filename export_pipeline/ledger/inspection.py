@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from export_pipeline.ledger import owed
+from export_pipeline.ledger import folding, owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.subscriptions import Subscription
 
@@ -128,7 +128,7 @@ def account(tx: Connection, source: int) -> Account:
         .where(m.source_id == source, d.state == t.DELIVERED)
     )
     return Account(
-        files=files,
+        files=files + folding.folded_files(tx, source),
         ignored_files=files - taken,
         unread_files=int(tx.execute(unread).scalar_one()),
         unreadable_files=int(tx.execute(unread.where(m.read_attempts > 0)).scalar_one()),
@@ -166,4 +166,6 @@ def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, st
     last = tx.execute(delivered.order_by(d.day.desc(), d.first_key.desc()).limit(1)).first()
     if last is None:
         return None, None
-    return last.day, tx.execute(select(func.max(f.key)).where(f.manifest_id == last.manifest_id)).scalar()
+    key = tx.execute(select(func.max(f.key)).where(f.manifest_id == last.manifest_id)).scalar()
+    folded = select(t.folded.c.last_key).where(t.folded.c.manifest_id == last.manifest_id)
+    return last.day, key if key is not None else tx.execute(folded).scalar()

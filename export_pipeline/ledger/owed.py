@@ -120,12 +120,14 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
 def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
     d, m, s, f = t.deliveries.c, t.manifests.c, t.subscriptions.c, t.files.c
+    subscriptions = list(subscriptions)
     counted: Mapping[int, tuple[int, int]] = {
         row[0]: (row[1], row[2])
         for row in tx.execute(
             select(d.subscription_id, func.count(), func.sum(m.files))
             .join(t.manifests, m.id == d.manifest_id)
-            .where(d.state == t.OWED, m.source_id == source)
+            # Not by the source: SQLite would take that for the way in, and walk every manifest of it.
+            .where(d.state == t.OWED, d.subscription_id.in_([subscription.id for subscription in subscriptions]))
             .group_by(d.subscription_id)
         )
     }

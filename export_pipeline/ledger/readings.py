@@ -22,6 +22,7 @@ class Manifest:
         origin: where the files lie: ``source`` or ``quarantine``.
         state: planned, read, superseded or given_up.
         read_attempts: failed readings so far, of a file that was isolated.
+        is_folded: its files and batches are folded, and have to be brought back before it can be read.
         events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
     """
 
@@ -37,6 +38,7 @@ class Manifest:
     events_framed: int | None
     events_batched: int | None
     events_quarantined: int | None
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def manifest(tx: Connection, identity: str) -> Manifest:
         events_framed=row.events_framed,
         events_batched=row.events_batched,
         events_quarantined=row.events_quarantined,
+        is_folded=row.folded_at is not None,
     )
 
 
@@ -157,11 +160,10 @@ def may_change(tx: Connection, identity: str) -> bool:
 
 def any_read_since_planned(tx: Connection, identity: str) -> bool:
     """Whether another manifest of the same source was read after this one was planned: the source can be reached."""
-    m, other = t.manifests.c, t.manifests.alias("other").c
-    planned = select(m.source_id, m.planned_at).where(m.id == identity).subquery().c
-    found = select(other.id).where(
-        other.source_id == planned.source_id, other.read_at >= planned.planned_at, other.id != identity
-    )
+    m = t.manifests.c
+    planned = tx.execute(select(m.source_id, m.planned_at).where(m.id == identity)).one()
+    # Two queries: joined, PostgreSQL may walk every manifest to find the first.
+    found = select(m.id).where(m.source_id == planned.source_id, m.read_at >= planned.planned_at, m.id != identity)
     return tx.execute(found.limit(1)).first() is not None
 
 

@@ -173,7 +173,7 @@ def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -
 
 def _match_deliveries(tx: Connection, source: int, subscription: Subscription, *, now: datetime) -> tuple[int, int]:
     """Owe the subscription the manifests within its start that it was never owed, and waive those owed before it."""
-    m, f, d = t.manifests.c, t.files.c, t.deliveries.c
+    m, f, c, d = t.manifests.c, t.files.c, t.folded.c, t.deliveries.c
     bounds: list[ColumnElement[bool]] = [true()]
     if subscription.start_day is not None:
         bounds.append(m.day >= subscription.start_day)
@@ -181,7 +181,8 @@ def _match_deliveries(tx: Connection, source: int, subscription: Subscription, *
         # A manifest lies within the start only with all its files; planning keeps files on both sides of it apart.
         # What was planned before cannot hold a later file, which spares a walk through a ledger of years.
         too_early = exists().where(f.manifest_id == m.id, f.last_modified < subscription.start_at)
-        bounds += [m.planned_at >= subscription.start_at, ~too_early]
+        folded_too_early = exists().where(c.manifest_id == m.id, c.first_modified < subscription.start_at)
+        bounds += [m.planned_at >= subscription.start_at, ~too_early, ~folded_too_early]
     within = and_(*bounds)
     added = owe_missing(tx, subscription.id, m.source_id == source, within, now=now)
     outside = exists().where(m.id == d.manifest_id, ~within)

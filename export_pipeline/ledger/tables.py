@@ -1,6 +1,7 @@
 """The ledger's tables: what was seen, planned, read and delivered. The truth of the whole pipeline.
 
     sources ─┬─ files ────────── manifests ─┬─ batches
+             │                      │      ├─ folded
              └─ subscriptions ── deliveries ┴─ acceptances
 
 A manifest is planned once and never changed; deliveries say to whom each manifest is owed. Both conservation equations
@@ -16,9 +17,11 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -67,6 +70,8 @@ sources = Table(
     Column("url", Text, nullable=False, unique=True),
     # Set while the last listing stopped at max_files: the sensor then starts the next run at once.
     Column("more_to_list", Boolean, nullable=False, default=False),
+    # Whatever of earlier days can be folded is; null: nothing was folded yet.
+    Column("folded_before", Date),
 )
 
 manifests = Table(
@@ -96,7 +101,12 @@ manifests = Table(
     Column("events_framed", BigInteger),
     Column("events_batched", BigInteger),
     Column("events_quarantined", BigInteger),
+    # Set while its files, batches and acceptances stand in ``folded`` instead of their own tables.
+    Column("folded_at", UtcDateTime),
     Index("ix_manifests_day", "source_id", "day"),
+    Index("ix_manifests_read_at", "source_id", "read_at"),
+    Index("ix_manifests_not_folded", "source_id", "day", sqlite_where=text("folded_at IS NULL")),
+    Index("ix_manifests_unreadable", "source_id", sqlite_where=text("read_attempts > 0")),
 )
 
 files = Table(
@@ -148,6 +158,9 @@ subscriptions = Table(
     Column("last_error_at", UtcDateTime),
     # Later manifests are held back for the rest of the run in which one failed: order, and no storm on a sick receiver.
     Column("last_error_run_id", String(64)),
+    # The run that delivered to it last, and how long that run has spent on it: its time budget.
+    Column("spent_run_id", String(64)),
+    Column("spent_seconds", Float),
     UniqueConstraint("source_id", "name", name="uq_subscriptions_source_id_name"),
 )
 
@@ -171,6 +184,7 @@ deliveries = Table(
     Column("accepted", BigInteger),
     Column("refused", BigInteger),
     Column("filtered", BigInteger),
+    Index("ix_deliveries_last_run_id", "last_run_id"),
     Index(
         "ix_deliveries_owed",
         "subscription_id",
@@ -193,4 +207,21 @@ acceptances = Table(
     Column("filtered", Integer, nullable=False),
     Column("accepted_at", UtcDateTime, nullable=False),
     sqlite_with_rowid=False,
+)
+
+folded = Table(
+    "folded",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
+    Column("source_id", ForeignKey("sources.id"), nullable=False),
+    Column("day", Date, nullable=False),
+    Column("first_key", key_type(), nullable=False),
+    Column("last_key", key_type(), nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("first_modified", UtcDateTime, nullable=False),
+    # 16 bytes a file, in key order; see ledger.folding.
+    Column("fingerprints", LargeBinary, nullable=False),
+    # The rows of ``batches``, as compressed JSON: the counts and checksums that a second reading has to come to.
+    Column("batches", LargeBinary, nullable=False),
+    Index("ix_folded_day", "source_id", "day", "first_key"),
 )

@@ -16,6 +16,7 @@ from export_pipeline.orchestration.check_job import check_schedule, export_check
 from export_pipeline.orchestration.checks import export_checks
 from export_pipeline.orchestration.export import Export, Watching
 from export_pipeline.orchestration.jobs import export_jobs
+from export_pipeline.orchestration.lag import default_run_seconds
 from export_pipeline.orchestration.names import Names
 from export_pipeline.orchestration.places import LEDGER, QUARANTINE, SOURCE, STAGING
 from export_pipeline.orchestration.resources import (
@@ -92,6 +93,8 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
         ),
         read_limits=ReadLimits(**deployment.limits.model_dump()),
         max_attempts=deployment.max_attempts,
+        max_run_seconds=deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone),
+        keep_days=deployment.ledger.keep_days,
         secrets=deployment.secret_values(),
         names=names or names_of(deployment),
         watching=Watching(

@@ -39,6 +39,8 @@ class Export:
         subscribers: name → since (now, beginning, a date) or None; in the order of the file.
         start_from: where subscribers without since start in a new ledger.
         frequency: as configured, for messages.
+        max_run_seconds: how long after its start a run begins new work.
+        keep_days: days that the ledger keeps in full; None: all.
         secrets: values that must appear in no text.
         names: what its jobs, ops, sensors, resources and assets are called.
         watching: what looks after it.
@@ -55,6 +57,8 @@ class Export:
     plan_limits: PlanLimits
     read_limits: ReadLimits
     max_attempts: int
+    max_run_seconds: float
+    keep_days: int | None
     secrets: frozenset[str]
     names: Names
     watching: Watching

@@ -1,4 +1,4 @@
-"""How old a file may become before somebody should look."""
+"""What follows from when the export is due: how old a file may become, and how long a run may last."""
 
 from datetime import datetime, timedelta, timezone
 from itertools import islice, pairwise
@@ -12,6 +12,9 @@ _LEAST = timedelta(minutes=60)
 _LOOKED_AT = timedelta(days=8)
 _LEAST_TICKS = 14
 _MOST_TICKS = 12_000
+_SOME_MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_LEAST_RUN_SECONDS = 60.0
+_MOST_RUN_SECONDS = 3_600.0
 
 
 def allowed_lag(watching: Watching, now: datetime) -> timedelta:
@@ -19,6 +22,13 @@ def allowed_lag(watching: Watching, now: datetime) -> timedelta:
     if watching.max_lag_minutes is not None:
         return timedelta(minutes=watching.max_lag_minutes)
     return max(_LEAST, 2 * longest_pause(watching.cron, watching.timezone, now))
+
+
+def default_run_seconds(cron: str, zone: str) -> float:
+    """The shortest time between two ticks, seen from a fixed moment, so that it is the same on any day."""
+    ticks = islice(cron_string_iterator(_SOME_MOMENT.timestamp(), cron, zone), _LEAST_TICKS)
+    shortest = min(following - one for one, following in pairwise(ticks))
+    return min(max(shortest.total_seconds(), _LEAST_RUN_SECONDS), _MOST_RUN_SECONDS)
 
 
 def longest_pause(cron: str, zone: str, now: datetime) -> timedelta:

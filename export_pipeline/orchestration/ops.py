@@ -34,7 +34,9 @@ from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, m
 from export_pipeline.orchestration.names import PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
 from export_pipeline.orchestration.resources import SourceResource
-from export_pipeline.steps.deliver import NothingToDo, deliver
+from export_pipeline.orchestration.retention import fold_old_days
+from export_pipeline.orchestration.stopping import between_batches, run_deadline, subscriber_seconds
+from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.discover import DiscoverySettings, Found, discover
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 from export_pipeline.steps.sweep import sweep_staging
@@ -95,6 +97,7 @@ def list_new_files_op(export: Export) -> OpDefinition:
             sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
             _say_what_was_found(context, found, chosen, left, export)
             reporting.run_begins(context, chosen)
+            fold_old_days(context, places, export)
         yield from chosen_outputs(chosen)
 
     return list_new_files
@@ -131,6 +134,10 @@ def read_batches_op(export: Export) -> OpDefinition:
             place = _workspace(context, export)
             with place.ledger.read() as tx:
                 names = owed.assigned(tx, identity, run_ids(context))
+            if reason := run_deadline(context, export)():
+                context.log.info(wording.not_read(identity, reason))
+                yield Output(None, READ)
+                return
             outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
             _say_what_was_read(context, outcome, names, export)
             if outcome.staged is not None and outcome.staged.reading is not None:
@@ -169,22 +176,29 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
         with failures_without_secrets(export.secrets):
             place = _workspace(context, export)
             subscription = _subscription(place, name)
+            subscriber = getattr(context.resources, resource)
             try:
-                done = deliver(
-                    place,
-                    manifest_of(context),
-                    subscription,
-                    getattr(context.resources, resource),
-                    run_id=context.run_id,
-                    on_wait=lambda error, seconds: context.log.warning(
-                        f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
-                    ),
-                    progress=reporting.delivering(context, name),
-                )
+                with between_batches(context, export) as stop:
+                    done = deliver(
+                        place,
+                        manifest_of(context),
+                        subscription,
+                        subscriber,
+                        run_id=context.run_id,
+                        on_wait=lambda error, seconds: context.log.warning(
+                            f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
+                        ),
+                        progress=reporting.delivering(context, name),
+                        max_seconds=subscriber_seconds(export, getattr(subscriber, "max_run_seconds", None)),
+                        stop=stop,
+                    )
             except DeliveryError as error:
                 raise delivery_failure(name, error) from None
             if isinstance(done, NothingToDo):
                 context.log.info(f"nothing to deliver to {name}: {done.reason}")
+                return
+            if isinstance(done, Stopped):
+                context.log.info(wording.stopped(name, done))
                 return
             context.log.info(wording.delivered(name, done))
             reporting.manifest_delivered(context, name, done)

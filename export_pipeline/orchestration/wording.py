@@ -7,7 +7,7 @@ from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
-from export_pipeline.steps.deliver import Delivered
+from export_pipeline.steps.deliver import Delivered, Stopped
 from export_pipeline.steps.discover import Found
 from export_pipeline.steps.progress import Amount
 from export_pipeline.steps.read import ReadOutcome, Staged
@@ -137,6 +137,25 @@ def delivered(name: str, done: Delivered) -> str:
     events, batches = counted(totals.accepted, "event"), counted(done.batches, "batch", "batches")
     took = _time_and_rate(totals.accepted, done.seconds)
     return f"{name} accepted {events} of {done.manifest.day} in {batches} ({took}){refused}{filtered}"
+
+
+def stopped(name: str, done: Stopped) -> str:
+    """Why a subscriber gets the rest from a later run."""
+    how_far = f" after {done.accepted_batches:,} of {counted(done.batches, 'batch', 'batches')}" if done.batches else ""
+    return f"{name}: stopped{how_far}, because {done.reason}; the rest stays owed, and the next run goes on with it"
+
+
+def not_read(manifest: str, reason: str) -> str:
+    """Why a manifest is left to a later run."""
+    return f"manifest {manifest} is left to the next run, because {reason}"
+
+
+def folded(manifests: int, keep_days: int) -> str:
+    """What was folded of old days."""
+    return (
+        f"folded {counted(manifests, 'manifest')} of days more than {counted(keep_days, 'day')} ago: the ledger keeps "
+        "their counts and checksums"
+    )
 
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import comparing, planning, subscriptions
+from export_pipeline.ledger import comparing, folding, planning, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
@@ -100,14 +100,18 @@ def compare(
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            seen = comparing.seen(tx, number, first_key=chunk[0].file.key, last_key=chunk[-1].file.key)
+            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
+            seen = comparing.seen(tx, number, first_key=first_key, last_key=last_key)
+            days = {one.day for one in chunk}
+            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
         keys = {key for key, _ in seen}
         for one in chunk:
             result.objects += 1
             identity = (one.file.key, one.file.etag)
-            if identity in seen:
-                _count_planned(result, one, states.get(seen[identity] or "", {}), names, due_before)
-            elif one.file.key in keys and settings.on_overwrite == "ignore":
+            manifest = folded.manifest_of(one.file)
+            if identity in seen or manifest:
+                _count_planned(result, one, states.get(manifest or seen[identity] or "", {}), names, due_before)
+            elif settings.on_overwrite == "ignore" and (one.file.key in keys or folded.has_key(one.file.key)):
                 result.unwanted += 1
             else:
                 _count_unknown(result, one, names, due_before, is_new_ledger=not known)

@@ -18,6 +18,7 @@ from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.ledger.tables import OWED
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.read import Staged, ensure_staged
+from export_pipeline.steps.stopping import Allowance, Stop, never
 from export_pipeline.steps.workspace import Workspace
 
 
@@ -30,6 +31,21 @@ class NothingToDo:
     """Nothing was sent, for this reason."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The rest was left to the next run, which goes on behind the last batch that was accepted.
+
+    Attributes:
+        reason: why, as the end of a sentence.
+        accepted_batches: of the manifest, earlier runs included.
+        batches: of the manifest; 0 where none was looked at.
+    """
+
+    reason: str
+    accepted_batches: int = 0
+    batches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +75,27 @@ def deliver(
     run_id: str,
     on_wait: Callable[[TryLater, float], None] | None = None,
     progress: Progress | None = None,
-) -> Delivered | NothingToDo:
+    max_seconds: float | None = None,
+    stop: Stop = never,
+) -> Delivered | NothingToDo | Stopped:
     """Deliver the manifest called *identity*: the batches not accepted yet, in order, each recorded once accepted.
 
     Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids.
 
     Args:
         progress: told of the events and NDJSON bytes that this run has to hand over, and of each batch accepted.
+        max_seconds: how long all deliveries of this run to this subscriber may take together; looked at between two
+            batches. None: without end.
+        stop: looked at between two batches, too.
 
     Raises:
         DeliveryError: the subscriber did not take a batch; those before it stay delivered.
         HeldBack: it failed earlier in this run.
     """
     started = time.monotonic()
+    allowance = Allowance(place.ledger, subscription, run_id=run_id, seconds=max_seconds, stop=stop)
+    if reason := allowance.reason():
+        return Stopped(reason)
     staged = ensure_staged(place, identity, run_id=run_id).staged
     if staged is None:
         return NothingToDo("its file could not be read; read_batches says why")
@@ -86,16 +110,23 @@ def deliver(
             return NothingToDo("it was delivered already")
         if failure is not None:
             raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
-        sent = _send_all(
-            place,
-            staged,
-            delivery,
-            subscription,
-            subscriber,
-            run_id=run_id,
-            on_wait=on_wait,
-            progress=progress or Progress(),
-        )
+        try:
+            sent, reason = _send_all(
+                place,
+                staged,
+                delivery,
+                subscription,
+                subscriber,
+                run_id=run_id,
+                on_wait=on_wait,
+                progress=progress or Progress(),
+                allowance=allowance,
+            )
+        finally:
+            allowance.keep()
+        accepted = len(delivery.accepted_batches) + len(sent)
+        if accepted < len(staged.batches):
+            return Stopped(reason, accepted, len(staged.batches))
         with place.ledger.write() as tx:
             totals = deliveries.commit(tx, delivery, run_id=run_id, now=utc_now())
             done = deliveries.nobody_waits(tx, manifest.id)
@@ -120,20 +151,37 @@ def _send_all(
     run_id: str,
     on_wait: Callable[[TryLater, float], None] | None,
     progress: Progress,
-) -> list[LedgerBatch]:
+    allowance: Allowance,
+) -> tuple[list[LedgerBatch], str]:
+    """The batches that were accepted, and why no more were begun where some were left."""
     manifest = staged.manifest
     todo = [batch for batch in staged.batches if batch.n not in delivery.accepted_batches]
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
     failure: DeliveryError | None = None
+    accepted: list[LedgerBatch] = []
+    reason = ""
+
+    def while_allowed(coming: Iterator[tuple[LedgerBatch, Batch]]) -> Iterator[tuple[LedgerBatch, Batch]]:
+        nonlocal reason
+        for one in coming:
+            # At least one batch a run, or a budget that is too small would never end.
+            if one[0] is not todo[0] and (reason := allowance.reason()):
+                return
+            yield one
+
     with closing(ahead(_batches(place, manifest, todo, run_id=run_id), depth=1)) as coming:
         for entry, batch, sent in send_many(
             subscriber,
-            coming,
+            while_allowed(coming),
             max_in_flight=getattr(subscriber, "max_in_flight", 1),
             secrets=place.secrets,
             on_wait=on_wait,
+            sleep=allowance.sleep,
         ):
             if isinstance(sent, DeliveryError):
+                if allowance.cut_short and isinstance(sent, TryLater):
+                    reason = allowance.reason()
+                    continue  # the run ends, or its time: that is not the subscriber's failure
                 if failure is None:
                     failure = sent
                     failure.batch_id = batch.id
@@ -148,10 +196,11 @@ def _send_all(
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
+            accepted.append(entry)
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
     if failure is not None:
         raise failure
-    return todo
+    return accepted, reason
 
 
 def _batches(

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import planning, subscriptions
+from export_pipeline.ledger import folding, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.ledger.subscriptions import Registration, Subscription
@@ -146,12 +146,17 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            known = planning.known_etags(tx, number, first_key=chunk[0].file.key, last_key=chunk[-1].file.key)
+            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
+            known = planning.known_etags(tx, number, first_key=first_key, last_key=last_key)
+            days = {one.day for one in chunk}
+            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
         for one in chunk:
-            etags = known.get(one.file.key)
-            if etags is None:
+            etags = known.get(one.file.key, ())
+            if one.file.etag in etags or folded.manifest_of(one.file):
+                continue
+            if not etags and not folded.has_key(one.file.key):
                 yield one, False
-            elif one.file.etag not in etags:
+            else:
                 found.overwritten += 1
                 if len(found.overwritten_keys) < _SHOWN_KEYS:
                     found.overwritten_keys.append(one.file.key)

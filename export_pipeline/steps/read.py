@@ -20,6 +20,7 @@ from export_pipeline.source.fetch import fetch_in_order
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.progress import Progress
+from export_pipeline.steps.retention import bring_back
 from export_pipeline.steps.workspace import Workspace
 
 _OTHER_READER_SECONDS = 600
@@ -76,9 +77,15 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
             raise LedgerError(f"manifest {identity}: another process has been reading it for {_OTHER_READER_SECONDS} s")
         with place.ledger.read() as tx:
             manifest = readings.manifest(tx, identity)
-            batches = readings.batches(tx, manifest.id)
         if manifest.state in (GIVEN_UP, SUPERSEDED):
             return ReadOutcome()
+        if manifest.is_folded:
+            returned = bring_back(place, manifest)
+            if returned is None:
+                return ReadOutcome()
+            manifest = returned
+        with place.ledger.read() as tx:
+            batches = readings.batches(tx, manifest.id)
         if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
             return ReadOutcome(Staged(manifest, batches))
         started = time.monotonic()

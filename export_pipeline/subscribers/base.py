@@ -37,6 +37,13 @@ class Subscriber(LaunchableResource, ABC):
         ge=0,
         description="How long one call is tried again inside a run before its batch is left to the next run.",
     )
+    max_run_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long one run hands batches to this subscriber, in seconds; looked at between two batches. The "
+        "next run goes on behind the last one. By default an equal share of the run's max_run_seconds, so that a slow "
+        "subscriber holds up neither the others nor the next run.",
+    )
     max_in_flight: int = Field(
         default=1,
         ge=1,

@@ -102,6 +102,16 @@ class Files(Subscriber):
         """The object's name below ``url``: the same for the same batch."""
         return batch.date.strftime(self.path) + batch.id + EXTENSIONS[self.compression]
 
+    def delivered(self, day: date) -> set[str]:
+        """Ids of the batches of *day* whose objects are there, as :meth:`name_of` names them.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        begins, ends = day.strftime(self.path), EXTENSIONS[self.compression]
+        names = self._open().list(begins.rpartition("/")[0])
+        return {name[len(begins) : -len(ends)] for name in names if name.startswith(begins) and name.endswith(ends)}
+
     def check(self) -> None:
         """Write an empty object and remove it again; credentials that may only write leave it there."""
         try:

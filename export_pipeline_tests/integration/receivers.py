@@ -38,6 +38,12 @@ def stuck(ndjson: str, batch: Batch) -> None:
         time.sleep(0.1)
 
 
+def stuck_once(ndjson: str, batch: Batch) -> None:
+    """As ``stuck``, and takes the batch in the end."""
+    stuck(ndjson, batch)
+    _receive("crm", ndjson, batch)
+
+
 def blocked(ndjson: str, batch: Batch) -> None:
     raise Blocked("401: the key has expired")
 

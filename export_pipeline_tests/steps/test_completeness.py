@@ -18,6 +18,7 @@ from export_pipeline.source.store import open_source
 from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
 from export_pipeline.steps.discover import DiscoverySettings, discover
 from export_pipeline.steps.freshness import Freshness, look
+from export_pipeline.steps.retention import fold_old_days
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -35,11 +36,11 @@ SETTINGS = DiscoverySettings(
 class Export:
     """A source in a folder, a ledger, and a cursor."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ledger_url: str) -> None:
         self.bucket = folder / "bucket"
         self.bucket.mkdir()
         self.source = open_source(SourceSettings(url=str(self.bucket)))
-        self.ledger = Ledger(str(folder / "ledger.db"))
+        self.ledger = Ledger(ledger_url)
         self.settings = SETTINGS
         self.subscribers: dict[str, str | None] = {"crm": None}
         self.cursor = ""
@@ -110,8 +111,8 @@ class Export:
 
 
 @pytest.fixture
-def export(tmp_path: Path) -> Iterator[Export]:
-    made = Export(tmp_path)
+def export(tmp_path: Path, ledger_url: str) -> Iterator[Export]:
+    made = Export(tmp_path, ledger_url)
     yield made
     made.ledger.close()
     made.source.close()
@@ -249,3 +250,20 @@ def test_an_export_that_stopped_is_not_fresh(export: Export) -> None:
 def test_days_are_whole_days_before_today() -> None:
     """Seven days up to yesterday begin a week ago, in UTC."""
     assert days_up_to_yesterday(NOW, 7) == (date(2026, 11, 16), date(2026, 11, 22))
+
+
+def test_folded_days_are_compared_as_before(export: Export) -> None:
+    """Of a folded day every object is known and delivered; one that came since is missing, and repaired once."""
+    for n in range(3):
+        export.put(f"2026/11/20/{n}")
+    export.put("2026/11/22/a")
+    export.run()
+    before = export.compare()
+    assert fold_old_days(export.source, export.ledger, keep_days=2, now=NOW) == 1
+    assert export.compare() == before
+    export.put("2026/11/20/late")
+    found = export.compare()
+    assert (found.objects, found.planned, missing(found)) == (5, 4, ["2026/11/20/late"])
+    assert export.repair(found).files == 1
+    export.set_states(t.DELIVERED)
+    assert export.compare().missing == []

@@ -1,0 +1,230 @@
+"""Folding: of manifests that are done for long, the rows of files, batches and acceptances become one row each.
+
+What stays is enough for every promise: manifests and deliveries with their counts, so that both equations can be
+checked; a fingerprint of each file, so that one which is listed again is known; and every batch's checksum, so that a
+replay gives the same batches. To read a folded manifest again, its files are found in the source by their fingerprints,
+and its id, a hash of their keys and etags, proves that they are the ones.
+
+A fingerprint is 16 bytes: 8 of BLAKE2b of the key, 8 of BLAKE2b of key and etag. New content of a folded key passes for
+the folded one once in 10^19, a new key for a folded one with new content, among 10,000 near it, once in 10^15.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from hashlib import blake2b
+from itertools import groupby
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.planning import manifest_id
+from export_pipeline.source.file import SourceFile
+
+_HALF = 8
+_WHOLE = 2 * _HALF
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedFiles:
+    """The folded files of a stretch of keys.
+
+    Attributes:
+        keys: the first half of each fingerprint.
+        manifests: fingerprint → the manifest that holds the file.
+    """
+
+    keys: frozenset[bytes]
+    manifests: dict[bytes, str]
+
+    def has_key(self, key: str) -> bool:
+        """Whether a file under *key*, with whatever content, was folded."""
+        return bool(self.keys) and _of_key(key) in self.keys
+
+    def manifest_of(self, file: SourceFile) -> str | None:
+        """The manifest that holds exactly *file*; None where it is none of these."""
+        return self.manifests.get(fingerprint(file)) if self.manifests else None
+
+
+def fingerprint(file: SourceFile) -> bytes:
+    """16 bytes that stand for one content of one key."""
+    whole = f"{file.key}\0{file.etag}".encode("utf-8", "surrogatepass")
+    return _of_key(file.key) + blake2b(whole, digest_size=_HALF).digest()
+
+
+def near(
+    tx: Connection, source: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
+) -> FoldedFiles:
+    """Every folded file between two keys, both included, and some beside them.
+
+    Args:
+        days: those that the keys tell; None: not known, which costs a walk of all that was folded.
+    """
+    c = t.folded.c
+    of_days = [c.day.in_(sorted(days))] if days is not None else []
+    rows = tx.execute(
+        select(c.manifest_id, c.fingerprints).where(
+            c.source_id == source, *of_days, c.first_key <= last_key, c.last_key >= first_key
+        )
+    )
+    manifests = {one: row.manifest_id for row in rows for one in _split(row.fingerprints)}
+    return FoldedFiles(frozenset(one[:_HALF] for one in manifests), manifests)
+
+
+def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime) -> int:
+    """Fold at most *most* manifests of days before *before*; returns how many were, 0 once none is left.
+
+    Left alone is what is owed to anybody, what was given up (the quarantine may bring it back), and what a subscriber
+    has accepted in part. The caller keeps others from planning meanwhile.
+    """
+    m, c, f = t.manifests.c, t.folded.c, t.files.c
+    rows = tx.execute(
+        select(m.id, m.day)
+        .where(m.source_id == source, m.day < before, m.folded_at.is_(None), *_is_done())
+        .order_by(m.day)
+        .limit(most)
+    ).all()
+    days = {row.id: row.day for row in rows}
+    if not days:
+        return 0
+    batches = _batches(tx, days)
+    files = tx.execute(
+        select(f.manifest_id, f.key, f.etag, f.size_bytes, f.last_modified)
+        .where(f.manifest_id.in_(days))
+        .order_by(f.manifest_id, f.key, f.etag)
+    ).all()
+    folded = []
+    for identity, group in groupby(files, key=lambda row: row.manifest_id):
+        members = [SourceFile(*row[1:]) for row in group]
+        folded.append(
+            {
+                c.manifest_id.name: identity,
+                c.source_id.name: source,
+                c.day.name: days[identity],
+                c.first_key.name: members[0].key,
+                c.last_key.name: members[-1].key,
+                c.files.name: len(members),
+                c.first_modified.name: min(member.last_modified for member in members),
+                c.fingerprints.name: b"".join(fingerprint(member) for member in members),
+                c.batches.name: zlib.compress(json.dumps(batches.get(identity, [])).encode(), 9),
+            }
+        )
+    tx.execute(insert(t.folded), folded)
+    for table in (t.acceptances, t.batches, t.files):
+        tx.execute(delete(table).where(table.c.manifest_id.in_(days)))
+    tx.execute(update(t.manifests).where(m.id.in_(days)).values(folded_at=now))
+    return len(days)
+
+
+def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: str, now: datetime) -> None:
+    """Put the rows of a folded manifest back.
+
+    Args:
+        files: all of it, in key order.
+        url: of its source.
+
+    Raises:
+        LedgerError: these are not its files.
+    """
+    m, c = t.manifests.c, t.folded.c
+    row = tx.execute(
+        select(t.folded, m.max_events, m.max_bytes).join(t.manifests, m.id == c.manifest_id).where(m.id == identity)
+    ).first()
+    if row is None:
+        return
+    found = manifest_id(url, files, max_events=row.max_events, max_bytes=row.max_bytes)
+    if found != identity:
+        raise LedgerError(f"manifest {identity}: the files found for it make manifest {found}")
+    tx.execute(
+        insert(t.files),
+        [
+            {
+                "source_id": row.source_id,
+                "key": file.key,
+                "etag": file.etag,
+                "size_bytes": file.size_bytes,
+                "last_modified": file.last_modified,
+                "day": row.day,
+                "manifest_id": identity,
+                "seen_at": now,
+            }
+            for file in files
+        ],
+    )
+    names = ("n", "events", "size_bytes", "crc32", "file_positions")
+    batches = [
+        {"manifest_id": identity, **dict(zip(names, batch, strict=True))}
+        for batch in json.loads(zlib.decompress(row.batches))
+    ]
+    if batches:
+        tx.execute(insert(t.batches), batches)
+    tx.execute(delete(t.folded).where(c.manifest_id == identity))
+    tx.execute(update(t.manifests).where(m.id == identity).values(folded_at=None))
+
+
+def stretch(tx: Connection, identity: str) -> tuple[str, str, frozenset[bytes]]:
+    """First key, last key and fingerprints of a folded manifest's files."""
+    c = t.folded.c
+    row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == identity)).one()
+    return row.first_key, row.last_key, frozenset(_split(row.fingerprints))
+
+
+def give_up_deliveries(tx: Connection, identity: str, reason: str) -> None:
+    """Close what is owed of a folded manifest whose files are gone; what was delivered of it stays delivered."""
+    d = t.deliveries.c
+    owed = update(t.deliveries).where(d.manifest_id == identity, d.state == t.OWED)
+    tx.execute(owed.values(state=t.GIVEN_UP, last_error=reason))
+
+
+def folded_before(tx: Connection, source: int) -> date | None:
+    """The day up to which folding has been; None: it never was."""
+    return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source)).scalar()
+
+
+def set_folded_before(tx: Connection, source: int, day: date) -> None:
+    """Note that of days before *day* nothing is left that can be folded."""
+    tx.execute(update(t.sources).where(t.sources.c.id == source).values(folded_before=day))
+
+
+def folded_files(tx: Connection, source: int) -> int:
+    """How many files are folded."""
+    c = t.folded.c
+    return int(tx.execute(select(func.coalesce(func.sum(c.files), 0)).where(c.source_id == source)).scalar_one())
+
+
+def _is_done() -> tuple[ColumnElement[bool], ...]:
+    m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
+    accepted = (
+        select(func.count())
+        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id)
+        .correlate(t.deliveries)
+        .scalar_subquery()
+    )
+    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED)), and_(d.state == t.WAIVED, accepted > 0))
+    # Counted for each manifest, which has an index: of EXISTS PostgreSQL makes a join with all deliveries.
+    still_open = select(func.count()).where(d.manifest_id == m.id, is_open).correlate(t.manifests).scalar_subquery()
+    return m.origin == t.SOURCE, or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
+
+
+def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[object]]]:
+    b = t.batches.c
+    rows = tx.execute(
+        select(b.manifest_id, b.n, b.events, b.size_bytes, b.crc32, b.file_positions)
+        .where(b.manifest_id.in_(list(identities)))
+        .order_by(b.manifest_id, b.n)
+    )
+    found: dict[str, list[list[object]]] = {}
+    for row in rows:
+        found.setdefault(row.manifest_id, []).append(list(row[1:]))
+    return found
+
+
+def _of_key(key: str) -> bytes:
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_HALF).digest()
+
+
+def _split(fingerprints: bytes) -> Iterator[bytes]:
+    return (bytes(fingerprints[at : at + _WHOLE]) for at in range(0, len(fingerprints), _WHOLE))

@@ -1,0 +1,129 @@
+"""``ledger.keep_days``: old days are folded, and every promise holds as if they were not."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from export_pipeline.ledger import tables as t
+from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.project import Project
+
+CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
+DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}
+ALL = {"list_day_files": {"config": {"only": "all"}}}
+
+
+def rows(project: Project) -> dict[str, int]:
+    """How many rows the tables have that are folded, and that of what was folded."""
+    with project.ledger() as ledger, ledger.read() as tx:
+        return {
+            table.name: tx.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in (t.files, t.batches, t.acceptances, t.folded)
+        }
+
+
+def as_on_the_next_day(project: Project) -> None:
+    """Old days are looked at once a day."""
+    with project.ledger() as ledger, ledger.write() as tx:
+        tx.execute(t.sources.update().values(folded_before=date(2026, 11, 1)))
+
+
+@pytest.fixture
+def folded(project: Project, ledger_url: str, received: Path) -> Project:
+    """Two days that were delivered to crm in several batches a file, and are folded."""
+    project.config["subscribers"] = {"crm": CRM}
+    project.config["batch"] = {"max_events": 2}
+    project.config["ledger"] = {"url": ledger_url, "keep_days": 1}
+    project.put_days("21", "22")
+    assert project.run().success
+    assert rows(project) == {"files": 4, "batches": 6, "acceptances": 6, "folded": 0}
+    as_on_the_next_day(project)
+    run = project.run()
+    assert "folded 2 manifests of days more than 1 day ago" in "\n".join(run.messages("info"))
+    assert rows(project) == {"files": 0, "batches": 0, "acceptances": 0, "folded": 2}
+    assert project.imbalances() == []
+    return project
+
+
+def test_a_folded_file_that_is_listed_again_is_known(folded: Project, received: Path) -> None:
+    """After the cursor was lost all is listed again: what was folded is not delivered twice, what came late is."""
+    before = receivers.calls("crm", received)
+    late = folded.put("2026/11/21/00/000-late.gz", [{"late": True}])
+    folded.set_cursor("2026/11/01/")
+    assert folded.run().success
+    assert receivers.calls("crm", received)[len(before) :] == [
+        (receivers.calls("crm", received)[-1][0], late[0].decode() + "\n")
+    ]
+    folded.set_cursor("2026/11/01/")
+    as_on_the_next_day(folded)
+    assert folded.run().success
+    assert len(receivers.calls("crm", received)) == len(before) + 1
+    assert rows(folded)["folded"] == 3
+    assert folded.imbalances() == []
+
+
+@pytest.mark.parametrize("on_overwrite", ["read", "ignore"])
+def test_a_folded_key_with_new_content_is_told_apart(folded: Project, received: Path, on_overwrite: str) -> None:
+    """A folded key that comes with new content is what on_overwrite says: a new file with a warning, or none."""
+    before = receivers.events("crm", received)
+    folded.config["source"]["on_overwrite"] = on_overwrite
+    new = folded.put("2026/11/21/00/000.gz", [{"new": "content"}])
+    folded.set_cursor("2026/11/01/")
+    run = folded.run()
+    assert run.success
+    assert receivers.events("crm", received) == [*before, *(new if on_overwrite == "read" else [])]
+    assert "2026/11/21/00/000.gz" in "\n".join(run.messages("warning"))
+
+
+def test_a_backfill_of_a_folded_day_gives_the_same_batches(folded: Project, received: Path) -> None:
+    """`only: all` sends a folded day once more with the same ids and bytes, and `only: missing` sends nothing of it."""
+    before = receivers.calls("crm", received)
+    assert folded.run("backfill_job", partition="2026-11-21").success
+    assert receivers.calls("crm", received) == before
+    assert folded.run("backfill_job", partition="2026-11-21", config=ALL).success
+    assert receivers.calls("crm", received) == [*before, *before[:3]]
+    assert rows(folded)["folded"] == 1
+    assert folded.imbalances() == []
+
+
+def test_a_subscriber_that_starts_at_the_beginning_gets_folded_days(folded: Project, received: Path) -> None:
+    """A new subscriber with since: beginning gets what was folded, in the batches that the others got."""
+    folded.config["subscribers"]["dwh"] = {**DWH, "since": "beginning"}
+    assert folded.run().success
+    assert receivers.calls("dwh", received) == receivers.calls("crm", received)
+    assert folded.imbalances() == []
+
+
+def test_a_folded_manifest_whose_file_is_gone_is_given_up_after_max_attempts(folded: Project, received: Path) -> None:
+    """Where a replay needs a file that is no longer in the source, runs fail and say so, then what is owed is given up;
+    what was delivered before stays delivered.
+    """
+    folded.config["max_attempts"] = 2
+    (folded.bucket / "2026/11/21/00/001.gz").unlink()
+    first = folded.run("backfill_job", partition="2026-11-21", config=ALL)
+    assert not first.success
+    (reason,) = first.failures.values()
+    assert "1 of its 2 files, between 2026/11/21/00/000.gz and 2026/11/21/00/001.gz, are no longer in the" in reason
+    assert folded.states("crm") == ["owed", "delivered"]
+    assert folded.run().success
+    assert folded.states("crm") == ["given_up", "delivered"]
+    assert folded.run().success
+    assert folded.imbalances() == []
+
+
+def test_what_is_owed_is_not_folded(project: Project, ledger_url: str, received: Path) -> None:
+    """A day stays in full while it is owed to anybody, and is folded once the last one has it."""
+    project.config["subscribers"] = {"crm": CRM, "dwh": DWH}
+    project.config["ledger"] = {"url": ledger_url, "keep_days": 1}
+    (received / "dwh.fails").touch()
+    project.put_days("21")
+    assert not project.run().success
+    assert not project.run().success
+    assert rows(project)["folded"] == 0
+    (received / "dwh.fails").unlink()
+    assert project.run().success
+    as_on_the_next_day(project)
+    assert project.run().success
+    assert rows(project) == {"files": 0, "batches": 0, "acceptances": 0, "folded": 1}
