@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs-generate screenshots bench bench-scale lock clean
+.PHONY: help install demo dev test fuzz check format docs-generate screenshots bench bench-scale bench-ledger lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,10 @@ bench: $(VENV)/.installed  ## Measure speed and memory beside other tools, and w
 bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subscribers and file sizes
 	$(BIN)/python -m benchmarks.scale $(BENCH_SCALE_FLAGS)
 	$(BIN)/python -m benchmarks.page bench-scale
+
+bench-ledger: $(VENV)/.installed  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
+	mkdir -p .bench
+	$(BIN)/python -m benchmarks.ledger --folder .bench $(BENCH_LEDGER_FLAGS)
 
 lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv
