@@ -55,9 +55,8 @@ def send_many(
     batches = chain([first], batches)
     if max_in_flight == 1:
         for own, batch in batches:
-            outcome = _outcome(
-                lambda batch=batch: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep)
-            )  # type: ignore[misc]
+            send_one = partial(send_to, subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep)
+            outcome = _outcome(send_one)
             yield own, batch, outcome
             if isinstance(outcome, DeliveryError):
                 return
