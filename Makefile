@@ -14,7 +14,7 @@ MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale bench-warehouse lock clean
+.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,10 @@ bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subsc
 
 bench-warehouse: $(VENV)/.installed  ## Measure what a batch costs a warehouse
 	$(BIN)/python -m benchmarks.warehouse
+
+bench-ledger: $(VENV)/.installed  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
+	mkdir -p .bench
+	$(BIN)/python -m benchmarks.ledger --folder .bench $(BENCH_LEDGER_FLAGS)
 
 lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv

@@ -59,7 +59,7 @@ class Measured:
 def main() -> None:
     """Fill, measure and print; each ledger is removed again where it was made here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, nargs="+", default=[10_000, 1_000_000], help="sizes, smallest first")
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000, 10_000_000], help="sizes, smallest first")
     parser.add_argument("--ticks", type=int, default=40, help="how many are measured, after 5 that are not")
     parser.add_argument("--folder", type=Path, default=Path(), help="where SQLite's files go")
     parser.add_argument("--postgres", help="the URL of an empty PostgreSQL database, instead of SQLite")
