@@ -16,7 +16,7 @@ from export_pipeline.ledger import deliveries, planning, readings
 from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.subscribers.files import Files
 
-_PLACES: dict[str, tuple[Any, str]] = {
+PLACES: dict[str, tuple[Any, str]] = {
     "plan": (planning, "plan"),
     "move_cursor": (SensorCursor, "move"),
     "stage": (Staging, "put"),
@@ -48,9 +48,14 @@ def _deadly(function: Callable[..., Any], when: str, number: int) -> Callable[..
     return called
 
 
-if __name__ == "__main__":
-    name, when, number = os.environ["KILL_AT"].split(":")
-    owner, attribute = _PLACES[name]
+def arm(moment: str, places: dict[str, tuple[Any, str]]) -> None:
+    """Let this process die at *moment*, ``<name in places>:<before|after>:<n>``."""
+    name, when, number = moment.split(":")
+    owner, attribute = places[name]
     setattr(owner, attribute, _deadly(getattr(owner, attribute), when, int(number)))
+
+
+if __name__ == "__main__":
+    arm(os.environ["KILL_AT"], PLACES)
     sys.argv[0] = "dagster"
     main()  # type: ignore[no-untyped-call]

@@ -1,0 +1,114 @@
+"""The daemon, its code server and its run workers, each killed while a scheduled run is under way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from export_pipeline_tests.chaos.account import FAILED, THROUGH, Account
+from export_pipeline_tests.chaos.site import HONOURING, Site
+from export_pipeline_tests.integration.dagster_dev import WORKSPACE
+from export_pipeline_tests.integration.project import DAGSTER_YAML
+
+# By the code server's and the run worker's command lines, as Dagster starts them.
+VICTIMS = {"the run worker": "execute_run", "the code server": " grpc ", "the daemon": ""}
+_PATIENCE_SECONDS = 240
+
+
+class Daemon:
+    """``dagster-daemon`` of one site, which ticks every minute."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        (site.root / "workspace.yaml").write_text(WORKSPACE)
+        # Every five seconds, where production takes sixty: chaos is in a hurry.
+        monitoring = {"run_monitoring": {"enabled": True, "poll_interval_seconds": 5}}
+        (site.home / "dagster.yaml").write_text(yaml.safe_dump({**DAGSTER_YAML, **monitoring}))
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with (self.site.root / "daemon.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
+                cwd=self.site.root,
+                env=self.site.environment(),
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, victim: str) -> bool:
+        """SIGKILL *victim*; False where there is none now. The daemon is started anew, as a supervisor does it."""
+        if victim == "the daemon":
+            self.process.kill()
+            self.process.wait()
+            self.process = self._start()
+            return True
+        found = self.children(VICTIMS[victim])
+        for process in found:
+            os.kill(process, signal.SIGKILL)
+        return bool(found)
+
+    def children(self, mark: str) -> list[int]:
+        """Processes of this site whose command line holds *mark*."""
+        home = f"DAGSTER_HOME={self.site.home}".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                if mark.encode() in command and home in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue  # it has ended meanwhile
+        return found
+
+    def stop(self) -> None:
+        """End the daemon and all that it started."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for mark in ("execute_run", " grpc "):
+            for process in self.children(mark):
+                os.kill(process, signal.SIGKILL)
+
+
+def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> int:
+    """Kill each victim during a scheduled run; the schedule alone must then deliver all. Returns how many died."""
+    kills = 0
+    daemon = Daemon(site)
+    try:
+        for victim in VICTIMS:
+            put_files()
+            site.store.script += ["slow"] * 10
+            if not _wait(lambda: daemon.children(VICTIMS["the run worker"])):
+                account.broken.append(f"{site.root.name}: no scheduled run began before {victim} was to be killed")
+                return kills
+            time.sleep(1)
+            kills += daemon.kill(victim)
+            put_files()
+            delivered = _wait(lambda: not site.expected - site.honouring.events(HONOURING))
+            account.note([f"SIGKILL of {victim}, under the schedule"], THROUGH if delivered else FAILED, 0)
+            if not delivered:
+                account.broken.append(
+                    f"{site.root.name}: {_PATIENCE_SECONDS} s after SIGKILL of {victim} the schedule has not delivered"
+                )
+    finally:
+        daemon.stop()
+        site.store.calm()
+    return kills
+
+
+def _wait(check: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(0.3)
+    return False
