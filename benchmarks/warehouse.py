@@ -47,8 +47,13 @@ def main() -> None:
     head = ["destination", "dlt gets"]
     head += [f"{what} s, {size:,} events" for what in ("wall", "CPU") for size in SIZES]
     table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    told = f"{date.today():%Y-%m-%d}, {description()}; median of {rounds} batches of 1.2 KB an event."
+    told = f"{date.today():%Y-%m-%d}, {description()}; median of {rounds} batches of {_event_bytes():.0f} bytes an event."
     PAGE.write_text(rewritten(PAGE.read_text(), "bench-warehouse", "\n".join([*table, "", told])))
+
+
+def _event_bytes() -> float:
+    """Size of an average event of the largest batch."""
+    return sum(len(sample_event(n)) for n in range(SIZES[-1])) / SIZES[-1]
 
 
 def _destinations(folder: Path) -> Iterator[tuple[str, Any]]:
