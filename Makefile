@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs-generate screenshots bench bench-scale lock clean
+.PHONY: help install demo dev test fuzz chaos check format docs-generate screenshots bench bench-scale lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ test: $(VENV)/.installed-dev  ## Run all tests
 fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, keeping the inputs found in .fuzz/
 	mkdir -p .fuzz/inputs
 	$(BIN)/python -m export_pipeline_tests.fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz/inputs
+
+chaos: $(VENV)/.installed-dev  ## Break everything for CHAOS_SECONDS (900), as CHAOS_SEED says, and write docs/reliability.md
+	$(BIN)/python -m export_pipeline_tests.chaos
 
 check: $(VENV)/.installed-dev  ## Lint, types, definitions, generated documentation
 	$(BIN)/ruff check .
