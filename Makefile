@@ -14,7 +14,7 @@ MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 export DAGSTER_HOME := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
+.PHONY: help install demo dev test fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ test: $(VENV)/.installed-dev  ## Run all tests
 fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, keeping the inputs found in .fuzz/
 	mkdir -p .fuzz/inputs
 	$(BIN)/python -m export_pipeline_tests.fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz/inputs
+
+chaos: $(VENV)/.installed-dev  ## Break everything for CHAOS_SECONDS (900), as CHAOS_SEED says, and write docs/reliability.md
+	$(BIN)/python -m export_pipeline_tests.chaos
 
 check: $(VENV)/.installed-dev  ## Lint, types, definitions, documentation
 	$(BIN)/ruff check .

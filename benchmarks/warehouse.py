@@ -47,7 +47,8 @@ def main() -> None:
     head = ["destination", "dlt gets"]
     head += [f"{what} s, {size:,} events" for what in ("wall", "CPU") for size in SIZES]
     table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    told = f"{date.today():%Y-%m-%d}, {description()}; median of {rounds} batches of {_event_bytes():.0f} bytes an event."
+    told = f"{date.today():%Y-%m-%d}, {description()}; "
+    told += f"median of {rounds} batches of {_event_bytes():.0f} bytes an event."
     PAGE.write_text(rewritten(PAGE.read_text(), "bench-warehouse", "\n".join([*table, "", told])))
 
 

@@ -1,6 +1,5 @@
 """A campaign: a new deployment, a number of runs with a fault each, then calm, then the reckoning."""
 
-import os
 import random
 import subprocess
 import threading
@@ -34,7 +33,7 @@ class Campaign:
     """Drives one site.
 
     Args:
-        seed: decides which faults come when, and every number in them. When exactly a random kill hits is the machine's.
+        seed: decides which faults come when, and every number in them. When a random kill hits is the machine's.
         dagster_every: each so-many-th run is the whole job, by ``dagster job execute``; 0: none.
     """
 
@@ -158,8 +157,6 @@ class Campaign:
             # The repeat comes with the run after the one that was hit: it is counted where it was seen.
             self.account.note(happened or ["nothing"], outcome, (repeated - self.repeated) if number == 0 else 0)
         self.repeated = repeated
-        if os.environ.get("CHAOS_TRACE"):
-            print(f"{time.monotonic():.1f} {happened} {outcomes}", flush=True)
         if repeated > self.may_repeat:
             self.account.broken.append(
                 f"{self.site.root.name}: {repeated} batches came again where {self.may_repeat} may have, "

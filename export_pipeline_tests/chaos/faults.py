@@ -1,5 +1,6 @@
 """Everything that can go wrong around a run: each fault is a function that sets it up and says what it may repeat."""
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from export_pipeline_tests.chaos.site import HONOURING, Site
 from export_pipeline_tests.servers.http import Reply, ResetWhileAnswering, ResetWhileReading, Server, Silence
@@ -111,11 +113,10 @@ def _lock(url: str, seconds: float) -> None:
         return
     if not Path(url).exists():
         return
-    connection = sqlite3.connect(url, timeout=30, isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
-    time.sleep(seconds)
-    connection.execute("ROLLBACK")
-    connection.close()
+    with contextlib.closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as ledger:
+        ledger.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        ledger.execute("ROLLBACK")
 
 
 def database_restarted(site: Site, chance: random.Random) -> Weather:
@@ -124,7 +125,8 @@ def database_restarted(site: Site, chance: random.Random) -> Weather:
     def during() -> None:
         time.sleep(chance.uniform(0.05, 0.8))
         engine = create_engine(site.ledger_url.replace("postgresql:", "postgresql+psycopg2:"))
-        with engine.connect() as connection:
+        # Leaving the block, the connection finds that it is dead: so it was meant.
+        with contextlib.suppress(OperationalError), engine.connect() as connection:
             backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
             os.kill(int(backend), signal.SIGKILL)
         engine.dispose()

@@ -59,7 +59,9 @@ def _running(folder: Path) -> Iterator[str]:
 def new_database(server_url: str) -> Iterator[str]:
     """An empty database of the server at *server_url*, dropped afterwards."""
     name = f"test_{uuid4().hex[:12]}"
-    admin = create_engine(server_url.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
+    admin = create_engine(
+        server_url.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     try:

@@ -1,0 +1,15 @@
+"""The short form of ``make chaos``."""
+
+from pathlib import Path
+
+from export_pipeline_tests.chaos.account import KILLED
+from export_pipeline_tests.chaos.page import table
+from export_pipeline_tests.chaos.suite import run_suite
+
+
+def test_chaos_breaks_no_promise(tmp_path: Path) -> None:
+    """Killed and hindered in every way, on both ledgers, runs lose nothing and repeat no more than they may."""
+    account = run_suite(tmp_path, seed=7, seconds=30, rounds=12, dagster_every=0)
+    text = table(account, seed=7, seconds=30)
+    assert account.broken == [], text
+    assert sum(outcomes[KILLED] for outcomes in account.outcomes.values()) > 0, text
