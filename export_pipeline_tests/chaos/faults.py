@@ -113,11 +113,11 @@ def _lock(url: str, seconds: float) -> None:
         return
     if not Path(url).exists():
         return
-    connection = sqlite3.connect(url, timeout=30, isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
+    file = sqlite3.connect(url, timeout=30, isolation_level=None)
+    file.execute("BEGIN IMMEDIATE")
     time.sleep(seconds)
-    connection.execute("ROLLBACK")
-    connection.close()
+    file.execute("ROLLBACK")
+    file.close()
 
 
 def database_restarted(site: Site, chance: random.Random) -> Weather:
