@@ -22,6 +22,7 @@ def run_suite(
     rounds: int,
     dagster_every: int,
     daemon_every: int = 0,
+    most_campaigns: float = float("inf"),
     ledgers: tuple[str, ...] = ("sqlite", "postgresql"),
     say: Callable[[str], None] = print,
 ) -> Account:
@@ -31,6 +32,7 @@ def run_suite(
         dagster_every: each so-many-th run is the whole job; 0: none.
         daemon_every: each so-many-th campaign ends with the schedule in a daemon; 0: none.
         folder: empty; each campaign leaves its files there.
+        most_campaigns: how many there are at most.
         seconds: no run begins after them; the campaign under way is brought to its end.
     """
     account = Account()
@@ -40,7 +42,7 @@ def run_suite(
         (folder / "postgres").mkdir()
         database = servers.enter_context(postgres_server(folder / "postgres")) if "postgresql" in ledgers else ""
         number = 0
-        while time.monotonic() < until:
+        while time.monotonic() < until and account.campaigns < most_campaigns:
             kind = ledgers[number % len(ledgers)]
             number += 1
             with ExitStack() as own:
