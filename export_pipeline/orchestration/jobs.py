@@ -17,12 +17,16 @@ from dagster import (
 from export_pipeline.orchestration.backfill_ops import ONLY_TAG, SUBSCRIBERS_TAG, list_day_files_op
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
-from export_pipeline.orchestration.names import LEDGER_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.names import LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
 from export_pipeline.orchestration.unreadable_op import report_unreadable_op
 
 # A step costs 13 to 41 ms in this process, 1.3 to 1.8 s in one of its own.
 _EXECUTOR = in_process_executor
+
+# A run that has used up its time begins nothing more, but a very large file that it is reading, or a load of a
+# warehouse, may take so long.
+_LONGEST_STEP_SECONDS = 3_600
 
 
 def export_jobs(
@@ -38,8 +42,12 @@ def export_jobs(
         report_unreadable=report_unreadable_op(export),
         deliver={name: deliver_op(export, name) for name in export.subscribers},
     )
-    # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
-    tags = {LEDGER_TAG: export.names.prefixed(export.deployment)}
+    tags = {
+        # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
+        LEDGER_TAG: export.names.prefixed(export.deployment),
+        # A run whose machine lost power is "started" until then, and no tick starts another one.
+        MAX_RUNTIME_TAG: f"{export.max_run_seconds + _LONGEST_STEP_SECONDS:.0f}",
+    }
     export_job = pipeline.graph(
         export.names.export_job,
         first=list_new_files_op(export),

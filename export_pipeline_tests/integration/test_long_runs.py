@@ -1,8 +1,15 @@
 """Time budgets and termination: a run ends between two batches, and the next one goes on behind the last of them."""
 
+import logging
 import time
 from pathlib import Path
 
+import pytest
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster._daemon.monitoring import run_monitoring
+
+from export_pipeline.deployment import load_deployment
+from export_pipeline.orchestration.build import definitions_of
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.dagster_dev import dagster_dev
 from export_pipeline_tests.integration.project import Project
@@ -77,3 +84,28 @@ def test_termination_from_the_ui_waits_for_the_batch_in_flight(project: Project,
         dev.wait_for(has_ended(dev, again, "SUCCESS"))
     assert receivers.events("crm", received) == lines
     assert project.imbalances() == []
+
+
+def test_a_run_that_nobody_has_heard_of_is_ended(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose process died with its machine is failed by Dagster's monitoring an hour after its time budget."""
+    project.config["max_run_seconds"] = 600
+    first = project.run()
+    job = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def("export_job")
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        run = instance.get_run_by_id(first.run_id)
+        assert run is not None
+        run_id = instance.create_run_for_job(job, tags=dict(run.tags)).run_id
+        started = DagsterEvent(DagsterEventType.RUN_START.value, job_name=job.name)
+        instance.report_dagster_event(started, run_id=run_id)
+
+        def status_after(seconds: float) -> DagsterRunStatus:
+            monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: time.time() + seconds)
+            record = instance.get_run_record_by_id(run_id)
+            assert record is not None
+            run_monitoring.check_run_timeout(instance, record, logging.getLogger("test"), 14_400)
+            found = instance.get_run_by_id(run_id)
+            assert found is not None
+            return found.status
+
+        assert status_after(4_100) == DagsterRunStatus.STARTED
+        assert status_after(4_300) == DagsterRunStatus.FAILURE
