@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+# In the order of the folders: by default files with many tests come first, and the slow ones, of few, all at the end.
+PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 600
 # Strict: a link that leads nowhere, or a page that is in no menu, is an error; with --quiet it would be none. The variable
 # hides an advertisement.

@@ -85,7 +85,7 @@ def test_every_block_is_shown_as_one(site: Path) -> None:
         shown = (site / f"{page.stem}.html").read_text(encoding="utf-8")
         blocks = list(blocks_of(page.name, text))
         assert len(re.findall(r'<div class="[^"]*highlight[^"]*">', shown)) == len(blocks), page.name
-        assert shown.count("<table>") == len(re.findall(r"^ *\|[-|]+\|$", text, re.MULTILINE)), page.name
+        assert shown.count("<table>") == len(re.findall(r"^ *\|(?: ?:?-+:? ?\|)+$", text, re.MULTILINE)), page.name
 
 
 def test_the_search_finds_a_page(site: Path) -> None:
