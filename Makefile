@@ -14,6 +14,9 @@ MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
 
+# Where it is set, each of the many processes of the tests compiles every module anew, and starts half as fast.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
 
