@@ -18,7 +18,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
+.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,8 +51,11 @@ demo: $(VENV)/.installed  ## Make a sample bucket under .demo/, export it once, 
 dev: $(VENV)/.installed  ## Open Dagster's UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev
 
-test: $(VENV)/.installed-dev  ## Run all tests
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: $(VENV)/.installed-dev  ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not thorough"
+
+test-thorough: $(VENV)/.installed-dev  ## Run the tests that take long, which CI runs once a night
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m thorough
 
 fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, keeping the inputs found in .fuzz/
 	mkdir -p .fuzz/inputs

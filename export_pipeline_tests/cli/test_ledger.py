@@ -39,6 +39,7 @@ def delivered(project: Project, received: Path) -> Project:
     return project
 
 
+@pytest.mark.thorough
 def test_a_lost_ledger_is_made_again(delivered: Project, cli: CommandLine, received: Path) -> None:
     """From what `files` holds the same batches are found again: after the next runs its objects are what they were, and
     a subscriber that cannot tell gets what --from says, under the ids of before.

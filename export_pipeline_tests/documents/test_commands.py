@@ -88,6 +88,7 @@ def run(command: str, folder: Path) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [command for command in commands("dagster") if command != STAYS])
 def test_every_command_of_dagsters_works(command: str, folder: Path) -> None:
     """Each ends well in a folder with our settings and the local deployment."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline_tests.documents.blocks import ROOT, all_blocks, block_of_file
 from export_pipeline_tests.integration.dagster_dev import DagsterDev, _is_loaded
@@ -57,6 +59,7 @@ def started(command: list[str], folder: Path, environ: dict[str, str], log: Path
             process.wait()
 
 
+@pytest.mark.thorough
 def test_the_services_run_the_export(tmp_path: Path) -> None:
     """With the page's variables both commands serve the UI, keep schedule and sensors alive and run what is queued."""
     for name in ("dagster.yaml", "workspace.yaml"):
