@@ -123,7 +123,7 @@ def test_make_refuses_a_python_that_is_too_old(tmp_path: Path) -> None:
 
 
 def test_ci_runs_what_a_person_runs() -> None:
-    """GitHub calls .ci/run on each supported Python, which calls make check and make test; at night it runs the rest."""
+    """GitHub calls .ci/run with each Python, which calls make check and make test; each night runs the rest."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["test"]
     assert job["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
