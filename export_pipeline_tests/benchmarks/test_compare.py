@@ -55,6 +55,7 @@ def test_who_fails_is_named_with_the_reason(race: Race) -> None:
     assert "| absent |  | not measured: could not be installed: ERROR: " in shown
 
 
+@pytest.mark.thorough
 def test_the_project_takes_part(tmp_path: Path) -> None:
     """The export, an empty job and the data path run as measured, and every event comes out with its bytes."""
     data, expected = prepared(tmp_path, events=30, files=3)

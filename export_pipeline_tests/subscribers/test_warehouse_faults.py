@@ -36,7 +36,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url.replace("export@", "export:s3cr3t-password@")  # dlt insists on one
 
 
-@pytest.fixture(params=["duckdb", "postgres", "parquet", "delta"])
+@pytest.fixture(
+    params=["duckdb", "postgres", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("parquet", "delta"))]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[dict[str, Any], Rows]]:
     """Options for an empty destination, and what reads it."""
     if request.param == "postgres":
