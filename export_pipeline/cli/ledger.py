@@ -1,18 +1,14 @@
 """``export-pipeline ledger``: fold old days of it now, or make a lost one again."""
 
 from contextlib import ExitStack
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated
+from datetime import date
+from typing import Annotated
 
 import typer
 
 from export_pipeline.cli.session import JsonOption, Session, as_plain
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.quantities import counted
-
-if TYPE_CHECKING:
-    from export_pipeline.deployment import Deployment
-    from export_pipeline.steps.discover import DiscoverySettings
 
 FromOption = Annotated[
     str | None,
@@ -64,6 +60,7 @@ def rebuild_ledger(
     not empty is left alone.
     """
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.steps.deployed import discovery_settings, wanted
     from export_pipeline.steps.open import open_subscriber, open_workspace
     from export_pipeline.steps.rebuild import rebuild
 
@@ -74,11 +71,8 @@ def rebuild_ledger(
         result = rebuild(
             place.source,
             place.ledger,
-            _settings(deployment),
-            wanted={
-                name: None if entry.since is None else str(entry.since)
-                for name, entry in deployment.subscribers.items()
-            },
+            discovery_settings(deployment),
+            wanted=wanted(deployment),
             marks={name: one.delivered for name, one in opened.items() if hasattr(one, "delivered")},
             from_day=_day(first),
             run_id=RUN_ID,
@@ -93,28 +87,6 @@ def rebuild_ledger(
             f"{result.recovered:,} were found again by what subscribers hold; the next run goes on from there"
         )
     return 0
-
-
-def _settings(deployment: "Deployment") -> "DiscoverySettings":
-    from export_pipeline.ledger.planning import PlanLimits
-    from export_pipeline.source.layout import Layout
-    from export_pipeline.steps.discover import DiscoverySettings
-    from export_pipeline.storage.location import parse_location
-
-    return DiscoverySettings(
-        layout=Layout(deployment.source.layout),
-        start_date=deployment.source.start_date,
-        lookback=timedelta(hours=deployment.lookback_hours),
-        on_overwrite=deployment.source.on_overwrite,
-        start_from=str(deployment.start_from),
-        limits=PlanLimits(
-            max_events=deployment.batch.max_events,
-            max_bytes=deployment.batch.max_bytes,
-            manifest_max_files=deployment.manifest.max_files,
-            manifest_max_bytes=deployment.manifest.max_bytes,
-        ),
-        prefix=parse_location(deployment.source.url).prefix,
-    )
 
 
 def _day(text: str | None) -> date | None:

@@ -8,7 +8,6 @@ from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions
 from export_pipeline.configuration.stores import QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.orchestration import links
 from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
@@ -31,6 +30,7 @@ from export_pipeline.orchestration.sensors import new_files_sensor
 from export_pipeline.secrets import EnvRef
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
+from export_pipeline.steps.deployed import plan_limits, wanted
 from export_pipeline.storage.location import parse_location
 
 _SOURCE_ONLY = ("layout", "start_date", "on_overwrite")
@@ -76,21 +76,14 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
     """What the ops need to know."""
     return Export(
         deployment=deployment.name,
-        subscribers={
-            name: None if entry.since is None else str(entry.since) for name, entry in deployment.subscribers.items()
-        },
+        subscribers=wanted(deployment),
         enabled=deployment.enabled,
         frequency=deployment.frequency,
         max_files=deployment.max_files,
         catch_up_max_files=deployment.catch_up_max_files,
         lookback_hours=deployment.lookback_hours,
         start_from=str(deployment.start_from),
-        plan_limits=PlanLimits(
-            max_events=deployment.batch.max_events,
-            max_bytes=deployment.batch.max_bytes,
-            manifest_max_files=deployment.manifest.max_files,
-            manifest_max_bytes=deployment.manifest.max_bytes,
-        ),
+        plan_limits=plan_limits(deployment),
         read_limits=ReadLimits(**deployment.limits.model_dump()),
         max_attempts=deployment.max_attempts,
         max_run_seconds=deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone),

@@ -8,9 +8,10 @@ from datetime import datetime, timezone
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import balance, deliveries, subscriptions
 from export_pipeline.steps.completeness import compare
+from export_pipeline.steps.deployed import discovery_settings
 from export_pipeline.steps.open import open_workspace
 from export_pipeline_tests.chaos.site import Site
-from export_pipeline_tests.chaos.worker import first_day, settings_of
+from export_pipeline_tests.chaos.worker import first_day
 
 KILLED, FAILED, THROUGH = "killed", "failed loudly", "went through"
 
@@ -78,7 +79,7 @@ def _unsound_ledger(site: Site) -> list[str]:
         found = compare(
             place.source,
             place.ledger,
-            settings_of(deployment),
+            discovery_settings(deployment),
             first_day=first_day(),
             last_day=now.date(),
             wanted=names,

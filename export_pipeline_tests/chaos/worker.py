@@ -15,20 +15,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export_pipeline.deployment import Deployment, load_deployment
+from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import owed
-from export_pipeline.ledger.planning import PlanLimits
-from export_pipeline.source.layout import Layout
 from export_pipeline.steps.deliver import deliver
-from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+from export_pipeline.steps.deployed import discovery_settings, wanted
+from export_pipeline.steps.discover import Found, discover
 from export_pipeline.steps.open import open_subscriber, open_workspace
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.sweep import sweep_staging
 from export_pipeline.steps.workspace import Workspace
-from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers import files, webhook
 from export_pipeline.subscribers.base import Subscriber
 from export_pipeline_tests.integration import killer
@@ -95,43 +94,15 @@ def work(order: Order) -> None:
     os._exit(FAILED_LOUDLY if problems else 0)
 
 
-def settings_of(deployment: Deployment) -> DiscoverySettings:
-    """What listing needs to know, as ``orchestration.ops`` has it."""
-    return DiscoverySettings(
-        layout=Layout(deployment.source.layout),
-        start_date=deployment.source.start_date,
-        lookback=timedelta(hours=deployment.lookback_hours),
-        on_overwrite=deployment.source.on_overwrite,
-        start_from=str(deployment.start_from),
-        limits=plan_limits(deployment),
-        prefix=parse_location(deployment.source.url).prefix,
-    )
-
-
-def plan_limits(deployment: Deployment) -> PlanLimits:
-    """How files are grouped and cut."""
-    return PlanLimits(
-        max_events=deployment.batch.max_events,
-        max_bytes=deployment.batch.max_bytes,
-        manifest_max_files=deployment.manifest.max_files,
-        manifest_max_bytes=deployment.manifest.max_bytes,
-    )
-
-
-def wanted_by(deployment: Deployment) -> dict[str, str | None]:
-    """Subscriber → where it starts."""
-    return {name: None if entry.since is None else str(entry.since) for name, entry in deployment.subscribers.items()}
-
-
 def _run(order: Order, problems: list[str]) -> None:
     deployment = load_deployment(str(order.deployment))
     with open_workspace(deployment) as place:
         found = discover(
             place.source,
             place.ledger,
-            settings_of(deployment),
+            discovery_settings(deployment),
             cursor=order.cursor.read_text() if order.cursor.exists() else "",
-            wanted=wanted_by(deployment),
+            wanted=wanted(deployment),
             max_files=deployment.max_files,
             run_id=order.run_id,
             now=_now(),
@@ -173,12 +144,8 @@ def _deliver(
     for subscription in found.subscriptions:
         if subscription.name not in manifest.subscribers:
             continue
-        _step(
-            problems,
-            lambda one=subscription: deliver(  # type: ignore[misc]
-                place, manifest.id, one, subscribers[one.name], run_id=run_id
-            ),
-        )
+        one = subscribers[subscription.name]
+        _step(problems, partial(deliver, place, manifest.id, subscription, one, run_id=run_id))
 
 
 def _step(problems: list[str], call: Callable[[], Any]) -> Any:
