@@ -3,7 +3,7 @@
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,6 @@ class Made:
             return None  # not every operating system, and not every file system, has such attributes
         return cls(found.st_dev, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), attributes)
 
-    def differs(self, other: "Made") -> bool:
-        """Whether a file of *other* would need more than a change of permissions to be as one of this."""
-        return (self.device, self.user, self.group, self.attributes) != (
-            other.device,
-            other.user,
-            other.group,
-            other.attributes,
-        )
-
 
 def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
     """Make *path* a second name of *file*, in one step and in place of what was there; say whether that was done.
@@ -54,14 +45,14 @@ def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
         beside: a name in the folder of *path* that is free.
     """
     own = Made.of(file)
-    if like is None or own is None or like.differs(own) or os.stat(file).st_nlink != 1:
+    if like is None or own is None or replace(own, mode=like.mode) != like:
         return False
     try:
         os.link(file, beside)
     except OSError:
         return False  # not every file system has links
     try:
-        # Somebody else may have had the same thought at the same time.
+        # Looked at afterwards: somebody else may have had the same thought at the same time.
         if os.stat(beside).st_nlink != 2:
             return False
         if own.mode != like.mode:

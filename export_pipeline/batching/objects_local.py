@@ -37,26 +37,25 @@ class FolderObjects(Objects):
         self._made: dict[str, Made | None] = {}
 
     def put(self, name: str, data: bytes) -> None:
-        path = self._path(name)
+        path = self.path(name)
         try:
             self._write(path, data)
         except OSError as error:
             raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
 
     def put_file(self, name: str, data: bytes, file: str) -> None:
-        path = self._path(name)
-        try:
-            if not self._link(file, path):
-                self._write(path, data)
-        except OSError as error:
-            raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
+        # Whatever hinders linking, be it that the file is gone: data can still be written, or put says why not.
+        with suppress(OSError):
+            if self._link(file, self.path(name)):
+                return
+        self.put(name, data)
 
     def path(self, name: str) -> str:
-        return self._path(name)
+        return os.path.join(self._root, *checked_name(name).split("/"))
 
     def get(self, name: str) -> bytes:
         try:
-            with open(self._path(name), "rb") as file:
+            with open(self.path(name), "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(f"{self.url}: there is no {name}") from None
@@ -64,10 +63,10 @@ class FolderObjects(Objects):
             raise StoreError(f"{self.url}: {name} could not be read: {brief(error)}") from None
 
     def exists(self, name: str) -> bool:
-        return os.path.isfile(self._path(name))
+        return os.path.isfile(self.path(name))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        top = self._path(prefix.rstrip("/")) if prefix else self._root
+        top = self.path(prefix.rstrip("/")) if prefix else self._root
         for folder, folders, files in os.walk(top, onerror=self._fail):
             folders.sort()
             below = os.path.relpath(folder, self._root).replace(os.sep, "/")
@@ -77,7 +76,7 @@ class FolderObjects(Objects):
 
     def delete(self, name: str) -> None:
         try:
-            os.unlink(self._path(name))
+            os.unlink(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -86,15 +85,12 @@ class FolderObjects(Objects):
     def delete_prefix(self, prefix: str) -> int:
         count = sum(1 for _ in self.list(prefix))
         try:
-            shutil.rmtree(self._path(prefix.rstrip("/")) if prefix else self._root)
+            shutil.rmtree(self.path(prefix.rstrip("/")) if prefix else self._root)
         except FileNotFoundError:
             return 0
         except OSError as error:
             raise StoreError(f"{self.url}: {prefix} could not be deleted: {brief(error)}") from None
         return count
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._root, *checked_name(name).split("/"))
 
     def _write(self, path: str, data: bytes) -> None:
         folder, unfinished = os.path.dirname(path), _unfinished(path)

@@ -69,7 +69,7 @@ class Staging:
 
     def file_of(self, manifest_id: str, n: int) -> str | None:
         """Path of the file that holds the batch exactly as :meth:`get` returns it; None where staging is a bucket."""
-        return self._objects.path(self._name(manifest_id, n)) if self._objects.is_local else None
+        return self._objects.path(self._name(manifest_id, n))
 
     def holds(self, manifest_id: str, batches: int) -> bool:
         """Whether all of a manifest's so many batches lie here."""

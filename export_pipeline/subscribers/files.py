@@ -40,7 +40,8 @@ class Files(Subscriber):
     """Writes each batch as one NDJSON object, named by its day and its id: ``2026/11/23/<batch id>.ndjson``.
 
     A batch that comes again overwrites its own object with the same bytes, so every event is there exactly once.
-    A reader sees a whole object or none.
+    A reader sees a whole object or none. In a local folder on the file system of the staging, an uncompressed object is
+    the staged file itself, under a second name.
     """
 
     url: str = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.batching.objects import Objects, open_objects
+from export_pipeline.errors import StoreError
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.s3 import S3Server
 
@@ -123,6 +124,21 @@ def test_a_file_system_without_links(
     monkeypatch.setattr(os, "link", refuse)
     put(staging, out, "day/a")
     assert not is_shared(staging, out, "day/a")
+
+
+def test_a_staged_file_that_is_gone(staging: Objects, out: Objects) -> None:
+    """What another run swept away after it was read is still delivered, from memory."""
+    file = str(path_of(staging, "m/0"))
+    staging.delete("m/0")
+    out.put_file("day/a", NDJSON, file)
+    assert out.get("day/a") == NDJSON
+
+
+def test_a_folder_that_cannot_be_written(staging: Objects, tmp_path: Path) -> None:
+    """Where neither link nor file can be made, the error names the place and the object."""
+    (tmp_path / "out").write_bytes(b"a file is in the way")
+    with pytest.raises(StoreError, match=r"/out: day/a could not be written: "):
+        open_objects(str(tmp_path / "out")).put_file("day/a", NDJSON, str(path_of(staging, "m/0")))
 
 
 def test_two_that_link_at_the_same_time(staging: Objects, out: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
