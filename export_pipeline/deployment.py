@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, InstanceOf, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr, ValidationError
 
 from export_pipeline.configuration.document import read_document
 from export_pipeline.configuration.environment import read_environment
+from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
 from export_pipeline.configuration.problems import Place, Problem, configuration_error
 from export_pipeline.configuration.schedule import cron_of
@@ -33,6 +35,11 @@ class Deployment(ExportSettings):
     )
     quarantine: QuarantineSettings = Field(
         default=QuarantineSettings(), description="Where what cannot be delivered is kept."
+    )
+    executor: Annotated[ExecutorSettings, BeforeValidator(parse_executor)] = Field(
+        default=ExecutorSettings(),
+        description="What runs the steps of a run, and so on how many machines. "
+        "[How](deployment.md#more-than-one-machine).",
     )
     subscribers: dict[str, InstanceOf[SubscriberEntry]] = Field(
         default={}, description="Name → a destination: its type, where it starts (since), and the options of its type."
@@ -101,6 +108,8 @@ def load_deployment(name_or_path: str | None = None, environ: Mapping[str, str] 
     subscribers, wrong = read_subscribers(reading)
     problems += wrong
     problems += _wrong_with_values(reading)
+    if not problems:
+        problems += spread_problems(reading, subscribers)
     if problems:
         raise configuration_error(location.shown, problems)
     return _assembled(location, reading, subscribers)

@@ -1,7 +1,7 @@
 """From a deployment to Dagster's definitions: the one place where everything is wired."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions, EnvVar
 
@@ -13,6 +13,7 @@ from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
 from export_pipeline.orchestration.check_job import check_schedule, export_check_job
 from export_pipeline.orchestration.checks import export_checks
+from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.export import Export, Watching
 from export_pipeline.orchestration.jobs import export_jobs
 from export_pipeline.orchestration.lag import default_run_seconds
@@ -32,6 +33,9 @@ from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.steps.deployed import plan_limits, wanted
 from export_pipeline.storage.location import parse_location
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 _SOURCE_ONLY = ("layout", "start_date", "on_overwrite")
 
@@ -86,8 +90,9 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
         plan_limits=plan_limits(deployment),
         read_limits=ReadLimits(**deployment.limits.model_dump()),
         max_attempts=deployment.max_attempts,
-        max_run_seconds=deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone),
+        max_run_seconds=_max_run_seconds(deployment),
         keep_days=deployment.ledger.keep_days,
+        executor=deployment.executor,
         secrets=deployment.secret_values(),
         names=names or names_of(deployment),
         watching=Watching(
@@ -100,6 +105,19 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
             ui_url=deployment.ui_url,
         ),
     )
+
+
+def celery_app_of(deployment: Deployment) -> "Celery":
+    """What Celery's workers run.
+
+    Raises:
+        ConfigurationError: the deployment's executor is another one.
+    """
+    return celery_app(deployment.executor, max_run_seconds=_max_run_seconds(deployment))
+
+
+def _max_run_seconds(deployment: Deployment) -> float:
+    return deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone)
 
 
 def _resources(deployment: Deployment) -> dict[str, ConfigurableResource[None]]:

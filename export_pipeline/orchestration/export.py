@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from export_pipeline.configuration.executor import ExecutorSettings
 from export_pipeline.configuration.watching import AlertSettings, CheckSettings
 from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.orchestration.names import Names
@@ -41,6 +42,7 @@ class Export:
         frequency: as configured, for messages.
         max_run_seconds: how long after its start a run begins new work.
         keep_days: days that the ledger keeps in full; None: all.
+        executor: what runs the steps.
         secrets: values that must appear in no text.
         names: what its jobs, ops, sensors, resources and assets are called.
         watching: what looks after it.
@@ -59,6 +61,7 @@ class Export:
     max_attempts: int
     max_run_seconds: float
     keep_days: int | None
+    executor: ExecutorSettings
     secrets: frozenset[str]
     names: Names
     watching: Watching

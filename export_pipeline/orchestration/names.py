@@ -16,6 +16,8 @@ LOCATION = "export_pipeline"
 # dagster.yaml allows one run with this tag at a time.
 LEDGER_TAG = "export_pipeline/ledger"
 PRIORITY_TAG = "dagster/priority"
+# dagster-celery asks for its own beside it.
+CELERY_PRIORITY_TAG = "dagster-celery/priority"
 # Dagster's run monitoring ends a run after so many seconds, also one whose process nobody has heard of since.
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 

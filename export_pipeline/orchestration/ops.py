@@ -27,15 +27,17 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import materialisations, reporting, wording
 from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
-from export_pipeline.orchestration.names import PRIORITY_TAG
+from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
 from export_pipeline.orchestration.resources import SourceResource
 from export_pipeline.orchestration.retention import fold_old_days
-from export_pipeline.orchestration.stopping import between_batches, run_deadline, subscriber_seconds
+from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
+from export_pipeline.orchestration.underway import other_runs
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.discover import DiscoverySettings, Found, discover
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
@@ -46,9 +48,6 @@ from export_pipeline.storage.location import parse_location
 READ = "read"
 # Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
 _RETRIES_SHARE = 10
-
-# Delivering goes before reading the next manifest, so that staging stays small.
-_DELIVER_FIRST = {PRIORITY_TAG: "1"}
 
 
 def list_new_files_op(export: Export) -> OpDefinition:
@@ -94,7 +93,12 @@ def list_new_files_op(export: Export) -> OpDefinition:
             if found.cursor and found.cursor != cursor.read():
                 cursor.move(found.cursor)
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
-            sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
+            sweep_staging(
+                places.staging.open(),
+                places.ledger.open(),
+                keep={manifest.id for manifest in chosen},
+                runs=other_runs(context, export),
+            )
             _say_what_was_found(context, found, chosen, left, export)
             reporting.run_begins(context, chosen)
             fold_old_days(context, places, export)
@@ -134,7 +138,7 @@ def read_batches_op(export: Export) -> OpDefinition:
             place = _workspace(context, export)
             with place.ledger.read() as tx:
                 names = owed.assigned(tx, identity, run_ids(context))
-            if reason := run_deadline(context, export)():
+            if reason := nothing_more(context, export)():
                 context.log.info(wording.not_read(identity, reason))
                 yield Output(None, READ)
                 return
@@ -170,7 +174,8 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
         out=Out(Nothing),
         required_resource_keys={*place_keys(export.names), resource},
         description=f"Hand a manifest's batches to {name}, and record each one that it accepts.",
-        tags=_DELIVER_FIRST,
+        # Before reading the next manifest, so that staging stays small.
+        tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(export.executor)},
     )
     def deliver_to(context: OpExecutionContext) -> None:
         with failures_without_secrets(export.secrets):

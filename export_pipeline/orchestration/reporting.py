@@ -28,8 +28,10 @@ def delivering(context: OpExecutionContext, name: str) -> Progress:
     return _progress(context, lambda done, planned, seconds: wording.delivered_so_far(name, done, planned, seconds))
 
 
-# By run: its steps share this process, and with another executor each has its own, where only its own work is told.
+# By run: its steps share this process, and with another executor each has its own, where only its own work is told. A
+# worker that lives for months may see how runs begin, and never how they end: it forgets the oldest.
 _RUNS: dict[str, RunProgress] = {}
+_MOST_RUNS = 16
 
 
 def run_begins(context: OpExecutionContext, chosen: Iterable[OwedManifest]) -> None:
@@ -41,6 +43,8 @@ def run_begins(context: OpExecutionContext, chosen: Iterable[OwedManifest]) -> N
             amount.files += manifest.files
             amount.size_bytes += manifest.size_bytes
     log = context.log
+    while len(_RUNS) >= _MOST_RUNS:
+        del _RUNS[next(iter(_RUNS))]
     _RUNS[context.run_id] = RunProgress(
         planned,
         lambda done, planned: log.info(wording.run_so_far(done, planned)),

@@ -2,11 +2,9 @@
 
 from dagster import (
     DagsterInstance,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     JobDefinition,
     RunRequest,
-    RunsFilter,
     ScheduleDefinition,
     ScheduleEvaluationContext,
     SkipReason,
@@ -15,15 +13,7 @@ from dagster import (
 
 from export_pipeline.orchestration import wording
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.names import LEDGER_TAG
-
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+from export_pipeline.orchestration.underway import of_export
 
 
 def export_schedule(export: Export, job: JobDefinition, *, cron: str, timezone: str) -> ScheduleDefinition:
@@ -52,9 +42,7 @@ def reason_to_skip(export: Export, instance: DagsterInstance) -> str | None:
     if not export.subscribers:
         return wording.NO_SUBSCRIBER.format(deployment=export.deployment)
     job = export.names.export_job
-    # Another code location may have a job of this name, for another deployment.
-    ours = RunsFilter(job_name=job, statuses=_UNFINISHED, tags={LEDGER_TAG: export.names.prefixed(export.deployment)})
-    unfinished = instance.get_runs(filters=ours, limit=1)
+    unfinished = of_export(instance, export, job=job, limit=1)
     if unfinished:
         run = unfinished[0]
         return f"run {run.run_id[:8]} of {job} is still under way ({run.status.value.lower()})"

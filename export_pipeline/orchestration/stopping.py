@@ -14,6 +14,7 @@ from dagster import DagsterExecutionInterruptedError, OpExecutionContext
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.underway import run_is_over
 from export_pipeline.steps.stopping import Stop, deadline
 
 TERMINATED = "the run was terminated"
@@ -22,11 +23,17 @@ TERMINATED = "the run was terminated"
 @contextmanager
 def between_batches(context: OpExecutionContext, export: Export) -> Iterator[Stop]:
     """Inside the block termination raises nothing: it becomes a reason to stop, and is raised at the block's end."""
-    over = run_deadline(context, export)
+    over = nothing_more(context, export)
     with capture_interrupts():
         yield lambda: TERMINATED if check_captured_interrupt() else over()
         if check_captured_interrupt():
             raise DagsterExecutionInterruptedError
+
+
+def nothing_more(context: OpExecutionContext, export: Export) -> Stop:
+    """A reason to begin nothing more: the run is over, or its time."""
+    ended, late = run_is_over(context, export), run_deadline(context, export)
+    return lambda: ended() or late()
 
 
 def run_deadline(context: OpExecutionContext, export: Export) -> Stop:

@@ -73,6 +73,9 @@ class Subscriber(LaunchableResource, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules that have to be installed; the entry point names the extra that brings them."""
 
+    folder_options: ClassVar[tuple[str, ...]] = ()
+    """Options that may name a local folder, which steps on other machines would not see."""
+
     _is_checked: bool = PrivateAttr(default=False)
 
     @abstractmethod

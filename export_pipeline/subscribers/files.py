@@ -3,7 +3,7 @@
 import errno
 from contextlib import suppress
 from datetime import date
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -72,6 +72,7 @@ class Files(Subscriber):
         default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description=_told("max_attempts"))
+    folder_options: ClassVar[tuple[str, ...]] = ("url",)
     _objects: Objects | None = PrivateAttr(default=None)
 
     @field_validator("path")

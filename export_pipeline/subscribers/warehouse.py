@@ -92,6 +92,7 @@ class Warehouse(Subscriber):
         "before the next; its batch counts as not delivered, and comes again.",
     )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "pyarrow")
+    folder_options: ClassVar[tuple[str, ...]] = ("url",)
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
     # take the signals that Dagster ends a run with. One thread of its own settles all three.
     _worker: Worker = PrivateAttr(default_factory=lambda: Worker("dlt"))

@@ -1,0 +1,13 @@
+"""What ``celery -A export_pipeline.celery_app worker`` loads, for the deployment that EXPORT_DEPLOYMENT names."""
+
+import warnings
+
+from dagster import BetaWarning
+
+from export_pipeline.deployment import load_deployment
+from export_pipeline.orchestration.build import celery_app_of
+
+# As in definitions.py.
+warnings.filterwarnings("ignore", message="Parameter `owners` of initializer `SensorDefinition", category=BetaWarning)
+
+app = celery_app_of(load_deployment())

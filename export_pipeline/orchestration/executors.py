@@ -1,0 +1,118 @@
+"""From ``executor:`` of a deployment file to Dagster's own executor."""
+
+from typing import TYPE_CHECKING, Any
+
+from dagster import DagsterInvalidConfigError, ExecutorDefinition, in_process_executor, multiprocess_executor
+
+from export_pipeline.configuration.executor import ExecutorSettings
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.secrets import EnvRef, resolve
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_REDIS = ("redis:", "rediss:", "sentinel:")
+# Beyond the time in which a run begins new work, for the batch that is under way then.
+_GRACE_SECONDS = 600
+
+
+def executor_of(settings: ExecutorSettings, *, max_run_seconds: float) -> ExecutorDefinition:
+    """The executor of the jobs, with its options; a secret in them stays the name of its variable.
+
+    Raises:
+        ConfigurationError: Dagster's executor of this type does not take ``executor.config`` as it is.
+    """
+    executor, given = _executor(settings, max_run_seconds=max_run_seconds)
+    if not given:
+        return executor
+    try:
+        return executor.configured(given, name=executor.name)
+    except DagsterInvalidConfigError as error:
+        raise ConfigurationError(
+            f"executor.config: Dagster's executor {settings.type} does not take it: "
+            + "; ".join(dict.fromkeys(" ".join(one.message.split()) for one in error.errors))
+        ) from None
+
+
+def delivers_first(settings: ExecutorSettings) -> str:
+    """The Celery priority of delivering, which goes before reading (5): in Redis 0 is the first, else 10."""
+    return "0" if _is_redis(settings) else "10"
+
+
+def celery_app(settings: ExecutorSettings, *, max_run_seconds: float) -> "Celery":
+    """The application of Celery's workers: the same broker and options as the executor's, and its tasks.
+
+    A worker tells the broker that a step is done, not that it took it, so that the broker hands it to another one
+    where the first has died.
+
+    Raises:
+        ConfigurationError: the executor is another one, or a variable is not set.
+    """
+    if settings.type != "celery":
+        raise ConfigurationError(f"executor: found {settings.type}; Celery's workers need: celery")
+    from dagster_celery.executor import CeleryExecutor
+    from dagster_celery.make_app import make_app
+    from dagster_celery.tasks import create_execute_job_task, create_resume_job_task, create_task
+
+    broker, backend = resolve(settings.broker), resolve(settings.backend)
+    executor = CeleryExecutor.for_cli(  # type: ignore[no-untyped-call]
+        broker=broker,
+        backend=backend or broker,
+        include=settings.config.get("include"),
+        config_source=_config_source(settings, max_run_seconds=max_run_seconds),
+    )
+    app = make_app(executor.app_args())  # type: ignore[no-untyped-call]
+    create_task(app, acks_late=True, reject_on_worker_lost=True)  # type: ignore[no-untyped-call]
+    # For dagster.yaml's CeleryRunLauncher, which starts whole runs on the workers.
+    create_execute_job_task(app)
+    create_resume_job_task(app)
+    return app
+
+
+def _executor(settings: ExecutorSettings, *, max_run_seconds: float) -> tuple[ExecutorDefinition, dict[str, Any]]:
+    given = dict(settings.config)
+    if settings.max_concurrent is not None:
+        given["max_concurrent"] = settings.max_concurrent
+    if settings.type == "multiprocess":
+        return multiprocess_executor, given
+    if settings.type == "celery":
+        from dagster_celery import celery_executor
+
+        given["broker"] = _named(settings.broker)
+        given["backend"] = _named(settings.backend or settings.broker)
+        given["config_source"] = _config_source(settings, max_run_seconds=max_run_seconds)
+        return celery_executor, given
+    if settings.type == "k8s":
+        from dagster_k8s import k8s_job_executor
+
+        return k8s_job_executor, given
+    if settings.type == "docker":
+        from dagster_docker import docker_executor
+
+        return docker_executor, given
+    return in_process_executor, given
+
+
+def _config_source(settings: ExecutorSettings, *, max_run_seconds: float) -> dict[str, Any]:
+    from dagster_celery.defaults import broker_transport_options
+
+    own = settings.config.get("config_source") or {}
+    transport = dict(broker_transport_options)
+    if _is_redis(settings):
+        transport["visibility_timeout"] = settings.redeliver_after_seconds or int(max_run_seconds) + _GRACE_SECONDS
+    return {
+        # One task at a time, so that what waits is free for whoever is idle.
+        "worker_prefetch_multiplier": 1,
+        "broker_connection_retry_on_startup": True,
+        **own,
+        "broker_transport_options": {**transport, **own.get("broker_transport_options", {})},
+    }
+
+
+def _is_redis(settings: ExecutorSettings) -> bool:
+    return (resolve(settings.broker) or "").startswith(_REDIS)
+
+
+def _named(secret: str | EnvRef | None) -> Any:
+    """As Dagster takes it: the name of a variable stays a name until a run needs the value."""
+    return {"env": secret.env} if isinstance(secret, EnvRef) else secret
