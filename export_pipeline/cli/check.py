@@ -65,6 +65,8 @@ def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
     for name, settings in (("staging", deployment.staging), ("quarantine", deployment.quarantine)):
         yield _tried(name, lambda given=settings: _objects(given.url, given), _STORE_ADVICE)  # type: ignore[misc]
     yield _tried("ledger", lambda: _ledger(deployment), _LEDGER_ADVICE)
+    if deployment.executor.type != "in_process":
+        yield _tried("executor", lambda: _executor(deployment), _EXECUTOR_ADVICE)
     for entry in deployment.subscribers.values():
         yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
     if not deployment.subscribers:
@@ -74,6 +76,7 @@ def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
 _SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
 _STORE_ADVICE = "its url and credentials: they need to put, get, list and delete objects there"
 _LEDGER_ADVICE = "ledger.url: for PostgreSQL host, user, password and the right to create tables; for SQLite the folder"
+_EXECUTOR_ADVICE = "executor.broker, and whether workers run; storage in dagster.yaml"
 _SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
@@ -149,6 +152,31 @@ def _ledger(deployment: "Deployment") -> str:
         with ledger.claims.claim(f"check:{uuid4().hex}"):
             pass
     return f"{ledger.description} at schema {HEAD} holds {counted(manifests, 'manifest')} and gives claims"
+
+
+def _executor(deployment: "Deployment") -> str:
+    from export_pipeline.cli.instance import dagster_instance
+    from export_pipeline.orchestration.build import definitions_of, workers_of
+
+    kind = deployment.executor.type
+    definitions_of(deployment)  # Dagster's own schema of the executor's options
+    if not deployment.executor.is_distributed:
+        return f"{kind}: Dagster takes its options"
+    with dagster_instance() as instance:
+        storage = type(instance.event_log_storage).__name__
+        if "Sqlite" in storage or instance.is_ephemeral:
+            raise ConfigurationError(
+                f"dagster.yaml: found storage on this machine ({storage}), and executor {kind} runs steps on others; "
+                "allowed: storage.postgres, which every machine reaches"
+            )
+    if kind != "celery":
+        return f"{kind}: Dagster takes its options, and its storage is shared; only a run shows whether steps start"
+    workers = workers_of(deployment)
+    if not workers:
+        raise ConfigurationError(
+            "celery: no worker answers; start one: celery -A export_pipeline.celery_app worker --concurrency 1"
+        )
+    return f"celery: {counted(len(workers), 'worker')} answered: {', '.join(workers)}"
 
 
 def _subscriber(entry: "SubscriberEntry") -> str:

@@ -116,6 +116,19 @@ def celery_app_of(deployment: Deployment) -> "Celery":
     return celery_app(deployment.executor, max_run_seconds=_max_run_seconds(deployment))
 
 
+def workers_of(deployment: Deployment) -> list[str]:
+    """Names of the Celery workers that answer within two seconds.
+
+    Raises:
+        ConfigurationError: the deployment's executor is another one.
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    with celery_app_of(deployment) as app, app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=2)
+        answers = app.control.ping(timeout=2, connection=connection)
+    return sorted(name for answer in answers for name in answer)
+
+
 def _max_run_seconds(deployment: Deployment) -> float:
     return deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone)
 

@@ -44,6 +44,21 @@ def stuck_once(ndjson: str, batch: Batch) -> None:
     _receive("crm", ndjson, batch)
 
 
+def stuck_in_first(ndjson: str, batch: Batch) -> None:
+    """Its first call is never answered, whoever makes it; all others are taken."""
+    pid = folder() / "stuck.pid"
+    unfinished = pid.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(str(os.getpid()))
+    try:
+        # One process is the first, also among several.
+        os.link(unfinished, pid)
+    except FileExistsError:
+        _receive("stuck", ndjson, batch)
+        return
+    while True:
+        time.sleep(60)
+
+
 def blocked(ndjson: str, batch: Batch) -> None:
     raise Blocked("401: the key has expired")
 
