@@ -18,7 +18,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger lock clean
+.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger bench-spread lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -102,6 +102,9 @@ bench-warehouse: $(VENV)/.installed  ## Measure what a batch costs a warehouse
 bench-ledger: $(VENV)/.installed  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
 	mkdir -p .bench
 	$(BIN)/python -m benchmarks.ledger --folder .bench $(BENCH_LEDGER_FLAGS)
+
+bench-spread: $(VENV)/.installed-dev  ## Measure what a second Celery worker brings, and write it into docs/deployment.md
+	$(BIN)/python -m benchmarks.spread $(BENCH_SPREAD_FLAGS)
 
 lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv

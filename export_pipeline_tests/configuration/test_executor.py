@@ -46,7 +46,10 @@ def test_options_are_read(load: Load) -> None:
         ("celery", "executor: executor celery needs its broker: redis://host:6379/0, as {env: NAME}"),
         ("{type: dask}", "executor.type: found the text 'dask'; allowed: 'in_process', 'multiprocess'"),
         ("{type: k8s, max_concurrent: 0}", "executor.max_concurrent: found the number 0; allowed: at least 1"),
-        ("{max_concurrent: 2}", "executor: max_concurrent is an option of multiprocess, k8s and docker, and this is in"),
+        (
+            "{max_concurrent: 2}",
+            "executor: max_concurrent is an option of multiprocess, k8s and docker, and this is in",
+        ),
         ("{type: k8s, broker: b}", "executor: broker is an option of the executor celery, and this is k8s"),
         ("{shared_folders: [/mnt]}", "executor: shared_folders is an option of celery, k8s and docker"),
         ("{type: k8s, shared_folders: [mnt]}", "executor: shared_folders: found 'mnt'; allowed: absolute paths"),
