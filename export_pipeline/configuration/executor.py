@@ -32,8 +32,8 @@ class ExecutorSettings(Section):
     type: ExecutorType = Field(
         default="in_process",
         description="in_process: one after the other, in the run's process. multiprocess: each in a process of its "
-        "own, several at once. celery: each on one of the workers that listen to a broker. k8s: each in a Kubernetes Job. "
-        "docker: each in a container. A plain text in the place of the mapping is the type.",
+        "own, several at once. celery: each on one of the workers that listen to a broker. k8s: each in a Kubernetes "
+        "Job. docker: each in a container. A plain text in the place of the mapping is the type.",
     )
     max_concurrent: int | None = Field(
         default=None,
@@ -54,8 +54,8 @@ class ExecutorSettings(Section):
         default=None,
         ge=1,
         description="celery with Redis: after so many seconds without an end, a step is handed to another worker, "
-        "since its own may have died. By default ten minutes more than max_run_seconds. One that is alive after all does no "
-        "harm: a claim in the ledger keeps the second from its work.",
+        "since its own may have died. By default ten minutes more than max_run_seconds. One that is alive after all does "
+        "no harm: a claim in the ledger keeps the second from its work.",
     )
     config: dict[str, Any] = Field(
         default={},

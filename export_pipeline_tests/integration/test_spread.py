@@ -45,7 +45,8 @@ def wait_until(check: Callable[[], object], *, seconds: float = 60) -> None:
 
 def test_two_workers_deliver_each_event_once(spread: SpreadProject, received: Path) -> None:
     """Both workers take steps of one run; one is killed with all its processes in the middle of a batch. What it had in
-    hand comes again under its old id, nothing else comes twice, nothing is missing, and the ledger's equations hold."""
+    hand comes again under its old id, nothing else comes twice, nothing is missing, and the ledger's equations hold.
+    """
     spread.config["batch"] = {"max_events": 3}
     spread.config["manifest"] = {"max_files": 1}
     spread.config["subscribers"] = {"crm": python("slow"), "stuck": python("stuck_in_first")}
@@ -90,7 +91,8 @@ def test_a_step_whose_process_dies_is_done_again_at_once(spread: SpreadProject, 
 
 def test_steps_of_a_run_that_was_ended_deliver_nothing_more(spread: SpreadProject, received: Path) -> None:
     """The run's own process is killed: the step on a worker records its batch and stops, and those that wait for a
-    worker begin nothing. The next run delivers the rest."""
+    worker begin nothing. The next run delivers the rest.
+    """
     spread.config["batch"] = {"max_events": 1}
     spread.config["manifest"] = {"max_files": 1}
     spread.config["subscribers"] = {"crm": python("slow")}

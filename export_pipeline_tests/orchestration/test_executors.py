@@ -29,12 +29,14 @@ def test_docker_takes_its_options() -> None:
 
 def test_an_option_that_dagster_does_not_know() -> None:
     """Dagster's own schema is asked when the definitions load."""
-    with pytest.raises(ConfigurationError, match="executor.config: Dagster's executor k8s does not take it: .*job_nam"):
+    with pytest.raises(
+        ConfigurationError, match=r"^executor\.config: Dagster's executor k8s does not take it: .*job_nam"
+    ):
         executor_of(settings("k8s", config={"job_nam": "export"}), max_run_seconds=60)
 
 
 def test_workers_and_executor_have_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker acknowledges what it has done, takes one step at a time, and a lost step comes back after a run's time."""
+    """A worker tells what it has done, takes one step at a time, and a lost step comes back after a run's time."""
     monkeypatch.setenv("BROKER", "redis://127.0.0.1:1/0")
     given = settings("celery", broker=EnvRef(env="BROKER"))
     app = celery_app(given, max_run_seconds=600)
@@ -54,5 +56,5 @@ def test_delivering_goes_first_at_every_broker() -> None:
 
 def test_workers_need_the_executor_celery() -> None:
     """A worker of a deployment that has another executor does not start."""
-    with pytest.raises(ConfigurationError, match="executor: found multiprocess; Celery's workers need: celery"):
+    with pytest.raises(ConfigurationError, match=r"executor: found multiprocess; Celery's workers need: celery"):
         celery_app(settings("multiprocess"), max_run_seconds=60)
