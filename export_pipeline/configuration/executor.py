@@ -54,8 +54,8 @@ class ExecutorSettings(Section):
         default=None,
         ge=1,
         description="celery with Redis: after so many seconds without an end, a step is handed to another worker, "
-        "since its own may have died. By default ten minutes more than max_run_seconds. One that is alive after all does "
-        "no harm: a claim in the ledger keeps the second from its work.",
+        "since its own may have died. By default ten minutes more than max_run_seconds. One that is alive after all "
+        "does no harm: a claim in the ledger keeps the second from its work.",
     )
     config: dict[str, Any] = Field(
         default={},
