@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dagster import DagsterInvalidConfigError, ExecutorDefinition, in_process_executor, multiprocess_executor
+from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
+
+# Not public; a test has it refuse an unknown option.
+from dagster._config import validate_config
 
 from export_pipeline.configuration.executor import ExecutorSettings
 from export_pipeline.errors import ConfigurationError
@@ -25,13 +28,12 @@ def executor_of(settings: ExecutorSettings, *, max_run_seconds: float) -> Execut
     executor, given = _executor(settings, max_run_seconds=max_run_seconds)
     if not given:
         return executor
-    try:
-        return executor.configured(given, name=executor.name)
-    except DagsterInvalidConfigError as error:
-        raise ConfigurationError(
-            f"executor.config: Dagster's executor {settings.type} does not take it: "
-            + "; ".join(dict.fromkeys(" ".join(one.message.split()) for one in error.errors))
-        ) from None
+    # Dagster itself would look at it no sooner than in the first run.
+    checked = validate_config(executor.config_schema.config_type, given)
+    if not checked.success:
+        told = "; ".join(dict.fromkeys(" ".join(error.message.split()) for error in checked.errors or []))
+        raise ConfigurationError(f"executor.config: Dagster's executor {settings.type} does not take it: {told}")
+    return executor.configured(given, name=executor.name)
 
 
 def delivers_first(settings: ExecutorSettings) -> str:

@@ -27,7 +27,7 @@ VARIABLES = {
     "LEDGER_URL": "postgresql://export:pw@db/export",
     "CRM_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "CELERY_BROKER": "redis://:pw@redis/0",
-    "DAGSTER_POSTGRES_URL": "postgresql://export:pw@db/dagster",
+    "DAGSTER_POSTGRES_URL": "postgresql+psycopg2://export:pw@db/dagster",
 }
 # Of Dagster's Helm chart, read in its own models (helm/dagster/schema/schema/charts in Dagster's repository); the chart
 # itself drops an unknown name without a word.
@@ -42,6 +42,7 @@ CHART = {
         "postgresqlUsername",
         "postgresqlPassword",
         "postgresqlDatabase",
+        "postgresqlScheme",
         "service",
     },
     "computeLogManager": {"type", "config"},
