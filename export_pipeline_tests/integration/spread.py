@@ -40,7 +40,10 @@ class SpreadProject(Project):
             ledger={"url": ledger},
             executor={"type": "celery", "broker": {"env": "SPREAD_BROKER"}, "redeliver_after_seconds": 10},
         )
-        settings = {**DAGSTER_YAML, "storage": {"postgres": {"postgres_url": storage.replace("postgresql:", "postgresql+psycopg2:")}}}
+        settings = {
+            **DAGSTER_YAML,
+            "storage": {"postgres": {"postgres_url": storage.replace("postgresql:", "postgresql+psycopg2:")}},
+        }
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
         # Two processes that make Dagster's tables at the same moment hinder each other.
         with DagsterInstance.from_config(str(self.home)) as instance:
