@@ -40,10 +40,8 @@ class SpreadProject(Project):
             ledger={"url": ledger},
             executor={"type": "celery", "broker": {"env": "SPREAD_BROKER"}, "redeliver_after_seconds": 10},
         )
-        settings = {
-            **DAGSTER_YAML,
-            "storage": {"postgres": {"postgres_url": storage.replace("postgresql:", "postgresql+psycopg2:")}},
-        }
+        storage = storage.replace("postgresql:", "postgresql+psycopg2:")
+        settings = {**DAGSTER_YAML, "storage": {"postgres": {"postgres_url": storage}}}
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
         # Two processes that make Dagster's tables at the same moment hinder each other.
         with DagsterInstance.from_config(str(self.home)) as instance:
@@ -114,8 +112,8 @@ class SpreadProject(Project):
         from redis import Redis
 
         with Redis.from_url(self.names["SPREAD_BROKER"]) as broker:
-            waiting = sum(broker.llen(key) for key in broker.keys("dagster*"))  # type: ignore[union-attr,misc]
-            return waiting == 0 and broker.hlen("unacked") == 0
+            waiting = sum(broker.llen(key) for key in broker.keys("dagster*"))
+            return bool(waiting == 0 and broker.hlen("unacked") == 0)
 
     def steps_by_worker(self) -> Counter[str]:
         """How many steps each worker has taken, as their own logs have it."""
