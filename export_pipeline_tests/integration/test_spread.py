@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
 from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.servers.redis import redis_server
@@ -108,3 +111,41 @@ def test_steps_of_a_run_that_was_ended_deliver_nothing_more(spread: SpreadProjec
         assert again.returncode == 0, printed
     assert sorted(receivers.events("crm", received)) == sorted(lines)
     assert spread.imbalances() == []
+
+
+@pytest.mark.thorough
+def test_a_process_for_each_step(project: Project, received: Path) -> None:
+    """With `executor: multiprocess` steps run in processes of their own, on SQLite and local folders, and deliver each
+    event once.
+    """
+    project.config["executor"] = {"type": "multiprocess", "max_concurrent": 2}
+    project.config["manifest"] = {"max_files": 1}
+    project.config["subscribers"] = {"crm": python("crm")}
+    lines = project.put_days("23", files=2)
+    code, printed = project.execute()
+    assert code == 0, printed
+    assert sorted(receivers.events("crm", received)) == sorted(lines)
+    assert project.imbalances() == []
+
+
+def test_check_asks_the_workers(spread: SpreadProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`export-pipeline check` fails while no worker answers, and where Dagster's storage is on this machine."""
+    spread.config["subscribers"] = {"crm": python("crm")}
+    monkeypatch.chdir(spread.root)
+    monkeypatch.setenv("EXPORT_DEPLOYMENT", str(spread.deployment_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(spread.home))
+    done = subprocess.run(
+        [sys.executable, "-m", "export_pipeline.cli", "check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "celery: no worker answers; start one: celery -A export_pipeline.celery_app worker" in _joined(done.stdout)
+    assert done.stderr.splitlines()[-1] == "failed: executor"
+    (spread.home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "export_pipeline.cli", "check"], capture_output=True, text=True, check=False
+    )
+    assert "executor celery runs steps on others; allowed: storage.postgres" in _joined(done.stdout)
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
