@@ -1,7 +1,7 @@
 """``make bench-spread``: what a second Celery worker brings, on a backfill of one day.
 
-Ledger and Dagster's storage are in PostgreSQL, the broker is Redis, source and staging lie in rclone's S3 server: all
-on this machine, beside the workers, which do one step at a time each.
+Ledger and Dagster's storage are in PostgreSQL, the broker is Redis, source and staging lie in Ceph's S3 server: all on
+this machine, beside the workers, which do one step at a time each.
 """
 
 import argparse
