@@ -33,7 +33,7 @@ from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.servers.programs import wait_for
 from export_pipeline_tests.servers.redis import redis_server
-from export_pipeline_tests.servers.s3 import S3Server, rclone_server
+from export_pipeline_tests.servers.s3 import S3Server, ceph_server
 
 PAGE = ROOT / "docs" / "deployment.md"
 DAY, WARM_UP = "2026-11-20", "2026-11-19"
@@ -132,7 +132,7 @@ def _servers() -> Iterator[_Servers]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield _Servers(
-            s3=stack.enter_context(rclone_server(folder)),
+            s3=stack.enter_context(ceph_server(folder)),
             postgres=stack.enter_context(postgres_server(folder)),
             redis=stack.enter_context(redis_server(folder)),
         )

@@ -22,7 +22,7 @@ DAY = "2026-11-23"
 
 @pytest.fixture
 def spread(
-    tmp_path: Path, rclone: S3Server, postgres_url: str, received: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, moto: S3Server, postgres_url: str, received: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SpreadProject]:
     """A project for Celery's workers; none runs yet."""
     with (
@@ -32,7 +32,7 @@ def spread(
     ):
         for name, value in (VARIABLES | {"SPREAD_BROKER": broker}).items():
             monkeypatch.setenv(name, value)
-        yield SpreadProject(tmp_path, s3=rclone, ledger=ledger, storage=storage, broker=broker)
+        yield SpreadProject(tmp_path, s3=moto, ledger=ledger, storage=storage, broker=broker)
 
 
 def python(function: str) -> dict[str, str]:
@@ -131,19 +131,16 @@ def test_a_process_for_each_step(project: Project, received: Path) -> None:
 def test_check_asks_the_workers(spread: SpreadProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`export-pipeline check` fails while no worker answers, and where Dagster's storage is on this machine."""
     spread.config["subscribers"] = {"crm": python("crm")}
+    command = [sys.executable, "-m", "export_pipeline.cli", "check"]
     monkeypatch.chdir(spread.root)
     monkeypatch.setenv("EXPORT_DEPLOYMENT", str(spread.deployment_path))
     monkeypatch.setenv("DAGSTER_HOME", str(spread.home))
-    done = subprocess.run(
-        [sys.executable, "-m", "export_pipeline.cli", "check"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "celery: no worker answers; start one: celery -A export_pipeline.celery_app worker" in _joined(done.stdout)
     assert done.stderr.splitlines()[-1] == "failed: executor"
     (spread.home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "export_pipeline.cli", "check"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "executor celery runs steps on others; allowed: storage.postgres" in _joined(done.stdout)
 
 
