@@ -128,6 +128,7 @@ def test_a_process_for_each_step(project: Project, received: Path) -> None:
     assert project.imbalances() == []
 
 
+@pytest.mark.thorough
 def test_check_asks_the_workers(spread: SpreadProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`export-pipeline check` fails while no worker answers, and where Dagster's storage is on this machine."""
     spread.config["subscribers"] = {"crm": python("crm")}

@@ -1,12 +1,15 @@
 """Staging is swept of what nobody delivers now."""
 
+from pathlib import Path
+
 from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.steps.sweep import sweep_staging
 from export_pipeline_tests.integration.project import Project
 
 
-def test_what_another_run_delivers_stays(project: Project) -> None:
+def test_what_another_run_delivers_stays(tmp_path: Path) -> None:
     """A staged manifest goes where no run has it in hand, and stays where this one or another that is under way has."""
+    project = Project(tmp_path)
     project.config["manifest"] = {"max_files": 1}
     project.put_days("23", files=3)
     (project.root / "copy").write_text("in the way, so that all stays owed")
