@@ -243,11 +243,12 @@ def _text(found: list[Measured]) -> str:
             f"{case.wanted:g} times |"
         )
     rounds = sum(one.workers == 1 and one.case == CASES[0].title for one in found)
+    told = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
     return "\n".join(
         [
             *lines,
             "",
-            f"Medians of {rounds} rounds, from the run's start to its end. One day, {FILES} files, each a manifest. "
+            f"{told}, from the run's start to its end. One day, {FILES} files, each a manifest. "
             f"{description()}; workers, PostgreSQL, Redis, S3 server and receiver all share these cores.",
         ]
     )

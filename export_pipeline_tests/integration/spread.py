@@ -119,7 +119,7 @@ class SpreadProject(Project):
         """How many steps each worker has taken, as their own logs have it."""
         found: Counter[str] = Counter()
         for path in self.root.glob("*.log"):
-            found[path.stem] += path.read_text(errors="replace").count("Task execute_plan[")
+            found[path.stem] += path.read_text(errors="replace").count("] received")
         return found
 
 
