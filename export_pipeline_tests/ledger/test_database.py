@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,14 @@ def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         (tmp_path / "shared").mkdir(0o755)
-        for folder in ("shared", "new"):
-            with Ledger(str(tmp_path / folder / "ledger.db")).write() as tx:
-                tx.execute(insert(sources).values(url="s3://b"))
+        with ExitStack() as opened:
+            for folder in ("shared", "new"):
+                ledger = opened.enter_context(closing(Ledger(str(tmp_path / folder / "ledger.db"))))
+                with ledger.write() as tx:
+                    tx.execute(insert(sources).values(url="s3://b"))
+            modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     finally:
         os.umask(old)
-    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
     assert (modes["new"], modes["shared"]) == (0o700, 0o755)
     assert modes["new/ledger.db"] == modes["new/ledger.db-wal"] == modes["shared/ledger.db"] == 0o600
 
