@@ -3,13 +3,16 @@
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.filters import Selected
 from export_pipeline.subscribers.packing import Cut
 from export_pipeline.subscribers.scrubbing import scrub
+
+if TYPE_CHECKING:
+    from export_pipeline.ledger.claims import Claims
 
 T = TypeVar("T")
 
@@ -50,6 +53,14 @@ class Checks(Protocol):
 
     def check_once(self) -> None:
         """Raise Blocked where a person must act first."""
+
+
+@runtime_checkable
+class Borrows(Protocol):
+    """A subscriber that may have to keep others out of its destination."""
+
+    def lend_claims(self, claims: "Claims") -> None:
+        """Take the ledger's claims."""
 
 
 def check_before(subscriber: Deliverer, secrets: Iterable[str] = ()) -> None:

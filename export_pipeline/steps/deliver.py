@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.batch import Batch
-from export_pipeline.delivery.subscriber import Deliverer
+from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import DeliveryError, StagingLost, TryLater
 from export_pipeline.ledger import deliveries
@@ -110,6 +110,8 @@ def deliver(
             return NothingToDo("it was delivered already")
         if failure is not None:
             raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
+        if isinstance(subscriber, Borrows):
+            subscriber.lend_claims(place.ledger.claims)
         try:
             sent, reason = _send_all(
                 place,

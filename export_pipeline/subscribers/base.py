@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from dagster import EnvVar, InitResourceContext
@@ -11,11 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from pydantic.config import JsonDict
 
 from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.errors import TryLater
 from export_pipeline.secrets import REPLACEMENT
 from export_pipeline.subscribers import paths
 from export_pipeline.subscribers.filters import Selected, as_values, select
 from export_pipeline.subscribers.launchable import LaunchableResource
 from export_pipeline.subscribers.scrubbing import scrub
+
+if TYPE_CHECKING:
+    from export_pipeline.ledger.claims import Claims
 
 SECRET: JsonDict = {"dagster__is_secret": True}
 """``json_schema_extra`` of a field that holds a secret, or a mapping of names to secrets."""
@@ -77,6 +82,7 @@ class Subscriber(LaunchableResource, ABC):
     """Options that may name a local folder, which steps on other machines would not see."""
 
     _is_checked: bool = PrivateAttr(default=False)
+    _claims: Any = PrivateAttr(default=None)
 
     @abstractmethod
     def deliver(self, batch: Batch) -> Receipt | None:
@@ -105,6 +111,30 @@ class Subscriber(LaunchableResource, ABC):
         if not self._is_checked:
             self.check()
             self._is_checked = True
+
+    def lend_claims(self, claims: "Claims") -> None:
+        """Take the ledger's claims, for :meth:`alone`. Called before anything is delivered."""
+        self._claims = claims
+
+    @contextmanager
+    def alone(self, place: str, *, wait_seconds: float) -> Iterator[None]:
+        """Keep everybody else out of *place* inside the block: threads, processes and machines with the same ledger.
+
+        For a destination that two cannot write to at once. Without a ledger, nobody is kept out.
+
+        Args:
+            place: a name for it, the same for whoever writes there, without secrets.
+
+        Raises:
+            TryLater: another one is in there still after *wait_seconds*.
+        """
+        if self._claims is None:
+            yield
+            return
+        with self._claims.claim(f"place:{place}", wait_seconds=wait_seconds) as mine:
+            if not mine:
+                raise TryLater(f"{place}: another worker still writes there after {wait_seconds:g} s")
+            yield
 
     def close(self) -> None:
         """Let go of connections; called once, when the run ends. What was closed may be used again."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.subscribers.base import Subscriber
 
 
 def folder() -> Path:
@@ -79,6 +80,14 @@ def leaking(ndjson: str, batch: Batch) -> None:
         raise ConnectionError(f"cannot reach https://user:{secret}@example.com/?key={secret}")
     except ConnectionError as error:
         raise RuntimeError(f"login with {secret} failed") from error
+
+
+class Narrow(Subscriber):
+    """Lets one in at a time."""
+
+    def deliver(self, batch: Batch) -> None:
+        with self.alone("narrow", wait_seconds=0):
+            _receive("narrow", batch.data.decode(), batch)
 
 
 def calls(name: str, where: Path) -> list[tuple[str, str]]:

@@ -34,3 +34,20 @@ def test_two_runs_at_once_deliver_every_batch_once(
     ids = [batch_id for batch_id, _ in receivers.calls("crm", received)]
     assert sorted(ids) == sorted(set(ids)) == sorted(project.batch_ids())
     assert project.imbalances() == []
+
+
+def test_a_destination_that_lets_one_in_at_a_time(project: Project, received: Path) -> None:
+    """While somebody else with this ledger is in there, a batch stays owed; the next run delivers it."""
+    kind = "export_pipeline_tests.integration.receivers:Narrow"
+    project.config["subscribers"] = {"narrow": {"type": kind, "retry_for_seconds": 0}}
+    lines = project.put_days("23")
+    assert project.run().success
+    assert receivers.events("narrow", received) == lines
+    more = project.put_days("24")
+    with project.ledger() as ledger, ledger.claims.claim("place:narrow") as mine:
+        assert mine
+        (reason,) = project.run().failures.values()
+    assert "narrow: another worker still writes there after 0 s" in reason
+    assert receivers.events("narrow", received) == lines
+    assert project.run().success
+    assert receivers.events("narrow", received) == lines + more
