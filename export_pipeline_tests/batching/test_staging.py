@@ -13,7 +13,8 @@ from export_pipeline.batching.objects import Objects, open_objects
 from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import StagingLost, StoreError
 from export_pipeline.storage.settings import StoreSettings
-from export_pipeline_tests.servers.s3 import S3Server
+from export_pipeline_tests.servers.objects import Fault, ObjectServer, Request
+from export_pipeline_tests.servers.s3 import SECRET_KEY, S3Server
 
 DATA = b'{"a":1}\n' * 1_000
 
@@ -197,3 +198,27 @@ def test_the_first_batches_need_not_be_read_back() -> None:
     get(staging, "m", 0, DATA)
     assert objects.reads == 3
     staging.close()
+
+
+@pytest.mark.parametrize(("broken", "comes"), [(2, True), (3, False)])
+def test_a_batch_whose_body_breaks_is_read_on(broken: int, comes: bool) -> None:
+    """An answer that ends half-way, as where a server dies, is asked for again up to max_attempts, and only what was
+    put is ever returned: a worker needs what another has staged.
+    """
+    stored = zstandard.ZstdCompressor().compress(DATA)
+    left = [Fault(cut_after_bytes=5)] * broken
+
+    def fault(request: Request) -> Fault | None:
+        return left.pop() if left and request.key else None
+
+    with ObjectServer({"in/m/0.ndjson.zst": stored}, fault=fault) as server:
+        login = {"aws_access_key_id": "a", "aws_secret_access_key": SECRET_KEY, "region_name": "us-east-1"}
+        settings = StoreSettings.model_validate({"endpoint_url": server.url, "max_attempts": 3, **login})
+        staging = Staging(open_objects("s3://bkt/in", settings))
+        if comes:
+            assert get(staging, "m", 0, DATA) == DATA
+        else:
+            with pytest.raises(StoreError, match=r"m/0\.ndjson\.zst could not be read"):
+                get(staging, "m", 0, DATA)
+        staging.close()
+    assert left == []
