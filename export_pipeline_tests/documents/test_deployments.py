@@ -1,11 +1,10 @@
 """The files under deployments/, as far as they can be checked where nothing of it can be started."""
 
-import importlib
 import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import botocore.session
 import pytest
 import yaml
 from botocore.validate import validate_parameters
-from dagster._config import resolve_to_config_type, validate_config
-from dagster._core.instance.config import dagster_instance_config
-from dagster._core.instance.ref import InstanceRef
+from dagster import DagsterInstance
+from dagster_k8s.models import k8s_snake_case_dict
+from kubernetes.client import V1PodSecurityContext, V1ResourceRequirements, V1SecurityContext, V1Volume, V1VolumeMount
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.orchestration.build import definitions_of
+from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline_tests.documents.blocks import ROOT
 from export_pipeline_tests.documents.test_services import HOME, SYSTEMD, UNITS
 from export_pipeline_tests.servers.programs import program
@@ -54,6 +54,20 @@ CHART = {
     "flower": {"enabled"},
     "dagster-user-deployments": {"enabled", "enableSubchart", "deployments", "imagePullSecrets"},
     "generatePostgresqlPasswordSecret": set[str](),
+}
+USER_CODE = {
+    "name",
+    "image",
+    "port",
+    "dagsterApiGrpcArgs",
+    "includeConfigInLaunchedRuns",
+    "env",
+    "envSecrets",
+    "resources",
+    "podSecurityContext",
+    "securityContext",
+    "volumes",
+    "volumeMounts",
 }
 RUN_LAUNCHER = {
     "image",
@@ -92,43 +106,30 @@ def test_each_deployment_file_loads(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["docker", "ecs"])
-def test_each_dagster_yaml_is_taken_by_dagster(way: str, tmp_path: Path) -> None:
-    """Dagster's own schema takes the file, storage is PostgreSQL, and each class that it names takes its settings."""
+def test_each_dagster_yaml_makes_an_instance(
+    way: str, tmp_path: Path, new_postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The installed Dagster makes an instance of the file, over a real PostgreSQL: every class that it names takes its
+    settings, storage is there, and no run outlives the machine that it ran on for ever.
+    """
+    # As the files say: without the driver's name SQLAlchemy 2.1 would look for psycopg 3.
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", new_postgres.replace("postgresql:", "postgresql+psycopg2:"))
     shutil.copy(DEPLOYMENTS / way / "dagster.yaml", tmp_path)
-    settings, _ = dagster_instance_config(str(tmp_path))
-    assert settings["telemetry"] == {"enabled": False}
-    assert settings["run_monitoring"]["enabled"] is True
-    reference = InstanceRef.from_dir(str(tmp_path))
-    assert type(reference.compute_log_manager).__name__ in ("NoOpComputeLogManager", "S3ComputeLogManager")
-    for part in (reference.run_launcher_data, reference.storage_data, reference.compute_logs_data):
-        assert part is not None
-        named = getattr(importlib.import_module(part.module_name), part.class_name)
-        checked = validate_config(resolve_to_config_type(named.config_type()), part.config_dict)
-        assert checked.success, checked.errors
-    assert reference.storage_data is not None
-    assert reference.storage_data.class_name == "DagsterPostgresStorage"
-    assert reference.run_launcher_data is not None
-    assert reference.run_launcher_data.class_name == {"docker": "DefaultRunLauncher", "ecs": "EcsRunLauncher"}[way]
-
-
-def test_compose_has_what_the_services_need() -> None:
-    """Every service has an image, a command of a program that there is, its network names, volumes and dependencies."""
-    compose = read("docker/compose.yaml")
-    services: Mapping[str, Any] = compose["services"]
-    named = {volume for service in services.values() for volume in service.get("volumes", [])}
-    assert {volume.split(":")[0] for volume in named} == set(compose["volumes"])
-    for service in services.values():
-        assert set(service.get("depends_on", {})) <= set(services)
-    for name in ("migrate", "code", "daemon", "webserver", "worker"):
-        assert services[name]["image"] == "export-pipeline"
-        program(services[name]["command"][0], "the packages of this project")
-    (target,) = read("docker/workspace.yaml")["load_from"]
-    assert (target["grpc_server"]["host"], target["grpc_server"]["port"]) == ("code", 4266)
-    assert services["code"]["command"][-1] == "4266"
-    assert services["webserver"]["ports"] == ["127.0.0.1:3000:3000"]
-    worker = services["worker"]
-    assert worker["profiles"] == services["redis"]["profiles"] == ["celery"]
-    assert worker["environment"].keys() == VARIABLES.keys() - {"CRM_WEBHOOK_SECRET"}
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs() == []
+        launcher, logs = {
+            "docker": ("DefaultRunLauncher", "NoOpComputeLogManager"),
+            "ecs": ("EcsRunLauncher", "S3ComputeLogManager"),
+        }[way]
+        assert type(instance.run_launcher).__name__ == launcher
+        assert type(instance.compute_log_manager).__name__ == logs
+        assert type(instance.event_log_storage).__name__ == "PostgresEventLogStorage"
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None
+        assert queue.max_concurrent_runs == 4
+        assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {LEDGER_TAG: 4}
 
 
 def test_the_image_is_made_of_what_there_is() -> None:
@@ -145,7 +146,7 @@ def test_the_image_is_made_of_what_there_is() -> None:
 
 
 def test_the_values_have_names_of_the_chart() -> None:
-    """No value of the Helm chart is misspelt, the run launcher's and the user code's included."""
+    """No value of the Helm chart is misspelt, the run launcher's, the user code's and Kubernetes' own included."""
     values = read("kubernetes/values.yaml")
     assert set(values) <= set(CHART)
     for section, known in CHART.items():
@@ -153,6 +154,18 @@ def test_the_values_have_names_of_the_chart() -> None:
             assert set(values[section]) <= known, section
     assert set(values["runLauncher"]["config"]["k8sRunLauncher"]) <= RUN_LAUNCHER
     (code,) = values["dagster-user-deployments"]["deployments"]
+    assert set(code) <= USER_CODE
+    # Where the chart passes on what is Kubernetes' own, its client's models know the names.
+    for name, model in {
+        "podSecurityContext": V1PodSecurityContext,
+        "securityContext": V1SecurityContext,
+        "resources": V1ResourceRequirements,
+    }.items():
+        k8s_snake_case_dict(model, code[name])
+    for volume, mount in zip(code["volumes"], code["volumeMounts"], strict=True):
+        k8s_snake_case_dict(V1Volume, volume)
+        k8s_snake_case_dict(V1VolumeMount, mount)
+        assert volume["name"] == mount["name"]
     assert code["dagsterApiGrpcArgs"][1] == "export_pipeline.definitions"
     assert {"name": "EXPORT_DEPLOYMENT", "value": "deployments/kubernetes/export.yaml"} in code["env"]
 

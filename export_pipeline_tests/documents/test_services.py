@@ -69,9 +69,10 @@ def test_the_services_run_the_export(tmp_path: Path) -> None:
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     code_port = free_port()
     workspace = (SYSTEMD / "workspace.yaml").read_text(encoding="utf-8")
-    (tmp_path / "workspace.yaml").write_text(workspace.replace("4266", str(code_port)), encoding="utf-8")
+    target = tmp_path / "deployments" / "systemd" / "workspace.yaml"
+    target.parent.mkdir(parents=True)
+    target.write_text(workspace.replace("4266", str(code_port)), encoding="utf-8")
     make_sample_bucket(tmp_path / ".demo" / "bucket", events=30, files=6)
-    (tmp_path / "deployments").mkdir()
     text = (ROOT / "deployments" / "local.yaml").read_text(encoding="utf-8")
     (tmp_path / "deployments" / "production.yaml").write_text(text, encoding="utf-8")
     lines = block_of_file(ENVIRONMENT).text.replace(HOME, str(tmp_path)).splitlines()
@@ -98,7 +99,7 @@ def test_the_services_run_the_export(tmp_path: Path) -> None:
     ):
         ui = DagsterDev(f"http://127.0.0.1:{port}", log)
         ui.wait_for(lambda: _is_loaded(ui), seconds=120)
-        launch = [dagster, "job", "launch", "-w", "workspace.yaml", "-j", "export_job"]
+        launch = [dagster, "job", "launch", "-w", str(target), "-j", "export_job"]
         subprocess.run(launch, cwd=tmp_path, env=environ, capture_output=True, check=True)
         ui.wait_for(lambda: any(run["status"] == "SUCCESS" for run in ui.runs()), seconds=180)
         query = "{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
