@@ -48,7 +48,10 @@ class ExecutorSettings(Section):
         "amqp://user:password@host//.",
     )
     backend: Secret | None = Field(
-        default=None, repr=False, description="celery: where results go, as {env: NAME}. By default the broker."
+        default=None,
+        repr=False,
+        description="celery: where results go, as {env: NAME}. By default "
+        "the broker where that is Redis, else rpc://: back to the run's process, through the broker.",
     )
     redeliver_after_seconds: int | None = Field(
         default=None,

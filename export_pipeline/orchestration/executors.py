@@ -56,10 +56,9 @@ def celery_app(settings: ExecutorSettings, *, max_run_seconds: float) -> "Celery
     from dagster_celery.make_app import make_app
     from dagster_celery.tasks import create_execute_job_task, create_resume_job_task, create_task
 
-    broker, backend = resolve(settings.broker), resolve(settings.backend)
     executor = CeleryExecutor.for_cli(  # type: ignore[no-untyped-call]
-        broker=broker,
-        backend=backend or broker,
+        broker=resolve(settings.broker),
+        backend=resolve(_backend(settings)),
         include=settings.config.get("include"),
         config_source=_config_source(settings, max_run_seconds=max_run_seconds),
     )
@@ -81,7 +80,7 @@ def _executor(settings: ExecutorSettings, *, max_run_seconds: float) -> tuple[Ex
         from dagster_celery import celery_executor
 
         given["broker"] = _named(settings.broker)
-        given["backend"] = _named(settings.backend or settings.broker)
+        given["backend"] = _named(_backend(settings))
         given["config_source"] = _config_source(settings, max_run_seconds=max_run_seconds)
         return celery_executor, given
     if settings.type == "k8s":
@@ -109,6 +108,11 @@ def _config_source(settings: ExecutorSettings, *, max_run_seconds: float) -> dic
         **own,
         "broker_transport_options": {**transport, **own.get("broker_transport_options", {})},
     }
+
+
+def _backend(settings: ExecutorSettings) -> str | EnvRef | None:
+    """Where steps tell how they ended: Redis keeps that itself, other brokers carry it back to the run's process."""
+    return settings.backend or (settings.broker if _is_redis(settings) else "rpc://")
 
 
 def _is_redis(settings: ExecutorSettings) -> bool:

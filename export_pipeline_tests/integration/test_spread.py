@@ -1,4 +1,4 @@
-"""Steps on two Celery workers, over Redis, PostgreSQL and S3: the same promises as in one process."""
+"""Steps on two Celery workers, over a broker, PostgreSQL and S3: the same promises as in one process."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
 from export_pipeline_tests.servers.postgres import new_database
+from export_pipeline_tests.servers.rabbitmq import rabbitmq_server
 from export_pipeline_tests.servers.redis import redis_server
 from export_pipeline_tests.servers.s3 import S3Server
 
@@ -21,12 +22,19 @@ DAY = "2026-11-23"
 
 
 @pytest.fixture
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of Celery's broker: Redis, or as the parameter says."""
+    server = rabbitmq_server if getattr(request, "param", "redis") == "rabbitmq" else redis_server
+    with server(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
 def spread(
-    tmp_path: Path, moto: S3Server, postgres_url: str, received: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, moto: S3Server, postgres_url: str, broker: str, received: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SpreadProject]:
     """A project for Celery's workers; none runs yet."""
     with (
-        redis_server(tmp_path) as broker,
         new_database(postgres_url) as ledger,
         new_database(postgres_url) as storage,
     ):
@@ -47,13 +55,15 @@ def wait_until(check: Callable[[], object], *, seconds: float = 60) -> None:
 
 
 @pytest.mark.parametrize(
-    "dies",
+    ("broker", "dies"),
     [
         # Only the process that does the step: its worker gives the step back at once.
-        "process",
-        # All of a worker, as with its machine: Redis looks for what was lost every hundred seconds.
-        pytest.param("worker", marks=pytest.mark.thorough),
+        ("redis", "process"),
+        # All of a worker, as with its machine: Redis looks for what was lost every hundred seconds, RabbitMQ sees it.
+        pytest.param("redis", "worker", marks=pytest.mark.thorough),
+        pytest.param("rabbitmq", "worker", marks=pytest.mark.thorough),
     ],
+    indirect=["broker"],
 )
 def test_two_workers_deliver_each_event_once(spread: SpreadProject, received: Path, dies: str) -> None:
     """Two workers share a backfill, and one is killed in the middle of a batch: that batch comes again, nothing comes

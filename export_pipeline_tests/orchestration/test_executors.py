@@ -42,10 +42,19 @@ def test_workers_and_executor_have_one_configuration(monkeypatch: pytest.MonkeyP
     app = celery_app(given, max_run_seconds=600)
     assert app.conf.broker_transport_options["visibility_timeout"] == 1_200
     assert (app.conf.worker_prefetch_multiplier, app.conf.broker_url) == (1, "redis://127.0.0.1:1/0")
+    assert app.conf.result_backend == "redis://127.0.0.1:1/0"
     task = app.tasks["execute_plan"]
     assert (task.acks_late, task.reject_on_worker_lost) == (True, True)
     assert executor_of(given, max_run_seconds=600).name == "celery"
     assert delivers_first(given) == "0"
+
+
+def test_results_come_back_through_any_broker() -> None:
+    """RabbitMQ is no place where Celery keeps results: they come back to the run's process, unless one is named."""
+    given = settings("celery", broker="amqp://rabbit//")
+    assert celery_app(given, max_run_seconds=600).conf.result_backend == "rpc://"
+    named = settings("celery", broker="amqp://rabbit//", backend="redis://redis/1")
+    assert celery_app(named, max_run_seconds=600).conf.result_backend == "redis://redis/1"
 
 
 def test_delivering_goes_first_at_every_broker() -> None:
