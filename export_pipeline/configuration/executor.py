@@ -134,9 +134,8 @@ def spread_problems(reading: Reading, subscribers: Mapping[str, SubscriberEntry]
     ]
     for entry in subscribers.values():
         above: Place = ("subscribers", entry.name)
-        places += [
-            ((*above, option), reading.value((*above, option))) for option in entry.resource_class.folder_options
-        ]
+        options = {option: reading.value((*above, option)) for option in entry.options}
+        places += [((*above, option), url) for option, url in entry.resource_class.folders(options).items()]
     for place, url in places:
         if isinstance(url, str) and _is_of_one_machine(url, settings.shared_folders):
             allowed = "a bucket (s3://…, gs://…, az://…), or a folder under one of executor.shared_folders"
@@ -144,8 +143,9 @@ def spread_problems(reading: Reading, subscribers: Mapping[str, SubscriberEntry]
 
 
 def _problem(reading: Reading, settings: ExecutorSettings, place: Place, what: str, allowed: str) -> Problem:
-    # Where the key is missing, the line is that of the section or of the executor: one of them is there.
-    shown = place if reading.has(place) else next((p for p in (place[:1], ("executor",)) if reading.has(p)), ())
+    # Where the key is missing, the line is that of what it would be under, else that of the executor, which is there.
+    above = (place[:length] for length in range(len(place), 0, -1))
+    shown = next((one for one in above if reading.has(one)), ("executor",))
     problem = reading.problem(
         shown,
         f"found {what}, which other machines do not see, and executor {settings.type} runs steps on them; "

@@ -44,10 +44,10 @@ def other_runs(context: OpExecutionContext, export: Export) -> list[str]:
 def run_is_over(context: OpExecutionContext, export: Export) -> Stop:
     """A reason to begin nothing more once somebody has ended the run, or its own process has died.
 
-    A step in the run's own process is told by a signal. One on another machine is not, and looks at Dagster's storage,
-    every two seconds at most.
+    A step in the run's own process is told by a signal, and dies with it. Any other looks at Dagster's storage, every
+    two seconds at most.
     """
-    if not export.executor.is_distributed:
+    if export.executor.type == "in_process":
         return lambda: ""
     looked_at, reason = 0.0, ""
 

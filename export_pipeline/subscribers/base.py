@@ -84,6 +84,11 @@ class Subscriber(LaunchableResource, ABC):
     _is_checked: bool = PrivateAttr(default=False)
     _claims: Any = PrivateAttr(default=None)
 
+    @classmethod
+    def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Option → what it names with these *options*, which may be a local folder or a URL."""
+        return {name: options[name] for name in cls.folder_options if isinstance(options.get(name), str)}
+
     @abstractmethod
     def deliver(self, batch: Batch) -> Receipt | None:
         """Return once every event of *batch* is accepted; the same ``batch.id`` may come again.

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Literal, TypeVar
@@ -102,6 +102,12 @@ class Warehouse(Subscriber):
     _folder: str | None = PrivateAttr(default=None)
     _pipeline: Any = PrivateAttr(default=None)
     _current: "_Current" = PrivateAttr(default_factory=lambda: _Current(""))
+
+    @classmethod
+    def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """As :meth:`Subscriber.folders`: these destinations are in the working folder by default."""
+        is_local = options.get("destination") in ("duckdb", "filesystem")
+        return {"url": "."} | super().folders(options) if is_local else {}
 
     def deliver(self, batch: Batch) -> Receipt | None:
         """Load the batch as one dlt package.

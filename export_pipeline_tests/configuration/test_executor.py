@@ -88,7 +88,10 @@ def test_what_other_machines_do_not_see(problems: Problems) -> None:
         subscribers:
           copy: {type: files, url: /data/copy}
           lake: {type: files, url: "s3://acme/lake"}
-        """
+          duck: {type: warehouse, destination: duckdb}
+          house: {type: warehouse, destination: postgres, connection: {env: HOUSE}}
+        """,
+        {"HOUSE": "postgresql://me@db/house"},
     )
     see = "which other machines do not see, and executor k8s runs steps on them; allowed: "
     folder = see + "a bucket (s3://…, gs://…, az://…), or a folder under one of executor.shared_folders"
@@ -98,6 +101,7 @@ def test_what_other_machines_do_not_see(problems: Problems) -> None:
         f"x.yaml:2: quarantine.url: found the text '.dagster/quarantine', {folder}",
         f"x.yaml:2: staging.url: found the text '.dagster/staging', {folder}",
         f"x.yaml:4: subscribers.copy.url: found the text '/data/copy', {folder}",
+        f"x.yaml:6: subscribers.duck.url: found the text '.', {folder}",
     ]
 
 

@@ -22,24 +22,22 @@ DAY = "2026-11-23"
 
 
 @pytest.fixture
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of Celery's broker: Redis, or as the parameter says."""
+def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of Celery's broker, Redis or as the parameter says, which the deployment's variables have."""
     server = rabbitmq_server if getattr(request, "param", "redis") == "rabbitmq" else redis_server
     with server(tmp_path) as url:
+        for name, value in (VARIABLES | {"SPREAD_BROKER": url}).items():
+            monkeypatch.setenv(name, value)
         yield url
 
 
 @pytest.fixture
-def spread(
-    tmp_path: Path, moto: S3Server, postgres_url: str, broker: str, received: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SpreadProject]:
+def spread(tmp_path: Path, moto: S3Server, postgres_url: str, broker: str, received: Path) -> Iterator[SpreadProject]:
     """A project for Celery's workers; none runs yet."""
     with (
         new_database(postgres_url) as ledger,
         new_database(postgres_url) as storage,
     ):
-        for name, value in (VARIABLES | {"SPREAD_BROKER": broker}).items():
-            monkeypatch.setenv(name, value)
         yield SpreadProject(tmp_path, s3=moto, ledger=ledger, storage=storage, broker=broker)
 
 
