@@ -70,7 +70,7 @@ def test_two_workers_deliver_each_event_once(spread: SpreadProject, received: Pa
     spread.config["batch"] = {"max_events": 3}
     spread.config["manifest"] = {"max_files": 1}
     spread.config["subscribers"] = {"crm": python("slow"), "stuck": python("stuck_in_first")}
-    lines = spread.put_days("23", files=3, events=6)
+    lines = spread.put_days("23", files=2, events=6)
     with spread.workers("one", "two") as workers:
         run = spread.start_backfill(DAY)
         victim = received / "stuck.pid"
