@@ -26,6 +26,8 @@ ExportError
 from collections.abc import Mapping
 from typing import ClassVar
 
+from export_pipeline.legible import legible
+
 
 class ExportError(Exception):
     """Anything this package raises on purpose."""
@@ -84,7 +86,7 @@ class FileError(ExportError):
     next_step = "the next run reads the file again; nothing is lost, and what was not delivered stays owed"
 
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
+        super().__init__(f"{legible(key)}: {reason}")
         self.key = key
         self.reason = reason
 

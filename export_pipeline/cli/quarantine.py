@@ -10,6 +10,7 @@ import typer
 
 from export_pipeline.cli.session import JsonOption, Session
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.legible import legible
 from export_pipeline.quantities import counted, sized
 
 if TYPE_CHECKING:
@@ -158,12 +159,13 @@ def _summary(name: str, records: "Sequence[Record]") -> dict[str, Any]:
 
     first = records[0]
     if first.kind == FILE:
-        what = f"the file {first.key}"
+        what = f"the file {legible(first.key)}"
     elif first.kind == REFUSED:
         what = f"refused by {first.subscriber}"
     else:
         keys = {record.key for record in records}
-        what = f"of {first.key}" if len(keys) == 1 else f"of {len(keys)} files, such as {first.key}"
+        shown = legible(first.key)
+        what = f"of {shown}" if len(keys) == 1 else f"of {len(keys)} files, such as {shown}"
     return {
         "id": name.removesuffix(_ENDING),
         "kind": first.kind,
@@ -183,9 +185,9 @@ def _show(session: Session, record: "Record", *, is_first: bool) -> None:
     if record.kind == REFUSED:
         rows.append(("Refused by", f"{record.subscriber}: event {record.offset} of batch {record.batch}"))
     elif record.kind == FILE:
-        rows.append(("File", f"{record.key}, {sized(record.length)} as stored, etag {record.etag}"))
+        rows.append(("File", f"{legible(record.key)}, {sized(record.length)} as stored, etag {record.etag}"))
     else:
-        rows.append(("File", f"{record.key}, etag {record.etag}"))
+        rows.append(("File", f"{legible(record.key)}, etag {record.etag}"))
         rows.append(("Where", f"{counted(record.length, 'byte')} from byte {record.offset:,} of the unpacked file on"))
     rows.append(("Manifest", record.manifest))
     if record.kind != FILE:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from export_pipeline.errors import ConfigurationError, ExportError
+from export_pipeline.legible import legible_json, legible_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -73,10 +74,10 @@ class Session:
         return found
 
     def clean(self, text: str) -> str:
-        """*text* without any secret."""
+        """*text* without any secret, and without what a terminal would obey."""
         from export_pipeline.secrets import scrub
 
-        return scrub(text, self.secrets)
+        return legible_lines(scrub(text, self.secrets))
 
     def show(self, *what: "RenderableType") -> None:
         """Print to standard output; text is wrapped in a terminal only. Texts in renderables must be clean already."""
@@ -88,7 +89,9 @@ class Session:
 
     def show_json(self, value: object) -> None:
         """Print *value* as JSON."""
-        print(self.clean(json.dumps(value, indent=2, ensure_ascii=False)))
+        from export_pipeline.secrets import scrub
+
+        print(legible_json(scrub(json.dumps(value, indent=2, ensure_ascii=False), self.secrets)))
 
     @property
     def width(self) -> int:

@@ -1,5 +1,6 @@
 """The ledger's database: one engine, short transactions, claims."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from export_pipeline.errors import ConfigurationError, LedgerMissing
 from export_pipeline.ledger.claims import Claims, FileClaims, PostgresClaims
 from export_pipeline.ledger.schema import ensure_schema, require_schema
 from export_pipeline.ledger.wal import ensure_wal
+from export_pipeline.storage.folders import make_private_file
 
 _BUSY_TIMEOUT_SECONDS = 60
 
@@ -24,7 +26,7 @@ def utc_now() -> datetime:
 
 
 class Ledger:
-    """An open ledger.
+    """An open ledger. A file of SQLite is made for its owner only (mode 0600, SQLite's files beside it alike).
 
     Args:
         url: a SQLAlchemy URL (``postgresql://user:password@host/name``, ``sqlite:///path``) or a bare path, which is
@@ -44,7 +46,7 @@ class Ledger:
         if self.is_sqlite:
             path = Path(parsed.database or "")
             if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_private_file(os.path.abspath(path))
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
             self._engine = _sqlite_engine(parsed)

@@ -8,6 +8,7 @@ from dagster import Failure, In, MetadataValue, Nothing, OpDefinition, OpExecuti
 
 from export_pipeline.ledger import subscriptions
 from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
+from export_pipeline.legible import legible
 from export_pipeline.orchestration import reporting, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -53,8 +54,8 @@ def _details(found: Sequence[UnreadableFile], max_attempts: int) -> dict[str, An
     rows = [
         TableRecord(
             {
-                "file": file.key,
-                "reason": file.reason,
+                "file": legible(file.key),
+                "reason": legible(file.reason),
                 "what happens next": wording.fate_of_unreadable(file, max_attempts),
             }
         )

@@ -1,0 +1,115 @@
+"""Keys as an attacker would choose them: no file leaves its folder, and no line of a log is forged."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterEventType
+
+from export_pipeline.legible import legible
+from export_pipeline_tests.cli.conftest import CommandLine
+from export_pipeline_tests.integration.project import Project, Run
+from export_pipeline_tests.security.hostile import FORGED, HOSTILE
+from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
+
+DAY = "2026/11/23/00/"
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
+
+
+@pytest.fixture
+def attacked(project: Project, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A bucket in which every hostile key holds an event and a broken line, and once more ends too early."""
+    monkeypatch.setenv("TEST_ACCESS_KEY", ACCESS_KEY)
+    monkeypatch.setenv("TEST_SECRET_KEY", SECRET_KEY)
+    bucket = moto.new_bucket()
+    sound = {f"{DAY}{key}": json.dumps({"n": n}).encode() + b"\n{broken\n" for n, key in enumerate(HOSTILE)}
+    assert max(len(key.encode()) for key in sound) <= 1_024
+    cut = {f"{DAY}{key}.gz": gzip.compress(b'{"a":1}\n')[:-3] for key in HOSTILE}
+    moto.put(bucket, {**sound, **cut, FORGED: b"in no layout"})
+    project.config["source"] = {
+        "url": f"s3://{bucket}",
+        "endpoint_url": moto.url,
+        "region_name": "us-east-1",
+        "aws_access_key_id": {"env": "TEST_ACCESS_KEY"},
+        "aws_secret_access_key": {"env": "TEST_SECRET_KEY"},
+    }
+    project.config["max_attempts"] = 1
+    return project
+
+
+def below(root: Path) -> list[str]:
+    """Every path below a folder, without what Dagster keeps there."""
+    paths = (str(path.relative_to(root)) for path in root.rglob("*"))
+    return [path for path in paths if not path.startswith(("home", "bucket"))]
+
+
+def texts(run: Run) -> list[str]:
+    """All that the run's page shows as text: messages, errors, and the text of metadata."""
+    found: list[str] = []
+    for entry in run.entries:
+        found.append(entry.user_message)
+        event = entry.dagster_event
+        if event is not None and event.event_type is DagsterEventType.STEP_FAILURE:
+            failure = event.step_failure_data.user_failure_data
+            assert failure is not None
+            found.append(failure.description or "")
+            found += [str(value.value) for value in failure.metadata.values()]
+        if event is not None and event.is_step_materialization:
+            found += map(str, _cells(event.step_materialization_data.materialization.metadata))
+    return found
+
+
+def _cells(metadata: Any) -> list[object]:
+    records = [record for value in metadata.values() for record in getattr(value, "records", ())]
+    return [cell for record in records for cell in record.data.values()]
+
+
+def test_no_file_leaves_its_folder_and_no_line_is_forged(attacked: Project) -> None:
+    """Staging, quarantine and delivered files have names of our own; what was told of keys is one line, and whole."""
+    before = set(os.listdir("/tmp")) | set(os.listdir(attacked.root.parent))
+    run = attacked.run()
+    assert sorted(attacked.copied()) == sorted(json.dumps({"n": n}).encode() for n in range(len(HOSTILE)))
+    assert {record["key"] for record in attacked.quarantined()} == {
+        f"{DAY}{key}{end}" for key in HOSTILE for end in ("", ".gz")
+    }
+    plain = re.compile(
+        r"(test\.yaml|ledger\.db(-wal|-shm|\.claims(/\w+\.lock)?)?|staging|quarantine(/2026-11-23(/[\w.-]+)?)?|"
+        r"copy(/2026(/11(/23(/[0-9a-z-]+\.ndjson)?)?)?)?)"
+    )
+    assert [path for path in below(attacked.root) if not plain.fullmatch(path)] == []
+    assert not {name for name in os.listdir(attacked.root.parent) if "escaped" in name}
+    assert "escaped" not in set(os.listdir("/tmp")) - before
+    shown = texts(run)
+    assert any(legible(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
+    assert [text for text in shown if CONTROLS.search(text)] == []
+    assert not any(line.startswith("2026-11-23 00:00:00 +0000") for text in shown for line in text.splitlines())
+
+
+def test_the_terminal_obeys_none(attacked: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line prints of such files holds no escape sequence, and no line that a key made."""
+    attacked.run()
+    cli = CommandLine(attacked, monkeypatch)
+    for arguments in (("quarantine", "list"), ("status",), ("check",), *(("why", DAY + key) for key in HOSTILE)):
+        done = cli(*arguments)
+        assert done.code in (0, 1), done.err
+        assert CONTROLS.search(done.out + done.err) is None
+        assert not any(line.strip().startswith("2026-11-23 00:00:00 +0000") for line in done.out.splitlines())
+    listed = cli("quarantine", "list", "--json").json()
+    assert listed
+    for one in listed[:2]:
+        assert CONTROLS.search(cli("quarantine", "show", one["id"]).out) is None
+
+
+def test_a_local_source_with_such_names(project: Project) -> None:
+    """Files of a folder may be called so, too: their events arrive, and their names are told on one line."""
+    names = [name for name in HOSTILE if "/" not in name and len(name.encode()) < 200 and not name.startswith(".")]
+    for n, name in enumerate(names):
+        project.put(DAY + name, [{"n": n}], compress=False)
+    project.put_bytes(DAY + FORGED + ".gz", gzip.compress(b"{}")[:-3], compress=False)
+    run = project.run()
+    assert len(project.copied()) == len(names)
+    assert [text for text in texts(run) if CONTROLS.search(text)] == []
