@@ -14,7 +14,7 @@ _IN_LINES = re.compile(f"(?![\n\t])[{_CONTROLS}]")
 
 
 def legible(text: str) -> str:
-    r"""*text* on one line; what a terminal or a log would obey stands there as its escape, such as ``\n`` and ``\x1b``."""
+    r"""*text* on one line; what a terminal or a log would obey stands there as its escape, such as ``\n``."""
     return _IN_LINE.sub(_escaped, text)
 
 

@@ -82,8 +82,8 @@ def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, 
     oldest = found.oldest_unlisted
     more = "at least " if found.unlisted == MOST_UNLISTED else ""
     unlisted = (
-        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {legible(found.first_unlisted_key)} on; "
-        f"the oldest arrived {_ago(oldest, now)}"
+        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from "
+        f"{legible(found.first_unlisted_key)} on; the oldest arrived {_ago(oldest, now)}"
         if oldest
         else "every file in the source has been found by a run"
     )

@@ -1,38 +1,33 @@
-"""Keys as an attacker would choose them: no file leaves its folder, and no line of a log is forged."""
+"""Keys as an attacker would choose them, in a real S3: no file leaves its folder, and no line of a log is forged."""
 
 import gzip
 import json
 import os
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
-from dagster import DagsterEventType
 
 from export_pipeline.legible import legible
 from export_pipeline_tests.cli.conftest import CommandLine
-from export_pipeline_tests.integration.project import Project, Run
+from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.security.hostile import FORGED, HOSTILE
+from export_pipeline_tests.security.shown import CONTROLS, DAY, below, texts
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
-
-DAY = "2026/11/23/00/"
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 
 
 @pytest.fixture
-def attacked(project: Project, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Project:
+def attacked(project: Project, ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A bucket in which every hostile key holds an event and a broken line, and once more ends too early."""
     monkeypatch.setenv("TEST_ACCESS_KEY", ACCESS_KEY)
     monkeypatch.setenv("TEST_SECRET_KEY", SECRET_KEY)
-    bucket = moto.new_bucket()
+    bucket = ceph.new_bucket()
     sound = {f"{DAY}{key}": json.dumps({"n": n}).encode() + b"\n{broken\n" for n, key in enumerate(HOSTILE)}
     assert max(len(key.encode()) for key in sound) <= 1_024
     cut = {f"{DAY}{key}.gz": gzip.compress(b'{"a":1}\n')[:-3] for key in HOSTILE}
-    moto.put(bucket, {**sound, **cut, FORGED: b"in no layout"})
+    ceph.put(bucket, {**sound, **cut, FORGED: b"in no layout"})
     project.config["source"] = {
         "url": f"s3://{bucket}",
-        "endpoint_url": moto.url,
+        "endpoint_url": ceph.url,
         "region_name": "us-east-1",
         "aws_access_key_id": {"env": "TEST_ACCESS_KEY"},
         "aws_secret_access_key": {"env": "TEST_SECRET_KEY"},
@@ -41,33 +36,7 @@ def attacked(project: Project, moto: S3Server, monkeypatch: pytest.MonkeyPatch) 
     return project
 
 
-def below(root: Path) -> list[str]:
-    """Every path below a folder, without what Dagster keeps there."""
-    paths = (str(path.relative_to(root)) for path in root.rglob("*"))
-    return [path for path in paths if not path.startswith(("home", "bucket"))]
-
-
-def texts(run: Run) -> list[str]:
-    """All that the run's page shows as text: messages, errors, and the text of metadata."""
-    found: list[str] = []
-    for entry in run.entries:
-        found.append(entry.user_message)
-        event = entry.dagster_event
-        if event is not None and event.event_type is DagsterEventType.STEP_FAILURE:
-            failure = event.step_failure_data.user_failure_data
-            assert failure is not None
-            found.append(failure.description or "")
-            found += [str(value.value) for value in failure.metadata.values()]
-        if event is not None and event.is_step_materialization:
-            found += map(str, _cells(event.step_materialization_data.materialization.metadata))
-    return found
-
-
-def _cells(metadata: Any) -> list[object]:
-    records = [record for value in metadata.values() for record in getattr(value, "records", ())]
-    return [cell for record in records for cell in record.data.values()]
-
-
+@pytest.mark.thorough
 def test_no_file_leaves_its_folder_and_no_line_is_forged(attacked: Project) -> None:
     """Staging, quarantine and delivered files have names of our own; what was told of keys is one line, and whole."""
     before = set(os.listdir("/tmp")) | set(os.listdir(attacked.root.parent))
@@ -89,6 +58,7 @@ def test_no_file_leaves_its_folder_and_no_line_is_forged(attacked: Project) -> N
     assert not any(line.startswith("2026-11-23 00:00:00 +0000") for text in shown for line in text.splitlines())
 
 
+@pytest.mark.thorough
 def test_the_terminal_obeys_none(attacked: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the command line prints of such files holds no escape sequence, and no line that a key made."""
     attacked.run()
@@ -104,7 +74,7 @@ def test_the_terminal_obeys_none(attacked: Project, monkeypatch: pytest.MonkeyPa
         assert CONTROLS.search(cli("quarantine", "show", one["id"]).out) is None
 
 
-def test_a_local_source_with_such_names(project: Project) -> None:
+def test_a_local_source_with_such_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a folder may be called so, too: their events arrive, and their names are told on one line."""
     names = [name for name in HOSTILE if "/" not in name and len(name.encode()) < 200 and not name.startswith(".")]
     for n, name in enumerate(names):
@@ -112,4 +82,11 @@ def test_a_local_source_with_such_names(project: Project) -> None:
     project.put_bytes(DAY + FORGED + ".gz", gzip.compress(b"{}")[:-3], compress=False)
     run = project.run()
     assert len(project.copied()) == len(names)
-    assert [text for text in texts(run) if CONTROLS.search(text)] == []
+    shown = texts(run)
+    assert any(legible(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
+    assert [text for text in shown if CONTROLS.search(text)] == []
+    cli = CommandLine(project, monkeypatch)
+    for arguments in (("check",), ("status",), ("why", DAY + FORGED), ("why", DAY + HOSTILE[1])):
+        done = cli(*arguments)
+        assert CONTROLS.search(done.out + done.err) is None
+        assert not any(line.strip().startswith("2026-11-23 00:00:00 +0000") for line in done.out.splitlines())

@@ -77,7 +77,9 @@ def test_no_link_runs_anything(url: str, option: str) -> None:
     assert active(f"Events that own (own, {links.written(place)}) has accepted.") == set()
 
 
-@pytest.mark.parametrize("rest", ["><script>alert(1)</script>", "> [x](javascript:alert(1))", "`<b>`", "\n# heading", ""])
+@pytest.mark.parametrize(
+    "rest", ["><script>alert(1)</script>", "> [x](javascript:alert(1))", "`<b>`", "\n# heading", ""]
+)
 def test_a_link_in_a_description_ends_where_it_should(rest: str) -> None:
     """An address that holds what ends a link in Markdown is shown as text."""
     written = links.written(f"https://example.com/{rest}")
