@@ -119,7 +119,7 @@ lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest ver
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --extra postgres --group dev pyproject.toml >> constraints.new
 	mv constraints.new constraints.txt
 	echo '# What a deployment installs, by version and hash. Written by `make lock`: pip install --require-hashes -r requirements.lock' > requirements.new
-	echo '$(BUILD_BACKEND)' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --generate-hashes --constraint constraints.txt --extra postgres pyproject.toml - >> requirements.new
+	echo '$(BUILD_BACKEND)' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-strip-extras --generate-hashes --constraint constraints.txt --extra postgres pyproject.toml - >> requirements.new
 	mv requirements.new requirements.lock
 
 # Each in an environment of its own: what they need does not decide what the tests run with.
