@@ -19,7 +19,7 @@ from export_pipeline.deployment import Deployment, load_deployment
 from export_pipeline.errors import ConfigurationError, ExportError
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger, utc_now
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline.secrets import resolve
@@ -150,7 +150,7 @@ def _reasons(deployment: Deployment, manifest: str, day: date) -> Iterator[str]:
     for _, record in quarantine.records(day.isoformat()):
         if record.manifest == manifest:
             where = f"{counted(record.length, 'byte')} from byte {record.offset:,} on"
-            yield f"{legible(record.key)}, {where}: {record.reason}"
+            yield f"{printable(record.key)}, {where}: {record.reason}"
 
 
 def _delivered(tx: Connection, started: datetime) -> list[Row[Any]]:

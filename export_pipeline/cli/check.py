@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, database_errors_told
 from export_pipeline.errors import ConfigurationError, ExportError, TryLater
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.storage.folders import told_if_open
 
@@ -118,9 +118,9 @@ def _source(settings: "SourceSettings") -> str:
     if not dated:
         raise ConfigurationError(
             f"{source.url}: none of the first {counted(len(files), 'key')} matches the layout {settings.layout!r}, "
-            f"such as {legible(files[0].key)}"
+            f"such as {printable(files[0].key)}"
         )
-    return f"{source.url} lists and reads; its first dated key is {legible(dated[0].key)}"
+    return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}"
 
 
 def _objects(url: str, settings: "StoreSettings") -> str:

@@ -10,7 +10,7 @@ import typer
 
 from export_pipeline.cli.session import JsonOption, Session
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
 if TYPE_CHECKING:
@@ -159,13 +159,12 @@ def _summary(name: str, records: "Sequence[Record]") -> dict[str, Any]:
 
     first = records[0]
     if first.kind == FILE:
-        what = f"the file {legible(first.key)}"
+        what = f"the file {first.key}"
     elif first.kind == REFUSED:
         what = f"refused by {first.subscriber}"
     else:
         keys = {record.key for record in records}
-        shown = legible(first.key)
-        what = f"of {shown}" if len(keys) == 1 else f"of {len(keys)} files, such as {shown}"
+        what = f"of {first.key}" if len(keys) == 1 else f"of {len(keys)} files, such as {first.key}"
     return {
         "id": name.removesuffix(_ENDING),
         "kind": first.kind,
@@ -185,9 +184,9 @@ def _show(session: Session, record: "Record", *, is_first: bool) -> None:
     if record.kind == REFUSED:
         rows.append(("Refused by", f"{record.subscriber}: event {record.offset} of batch {record.batch}"))
     elif record.kind == FILE:
-        rows.append(("File", f"{legible(record.key)}, {sized(record.length)} as stored, etag {record.etag}"))
+        rows.append(("File", f"{printable(record.key)}, {sized(record.length)} as stored, etag {record.etag}"))
     else:
-        rows.append(("File", f"{legible(record.key)}, etag {record.etag}"))
+        rows.append(("File", f"{printable(record.key)}, etag {record.etag}"))
         rows.append(("Where", f"{counted(record.length, 'byte')} from byte {record.offset:,} of the unpacked file on"))
     rows.append(("Manifest", record.manifest))
     if record.kind != FILE:

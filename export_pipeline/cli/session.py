@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from export_pipeline.errors import ConfigurationError, ExportError
-from export_pipeline.legible import legible_json, legible_lines
+from export_pipeline.printable import printable_json, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -74,10 +74,8 @@ class Session:
         return found
 
     def clean(self, text: str) -> str:
-        """*text* without any secret, and without what a terminal would obey."""
-        from export_pipeline.secrets import scrub
-
-        return legible_lines(scrub(text, self.secrets))
+        """*text* without any secret, and without what a terminal would do instead of showing it."""
+        return printable_lines(self._scrubbed(text))
 
     def show(self, *what: "RenderableType") -> None:
         """Print to standard output; text is wrapped in a terminal only. Texts in renderables must be clean already."""
@@ -89,9 +87,7 @@ class Session:
 
     def show_json(self, value: object) -> None:
         """Print *value* as JSON."""
-        from export_pipeline.secrets import scrub
-
-        print(legible_json(scrub(json.dumps(value, indent=2, ensure_ascii=False), self.secrets)))
+        print(printable_json(self._scrubbed(json.dumps(value, indent=2, ensure_ascii=False))))
 
     @property
     def width(self) -> int:
@@ -108,6 +104,11 @@ class Session:
             console.print(*cleaned, sep="\n", soft_wrap=True)
         # rich fills up the last column of a table with blanks.
         console.file.write("".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
+
+    def _scrubbed(self, text: str) -> str:
+        from export_pipeline.secrets import scrub
+
+        return scrub(text, self.secrets)
 
 
 def command(app: typer.Typer, name: str, *, of_deployment: bool = True) -> Callable[[Callable[..., int | None]], None]:

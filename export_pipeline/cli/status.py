@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, looking_at_ledger
-from export_pipeline.legible import legible
 from export_pipeline.quantities import counted, lasting
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _row(one: "Standing", now: datetime) -> "tuple[str | Text, ...]":
         f"{one.owed_files:,}",
         lasting(lag) if one.owed_files else "-",
         Text(layout.ago(one.last_success_at, now), style="red" if one.last_error else ""),
-        legible(one.delivered_key or "nothing yet"),
+        one.delivered_key or "nothing yet",
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,9 @@ class Ledger:
         if self.is_sqlite:
             path = Path(parsed.database or "")
             if create:
-                make_private_file(os.path.abspath(path))
+                # Whatever hinders this hinders SQLite too, which says so.
+                with suppress(OSError):
+                    make_private_file(os.path.abspath(path))
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
             self._engine = _sqlite_engine(parsed)

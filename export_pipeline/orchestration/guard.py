@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, RetryRequested
 
 from export_pipeline.errors import ExportError
-from export_pipeline.legible import as_block, legible_lines
+from export_pipeline.printable import as_code_block, printable_lines
 from export_pipeline.secrets import scrub
 
 NEXT = "what happens next"
@@ -25,7 +25,7 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
     """
 
     def clean(text: str) -> str:
-        return legible_lines(scrub(text, secrets))
+        return printable_lines(scrub(text, secrets))
 
     try:
         yield
@@ -41,7 +41,7 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
             clean(f"{type(error).__name__}: {error}"),
             metadata={
                 NEXT: MetadataValue.text(ExportError.next_step),
-                "traceback": MetadataValue.md(as_block(trace)),
+                "traceback": MetadataValue.md(as_code_block(trace)),
             },
             allow_retries=False,
         ) from None

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from dagster import MetadataValue
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.legible import as_code
+from export_pipeline.printable import as_code
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.scrubbing import public_url
 

@@ -8,13 +8,13 @@ from dagster import Failure, In, MetadataValue, Nothing, OpDefinition, OpExecuti
 
 from export_pipeline.ledger import subscriptions
 from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
-from export_pipeline.legible import legible
 from export_pipeline.orchestration import reporting, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, run_ids
 from export_pipeline.orchestration.materialisations import SHOWN_FILES
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.printable import printable
 
 
 def report_unreadable_op(export: Export) -> OpDefinition:
@@ -54,8 +54,8 @@ def _details(found: Sequence[UnreadableFile], max_attempts: int) -> dict[str, An
     rows = [
         TableRecord(
             {
-                "file": legible(file.key),
-                "reason": legible(file.reason),
+                "file": printable(file.key),
+                "reason": printable(file.reason),
                 "what happens next": wording.fate_of_unreadable(file, max_attempts),
             }
         )

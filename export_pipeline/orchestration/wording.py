@@ -5,7 +5,7 @@ from datetime import date
 
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered, Stopped
@@ -94,7 +94,7 @@ def handing_on(manifests: Sequence[OwedManifest]) -> str:
     files = sum(manifest.files for manifest in manifests)
     return (
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
-        f"{legible(manifests[0].first_key)} on, for {', '.join(names)}"
+        f"{printable(manifests[0].first_key)} on, for {', '.join(names)}"
     )
 
 
@@ -161,7 +161,7 @@ def folded(manifests: int, keep_days: int) -> str:
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
-    lines = [f"{legible(key)}: {legible(reason)}" for key, reason in outcome.unreadable.items()]
+    lines = [f"{printable(key)}: {printable(reason)}" for key, reason in outcome.unreadable.items()]
     fate = f"each {_tried_again(max_attempts)}"
     if outcome.given_up:
         fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
@@ -171,7 +171,7 @@ def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
 def unreadable_files(found: Sequence[UnreadableFile]) -> str:
     """How many files a run could not read, the first one with its reason."""
     more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
-    first = f"{legible(found[0].key)}: {legible(found[0].reason)}"
+    first = f"{printable(found[0].key)}: {printable(found[0].reason)}"
     return f"{counted(len(found), 'file')} could not be read, all others were: {first}{more}"
 
 
@@ -212,4 +212,4 @@ def _where_to_look(day: date) -> str:
 
 
 def _some(keys: Sequence[str]) -> str:
-    return ", ".join(map(legible, keys))
+    return ", ".join(map(printable, keys))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.storage.failures import brief
@@ -66,7 +66,7 @@ class LocalSource(Source):
             yield from self._walk(root, "", _Range(after, prefix, before), frozenset(), os.path.join(root, ""))
         except OSError as error:
             raise ListingFailed(
-                f"{self.url} could not be listed: {legible(str(error.filename))}: {brief(error)}"
+                f"{self.url} could not be listed: {printable(str(error.filename))}: {brief(error)}"
             ) from None
 
     def _walk(
@@ -110,9 +110,9 @@ class LocalSource(Source):
             if os.path.realpath(path, strict=True).startswith(root):
                 return True
         except OSError as error:
-            logger.warning("%s: the symbolic link %s is left out: %s", self.url, legible(path), brief(error))
+            logger.warning("%s: the symbolic link %s is left out: %s", self.url, printable(path), brief(error))
             return False
-        logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, legible(path))
+        logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, printable(path))
         return False
 
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
-from export_pipeline.legible import legible, legible_lines
+from export_pipeline.printable import printable, printable_lines
 from export_pipeline.secrets import REPLACEMENT
 from export_pipeline.secrets import scrub as scrub_secrets
 
@@ -27,7 +27,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     text = scrub_secrets(text, secrets)
     text = _USERINFO.sub(rf"\1{REPLACEMENT}@", text)
     text = _QUERY.sub(rf"\1?{REPLACEMENT}", text)
-    text = legible_lines(_NAMED.sub(rf"\1\2\3{REPLACEMENT}", text))
+    text = printable_lines(_NAMED.sub(rf"\1\2\3{REPLACEMENT}", text))
     return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"
 
 
@@ -40,4 +40,4 @@ def public_url(url: str, *, path: bool = True) -> str:
 
 def excerpt(answer: bytes) -> str:
     """The first 500 bytes of a destination's answer, on one line."""
-    return legible(" ".join(answer[:MAX_ANSWER_BYTES].decode("utf-8", "replace").split()))
+    return printable(" ".join(answer[:MAX_ANSWER_BYTES].decode("utf-8", "replace").split()))

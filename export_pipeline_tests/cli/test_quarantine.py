@@ -54,6 +54,17 @@ def test_one_of_them(full: Project, cli: CommandLine) -> None:
     assert "does not like it" in shown
 
 
+def test_a_terminal_is_not_ordered_about(project: Project, cli: CommandLine) -> None:
+    """A terminal's sequences in what the quarantine holds are shown as Python writes them, and not obeyed."""
+    project.put("2026/11/22/a.gz", ["}\x1b]0;owned\x07\u202e".encode()])
+    project.run()
+    (one,) = cli("quarantine", "list", "--json").json()
+    shown = cli("quarantine", "show", one["id"])
+    assert "\x1b" not in shown.out + shown.err
+    assert r"}\x1b]0;owned\x07\u202e" in shown.out
+    assert cli("quarantine", "show", one["id"], "--json").json()[0]["text"] == "}\x1b]0;owned\x07\u202e"
+
+
 def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) -> None:
     """`retry` hands chosen records to the next run, which delivers what was mended and quarantines the rest again."""
     full.config["limits"] = {"max_depth": 3}

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from export_pipeline.legible import legible
+from export_pipeline.printable import printable
 from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.security.hostile import FORGED, HOSTILE
@@ -53,7 +53,7 @@ def test_no_file_leaves_its_folder_and_no_line_is_forged(attacked: Project) -> N
     assert not {name for name in os.listdir(attacked.root.parent) if "escaped" in name}
     assert "escaped" not in set(os.listdir("/tmp")) - before
     shown = texts(run)
-    assert any(legible(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
+    assert any(printable(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
     assert [text for text in shown if CONTROLS.search(text)] == []
     assert not any(line.startswith("2026-11-23 00:00:00 +0000") for text in shown for line in text.splitlines())
 
@@ -83,7 +83,7 @@ def test_a_local_source_with_such_names(project: Project, monkeypatch: pytest.Mo
     run = project.run()
     assert len(project.copied()) == len(names)
     shown = texts(run)
-    assert any(legible(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
+    assert any(printable(FORGED) in text for text in shown), "it was told of, so its form was put to the test"
     assert [text for text in shown if CONTROLS.search(text)] == []
     cli = CommandLine(project, monkeypatch)
     for arguments in (("check",), ("status",), ("why", DAY + FORGED), ("why", DAY + HOSTILE[1])):

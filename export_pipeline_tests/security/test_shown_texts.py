@@ -11,7 +11,7 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.source.file import SourceFile
 from export_pipeline.subscribers.scrubbing import excerpt
 from export_pipeline_tests.security.hostile import HOSTILE
-from export_pipeline_tests.test_legible import tokens
+from export_pipeline_tests.security.test_markdown import tokens
 
 ACTIVE = {"html_inline", "html_block", "link_open", "image", "heading_open", "hr", "fence", "code_block"}
 
