@@ -9,7 +9,7 @@ import copy
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -34,7 +34,7 @@ FOLDER = ROOT / "deployments" / "iam"
 POLICIES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 RUN_BY_THE_JOB = ("source", "staging_and_quarantine", "files", "kinesis", "firehose", "sqs")
 REGION = "eu-central-1"
-ROOT_KEYS = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root", "region_name": REGION}
+ROOT_KEYS: dict[str, Any] = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root", "region_name": REGION}
 ARNS = {
     "s3": r"arn:aws:s3:::[a-z-]+(/[a-z-]+/\*)?",
     "kinesis": r"arn:aws:kinesis:[a-z0-9-]+:\d{12}:stream/[a-z-]+",
@@ -266,11 +266,12 @@ def test_a_destination_needs_its_action(account: Account, name: str) -> None:
     """With the policy a batch is taken; without its one action the subscriber is blocked, and a person must act."""
     batch = batch_of([sample_event(1)])
     options: dict[str, Any] = {**account.keys, "endpoint_url": account.front, "timeout_seconds": 10}
-    made: Any = {
+    makers: dict[str, Callable[[], Any]] = {
         "kinesis": lambda: Kinesis(stream_name="events", **options),
         "firehose": lambda: Firehose(stream_name="events", **options),
         "sqs": lambda: Sqs(queue_url=account.queue_url, **options),
-    }[name]()
+    }
+    made = makers[name]()
     with closing(made):
         account.allow(policies(name))
         made.deliver(batch)

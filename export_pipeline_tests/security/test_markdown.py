@@ -8,9 +8,8 @@ from markdown_it.token import Token
 from export_pipeline.printable import as_code, as_code_block, printable, printable_lines
 from export_pipeline_tests.security.hostile import HOSTILE
 
-TEXTS = (
-    st.text(st.sampled_from("`~<>[]()!*_#\\&\n\r\t ab"), min_size=1) | st.text(min_size=1) | st.sampled_from(HOSTILE)
-)
+MARKS = st.text(st.sampled_from("`~<>[]()!*_#\\&\n\r\t ab"), min_size=1)
+TEXTS = MARKS | st.text(min_size=1) | st.sampled_from(HOSTILE)
 
 
 def tokens(text: str) -> list[Token]:

@@ -18,11 +18,11 @@ from export_pipeline_tests.integration.project import Project
 OTHERS = 0o077
 
 
-@pytest.fixture(params=[0o022, 0])
-def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The usual one, and one that hides nothing."""
-    before = os.umask(request.param)
-    yield request.param
+@pytest.fixture
+def umask() -> Iterator[int]:
+    """One that hides nothing."""
+    before = os.umask(0)
+    yield 0
     os.umask(before)
 
 
