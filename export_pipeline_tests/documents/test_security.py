@@ -14,7 +14,7 @@ def test_every_test_that_is_cited_is_there() -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\| (?!threat)(.*) \|$", table, re.MULTILINE)]
     assert len(rows) > 20
     for threat, done, shown, left in rows:
-        assert threat and done and left
+        assert all((threat, done, left))
         cited = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", shown)
         assert cited, threat
         for file, name in cited:

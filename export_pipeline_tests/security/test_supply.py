@@ -1,5 +1,6 @@
 """What is installed, and what is released: named, hashed, pinned, and looked at each night."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -21,7 +22,8 @@ def entries(text: str) -> dict[str, set[str]]:
     """Name → the versions that a lock names, by marker."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\\n]+)", text, re.MULTILINE):
-        found.setdefault(*_names([name]), set()).add(version)
+        (normalised,) = _names([name])
+        found.setdefault(normalised, set()).add(version)
     return found
 
 
@@ -59,12 +61,10 @@ def test_pip_refuses_a_file_of_another_hash(tmp_path: Path) -> None:
         "with zipfile.ZipFile(sys.argv[1], 'w') as made:\n"
         "    made.writestr('made.py', '')\n"
         "    made.writestr('made-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: made\\nVersion: 1\\n')\n"
-        "    made.writestr('made-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n"
+        "    made.writestr('made-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nTag: py3-none-any\\n')\n"
         "    made.writestr('made-1.dist-info/RECORD', '')\n"
     )
     subprocess.run([sys.executable, "-c", script, str(wheel)], check=True)
-    import hashlib
-
     right, wrong = hashlib.sha256(wheel.read_bytes()).hexdigest(), "0" * 64
     for digest, code in ((right, 0), (wrong, 1)):
         lock = tmp_path / "made.lock"
