@@ -34,7 +34,7 @@ def as_code(text: str) -> str:
     shown = printable(text)
     marks = "`" * (_longest_run(shown) + 1)
     # https://spec.commonmark.org/0.31.2/#code-spans: one blank on each side is taken away again.
-    return f"{marks} {shown} {marks}" if "`" in shown else f"{marks}{shown}{marks}"
+    return f"{marks} {shown} {marks}"
 
 
 def as_code_block(text: str) -> str:

@@ -3,21 +3,29 @@
 import json
 import re
 import unicodedata
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
+from dagster import Failure
 from hypothesis import given
 from hypothesis import strategies as st
 
 from export_pipeline.errors import FileGone
+from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.unreadable import UnreadableFile
-from export_pipeline.orchestration import wording
+from export_pipeline.orchestration import check_results, wording
+from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.printable import as_code, as_code_block, printable, printable_json, printable_lines
+from export_pipeline.source.file import SourceFile
+from export_pipeline.steps.completeness import Comparison
+from export_pipeline.steps.freshness import Freshness
 from export_pipeline.subscribers.scrubbing import excerpt
 
 ANY_TEXT = st.text(st.characters(codec=None)) | st.text("`\n\x1b[2K\u202eab")
 # JSON makes one character of two halves of a pair.
 WHOLE_TEXT = st.text(st.characters(codec="utf-8"))
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+HOSTILE = SourceFile("2026/11/23/`<b>\n# owned\x1b[2K", "etag", 1, NOW)
 NASTY = "2026/11/23/a\x1b[2K\rok\n2026-11-23 - dagster - INFO - all delivered\u202e"
 
 
@@ -55,6 +63,7 @@ def test_code_does_not_end_early(text: str) -> None:
     assert marks is not None
     assert "\n" not in span
     inner = span[len(marks[0]) : -len(marks[0])]
+    assert inner == f" {printable(text)} "
     assert marks[0] not in re.findall("`+", inner)
     first, *shown, last = as_code_block(text).split("\n")
     assert first == last
@@ -76,3 +85,29 @@ def test_no_key_and_no_answer_forges_a_line(message: str) -> None:
     assert "\x1b" not in message
     assert r"a\x1b[2K" in message
     assert r"delivered\u202e" in message
+
+
+def test_keys_stay_in_their_code_spans() -> None:
+    """A check tells each missing key as code, however the key tries to end that, and on one line."""
+    found = Comparison(date(2026, 11, 23), date(2026, 11, 23), missing=[DatedFile(HOSTILE, date(2026, 11, 23))])
+    result = check_results.completeness(found, None)[""]
+    assert result.metadata["missing_keys"].value == r"- `` 2026/11/23/`<b>\n# owned\x1b[2K ``"
+    assert result.text.endswith(r"the first is 2026/11/23/`<b>\n# owned\x1b[2K")
+
+
+def test_a_late_key_forges_no_line() -> None:
+    """Nor does the first file that no run has found."""
+    found = Freshness(1, NOW, HOSTILE.key, ())
+    text = check_results.freshness(found, timedelta(hours=1), NOW)[""].text
+    assert r"from 2026/11/23/`<b>\n# owned\x1b[2K on;" in text
+
+
+def test_a_traceback_stays_in_its_block() -> None:
+    """What an exception says does not end the block that the UI shows the traceback in."""
+    with pytest.raises(Failure) as caught, failures_without_secrets(["s3cret"]):
+        raise RuntimeError("s3cret\n```\n# owned\x1b[2K")
+    shown = str(caught.value.metadata["traceback"].value)
+    assert shown.startswith("````\nTraceback")
+    assert shown.endswith("\n````")
+    assert r"# owned\x1b[2K" in shown
+    assert "s3cret" not in shown

@@ -51,7 +51,7 @@ def known_etags(tx: Connection, source: int, *, first_key: str, last_key: str) -
     f = t.files.c
     rows = tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.between(first_key, last_key)))
     known: dict[str, set[str]] = {}
-    # All at once: row by row the driver is asked again for each, which takes twice as long.
+    # All at once, a page of the listing: asked for row by row they take a sixth more time.
     for key, etag in rows.all():
         known.setdefault(key, set()).add(etag)
     return known

@@ -55,12 +55,14 @@ def test_one_of_them(full: Project, cli: CommandLine) -> None:
 
 
 def test_a_terminal_is_not_ordered_about(project: Project, cli: CommandLine) -> None:
-    """A terminal's sequences in what the quarantine holds are shown as Python writes them, and not obeyed."""
-    project.put("2026/11/22/a.gz", ["}\x1b]0;owned\x07\u202e".encode()])
+    """A terminal's sequences in content and key of what is quarantined are shown as Python writes them, not obeyed."""
+    project.put("2026/11/22/a\x1b[2K.gz", ["}\x1b]0;owned\x07\u202e".encode()])
     project.run()
     (one,) = cli("quarantine", "list", "--json").json()
-    shown = cli("quarantine", "show", one["id"])
-    assert "\x1b" not in shown.out + shown.err
+    listed, shown = cli("quarantine", "list"), cli("quarantine", "show", one["id"])
+    assert "\x1b" not in listed.out + listed.err + shown.out + shown.err
+    assert r"of 2026/11/22/a\x1b[2K.gz" in listed.out
+    assert r"2026/11/22/a\x1b[2K.gz, etag" in shown.out
     assert r"}\x1b]0;owned\x07\u202e" in shown.out
     assert cli("quarantine", "show", one["id"], "--json").json()[0]["text"] == "}\x1b]0;owned\x07\u202e"
 
