@@ -1,16 +1,22 @@
 """What Dagster's UI renders as Markdown or as a link never obeys a key, an event or an answer."""
 
-from datetime import datetime, timezone
+import os
+from datetime import date, datetime, timezone
+from pathlib import Path
 
 import pytest
 from dagster import Failure, MarkdownMetadataValue, TableMetadataValue, UrlMetadataValue
 
-from export_pipeline.errors import FileCorrupt, TryLater
-from export_pipeline.orchestration import check_results, links, materialisations
+from export_pipeline.errors import FileCorrupt, ListingFailed, TryLater
+from export_pipeline.ledger.unreadable import UnreadableFile
+from export_pipeline.orchestration import check_results, links, materialisations, unreadable_op, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.settings import SourceSettings
+from export_pipeline.source.store import open_source
+from export_pipeline.steps.read import ReadOutcome
 from export_pipeline.subscribers.scrubbing import excerpt
-from export_pipeline_tests.security.hostile import HOSTILE
+from export_pipeline_tests.security.hostile import FORGED, HOSTILE
 from export_pipeline_tests.security.test_markdown import tokens
 
 ACTIVE = {"html_inline", "html_block", "link_open", "image", "heading_open", "hr", "fence", "code_block"}
@@ -104,3 +110,27 @@ def test_an_error_of_ours_is_one_line_for_each_file() -> None:
     with pytest.raises(Failure) as caught, failures_without_secrets([]):
         raise TryLater("asked \x1b[31mfor it")
     assert caught.value.description == r"asked \x1b[31mfor it"
+
+
+def test_what_is_told_of_unreadable_files_is_harmless() -> None:
+    """A key and a reason are one line each in the messages of a run and in the table beside them."""
+    file = UnreadableFile(FORGED, date(2026, 11, 23), reason=FORGED, attempts=1, given_up=False)
+    assert "\n" not in wording.unreadable_files([file])
+    assert wording.unreadable(ReadOutcome(unreadable={FORGED: FORGED}), max_attempts=5).count("\n") == 1
+    table = unreadable_op._details([file], max_attempts=5)["unreadable"]
+    assert isinstance(table, TableMetadataValue)
+    (record,) = table.records
+    assert [cell for cell in record.data.values() if "\n" in str(cell)] == []
+
+
+def test_a_folder_that_cannot_be_listed_is_told_on_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a folder that the system refuses to list is escaped in the error."""
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", FORGED)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ListingFailed) as caught:
+        list(open_source(SourceSettings(url=tmp_path.as_uri())).list_files())
+    assert "\n" not in str(caught.value)
+    assert FORGED.replace("\n", "\\n") in str(caught.value)
