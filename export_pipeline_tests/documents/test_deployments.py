@@ -140,7 +140,9 @@ def test_the_image_is_made_of_what_there_is() -> None:
     instructions = [line.split(maxsplit=1) for line in text.splitlines() if line and line[0].isupper()]
     copied = [name for word, rest in instructions if word == "COPY" for name in rest.split()[:-1]]
     assert [name for name in copied if not (ROOT / name).exists()] == []
-    assert {"pyproject.toml", "README.md", "LICENSE", "setup.cfg", "constraints.txt", "export_pipeline"} <= set(copied)
+    assert {"pyproject.toml", "README.md", "LICENSE", "setup.cfg", "requirements.lock", "export_pipeline"} <= set(
+        copied
+    )
     (command,) = (json.loads(rest) for word, rest in instructions if word == "CMD")
     assert command[:2] == ["dagster-daemon", "run"]
 
