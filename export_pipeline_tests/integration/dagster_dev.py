@@ -29,11 +29,13 @@ class DagsterDev:
 
     Attributes:
         answers: every answer of GraphQL, as text.
+        process_id: of ``dagster dev`` itself, which leads its process group; None where its parts were started apart.
     """
 
-    def __init__(self, url: str, log: Path) -> None:
+    def __init__(self, url: str, log: Path, process_id: int | None = None) -> None:
         self.url = url
         self.log = log
+        self.process_id = process_id
         self.answers: list[str] = []
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -87,14 +89,14 @@ def dagster_dev(project: Project, **environment: str) -> Iterator[DagsterDev]:
     log = project.root / "dagster-dev.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", "dagster", "dev", "-p", str(port)],
             cwd=project.root,
             env=project.environment(**environment),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    dev = DagsterDev(f"http://127.0.0.1:{port}", log)
+    dev = DagsterDev(f"http://127.0.0.1:{port}", log, process.pid)
     try:
         dev.wait_for(lambda: _is_loaded(dev), seconds=120)
         yield dev

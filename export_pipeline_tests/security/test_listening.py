@@ -2,8 +2,6 @@
 
 import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +9,8 @@ import pytest
 from dagster_webserver.cli import dagster_webserver
 
 from export_pipeline_tests.documents.blocks import PAGES, ROOT
-from export_pipeline_tests.integration.dagster_dev import WORKSPACE, DagsterDev, _is_loaded
+from export_pipeline_tests.integration.dagster_dev import dagster_dev
 from export_pipeline_tests.integration.project import Project
-from export_pipeline_tests.servers.programs import free_port
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 """127.0.0.1, ::1 and the former in the form of the latter, as /proc/net writes them."""
@@ -54,24 +51,8 @@ def listening(process_id: int) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_dagster_dev_listens_on_loopback_only(project: Project) -> None:
     """As `make dev` starts it, webserver, daemon and code server listen at 127.0.0.1 or at no port at all."""
-    (project.root / "workspace.yaml").write_text(WORKSPACE)
-    port = free_port()
-    log = project.root / "dagster-dev.log"
-    command = [sys.executable, "-m", "dagster", "dev", "-p", str(port)]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=project.root, env=project.environment(), stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        dev = DagsterDev(f"http://127.0.0.1:{port}", log)
-        dev.wait_for(lambda: _is_loaded(dev), seconds=120)
-        found = listening(process.pid)
-        assert found, "the webserver listens somewhere"
-        assert set(found) <= LOOPBACK
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with dagster_dev(project) as dev:
+        assert dev.process_id is not None
+        found = listening(dev.process_id)
+    assert found, "the webserver listens somewhere"
+    assert set(found) <= LOOPBACK
