@@ -10,7 +10,8 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, register
+from export_pipeline.steps.listing import Found, dated, unknown
 from export_pipeline.steps.progress import Progress
 
 

@@ -12,7 +12,8 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, register
+from export_pipeline.steps.listing import Found, dated, unknown
 
 _COMPARED_AT_ONCE = 1_000
 SHOWN_KEYS = 20

@@ -5,24 +5,22 @@ costs a longer listing and nothing else.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from itertools import islice
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import folding, planning, subscriptions
+from export_pipeline.ledger import listings, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
-from export_pipeline.ledger.subscriptions import Registration, Subscription
+from export_pipeline.ledger.subscriptions import Registration
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
+from export_pipeline.steps.listing import Found, Walk, unknown, utf8, with_days
 from export_pipeline.steps.progress import Progress
 
-_COMPARED_AT_ONCE = 1_000
 OTHER_PLANNER_SECONDS = 900
-# Sorts after every key that can match a layout: what lies behind it (Firehose's error folder, say) need not be listed.
-_LAST_MOMENT = datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
-_SHOWN_KEYS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +38,6 @@ class DiscoverySettings:
     start_from: str
     limits: PlanLimits
     prefix: str
-
-
-@dataclass(slots=True)
-class Found:
-    """What one listing came to.
-
-    Attributes:
-        since: what keys began with where the listing started; empty: at the very first key.
-        cursor: the key up to which everything is planned; empty while no file was ever found.
-        files: how many new files were planned.
-        manifests: into how many manifests.
-        more: at least one more new file waits behind ``max_files``.
-        undated, undated_keys: how many keys do not match the layout, and the first of them.
-        too_old: how many files are older than ``start_date``.
-        overwritten, overwritten_keys: how many known keys came with new content, and the first of them.
-        notes: sentences about subscribers that came, went or moved their start.
-        bad_cursor: a cursor that is no key of this layout, so that it could not be used.
-    """
-
-    since: str = ""
-    cursor: str = ""
-    files: int = 0
-    manifests: int = 0
-    more: bool = False
-    undated: int = 0
-    undated_keys: list[str] = field(default_factory=list)
-    too_old: int = 0
-    overwritten: int = 0
-    overwritten_keys: list[str] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    bad_cursor: str = ""
-    subscriptions: tuple[Subscription, ...] = ()
 
 
 def discover(
@@ -97,19 +63,28 @@ def discover(
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
+    with planning_alone(source, ledger):
+        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
+        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
+        start = listing_start(found, settings, registration, now)
+        found.since = settings.layout.key_floor(start) if start else ""
+        walk = Walk(source, after=settings.layout.start_after(start) if start else "", layout=settings.layout)
+        new, ignored, _ = list_new(walk, ledger, number, settings, found, max_files=max_files, progress=progress)
+        plan_new(source, ledger, number, settings, found, new=new, ignored=ignored, run_id=run_id, now=now)
+    return found
+
+
+@contextmanager
+def planning_alone(source: Source, ledger: Ledger) -> Iterator[None]:
+    """Inside the block no other process plans files of *source*.
+
+    Raises:
+        LedgerError: another one has been planning for a quarter of an hour.
+    """
     with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
         if not mine:
             raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
-        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
-        start = _listing_start(found, settings, registration, now)
-        found.since = settings.layout.key_floor(start) if start else ""
-        after = settings.layout.start_after(start) if start else ""
-        new, ignored = _list_new(
-            source, ledger, number, settings, found, after=after, max_files=max_files, progress=progress
-        )
-        _plan(source, ledger, number, settings, found, new=new, ignored=ignored, run_id=run_id, now=now)
-    return found
+        yield
 
 
 def register(
@@ -126,47 +101,14 @@ def register(
         return number, subscriptions.register(tx, number, wanted, start_from=start_from, now=now)
 
 
-def dated(source: Source, layout: Layout, found: Found, *, after: str, before: str) -> Iterator[DatedFile]:
-    """The listing from *after* to *before*, each file with its day; keys without one are counted and left out."""
-    for file in source.list_files(after=after, before=before):
-        day = layout.date_of(file.key)
-        if day is None:
-            found.undated += 1
-            if len(found.undated_keys) < _SHOWN_KEYS:
-                found.undated_keys.append(file.key)
-            continue
-        yield DatedFile(file, day)
-
-
-def unknown(
-    files: Iterator[DatedFile], ledger: Ledger, number: int, found: Found, progress: Progress | None = None
-) -> Iterator[tuple[DatedFile, bool]]:
-    """The files that the ledger does not know, and whether it knows their key with other content."""
-    while chunk := list(islice(files, _COMPARED_AT_ONCE)):
-        if progress is not None:
-            progress.advance(files=len(chunk))
-        with ledger.read() as tx:
-            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
-            known = planning.known_etags(tx, number, first_key=first_key, last_key=last_key)
-            days = {one.day for one in chunk}
-            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-        for one in chunk:
-            etags = known.get(one.file.key, ())
-            if one.file.etag in etags or folded.manifest_of(one.file):
-                continue
-            if not etags and not folded.has_key(one.file.key):
-                yield one, False
-            else:
-                found.overwritten += 1
-                if len(found.overwritten_keys) < _SHOWN_KEYS:
-                    found.overwritten_keys.append(one.file.key)
-                yield one, True
-
-
-def _listing_start(
-    found: Found, settings: DiscoverySettings, registration: Registration, now: datetime
+def listing_start(
+    found: Found, settings: DiscoverySettings, registration: Registration, latest: datetime
 ) -> datetime | None:
-    """The moment of the first keys to list; None: list from the very first key."""
+    """The moment of the first keys to list; None: list from the very first key.
+
+    Args:
+        latest: aware; a cursor beyond it counts as one of this moment.
+    """
     starts = [subscription.first_day for subscription in registration.subscriptions]
     bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
     first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
@@ -178,7 +120,7 @@ def _listing_start(
         found.bad_cursor = found.cursor
         found.cursor = ""
     if moment is not None:
-        beginning = max(beginning, min(moment, now) - settings.lookback)
+        beginning = max(beginning, min(moment, latest) - settings.lookback)
     if registration.list_again:
         again = registration.list_from or settings.start_date
         beginning = min(beginning, max(_midnight(again), _midnight(settings.start_date)))
@@ -187,25 +129,27 @@ def _listing_start(
     return None if nothing_yet else beginning
 
 
-def _list_new(
-    source: Source,
+def list_new(
+    walk: Walk,
     ledger: Ledger,
     number: int,
     settings: DiscoverySettings,
     found: Found,
     *,
-    after: str,
     max_files: int,
     progress: Progress | None,
-) -> tuple[list[DatedFile], list[DatedFile]]:
+) -> tuple[list[DatedFile], list[DatedFile], str]:
+    """The new files of *walk*, at most *max_files*; known keys with new content that are ignored; the last key seen.
+
+    Counts into *found*, and moves its cursor.
+    """
     new: list[DatedFile] = []
     ignored: list[DatedFile] = []
     last_key = ""
-    behind_all = settings.layout.key_floor(_LAST_MOMENT) + "\U0010ffff"
 
     def watched() -> Iterator[DatedFile]:
         nonlocal last_key
-        for one in dated(source, settings.layout, found, after=after, before=behind_all):
+        for one in with_days(walk, settings.layout, found):
             if one.day < settings.start_date:
                 found.too_old += 1
                 continue
@@ -223,12 +167,14 @@ def _list_new(
             last_key = new[-1].file.key
             break
         new.append(one)
-    found.files = len(new)
-    found.cursor = max(found.cursor, last_key, key=_utf8)
-    return new, ignored
+    found.files += len(new)
+    found.cursor = max(found.cursor, last_key, key=utf8)
+    if walk.is_cut and not found.more:
+        found.more, last_key = True, walk.last_key
+    return new, ignored, last_key
 
 
-def _plan(
+def plan_new(
     source: Source,
     ledger: Ledger,
     number: int,
@@ -239,9 +185,17 @@ def _plan(
     ignored: list[DatedFile],
     run_id: str,
     now: datetime,
+    listing: ListingState | None = None,
 ) -> None:
+    """Write down what was found, in one transaction; nothing where there is nothing.
+
+    Args:
+        new, ignored: in key order.
+        listing: how far it is now; None: as before.
+    """
     with ledger.read() as tx:
         changed = planning.more_to_list(tx, number) != found.more
+        changed = changed or (listing is not None and listings.state(tx, number) != listing)
     if not (new or ignored or changed):
         return
     with ledger.write(durable=True) as tx:
@@ -259,12 +213,10 @@ def _plan(
             tx, source=number, files=ignored, note="known key with new content; on_overwrite: ignore", now=now
         )
         planning.set_more_to_list(tx, number, found.more)
-    found.manifests = len(planned)
+        if listing is not None:
+            listings.set_state(tx, number, listing)
+    found.manifests += len(planned)
 
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
-
-
-def _utf8(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")

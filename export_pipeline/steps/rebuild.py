@@ -22,7 +22,8 @@ from export_pipeline.ledger.owing import owe
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated
+from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings
+from export_pipeline.steps.listing import Found, dated
 
 Marks = Callable[[date], set[str]]
 """Gives the ids of all batches of a day that a subscriber holds."""

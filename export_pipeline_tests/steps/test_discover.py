@@ -18,7 +18,8 @@ from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
-from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+from export_pipeline.steps.discover import DiscoverySettings, discover
+from export_pipeline.steps.listing import Found
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 SETTINGS = DiscoverySettings(
