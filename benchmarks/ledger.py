@@ -89,7 +89,7 @@ def _measure(files: int, given: argparse.Namespace) -> Iterator[Measured]:
             started = time.monotonic()
             manifests = fold_old_days(source, ledger, keep_days=30, now=NOW, most=sys.maxsize)
             again.fold = {"manifests": manifests, "seconds": round(time.monotonic() - started, 1)}
-            _vacuum(ledger)
+            vacuum(ledger)
             again.megabytes = size_bytes() / 1e6
             _ticks(ledger, source, cursor, given.ticks, again)
             yield again
@@ -206,7 +206,7 @@ def _server_counters(ledger: Ledger) -> dict[str, float]:
     }
 
 
-def _vacuum(ledger: Ledger) -> None:
+def vacuum(ledger: Ledger) -> None:
     """Give back the space of what was deleted."""
     if ledger.is_sqlite:
         ledger.engine.dispose()

@@ -43,7 +43,7 @@ def comparison(results: dict[str, Any]) -> str:
         f"{bucket['unpacked_bytes'] / 1e6:.0f} MB unpacked), from S3 on loopback to NDJSON on the local disk. The "
         f"server answers {results['answers_per_second']:,.0f} GETs of a whole file a second to one client.",
         "",
-        *_table(head, (_way_cells(row, ours, latencies, bucket["events"]) for row in rows)),
+        *table(head, (_way_cells(row, ours, latencies, bucket["events"]) for row in rows)),
         "",
         *(f"- {row['name']}: {row['what']}" for row in rows),
     ]
@@ -78,7 +78,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         return
     yield from ("", "Where the data path spends its time (medians; CPU is that of all threads):", "")
     parts = path["parts"]
-    yield from _table(
+    yield from table(
         ["part", "wall s", "CPU s"],
         ([name, *(f"{median(run[name][n] for run in parts):.2f}" for n in (0, 1))] for name in parts[0]),
     )
@@ -90,7 +90,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def targets(found: Sequence[dict[str, Any]]) -> str:
     """What was promised, and what was measured."""
     cells = ([one["what"], one["target"], one["measured"], "yes" if one["is_met"] else "**no**"] for one in found)
-    return "\n".join(_table(["what", "target", "measured", "met"], cells))
+    return "\n".join(table(["what", "target", "measured", "met"], cells))
 
 
 def scale(points: Sequence[dict[str, Any]]) -> str:
@@ -98,7 +98,7 @@ def scale(points: Sequence[dict[str, Any]]) -> str:
     lines = []
     for series in dict.fromkeys(point["series"] for point in points):
         lines += [f"### By {series}", ""]
-        lines += _table(
+        lines += table(
             ["", "wall s", "CPU s", "peak MiB", "events/s"],
             (_point_cells(point) for point in points if point["series"] == series),
         )
@@ -124,7 +124,8 @@ def _median(costs: Sequence[dict[str, Any]], key: str) -> float:
     return float(median(cost[key] for cost in costs))
 
 
-def _table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
+    """A table of Markdown, line by line."""
     shown = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return [*shown, *("| " + " | ".join(row) + " |" for row in rows)]
 
