@@ -103,7 +103,7 @@ class _Clock:
 
 
 def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, minutes: int) -> list[Tick]:
-    """Tick after tick, each with the files of a minute; the very first one, which lists the empty bucket, not counted."""
+    """Tick after tick, each with the files of a minute; before them one, not counted, that lists the empty bucket."""
     bucket = Bucket()
     notifications = Notifications(
         queue=queue, bucket=BUCKET, listing_every=timedelta(days=3_650), quarantine=quarantine
@@ -131,7 +131,7 @@ def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, m
         _work_off(ledger, noticed.found.subscriptions, run_id=run_id, now=now)
         kept = clock.read()
         ticks.append(Tick(noticed.found.files, noticed.taken.messages, *found, *kept, _bytes(ledger)))
-        say(f"  minute {minute}: {found[0]:.2f} s to find, {kept[0]:.2f} s to keep, {ticks[-1].ledger_bytes / 1e6:.0f} MB")
+        say(f"  minute {minute}: {found[0]:.2f} s to find, {kept[0]:.2f} s to keep, {_bytes(ledger) / 1e6:.0f} MB")
     return ticks
 
 

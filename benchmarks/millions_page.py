@@ -20,7 +20,6 @@ LIST_DOLLARS, GET_DOLLARS, SQS_DOLLARS = 0.005 / 1_000, 0.0004 / 1_000, 0.40 / 1
 _WINDOW_HOURS = 26.5
 # Once a day, from the last listing less the lookback on.
 _DAILY_HOURS = 24 + _WINDOW_HOURS
-_KEYS_A_REQUEST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,67 +46,56 @@ def ways(results: Mapping[str, Any]) -> list[Way]:
     return [
         Way("listing every minute", listing * 60 * _HOURS, 0),
         Way("listing every ten minutes", listing * 6 * _HOURS, 0),
-        Way("notifications, and a listing once a day", FILES_AN_HOUR * _DAILY_HOURS / keys_a_request, files_a_day * (1 + asked)),
+        Way(
+            "notifications, and a listing once a day",
+            FILES_AN_HOUR * _DAILY_HOURS / keys_a_request,
+            files_a_day * (1 + asked),
+        ),
     ]
 
 
 def text(results: Mapping[str, Any]) -> str:
     """All tables."""
-    ticks, listing, folded, read = (results[name] for name in ("ticks", "listing", "folded", "read"))
-    rows = results["rows"]
-    hour = len(ticks) / 60
-    day_mb = ticks[-1]["ledger_bytes"] / 1e6 / hour * _HOURS
-    kept_mb = folded["bytes_after"] / 1e6 / hour * _HOURS
-    a_million = listing["files"] / 1e6
+    listing, read = results["listing"], results["read"]
+    a_tick = listing["wall_seconds"] / listing["files"] * FILES_AN_HOUR * _WINDOW_HOURS
     rate = read["files"] / read["wall_seconds"]
-    return "\n".join(
-        [
-            "### A tick of a minute",
-            "",
-            *table(["minutes", "files", "messages", "find: wall s", "CPU s", "keep: wall s", "CPU s"], _ticks(ticks)),
-            "",
-            "Find: all requests to the queue, reading the messages, asking the ledger, planning, removing. Keep: choosing what to",
-            "do, and all that reading and delivering to two subscribers write to the ledger. Medians; the last request of",
-            "each tick waits a second for more messages.",
-            "",
-            "### The ledger",
-            "",
-            *table(["", "rows or size"], _ledger(rows, ticks, folded, day_mb, kept_mb, hour)),
-            "",
-            "### Listing it instead",
-            "",
-            f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
-            f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU with asking the ledger. A lookback of 26 hours "
-            f"at a million files an hour is {_WINDOW_HOURS} times a million on average: {listing['wall_seconds'] / a_million * _WINDOW_HOURS:,.0f} s a "
-            "tick, computed from the above.",
-            "",
-            "### Requests and dollars a day",
-            "",
-            *table(
-                ["way to find files", "LIST", "SQS", "$ to find", "GET", "$ to read"],
-                (
-                    [
-                        way.name,
-                        f"{way.lists:,.0f}",
-                        f"{way.sqs:,.0f}",
-                        f"{way.dollars:,.2f}",
-                        f"{FILES_AN_HOUR * _HOURS:,}",
-                        f"{FILES_AN_HOUR * _HOURS * GET_DOLLARS:,.2f}",
-                    ]
-                    for way in ways(results)
-                ),
-            ),
-            "",
-            "### Reading",
-            "",
-            f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of {read['events'] // read['files']} events "
-            f"({read['stored_bytes'] / 1e6:.0f} MB stored) from S3 on loopback, to one local folder: {read['wall_seconds']:.1f} s, "
-            f"{read['cpu_seconds']:.1f} s of CPU, {read['peak_bytes'] / 1e6:.0f} MB at its peak; **{rate:,.0f} files a second**, "
-            f"{rate * 3_600 / 1e6:.1f} million an hour. Median of 3 runs.",
-            "",
-            f"Measured on {date.today():%Y-%m-%d} on {description()}; SQLite.",
-        ]
-    )
+    head = ["minutes", "files", "messages", "find: wall s", "CPU s", "keep: wall s", "CPU s"]
+    money = ["way to find files", "LIST", "SQS", "$ to find", "GET", "$ to read"]
+    lines = [
+        "### A tick of a minute",
+        "",
+        *table(head, _ticks(results["ticks"])),
+        "",
+        "Find: all requests to the queue, reading the messages, asking the ledger, planning, removing. Keep: choosing what",
+        "to do, and all that reading and delivering to two subscribers write to the ledger. Medians; the last request of",
+        "each tick waits a second for more messages.",
+        "",
+        "### The ledger",
+        "",
+        *table(["", "rows or size"], _ledger(results)),
+        "",
+        "### Listing instead",
+        "",
+        f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
+        f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, asking the ledger included.",
+        f"A lookback of 26 hours at a million files an hour is {_WINDOW_HOURS} million keys on average: {a_tick:,.0f} s a "
+        "tick, computed from the above.",
+        "",
+        "### Requests and dollars a day",
+        "",
+        *table(money, map(_money, ways(results))),
+        "",
+        "### Reading",
+        "",
+        f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of {read['events'] // read['files']} "
+        f"events ({read['stored_bytes'] / 1e6:.0f} MB stored),",
+        f"from S3 on loopback to one local folder: {read['wall_seconds']:.1f} s, {read['cpu_seconds']:.1f} s of CPU, "
+        f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files a second**,",
+        f"{rate * 3_600 / 1e6:.1f} million an hour; median of 3 runs.",
+        "",
+        f"Measured on {date.today():%Y-%m-%d} on {description()}; SQLite.",
+    ]
+    return "\n".join(lines)
 
 
 def write(results: Mapping[str, Any]) -> None:
@@ -132,18 +120,25 @@ def _ticks(ticks: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
         ]
 
 
-def _ledger(
-    rows: Mapping[str, int],
-    ticks: Sequence[Mapping[str, Any]],
-    folded: Mapping[str, float],
-    day_mb: float,
-    kept_mb: float,
-    hours: float,
-) -> Iterator[list[str]]:
-    shown = ", ".join(f"{number:,} {name}" for name, number in rows.items())
-    yield [f"rows after {hours:g} h", shown]
-    yield [f"size after {hours:g} h", f"{ticks[-1]['ledger_bytes'] / 1e6:,.0f} MB"]
-    yield ["growth a day, kept in full", f"{day_mb:,.0f} MB"]
-    yield ["growth a day, once folded (`ledger.keep_days`)", f"{kept_mb:,.0f} MB"]
-    manifests = int(folded["manifests"])
-    yield [f"folding {manifests:,} manifests", f"{folded['wall_seconds']:.1f} s, {folded['cpu_seconds']:.1f} s of CPU"]
+def _ledger(results: Mapping[str, Any]) -> Iterator[list[str]]:
+    ticks, folded = results["ticks"], results["folded"]
+    hours = len(ticks) / 60
+    full_mb, kept_mb = ticks[-1]["ledger_bytes"] / 1e6, folded["bytes_after"] / 1e6
+    yield [f"rows after {hours:g} h", ", ".join(f"{number:,} {name}" for name, number in results["rows"].items())]
+    yield [f"size after {hours:g} h", f"{full_mb:,.0f} MB"]
+    yield ["growth a day, kept in full", f"{full_mb / hours * _HOURS:,.0f} MB"]
+    yield ["growth a day, once folded (`ledger.keep_days`)", f"{kept_mb / hours * _HOURS:,.0f} MB"]
+    cost = f"{folded['wall_seconds']:.1f} s, {folded['cpu_seconds']:.1f} s of CPU"
+    yield [f"folding {int(folded['manifests']):,} manifests", cost]
+
+
+def _money(way: Way) -> list[str]:
+    files = FILES_AN_HOUR * _HOURS
+    return [
+        way.name,
+        f"{way.lists:,.0f}",
+        f"{way.sqs:,.0f}",
+        f"{way.dollars:,.2f}",
+        f"{files:,}",
+        f"{files * GET_DOLLARS:,.2f}",
+    ]

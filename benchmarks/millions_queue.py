@@ -1,4 +1,4 @@
-"""A queue that speaks SQS's protocol on loopback, as fast as a benchmark needs it: ``python -m benchmarks.millions_queue``.
+"""A queue that speaks SQS's protocol on loopback, as fast as a benchmark needs it: ``-m benchmarks.millions_queue``.
 
 It knows ReceiveMessage, DeleteMessageBatch, and Arrive, which puts the messages of one minute of
 :mod:`benchmarks.millions_world` into it. moto's server, by which correctness is tested, looks through all its messages
@@ -45,7 +45,7 @@ class _Queue:
         until = time.monotonic() + asked.get("WaitTimeSeconds", 0)
         while not self.waiting and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
-        found = []
+        found: list[dict[str, str]] = []
         with self.lock:
             while self.waiting and len(found) < asked.get("MaxNumberOfMessages", 1):
                 identity, body = self.waiting.popleft()

@@ -57,7 +57,10 @@ def _message(file: SourceFile) -> str:
         "eventName": "ObjectCreated:Put",
         "userIdentity": {"principalId": "AWS:AROAEXAMPLEEXAMPLEEX:AWSFirehoseToS3"},
         "requestParameters": {"sourceIPAddress": "192.0.2.1"},
-        "responseElements": {"x-amz-request-id": "C3D13FE58DE4C810", "x-amz-id-2": "FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5W"},
+        "responseElements": {
+            "x-amz-request-id": "C3D13FE58DE4C810",
+            "x-amz-id-2": "FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5W",
+        },
         "s3": {
             "s3SchemaVersion": "1.0",
             "configurationId": "export",

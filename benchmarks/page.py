@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -124,7 +124,7 @@ def _median(costs: Sequence[dict[str, Any]], key: str) -> float:
     return float(median(cost[key] for cost in costs))
 
 
-def table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[list[str]]) -> list[str]:
     """A table of Markdown, line by line."""
     shown = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return [*shown, *("| " + " | ".join(row) + " |" for row in rows)]

@@ -2,8 +2,10 @@
 
 One object for each manifest, ``<day>/<manifest>.ndjson``; for what a subscriber refused, one for each batch,
 ``<day>/<manifest>.<subscriber>.<batch>.ndjson``; what would make one too large goes on in ``….part-1.ndjson``. A repeat
-writes the same bytes under the same name. A message that nobody understands is ``notifications/<id>.json``. Each line is a record: what it was, where it lay, why it is here, and the
+writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here, and the
 bytes themselves, in base64 and, where UTF-8 and not too long, as text.
+
+A message of the source's queue that nobody understands is no such record, but an object ``notifications/<id>.json``.
 """
 
 import base64
@@ -134,7 +136,7 @@ class Quarantine:
             self._put(f"{day.isoformat()}/{manifest_id}", spool)
 
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
-        """Keep a message of the source's queue that cannot be understood, and that the queue would hand out for ever."""
+        """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""
         data = json.dumps({"reason": reason, "message_id": message_id, "body": body}, indent=1)
         self.objects.put(f"{MESSAGES_FOLDER}/{_NO_NAME.sub('_', message_id)}.json", data.encode())
 

@@ -75,8 +75,8 @@ def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
 
 _SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
 _QUEUE_ADVICE = (
-    "source.notifications and the policies of credentials, queue and bucket: docs/notifications.md has them; until then "
-    "no run finds new files"
+    "source.notifications and the policies of credentials, queue and bucket: docs/notifications.md has them; until "
+    "then no run finds new files"
 )
 _STORE_ADVICE = "its url and credentials: they need to put, get, list and delete objects there"
 _LEDGER_ADVICE = "ledger.url: for PostgreSQL host, user, password and the right to create tables; for SQLite the folder"

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from dagster import Enum, EnumValue, Failure, Field, Int, OpExecutionContext
 
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.orchestration import reporting, wording_notifications
+from export_pipeline.orchestration import reporting, wording, wording_notifications
 from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.places import QUARANTINE, Places
@@ -59,8 +59,8 @@ def discovery_settings(export: Export, source: SourceResource) -> DiscoverySetti
     )
 
 
-def find_new_files(context: OpExecutionContext, export: Export, places: Places) -> tuple[Found, Noticed | None]:
-    """Plan what is new, and move the cursor as far as it was listed; the second is None where only listing finds files.
+def find_new_files(context: OpExecutionContext, export: Export, places: Places) -> tuple[Found, str]:
+    """Plan what is new, and move the cursor as far as it was listed; with what to say where nothing was found.
 
     Raises:
         Failure: ``max_files`` of the run is none.
@@ -72,7 +72,6 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
     source, ledger = places.source.open(), places.ledger.open()
     settings = discovery_settings(export, places.source)
     queue = places.source.open_queue()
-    noticed = None
     if queue is None:
         found = discover(
             source,
@@ -85,6 +84,7 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             now=utc_now(),
             progress=reporting.listing(context),
         )
+        nothing = wording.found_nothing(found, export.frequency)
     else:
         noticed = discover_notified(
             source,
@@ -99,10 +99,11 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             progress=reporting.listing(context),
         )
         found = noticed.found
+        nothing = wording_notifications.nothing(noticed, export.frequency)
         _say_what_messages_told(context, noticed)
     if found.cursor and found.cursor != cursor.read():
         cursor.move(found.cursor)
-    return found, noticed
+    return found, nothing
 
 
 def _notifications(context: OpExecutionContext, places: Places, queue: Queue) -> Notifications:

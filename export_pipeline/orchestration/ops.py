@@ -5,6 +5,7 @@ nothing is pickled, and a re-execution from failure, on any machine, finds what 
 """
 
 from collections.abc import Iterator
+
 from dagster import (
     DynamicOutput,
     Failure,
@@ -20,7 +21,7 @@ from dagster import (
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.orchestration import finding, materialisations, reporting, wording, wording_notifications
+from export_pipeline.orchestration import finding, materialisations, reporting, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -31,7 +32,6 @@ from export_pipeline.orchestration.retention import fold_old_days
 from export_pipeline.orchestration.stopping import between_batches, run_deadline, subscriber_seconds
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.listing import Found
-from export_pipeline.steps.notified import Noticed
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 from export_pipeline.steps.sweep import sweep_staging
 from export_pipeline.steps.workspace import Workspace
@@ -61,11 +61,11 @@ def list_new_files_op(export: Export) -> OpDefinition:
             if not export.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
                 return
-            found, noticed = finding.find_new_files(context, export, places)
+            found, nothing = finding.find_new_files(context, export, places)
             max_files = context.op_config["max_files"]
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(places.staging.open(), places.ledger.open(), keep={manifest.id for manifest in chosen})
-            _say_what_was_found(context, found, noticed, chosen, left, export)
+            _say_what_was_found(context, found, nothing, chosen, left)
             reporting.run_begins(context, chosen)
             fold_old_days(context, places, export)
         yield from chosen_outputs(chosen)
@@ -187,12 +187,7 @@ def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tup
 
 
 def _say_what_was_found(
-    context: OpExecutionContext,
-    found: Found,
-    noticed: Noticed | None,
-    chosen: list[OwedManifest],
-    left: dict[str, int],
-    export: Export,
+    context: OpExecutionContext, found: Found, nothing: str, chosen: list[OwedManifest], left: dict[str, int]
 ) -> None:
     for note in found.notes:
         context.log.info(note)
@@ -201,8 +196,7 @@ def _say_what_was_found(
     if found.files:
         context.log.info(wording.found_new(found))
     elif not chosen:
-        nothing = wording.found_nothing(found, export.frequency)
-        context.log.warning(wording_notifications.nothing(noticed, export.frequency) if noticed else nothing)
+        context.log.warning(nothing)
     if chosen:
         context.log.info(wording.handing_on(chosen))
     if any(left.values()):

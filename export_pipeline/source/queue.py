@@ -1,4 +1,4 @@
-"""The SQS queue in which S3 tells of new objects: messages are taken, and removed once the ledger has what they tell."""
+"""The SQS queue in which S3 tells of new objects: messages are taken, and removed once the ledger has their files."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from export_pipeline.errors import QueueFailed
@@ -17,6 +17,9 @@ from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.storage.aws import AwsLogin
 from export_pipeline.storage.failures import brief
 from export_pipeline.storage.location import parse_location
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 MESSAGES_A_REQUEST = 10
 """What SQS hands out, and takes back, in one request."""
@@ -32,6 +35,7 @@ _PERMISSIONS = {
     "GetQueueAttributes": "sqs:GetQueueAttributes",
 }
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"})
+_NOT_AUTHORIZED = "is not authorized to perform"
 _KMS_DENIED = frozenset({"KMS.AccessDeniedException", "KmsAccessDenied", "KmsAccessDeniedException"})
 
 
@@ -135,8 +139,7 @@ class NotificationQueue:
         try:
             return question(_OfQueue(self._client, self.url))
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            raise self._failed(error, _permission(code.rpartition("#")[2], operation)) from None
+            raise self._failed(error, _permission(error, operation)) from None
         except (BotoCoreError, ValueError) as error:
             raise self._failed(error, "") from None
 
@@ -206,11 +209,13 @@ class _OfQueue:
         return lambda **arguments: method(QueueUrl=self._url, **arguments)
 
 
-def _permission(code: str, operation: str) -> str:
-    """What is missing where SQS answers with *code*; empty where nothing is."""
+def _permission(error: "ClientError", operation: str) -> str:
+    """What is missing where SQS answers so; empty where nothing is."""
+    code = error.response.get("Error", {}).get("Code", "").rpartition("#")[2]
     if code in _KMS_DENIED:
         return "kms:Decrypt on the queue's key"
-    return _PERMISSIONS.get(operation, "") if code.rpartition(".")[2] in _DENIED else ""
+    is_denied = code.rpartition(".")[2] in _DENIED or _NOT_AUTHORIZED in str(error)
+    return _PERMISSIONS.get(operation, "") if is_denied else ""
 
 
 def _portions(most: int, at_once: int) -> Iterable[int]:

@@ -73,7 +73,9 @@ class S3Source(BucketSource):
             raise kind(key, self._explain(error)) from None
         except (BotoCoreError, ValueError) as error:
             raise FileUnreachable(key, self._explain(error)) from None
-        return SourceFile(key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"].astimezone(timezone.utc))
+        return SourceFile(
+            key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"].astimezone(timezone.utc)
+        )
 
     def _listed(self, after: str, prefix: str, before: str | None) -> Iterator[Listed]:
         full = self._location.prefix + prefix

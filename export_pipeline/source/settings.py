@@ -12,7 +12,6 @@ from export_pipeline.source.layout import Layout
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.settings import StoreSettings
 
-
 _QUEUE_URL = re.compile(r"https?://[^/\s@?#]+/[^\s?#]*[A-Za-z0-9_-]{1,80}(\.fifo)?")
 
 
@@ -22,8 +21,8 @@ class NotificationSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
     queue_url: str = Field(
-        description="URL of the SQS queue to which the bucket sends its notifications, directly, through SNS or through "
-        "EventBridge. It must serve this export alone."
+        description="URL of the SQS queue to which the bucket sends its notifications: directly, through SNS, or "
+        "through EventBridge. It must serve this export alone."
     )
     listing_every_seconds: int = Field(
         default=86_400,
@@ -34,8 +33,8 @@ class NotificationSettings(BaseModel):
         default=120,
         ge=10,
         le=43_200,
-        description="How long a message that a run has taken is kept from others. If the run dies, it comes again after "
-        "this time.",
+        description="How long a message that a run has taken is kept from others. If the run dies, it comes again "
+        "after this time.",
     )
     endpoint_url: str | None = Field(
         default=None, description="URL of another endpoint of SQS, such as a VPC's. By default the host of queue_url."

@@ -6,7 +6,7 @@ costs a longer listing and nothing else.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 
 from export_pipeline.errors import LedgerError
@@ -68,9 +68,33 @@ def discover(
         found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
         start = listing_start(found, settings, registration, now)
         found.since = settings.layout.key_floor(start) if start else ""
-        walk = Walk(source, after=settings.layout.start_after(start) if start else "", layout=settings.layout)
-        new, ignored, _ = list_new(walk, ledger, number, settings, found, max_files=max_files, progress=progress)
-        plan_new(source, ledger, number, settings, found, new=new, ignored=ignored, run_id=run_id, now=now)
+        after = settings.layout.start_after(start) if start else ""
+        with ledger.read() as tx:
+            state = listings.state(tx, number)
+        # What began before the cursor, for a subscriber that starts earlier, may take several runs.
+        goes_on = bool(state.after) and utf8(state.after) < utf8(after)
+        if goes_on:
+            found.since = after = state.after
+        walk = Walk(source, after=after, layout=settings.layout)
+        new, ignored, last_key = list_new(walk, ledger, number, settings, found, max_files=max_files, progress=progress)
+        unfinished = found.more and (goes_on or registration.list_again)
+        state = replace(
+            state,
+            after=last_key if unfinished else "",
+            began_at=(state.began_at or now) if unfinished else None,
+        )
+        plan_new(
+            source,
+            ledger,
+            number,
+            settings,
+            found,
+            new=new,
+            ignored=ignored,
+            run_id=run_id,
+            now=now,
+            listing=state,
+        )
     return found
 
 

@@ -279,8 +279,7 @@ class _Known:
             self._etags = planning.etags_of(tx, number, list(days))
             folded_days = folding.folded_days(tx, number, {day for day in days.values() if day is not None})
             self._folded = {
-                key: folding.of_file(tx, number, key=key, day=day)
-                for key, day in _of_days(days, folded_days)
+                key: folding.of_file(tx, number, key=key, day=day) for key, day in _of_days(days, folded_days)
             }
 
     def has(self, key: str, etag: str) -> bool:

@@ -145,9 +145,7 @@ def discover_notified(
 _GOES_ON = "the last listing goes on where it stopped"
 
 
-def _why_list(
-    state: ListingState, registration: Registration, notifications: Notifications, now: datetime
-) -> str:
+def _why_list(state: ListingState, registration: Registration, notifications: Notifications, now: datetime) -> str:
     """Why to list in this run; empty: it is not time."""
     if notifications.list_now:
         return "it was asked for"

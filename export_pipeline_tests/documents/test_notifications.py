@@ -26,7 +26,7 @@ def guarded(tmp_path: Path) -> Iterator[GuardedServer]:
 
 
 def test_queue_bucket_and_policy_as_shown(guarded: GuardedServer) -> None:
-    """With queue, notification and policy of the page a run may do all it needs: list, read, take and remove messages."""
+    """With queue, notification and policy of the page a run may list, read, take and remove messages."""
     import boto3
 
     attributes, notification, policy = SHOWN
@@ -34,7 +34,7 @@ def test_queue_bucket_and_policy_as_shown(guarded: GuardedServer) -> None:
     sqs: Any = boto3.session.Session().client("sqs", **options)
     sqs.create_queue(QueueName="acme-events-dead")
     url = sqs.create_queue(QueueName="acme-events", Attributes=attributes)["QueueUrl"]
-    s3 = boto3.session.Session().client("s3", **options)
+    s3: Any = boto3.session.Session().client("s3", **options)
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=notification)
     s3.put_object(Bucket=BUCKET, Key="events/2026/11/23/a", Body=b"{}")

@@ -19,7 +19,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=20,
 )
-names = st.sampled_from(["Records", "s3", "object", "bucket", "detail", "Message", "Type", "eventName", "key", "source"])
+names = st.sampled_from(
+    ["Records", "s3", "object", "bucket", "detail", "Message", "Type", "eventName", "key", "source"]
+)
 
 
 @given(keys, st.integers(0, 1 << 45))
@@ -43,7 +45,7 @@ def test_anything_else_is_told_and_never_raised(body: str) -> None:
 
 @given(st.data())
 def test_a_message_with_a_part_replaced_by_anything_is_never_raised(data: st.DataObject) -> None:
-    """Whatever stands in the place of a part of a real message, reading it tells of an object, or says what is wrong."""
+    """Whatever stands in a part of a real message, reading it tells of an object, or says what is wrong."""
     message = json.loads(data.draw(st.sampled_from([of_s3(record("a")), of_event_bridge("a"), of_sns(TEST_MESSAGE)])))
     _replace(message, data.draw(names), data.draw(json_values))
     told = read_message(json.dumps(message))
@@ -123,7 +125,9 @@ def test_an_upload_in_parts_does_not_tell_when_it_arrived() -> None:
         ({"time": "2026-11-23T12:00:00.999+02:00"}, (ETAG, 1024, AT)),
     ],
 )
-def test_what_a_message_does_not_tell(changes: dict[str, Any], expected: tuple[str, int | None, datetime | None]) -> None:
+def test_what_a_message_does_not_tell(
+    changes: dict[str, Any], expected: tuple[str, int | None, datetime | None]
+) -> None:
     """A part that is missing, or is none, is left for the store to tell; it makes no message wrong."""
     (notice,) = read_message(of_s3(record("a", **changes))).created
     assert (notice.etag, notice.size_bytes, notice.arrived_at) == expected

@@ -314,6 +314,19 @@ def test_a_later_subscriber_gets_the_past_that_nobody_was_owed(export: Export) -
     assert export.owed("crm") == ["2026/11/23/a.json"]
 
 
+def test_more_of_the_past_than_a_run_takes_is_all_found(export: Export) -> None:
+    """Where a later subscriber reaches back to more files than one run takes, the next runs go on behind them."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    past = [f"2026/10/01/{n}.json" for n in range(5)]
+    export.put(*past, "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    runs = [export.run(max_files=2) for _ in range(4)]
+    assert [one.files for one in runs] == [2, 2, 1, 0]
+    assert export.owed("dwh") == [*past, "2026/11/23/a.json"]
+    assert export.cursor == "2026/11/23/a.json"
+
+
 def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export) -> None:
     """A subscriber taken out of the file and put back is owed what was planned in between."""
     export.subscribers = {"crm": None, "dwh": None}
