@@ -66,9 +66,9 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         *table(head, _ticks(results["ticks"])),
         "",
-        "Find: all requests to the queue, reading the messages, asking the ledger, planning, removing. Keep: choosing what",
-        "to do, and all that reading and delivering to two subscribers write to the ledger. Medians; the last request of",
-        "each tick waits a second for more messages.",
+        "Find: all requests to the queue, reading the messages, asking the ledger, planning, removing. Keep: choosing",
+        "what to do, and all that reading and delivering to two subscribers write to the ledger. Medians; the last",
+        "request of each tick waits a second for more messages.",
         "",
         "### The ledger",
         "",
@@ -78,8 +78,9 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
         f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, asking the ledger included.",
-        f"A lookback of 26 hours at a million files an hour is {_WINDOW_HOURS} million keys on average: {a_tick:,.0f} s a "
-        "tick, computed from the above.",
+        "A lookback of 26 hours at a million files an hour is "
+        f"{_WINDOW_HOURS} million keys on average: {a_tick:,.0f} s "
+        "a tick, computed from the above.",
         "",
         "### Requests and dollars a day",
         "",
@@ -87,8 +88,8 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         "### Reading",
         "",
-        f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of {read['events'] // read['files']} "
-        f"events ({read['stored_bytes'] / 1e6:.0f} MB stored),",
+        f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of "
+        f"{read['events'] // read['files']} events ({read['stored_bytes'] / 1e6:.0f} MB stored),",
         f"from S3 on loopback to one local folder: {read['wall_seconds']:.1f} s, {read['cpu_seconds']:.1f} s of CPU, "
         f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files a second**,",
         f"{rate * 3_600 / 1e6:.1f} million an hour; median of 3 runs.",

@@ -2,7 +2,7 @@
 
 It knows ReceiveMessage, DeleteMessageBatch, and Arrive, which puts the messages of one minute of
 :mod:`benchmarks.millions_world` into it. moto's server, by which correctness is tested, looks through all its messages
-for each that it hands out: a minute would take it a quarter of an hour.
+for each that it hands out.
 """
 
 import json
