@@ -15,7 +15,8 @@ class ListingState:
     Attributes:
         listed_at: when the last listing began that came to its end; None: none ever did.
         began_at: when the one began that is under way; None: none is.
-        after: the key behind which that one goes on; empty: none is under way.
+        after: the key behind which that one goes on. Without one under way: where the next one begins at the latest,
+            since a subscriber wants what no earlier one had to find. Empty: neither.
     """
 
     listed_at: datetime | None = None

@@ -4,7 +4,7 @@ The cursor says where listing starts, the ledger says what is known. So a cursor
 costs a longer listing and nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
@@ -15,6 +15,7 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.ledger.subscriptions import Registration
+from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
 from export_pipeline.steps.listing import Found, Walk, unknown, utf8, with_days
@@ -63,39 +64,187 @@ def discover(
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
-    with planning_alone(source, ledger):
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
-        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
-        start = listing_start(found, settings, registration, now)
-        found.since = settings.layout.key_floor(start) if start else ""
-        after = settings.layout.start_after(start) if start else ""
-        with ledger.read() as tx:
-            state = listings.state(tx, number)
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+        start, state = one.start(now), one.state
         # What began before the cursor, for a subscriber that starts earlier, may take several runs.
-        goes_on = bool(state.after) and utf8(state.after) < utf8(after)
-        if goes_on:
-            found.since = after = state.after
-        walk = Walk(source, after=after, layout=settings.layout)
-        new, ignored, last_key = list_new(walk, ledger, number, settings, found, max_files=max_files, progress=progress)
-        unfinished = found.more and (goes_on or registration.list_again)
-        state = replace(
-            state,
-            after=last_key if unfinished else "",
-            began_at=(state.began_at or now) if unfinished else None,
+        goes_on = bool(state.after) and utf8(state.after) < utf8(start)
+        walk = one.walk(state.after if goes_on else start)
+        new, last_key = one.list_new(walk, max_files=max_files, progress=progress)
+        unfinished = goes_on and one.found.more
+        one.plan(
+            new,
+            listing=replace(
+                state,
+                after=last_key if unfinished else "",
+                began_at=(state.began_at or now) if unfinished else None,
+            ),
         )
-        plan_new(
-            source,
-            ledger,
-            number,
-            settings,
-            found,
-            new=new,
-            ignored=ignored,
-            run_id=run_id,
-            now=now,
-            listing=state,
-        )
-    return found
+    return one.found
+
+
+class Discovery:
+    """One run's search for new files: what it came to so far, and what it writes down.
+
+    Attributes:
+        number: of the source, in the ledger.
+        found: counts all that is met on the way.
+        state: how far the source is listed, by the ledger.
+        more_before: the run before left new files behind.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        settings: DiscoverySettings,
+        found: Found,
+        *,
+        number: int,
+        run_id: str,
+        now: datetime,
+    ) -> None:
+        self.source = source
+        self.ledger = ledger
+        self.settings = settings
+        self.found = found
+        self.number = number
+        self.run_id = run_id
+        self.now = now
+        self._ignored: list[DatedFile] = []
+        with ledger.read() as tx:
+            self.state = listings.state(tx, number)
+            self.more_before = planning.more_to_list(tx, number)
+
+    def start(self, latest: datetime) -> str:
+        """The string to list after; empty: from the very first key on.
+
+        Args:
+            latest: aware; a cursor beyond it counts as one of this moment.
+        """
+        found, settings = self.found, self.settings
+        starts = [subscription.first_day for subscription in found.subscriptions]
+        bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
+        first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
+        beginning = max(first_wanted, _midnight(settings.start_date))
+        if settings.prefix and settings.layout.moment_of(found.cursor) is None:
+            found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
+        moment = settings.layout.moment_of(found.cursor) if found.cursor else None
+        if found.cursor and moment is None:
+            found.bad_cursor = found.cursor
+            found.cursor = ""
+        if moment is not None:
+            beginning = max(beginning, min(moment, latest) - settings.lookback)
+        # The very first listing starts at the very first key, so that it can tell what it does not take.
+        if moment is None and len(bounds) == 1 and not found.bad_cursor:
+            return ""
+        found.since = settings.layout.key_floor(beginning)
+        return settings.layout.start_after(beginning)
+
+    def walk(self, after: str, *, most_keys: int | None = None) -> Walk:
+        """A listing from behind *after* on."""
+        if after == self.state.after:
+            self.found.since = after if self.state.began_at else ""
+        return Walk(self.source, after=after, layout=self.settings.layout, most_keys=most_keys)
+
+    def list_new(self, walk: Walk, *, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
+        """The new files of *walk* that somebody gets, at most *max_files*, and the last key seen.
+
+        Counts into ``found``, and moves its cursor.
+        """
+        found = self.found
+        new: list[DatedFile] = []
+        last_key = ""
+
+        def watched() -> Iterator[DatedFile]:
+            nonlocal last_key
+            for one in self.dated(walk):
+                last_key = one.file.key
+                yield one
+
+        for one in self.owed(unknown(watched(), self.ledger, self.number, found, progress)):
+            if len(new) == max_files:
+                found.more = True
+                last_key = new[-1].file.key
+                break
+            new.append(one)
+        found.cursor = max(found.cursor, last_key, key=utf8)
+        if walk.is_cut and not found.more:
+            found.more, last_key = True, walk.last_key
+        return new, last_key
+
+    def dated(self, files: Iterable[SourceFile]) -> Iterator[DatedFile]:
+        """*files*, each with its day; keys without one and files before ``start_date`` are counted and left out."""
+        for one in with_days(files, self.settings.layout, self.found):
+            if one.day < self.settings.start_date:
+                self.found.too_old += 1
+            else:
+                yield one
+
+    def owed(self, files: Iterable[tuple[DatedFile, bool]]) -> Iterator[DatedFile]:
+        """Those of *files*, each with whether its key is known with other content, that a subscriber gets.
+
+        What is ignored as an overwrite is put down by the next :meth:`plan`.
+        """
+        for one, overwrites in files:
+            if overwrites and self.settings.on_overwrite == "ignore":
+                self._ignored.append(one)
+            elif any(subscription.owes(one.file, one.day) for subscription in self.found.subscriptions):
+                yield one
+
+    def plan(self, new: list[DatedFile], *, listing: ListingState | None = None) -> None:
+        """Write down what was found, in one transaction; nothing where there is nothing.
+
+        Args:
+            new: in key order.
+            listing: how far it is now; None: as before.
+        """
+        with self.ledger.read() as tx:
+            changed = planning.more_to_list(tx, self.number) != self.found.more
+        listing = listing or self.state
+        if not (new or self._ignored or changed or listing != self.state):
+            return
+        with self.ledger.write(durable=True) as tx:
+            planned = planning.plan(
+                tx,
+                source=self.number,
+                url=self.source.url,
+                files=new,
+                subscriptions=self.found.subscriptions,
+                limits=self.settings.limits,
+                run_id=self.run_id,
+                now=self.now,
+            )
+            note = "known key with new content; on_overwrite: ignore"
+            planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
+            planning.set_more_to_list(tx, self.number, self.found.more)
+            if listing != self.state:
+                listings.set_state(tx, self.number, listing)
+        self.state = listing
+        self._ignored = []
+        self.found.files += len(new)
+        self.found.manifests += len(planned)
+
+
+@contextmanager
+def discovery(
+    source: Source,
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    *,
+    cursor: str,
+    wanted: dict[str, str | None],
+    run_id: str,
+    now: datetime,
+) -> Iterator[Discovery]:
+    """A search, beside which no other process plans files of *source*; the subscribers are registered.
+
+    Raises:
+        LedgerError: another process has been planning for a quarter of an hour.
+    """
+    with planning_alone(source, ledger):
+        number, registration = register(source, ledger, settings, wanted, now=now)
+        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
+        yield Discovery(source, ledger, settings, found, number=number, run_id=run_id, now=now)
 
 
 @contextmanager
@@ -112,9 +261,13 @@ def planning_alone(source: Source, ledger: Ledger) -> Iterator[None]:
 
 
 def register(
-    source: Source, ledger: Ledger, wanted: dict[str, str | None], *, start_from: str, now: datetime
+    source: Source, ledger: Ledger, settings: DiscoverySettings, wanted: dict[str, str | None], *, now: datetime
 ) -> tuple[int, Registration]:
-    """The source's number, and its subscriptions made those that are *wanted*. Writes only what changed."""
+    """The source's number, and its subscriptions made those that are *wanted*. Writes only what changed.
+
+    Where one begins earlier than what was listed, it is written down with it that the listing has to go back: whatever
+    becomes of this run, a later one does. The caller holds the claim of planning.
+    """
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, source.url)
         if number is not None and subscriptions.is_registered(tx, number, wanted):
@@ -122,124 +275,12 @@ def register(
             return number, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
     with ledger.write(durable=True) as tx:
         number = subscriptions.add_source(tx, source.url)
-        return number, subscriptions.register(tx, number, wanted, start_from=start_from, now=now)
-
-
-def listing_start(
-    found: Found, settings: DiscoverySettings, registration: Registration, latest: datetime
-) -> datetime | None:
-    """The moment of the first keys to list; None: list from the very first key.
-
-    Args:
-        latest: aware; a cursor beyond it counts as one of this moment.
-    """
-    starts = [subscription.first_day for subscription in registration.subscriptions]
-    bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
-    first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
-    beginning = max(first_wanted, _midnight(settings.start_date))
-    if settings.prefix and settings.layout.moment_of(found.cursor) is None:
-        found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
-    moment = settings.layout.moment_of(found.cursor) if found.cursor else None
-    if found.cursor and moment is None:
-        found.bad_cursor = found.cursor
-        found.cursor = ""
-    if moment is not None:
-        beginning = max(beginning, min(moment, latest) - settings.lookback)
-    if registration.list_again:
-        again = registration.list_from or settings.start_date
-        beginning = min(beginning, max(_midnight(again), _midnight(settings.start_date)))
-    # The very first listing starts at the very first key, so that it can tell what it does not take.
-    nothing_yet = moment is None and len(bounds) == 1 and not found.bad_cursor
-    return None if nothing_yet else beginning
-
-
-def list_new(
-    walk: Walk,
-    ledger: Ledger,
-    number: int,
-    settings: DiscoverySettings,
-    found: Found,
-    *,
-    max_files: int,
-    progress: Progress | None,
-) -> tuple[list[DatedFile], list[DatedFile], str]:
-    """The new files of *walk*, at most *max_files*; known keys with new content that are ignored; the last key seen.
-
-    Counts into *found*, and moves its cursor.
-    """
-    new: list[DatedFile] = []
-    ignored: list[DatedFile] = []
-    last_key = ""
-
-    def watched() -> Iterator[DatedFile]:
-        nonlocal last_key
-        for one in with_days(walk, settings.layout, found):
-            if one.day < settings.start_date:
-                found.too_old += 1
-                continue
-            last_key = one.file.key
-            yield one
-
-    for one, overwrites in unknown(watched(), ledger, number, found, progress):
-        if overwrites and settings.on_overwrite == "ignore":
-            ignored.append(one)
-            continue
-        if not any(subscription.owes(one.file, one.day) for subscription in found.subscriptions):
-            continue
-        if len(new) == max_files:
-            found.more = True
-            last_key = new[-1].file.key
-            break
-        new.append(one)
-    found.files += len(new)
-    found.cursor = max(found.cursor, last_key, key=utf8)
-    if walk.is_cut and not found.more:
-        found.more, last_key = True, walk.last_key
-    return new, ignored, last_key
-
-
-def plan_new(
-    source: Source,
-    ledger: Ledger,
-    number: int,
-    settings: DiscoverySettings,
-    found: Found,
-    *,
-    new: list[DatedFile],
-    ignored: list[DatedFile],
-    run_id: str,
-    now: datetime,
-    listing: ListingState | None = None,
-) -> None:
-    """Write down what was found, in one transaction; nothing where there is nothing.
-
-    Args:
-        new, ignored: in key order.
-        listing: how far it is now; None: as before.
-    """
-    with ledger.read() as tx:
-        changed = planning.more_to_list(tx, number) != found.more
-        changed = changed or (listing is not None and listings.state(tx, number) != listing)
-    if not (new or ignored or changed):
-        return
-    with ledger.write(durable=True) as tx:
-        planned = planning.plan(
-            tx,
-            source=number,
-            url=source.url,
-            files=new,
-            subscriptions=found.subscriptions,
-            limits=settings.limits,
-            run_id=run_id,
-            now=now,
-        )
-        planning.note_ignored(
-            tx, source=number, files=ignored, note="known key with new content; on_overwrite: ignore", now=now
-        )
-        planning.set_more_to_list(tx, number, found.more)
-        if listing is not None:
-            listings.set_state(tx, number, listing)
-    found.manifests += len(planned)
+        registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
+        if registration.list_again:
+            first_day = max(registration.list_from or settings.start_date, settings.start_date)
+            state, after = listings.state(tx, number), settings.layout.start_after(_midnight(first_day))
+            listings.set_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
+        return number, registration
 
 
 def _midnight(day: date) -> datetime:

@@ -6,22 +6,21 @@ again; their files are then either known, or still to be planned.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.errors import FileError
+from export_pipeline.errors import FileError, FileUnreachable
 from export_pipeline.ledger import folding, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.notifications import Notice, Told, read_message
 from export_pipeline.source.queue import Message, Queue
-from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import DiscoverySettings, plan_new
-from export_pipeline.steps.listing import Found, utf8, with_days
+from export_pipeline.steps.discover import Discovery
+from export_pipeline.steps.listing import utf8
 
 ROUND_MESSAGES = 1_000
 LEAST_MESSAGES = 10_000
@@ -85,40 +84,21 @@ class _Round:
 
 
 class MessageTaker:
-    """Takes the messages of one run. The caller holds the claim of planning.
+    """Takes the messages of one run.
 
     Args:
+        search: what is planned and counted goes there.
         bucket: as messages name it.
         quarantine: for what cannot be understood, where the queue has no dead-letter queue.
-        number: of the source, in the ledger.
-        found: what is counted for keys without a day, too old ones and overwritten ones, and whose subscriptions count.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        ledger: Ledger,
-        settings: DiscoverySettings,
-        queue: Queue,
-        *,
-        bucket: str,
-        quarantine: Quarantine,
-        number: int,
-        found: Found,
-        run_id: str,
-        now: datetime,
-    ) -> None:
+    def __init__(self, search: Discovery, queue: Queue, *, bucket: str, quarantine: Quarantine) -> None:
         self.taken = Taken()
-        self._source = source
-        self._ledger = ledger
-        self._settings = settings
+        self._search = search
         self._queue = queue
         self._bucket = bucket
         self._quarantine = quarantine
-        self._number = number
-        self._found = found
-        self._run_id = run_id
-        self._now = now
+        self._unanswered = 0
 
     def take(self, *, max_files: int, most_messages: int) -> None:
         """Plan at most *max_files* files (more, where one message tells of several), out of *most_messages*.
@@ -139,19 +119,8 @@ class MessageTaker:
     def _plan(self, messages: Sequence[Message]) -> None:
         one = self._read(messages)
         files, unseen = self._identify(one.notices)
-        new, ignored = self._sift(files)
-        plan_new(
-            self._source,
-            self._ledger,
-            self._number,
-            self._settings,
-            self._found,
-            new=new,
-            ignored=ignored,
-            run_id=self._run_id,
-            now=self._now,
-        )
-        self._found.files += len(new)
+        new = list(self._search.owed(files))
+        self._search.plan(new)
         self.taken.files += len(new)
         kept = {message.id for message, _ in one.told if not one.keys[message.id].isdisjoint(unseen)}
         kept |= self._set_aside([(message, told) for message, told in one.told if told.wrong])
@@ -171,7 +140,7 @@ class MessageTaker:
 
     def _key(self, notice: Notice) -> str | None:
         """The key below the source's URL; None for what is no file of this source."""
-        prefix = self._settings.prefix
+        prefix = self._search.settings.prefix
         if notice.bucket != self._bucket or not notice.key.startswith(prefix):
             self.taken.foreign += 1
             if len(self.taken.foreign_keys) < _SHOWN:
@@ -186,21 +155,21 @@ class MessageTaker:
         The store is asked where a message does not tell everything, and where there is a choice: of several contents
         of a key only the one that is there can be read, and a message may come late.
         """
-        days = {key: self._settings.layout.date_of(key) for key in notices}
-        known = _Known(self._ledger, self._number, days)
+        settings = self._search.settings
+        days = {key: settings.layout.date_of(key) for key in notices}
+        known = _Known(self._search.ledger, self._search.number, days)
         whole: list[SourceFile] = []
         to_ask: list[str] = []
         for key, by_etag in notices.items():
             day = days[key]
-            is_out = day is None or day < self._settings.start_date
+            is_out = day is None or day < settings.start_date
             if not is_out and all(etag and known.has(key, etag) for etag in by_etag):
                 self.taken.known += 1
                 continue
-            notice = next(iter(by_etag.values()))
-            file = _file(key, notice)
+            file = _file(key, next(iter(by_etag.values())))
             # One that is only counted need not be asked for.
             if is_out:
-                whole.append(file or SourceFile(key, "", 0, self._now))
+                whole.append(file or SourceFile(key, "", 0, self._search.now))
             elif file is not None and len(by_etag) == 1 and not known.has_key(key):
                 whole.append(file)
             else:
@@ -212,8 +181,11 @@ class MessageTaker:
             else:
                 whole.append(file)
         whole.sort(key=lambda file: utf8(file.key))
-        dated = with_days(whole, self._settings.layout, self._found)
-        return [(one, known.has_key(one.file.key)) for one in dated], unseen
+        files = [(one, known.has_key(one.file.key)) for one in self._search.dated(whole)]
+        for one, overwrites in files:
+            if overwrites:
+                self._search.found.note_overwritten(one.file.key)
+        return files, unseen
 
     def _ask(self, keys: Sequence[str]) -> tuple[list[SourceFile], set[str]]:
         """What is under *keys* now, and those that the store would not tell of."""
@@ -234,26 +206,18 @@ class MessageTaker:
         return [answer for answer in answers if isinstance(answer, SourceFile)], unseen
 
     def _look(self, key: str) -> SourceFile | FileError | None:
+        if self._unanswered >= _LOOKS_AT_ONCE:
+            return FileUnreachable(key, "not asked, since the store did not answer for others")
         try:
-            return self._source.find_file(key)
+            found = self._search.source.find_file(key)
+        except FileUnreachable as error:
+            # A store that is down would keep the run for hours, each look with its retries.
+            self._unanswered += 1
+            return error
         except FileError as error:
             return error
-
-    def _sift(self, files: Iterable[tuple[DatedFile, bool]]) -> tuple[list[DatedFile], list[DatedFile]]:
-        """What is to be planned, and known keys with new content that are ignored: as a listing has it."""
-        new: list[DatedFile] = []
-        ignored: list[DatedFile] = []
-        for one, overwrites in files:
-            if one.day < self._settings.start_date:
-                self._found.too_old += 1
-                continue
-            if overwrites:
-                self._found.note_overwritten(one.file.key)
-            if overwrites and self._settings.on_overwrite == "ignore":
-                ignored.append(one)
-            elif any(subscription.owes(one.file, one.day) for subscription in self._found.subscriptions):
-                new.append(one)
-        return new, ignored
+        self._unanswered = 0
+        return found
 
     def _set_aside(self, wrong: Sequence[tuple[Message, Told]]) -> set[str]:
         """See that messages nobody understands are out of the way; the ids of those that the queue itself sees to."""

@@ -9,21 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.ledger import listings, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
-from export_pipeline.ledger.subscriptions import Registration
 from export_pipeline.source.queue import Queue
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import (
-    DiscoverySettings,
-    list_new,
-    listing_start,
-    plan_new,
-    planning_alone,
-    register,
-)
-from export_pipeline.steps.listing import Found, Walk
+from export_pipeline.steps.discover import Discovery, DiscoverySettings, discovery
+from export_pipeline.steps.listing import Found, utf8
 from export_pipeline.steps.messages import LEAST_MESSAGES, MessageTaker, Taken
 from export_pipeline.steps.progress import Progress
 
@@ -92,82 +83,48 @@ def discover_notified(
         ListingFailed: the source could not be listed; nothing was planned.
         QueueFailed: the queue did not answer well; what was planned stays owed.
     """
-    with planning_alone(source, ledger):
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
-        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
-        with ledger.read() as tx:
-            state = listings.state(tx, number)
-            more_before = planning.more_to_list(tx, number)
-        why = _why_list(state, registration, notifications, now)
-        found.more = more_before
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+        why = _why_list(one.state, notifications, now)
+        one.found.more = one.more_before
         if why:
-            found.more = False
-            goes_on = bool(state.after) and why == _GOES_ON
-            after = state.after if goes_on else _begin(found, settings, registration, state, now)
-            found.since = found.since or after
-            walk = Walk(source, after=after, layout=settings.layout, most_keys=notifications.most_keys)
-            new, ignored, last_key = list_new(
-                walk, ledger, number, settings, found, max_files=max_files, progress=progress
-            )
-            began_at = state.began_at if goes_on and state.began_at else now
-            state = ListingState(state.listed_at, began_at, last_key) if found.more else ListingState(began_at)
-            plan_new(
-                source,
-                ledger,
-                number,
-                settings,
-                found,
-                new=new,
-                ignored=ignored,
-                run_id=run_id,
-                now=now,
-                listing=state,
-            )
-        taker = MessageTaker(
-            source,
-            ledger,
-            settings,
-            notifications.queue,
-            bucket=notifications.bucket,
-            quarantine=notifications.quarantine,
-            number=number,
-            found=found,
-            run_id=run_id,
-            now=now,
-        )
-        taker.take(max_files=max_files - found.files, most_messages=max(LEAST_MESSAGES, 10 * max_files))
-        found.more = bool(state.after) or taker.taken.more
-        plan_new(source, ledger, number, settings, found, new=[], ignored=[], run_id=run_id, now=now)
-    due = (state.listed_at or now) + notifications.listing_every
-    return Noticed(found, taker.taken, why, not state.after, due)
+            _list(one, notifications, max_files=max_files, progress=progress)
+        taker = MessageTaker(one, notifications.queue, bucket=notifications.bucket, quarantine=notifications.quarantine)
+        taker.take(max_files=max_files - one.found.files, most_messages=max(LEAST_MESSAGES, 10 * max_files))
+        one.found.more = bool(one.state.after) or taker.taken.more
+        one.plan([])
+    due = (one.state.listed_at or now) + notifications.listing_every
+    return Noticed(one.found, taker.taken, why, not one.state.after, due)
 
 
-_GOES_ON = "the last listing goes on where it stopped"
+def _list(one: Discovery, notifications: Notifications, *, max_files: int, progress: Progress | None) -> None:
+    """List and plan what a run may, and write down how far that came."""
+    before = one.state
+    one.found.more = False
+    after = before.after
+    if notifications.list_now or not before.began_at:
+        # A late file may come, without a message, right after the last listing has passed its place. So the lookback
+        # counts from when that listing began, and not from the last key that it came to.
+        start = one.start(min(one.now, before.listed_at or one.now))
+        after = min(before.after or start, start, key=utf8)
+    walk = one.walk(after, most_keys=notifications.most_keys)
+    new, last_key = one.list_new(walk, max_files=max_files, progress=progress)
+    began_at = before.began_at or one.now
+    one.plan(
+        new, listing=ListingState(before.listed_at, began_at, last_key) if one.found.more else ListingState(began_at)
+    )
 
 
-def _why_list(state: ListingState, registration: Registration, notifications: Notifications, now: datetime) -> str:
+def _why_list(state: ListingState, notifications: Notifications, now: datetime) -> str:
     """Why to list in this run; empty: it is not time."""
     if notifications.list_now:
         return "it was asked for"
-    if registration.list_again:
-        return "a subscriber begins earlier than before"
     if state.after:
-        return _GOES_ON
+        is_under_way = state.began_at is not None
+        return (
+            "the last listing goes on where it stopped" if is_under_way else "a subscriber begins earlier than before"
+        )
     if state.listed_at is None:
         return "it never was listed to its end"
     if now - state.listed_at >= notifications.listing_every:
         return f"it was last listed at {state.listed_at:%Y-%m-%d %H:%M} UTC"
     return ""
-
-
-def _begin(
-    found: Found, settings: DiscoverySettings, registration: Registration, state: ListingState, now: datetime
-) -> str:
-    """The string to list after.
-
-    A late file may come, without a message, right after the last listing has passed its place. So the lookback counts
-    from when that listing began, and not from the last key that it came to.
-    """
-    start = listing_start(found, settings, registration, min(now, state.listed_at or now))
-    found.since = settings.layout.key_floor(start) if start else ""
-    return settings.layout.start_after(start) if start else ""
