@@ -1,5 +1,6 @@
 """The sentences of the event log about messages that tell of new files."""
 
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.steps.messages import Taken
 from export_pipeline.steps.notified import Noticed
@@ -35,14 +36,15 @@ def odd(found: Taken) -> list[str]:
     sentences = []
     if found.foreign:
         sentences.append(
-            f"{counted(found.foreign, 'message')} told of files outside of this source and {_be(found.foreign, True)} "
-            f"removed, such as {', '.join(found.foreign_keys)}"
+            f"{counted(found.foreign, 'file')} outside of this source {_be(found.foreign, True)} told of, such as "
+            f"{', '.join(map(printable, found.foreign_keys))}; the messages are removed: this queue must serve this "
+            "export alone"
         )
     if found.unseen_files:
         key, reason = next(iter(found.unseen.items()))
         sentences.append(
             f"the store would not tell of {counted(found.unseen_files, 'file')}, whose messages stay in the queue: "
-            f"{key}: {reason}"
+            f"{printable(key)}: {printable(reason)}"
         )
     if found.undeleted:
         sentences.append(
@@ -57,9 +59,10 @@ def wrong(found: Taken) -> str:
     fate = (
         "kept in the quarantine under notifications/ and removed from the queue"
         if found.wrong_are_kept
-        else "left to the queue, which hands them out again until its dead-letter queue takes them or they expire"
+        else "left to the queue, which hands them out again until its dead-letter queue takes them or, without one, "
+        "they expire"
     )
-    lines = [f"{identity}: {reason}" for identity, reason in found.wrong.items()]
+    lines = [f"{printable(identity)}: {reason}" for identity, reason in found.wrong.items()]
     return f"{counted(found.wrong_messages, 'message')} could not be understood ({fate}):\n" + "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote_plus
 
+from export_pipeline.printable import printable
+
 TEST_EVENT = "s3:TestEvent"
 _CREATED, _CREATED_IN_EVENT_BRIDGE = "ObjectCreated:", "Object Created"
 # Of an object uploaded in parts the store shows when that began, the message when it ended.
@@ -19,9 +21,10 @@ _MULTIPART = "CompleteMultipartUpload"
 # EventBridge may send to SNS, and SNS to a queue.
 _MOST_ENVELOPES = 3
 _SHOWN_CHARACTERS = 100
-# What the ledger has room for.
+# What S3 has, and what indexes and sums of the ledger have room for: a forged message must not make planning fail.
+_MOST_KEY_BYTES = 1_024
 _MOST_ETAG_CHARACTERS = 256
-_MOST_BYTES = 1 << 62
+_MOST_BYTES = 1 << 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def _events(body: str, envelopes: int) -> Iterator[Any]:
         yield None
     elif found.get("Type") == "Notification" and isinstance(found.get("Message"), str) and envelopes:
         yield from _events(found["Message"], envelopes - 1)
-    elif isinstance(found.get("Records"), list):
+    elif isinstance(found.get("Records"), list) and found["Records"]:
         yield from found["Records"]
     else:
         yield found
@@ -104,8 +107,7 @@ def _read_event(event: Any) -> Notice | str:
     if event.get("source") == "aws.s3":
         return _of_event_bridge(event)
     if "eventName" not in event:
-        keys = ", ".join(map(str, event))[:_SHOWN_CHARACTERS]
-        raise _NotUnderstood(f"it is no event of S3: a mapping with {keys or 'nothing in it'}")
+        raise _NotUnderstood(f"it is no event of S3: a mapping with {_shown(', '.join(map(str, event)))}")
     name = _text(event, "eventName").removeprefix("s3:")
     if not name.startswith(_CREATED):
         return _shown(name)
@@ -164,9 +166,11 @@ def _decoded(key: str) -> str:
 def _storable(key: str) -> str:
     """*key*, if S3 and the ledger can have such a one."""
     try:
-        key.encode()
+        size_bytes = len(key.encode())
     except UnicodeEncodeError:
         raise _NotUnderstood(f"its key is not UTF-8: {_shown(key)}") from None
+    if size_bytes > _MOST_KEY_BYTES:
+        raise _NotUnderstood(f"its key has {size_bytes:,} bytes; S3 has at most {_MOST_KEY_BYTES:,}: {_shown(key)}")
     if "\0" in key:
         raise _NotUnderstood(f"its key holds the character NUL: {_shown(key)}")
     return key
@@ -193,5 +197,5 @@ def _moment(text: str) -> datetime | None:
 
 
 def _shown(text: str) -> str:
-    """*text* so that it can stand in a log, whatever is in it."""
-    return ascii(text[:_SHOWN_CHARACTERS])[1:-1] or "nothing"
+    """The beginning of *text*, so that it can stand in a log, whatever is in it."""
+    return printable(text[:_SHOWN_CHARACTERS]) or "nothing"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from export_pipeline.errors import QueueFailed
+from export_pipeline.printable import printable
 from export_pipeline.secrets import scrub
 from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.storage.aws import AwsLogin
@@ -35,6 +36,7 @@ _PERMISSIONS = {
     "GetQueueAttributes": "sqs:GetQueueAttributes",
 }
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"})
+_MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 _NOT_AUTHORIZED = "is not authorized to perform"
 _KMS_DENIED = frozenset({"KMS.AccessDeniedException", "KmsAccessDenied", "KmsAccessDeniedException"})
 
@@ -139,7 +141,7 @@ class NotificationQueue:
         try:
             return question(_OfQueue(self._client, self.url))
         except ClientError as error:
-            raise self._failed(error, _permission(error, operation)) from None
+            raise self._failed(error, _permission(error, operation), is_missing=_code(error) in _MISSING) from None
         except (BotoCoreError, ValueError) as error:
             raise self._failed(error, "") from None
 
@@ -170,10 +172,13 @@ class NotificationQueue:
             raise self._failed(ValueError(denied[0].get("Message", denied[0]["Code"])), "sqs:DeleteMessage")
         return len(messages) - len(answer.get("Successful", []))
 
-    def _failed(self, error: Exception, permission: str) -> QueueFailed:
-        lacking = f"; the credentials lack {permission}" if permission else ""
+    def _failed(self, error: Exception, permission: str, *, is_missing: bool = False) -> QueueFailed:
+        more = f"; the credentials lack {permission}" if permission else ""
+        more += "; allowed: a queue that exists, in the account and region that its URL names" if is_missing else ""
         reason = scrub(brief(error), self._settings.secrets())
-        return QueueFailed(f"the queue {self.url} failed: {reason}{lacking}", permission=permission)
+        return QueueFailed(
+            f"source.notifications: the queue {printable(self.url)} failed: {reason}{more}", permission=permission
+        )
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -211,11 +216,19 @@ class _OfQueue:
 
 def _permission(error: "ClientError", operation: str) -> str:
     """What is missing where SQS answers so; empty where nothing is."""
-    code = error.response.get("Error", {}).get("Code", "").rpartition("#")[2]
-    if code in _KMS_DENIED:
+    if _full_code(error) in _KMS_DENIED:
         return "kms:Decrypt on the queue's key"
-    is_denied = code.rpartition(".")[2] in _DENIED or _NOT_AUTHORIZED in str(error)
+    is_denied = _code(error) in _DENIED or _NOT_AUTHORIZED in str(error)
     return _PERMISSIONS.get(operation, "") if is_denied else ""
+
+
+def _full_code(error: "ClientError") -> str:
+    return error.response.get("Error", {}).get("Code", "").rpartition("#")[2]
+
+
+def _code(error: "ClientError") -> str:
+    """Without what may stand before it: ``AWS.SimpleQueueService.``."""
+    return _full_code(error).rpartition(".")[2]
 
 
 def _portions(most: int, at_once: int) -> Iterable[int]:

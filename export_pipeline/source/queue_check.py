@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from export_pipeline.errors import ConfigurationError, QueueFailed
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.settings import SourceSettings
@@ -14,6 +15,7 @@ from export_pipeline.storage.location import parse_location
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_CREATED = "s3:ObjectCreated:"
 _ATTRIBUTES = ("QueueArn", "RedrivePolicy", "ApproximateNumberOfMessages")
 # A handle that SQS never gives: whoever may not delete is told so first.
 _NO_HANDLE = "export-pipeline-check"
@@ -79,8 +81,8 @@ def _way(settings: SourceSettings, arn: str) -> str:
         found: Any = client.get_bucket_notification_configuration(Bucket=bucket)
     except (ClientError, BotoCoreError) as error:
         return f"whether {bucket} sends to it was not told ({brief(error)})"
-    if any(one["QueueArn"] == arn for one in found.get("QueueConfigurations", [])):
-        return f"{bucket} sends to it"
+    if ours := [one for one in found.get("QueueConfigurations", []) if one["QueueArn"] == arn]:
+        return f"{bucket} sends to it{_what(ours, bucket, location.prefix)}"
     others = [one["TopicArn"] for one in found.get("TopicConfigurations", [])]
     if found.get("EventBridgeConfiguration") is not None:
         others.append("EventBridge")
@@ -91,3 +93,28 @@ def _way(settings: SourceSettings, arn: str) -> str:
         f"{bucket} sends no notification to {arn or 'the queue'}: found "
         f"{', '.join(elsewhere) or 'no configuration of notifications'}; docs/notifications.md has the commands"
     )
+
+
+def _what(configurations: list[Any], bucket: str, prefix: str) -> str:
+    """Of which keys below *prefix* the bucket tells this queue, in words; empty: of all."""
+    made = [one for one in configurations if any(event.startswith(_CREATED) for event in one["Events"])]
+    if not made:
+        events = ", ".join(sorted({event for one in configurations for event in one["Events"]}))
+        raise ConfigurationError(f"{bucket} tells the queue of no new object: found {events}; allowed: {_CREATED}*")
+    beginnings = [_rule(one, "prefix") for one in made]
+    if not any(one.startswith(prefix) or prefix.startswith(one) for one in beginnings):
+        raise ConfigurationError(
+            f"{bucket} tells the queue of nothing below {printable(prefix)}: found keys that begin with "
+            f"{', '.join(map(printable, beginnings))}; allowed: a prefix with which source.url begins"
+        )
+    if any(prefix.startswith(_rule(one, "prefix")) and not _rule(one, "suffix") for one in made):
+        return ""
+    told = [f"{one}…{_rule(each, 'suffix')}" for each, one in zip(made, beginnings, strict=True)]
+    return f", but only of keys such as {', '.join(map(printable, told))}; the others wait for the listing"
+
+
+def _rule(configuration: Any, name: str) -> str:
+    """What keys have to begin or end with; empty: with anything."""
+    rules = configuration.get("Filter", {}).get("Key", {}).get("FilterRules", [])
+    # AWS gives the names as "Prefix" and "Suffix", whatever was put.
+    return next((str(rule["Value"]) for rule in rules if rule["Name"].lower() == name), "")

@@ -41,12 +41,23 @@ def new_queue(server: S3Server, *, dead_letters: ServerQueue | None = None, most
     return ServerQueue(client, url, arn)
 
 
-def notify(server: S3Server, bucket: str, queue: ServerQueue, *, prefix: str = "") -> None:
-    """Let S3 send a message to *queue* for each object that is made or removed below *prefix*."""
-    rules = [{"Name": "prefix", "Value": prefix}] if prefix else []
+MADE, REMOVED = "s3:ObjectCreated:*", "s3:ObjectRemoved:*"
+
+
+def notify(
+    server: S3Server,
+    bucket: str,
+    queue: ServerQueue,
+    *,
+    prefix: str = "",
+    suffix: str = "",
+    events: tuple[str, ...] = (MADE, REMOVED),
+) -> None:
+    """Let S3 send a message to *queue* for each object that is made or removed, of keys that begin and end so."""
+    rules = [{"Name": name, "Value": value} for name, value in (("prefix", prefix), ("suffix", suffix)) if value]
     told: Any = {
         "QueueArn": queue.arn,
-        "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"],
+        "Events": list(events),
         **({"Filter": {"Key": {"FilterRules": rules}}} if rules else {}),
     }
     server.client().put_bucket_notification_configuration(

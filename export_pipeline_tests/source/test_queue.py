@@ -1,5 +1,6 @@
 """The queue of notifications, over the wire."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.queue_check import check_queue
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline_tests.servers.guarded import GuardedServer, allowing
-from export_pipeline_tests.servers.queues import ServerQueue, new_queue, notify
+from export_pipeline_tests.servers.queues import REMOVED, ServerQueue, new_queue, notify
 from export_pipeline_tests.servers.s3 import SECRET_KEY, S3Server, moto_server
 
 NEEDED = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
@@ -57,9 +58,24 @@ def test_no_more_are_taken_than_were_asked_for(queue: NotificationQueue, served:
 
 
 def test_an_empty_queue(queue: NotificationQueue) -> None:
-    """An empty queue gives nothing and says so; to remove nothing asks nothing."""
-    assert queue.receive(100) == ([], True)
+    """It costs one request, which waits a second at most, and to remove nothing none: such a tick has to be cheap."""
+    asked: list[bytes] = []
+    queue._client.meta.events.register("before-send.sqs", lambda request, **_: asked.append(request.body))
+    assert queue.receive(7) == ([], True)
     assert queue.delete([]) == 0
+    (body,) = [json.loads(one) for one in asked]
+    assert (body["VisibilityTimeout"], body["MaxNumberOfMessages"], body["WaitTimeSeconds"]) == (60, 7, 1)
+
+
+def test_what_was_taken_and_not_removed_comes_again(queue: NotificationQueue, served: ServerQueue) -> None:
+    """A message stays with the queue until it is removed: it is seen again once visibility_seconds are over."""
+    served.send("message")
+    (first,), _ = queue.receive(1)
+    served.client.change_message_visibility(QueueUrl=served.url, ReceiptHandle=first.handle, VisibilityTimeout=0)
+    (second,), _ = queue.receive(1)
+    assert (second.id, second.body) == (first.id, first.body)
+    assert queue.delete([second]) == 0
+    assert served.left() == 0
 
 
 def test_whether_there_are_dead_letters(moto: S3Server, served: ServerQueue, queue: NotificationQueue) -> None:
@@ -71,10 +87,12 @@ def test_whether_there_are_dead_letters(moto: S3Server, served: ServerQueue, que
 
 
 def test_a_queue_that_is_not_there(moto: S3Server) -> None:
-    """The error names the queue and the cause, and no secret."""
+    """The error names the setting, the queue, the cause and what is allowed, and no secret."""
     gone = NotificationQueue(settings(moto, f"{moto.url}/123456789012/no-such-queue"))
-    with pytest.raises(QueueFailed, match=r"the queue http.*no-such-queue failed: .*NonExistentQueue") as raised:
+    with pytest.raises(QueueFailed, match=r"^source.notifications: the queue http\S*no-such-queue failed: ") as raised:
         gone.receive(1)
+    assert "NonExistentQueue" in str(raised.value)
+    assert str(raised.value).endswith("; allowed: a queue that exists, in the account and region that its URL names")
     assert raised.value.permission == ""
     assert SECRET_KEY not in str(raised.value)
     gone.close()
@@ -131,6 +149,42 @@ def test_the_check_tells_by_which_way_the_bucket_sends(moto: S3Server, served: S
     assert f"{served.url} gives and removes messages, about 1 message in it; {bucket} sends to it" in said
     assert "goes to the quarantine, since the queue has no other" in said
     assert served.left() == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({}, "sends to it; "),
+        ({"prefix": "events/"}, "sends to it; "),
+        ({"prefix": "ev"}, "sends to it; "),
+        ({"prefix": "events/2026/"}, "sends to it, but only of keys such as events/2026/…; the others wait for"),
+        ({"prefix": "events/", "suffix": ".gz"}, "sends to it, but only of keys such as events/….gz; the others"),
+    ],
+)
+def test_the_check_tells_of_which_keys_the_bucket_sends(
+    moto: S3Server, served: ServerQueue, told: dict[str, Any], said: str
+) -> None:
+    """Where a filter leaves out a part of the source, the check says which part it does not."""
+    bucket = moto.new_bucket()
+    notify(moto, bucket, served, **told)
+    assert f"{bucket} {said}" in check_queue(settings(moto, served.url, bucket=bucket))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"prefix": "elsewhere/"}, "tells the queue of nothing below events/: found keys that begin with elsewhere/; "),
+        ({"events": (REMOVED,)}, r"tells the queue of no new object: found s3:ObjectRemoved:\*; allowed: s3:ObjectCr"),
+    ],
+)
+def test_the_check_fails_where_the_queue_can_tell_of_no_file(
+    moto: S3Server, served: ServerQueue, told: dict[str, Any], said: str
+) -> None:
+    """A bucket that sends, but nothing of the source or nothing of new objects, is told apart from one that does."""
+    bucket = moto.new_bucket()
+    notify(moto, bucket, served, **told)
+    with pytest.raises(ConfigurationError, match=f"{bucket} {said}"):
+        check_queue(settings(moto, served.url, bucket=bucket))
 
 
 @pytest.fixture(scope="module")

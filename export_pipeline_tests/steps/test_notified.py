@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import Message
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
+from export_pipeline.steps import notified
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.discover import DiscoverySettings
 from export_pipeline.steps.notified import Noticed, Notifications, discover_notified
@@ -390,6 +392,63 @@ def test_without_a_dead_letter_queue_it_goes_to_the_quarantine(listed: Export) -
     assert listed.queue.bodies == {}
     kept = json.loads((listed.quarantined / "notifications" / "message-1.json").read_text())
     assert (kept["reason"], kept["body"]) == ("it names no s3.object.key", of_s3(half, whole))
+
+
+def test_what_s3_never_sends_keeps_no_file_from_being_planned(listed: Export) -> None:
+    """A forged message may name what no index and no sum of the ledger has room for: it holds up nobody."""
+    random = Random(1)
+    long = "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9_000))
+    listed.queue.send(
+        of_s3(record(f"2026/11/23/10/{long}")),
+        of_s3(record("2026/11/23/10/a\0b")),
+        of_event_bridge("2026/11/23/10/\ud800"),
+        *[of_s3(record(f"2026/11/23/10/{n}", size=1 << 61)) for n in range(8)],
+        of_s3(record("2026/11/23/10/c", etag="x" * 100_000)),
+        of_s3(record("2026/11/23/10/d", time="0001-01-01T00:00:00+14:00")),
+    )
+    listed.put("2026/11/23/10/real")
+    taken = listed.run().taken
+    assert (taken.wrong_messages, taken.gone) == (3, 10)
+    assert listed.planned() == ["2026/11/23/10/real"]
+    assert listed.queue.bodies == {}
+
+
+def test_a_store_that_is_down_is_not_asked_for_each_file(listed: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has not answered for some files, the messages of the others stay in the queue without a look."""
+    keys = [f"2026/11/23/10/{n:03}" for n in range(200)]
+    bodies = listed.put(*keys, tell=False)
+    listed.queue.send(*[body.replace("ObjectCreated:Put", "ObjectCreated:CompleteMultipartUpload") for body in bodies])
+    looked: list[str] = []
+
+    def fails(key: str) -> SourceFile:
+        looked.append(key)
+        raise FileUnreachable(key, "connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listed.source, "find_file", fails)
+        taken = listed.run(max_files=1_000).taken
+    assert (taken.files, taken.unseen_files, len(listed.queue.bodies)) == (0, 200, 200)
+    assert len(looked) < 50
+    listed.queue.come_again()
+    assert listed.run(max_files=1_000).taken.files == 200
+
+
+def test_messages_that_come_again_while_a_run_takes_them(listed: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that takes longer than visibility_seconds meets messages again: it plans nothing twice, and it ends."""
+
+    class Hasty(MemoryQueue):
+        def receive(self, most: int) -> tuple[list[Message], bool]:
+            self.come_again()
+            messages, _ = super().receive(min(most, 10))
+            return messages, not messages
+
+    queue = Hasty(dead_letters=True)
+    queue.send("poison", *listed.put(*[f"2026/11/23/10/{n}" for n in range(25)], tell=False))
+    monkeypatch.setattr(notified, "LEAST_MESSAGES", 100)
+    noticed = listed.run(queue=queue, max_files=30)
+    assert noticed.found.files == 25
+    assert queue.bodies == {"message-1": "poison"}
+    assert (noticed.taken.messages, noticed.found.more) == (300, True)
 
 
 def test_a_run_takes_no_more_than_max_files(listed: Export) -> None:
