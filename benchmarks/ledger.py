@@ -25,6 +25,7 @@ from sqlalchemy import event, text
 
 from benchmarks.ledger_fill import Shape, file_of, fill, rows_of
 from benchmarks.ledger_tick import MadeUpSource, tick
+from benchmarks.markdown import table
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.steps.retention import fold_old_days
@@ -235,19 +236,21 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
 
 
 def _table(results: list[Measured]) -> str:
-    lines = [
-        "",
-        "| files | folded | database MB | statements | work | CPU ms | server CPU ms | wall ms |",
-        "|" + "---|" * 8,
+    head = ["files", "folded", "database MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms"]
+    return "\n".join(["", *table(head, map(_cells, results))])
+
+
+def _cells(one: Measured) -> list[str]:
+    return [
+        f"{one.files:,}",
+        "yes" if one.fold else "no",
+        f"{one.megabytes:,.0f}",
+        f"{one.statements:,.0f}",
+        ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items()),
+        f"{one.cpu_ms:.1f}",
+        "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}",
+        f"{one.wall_ms:.1f}",
     ]
-    for one in results:
-        work = ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items())
-        server = "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}"
-        lines.append(
-            f"| {one.files:,} | {'yes' if one.fold else 'no'} | {one.megabytes:,.0f} | {one.statements:,.0f} | {work} "
-            f"| {one.cpu_ms:.1f} | {server} | {one.wall_ms:.1f} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

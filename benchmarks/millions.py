@@ -11,18 +11,13 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from benchmarks import millions_page
 from benchmarks.bench import bench
@@ -30,9 +25,10 @@ from benchmarks.bucket import Entry, write_index
 from benchmarks.data import cached, repeated_files
 from benchmarks.ledger import vacuum
 from benchmarks.ledger_fill import rows_of
+from benchmarks.millions_queue import control, login_at, queue_of_messages
 from benchmarks.millions_world import BUCKET, FILES_AN_HOUR, PREFIX, START, Bucket, files_of, minute_of
 from benchmarks.rounds import say
-from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY, serving
+from benchmarks.serving import serving
 from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.ledger import deliveries, owed, readings
@@ -121,7 +117,7 @@ def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, m
     find(run_id="first", now=START)
     ticks = []
     for minute in range(minutes):
-        _arrive(queue.url, minute)
+        control(queue.url, "Arrive", minute=minute)
         run_id, now = f"run-{minute}", minute_of(minute + 1)
         clock = _Clock()
         noticed = find(run_id=run_id, now=now)
@@ -184,7 +180,7 @@ def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:
     index = folder / "index.tsv"
     write_index(index, entries)
     with serving({BUCKET: index}) as server:
-        settings = SourceSettings.model_validate({"url": f"s3://{BUCKET}/{PREFIX}", **_login(server.endpoint)})
+        settings = SourceSettings.model_validate({"url": f"s3://{BUCKET}/{PREFIX}", **login_at(server.endpoint)})
         source = S3Source(parse_location(settings.url), settings)
         requests = 0
         ask = source._list
@@ -246,46 +242,6 @@ def read_really(root: Path) -> dict[str, float]:
     }
 
 
-@contextmanager
-def _queue() -> Iterator[NotificationQueue]:
-    command = [sys.executable, "-m", "benchmarks.millions_queue"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        endpoint = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        told = {"queue_url": f"{endpoint}/123456789012/{BUCKET}"}
-        settings = SourceSettings.model_validate(
-            {"url": f"s3://{BUCKET}/{PREFIX}", **_login(endpoint), "notifications": told}
-        )
-        with closing(NotificationQueue(settings)) as queue:
-            yield queue
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _login(endpoint: str) -> dict[str, str]:
-    return {
-        "endpoint_url": endpoint,
-        "region_name": REGION,
-        "aws_access_key_id": ACCESS_KEY,
-        "aws_secret_access_key": SECRET_KEY,
-    }
-
-
-def _arrive(queue_url: str, minute: int) -> None:
-    _control(queue_url, "Arrive", minute=minute)
-
-
-def _control(queue_url: str, operation: str, **asked: int) -> dict[str, int]:
-    headers = {"X-Amz-Target": f"Benchmark.{operation}"}
-    answer = httpx.post(queue_url, json=asked, headers=headers, timeout=60)
-    found: dict[str, int] = answer.raise_for_status().json()
-    return found
-
-
 def _bytes(ledger: Ledger) -> int:
     path = Path(ledger.engine.url.database or "")
     return sum(os.path.getsize(one) for one in (path, path.with_name(path.name + "-wal")) if one.exists())
@@ -304,9 +260,9 @@ def main() -> None:
         if old.is_file():
             old.unlink()
     ledger = Ledger(str(folder / "ledger.db"))
-    with _queue() as queue:
+    with queue_of_messages() as queue:
         ticks = simulate(ledger, queue, Quarantine(open_objects(str(folder / "quarantine"))), given.minutes)
-        counts = _control(queue.url, "Counts")
+        counts = control(queue.url, "Counts")
     assert counts["left"] == 0, counts
     say("listing all of it again")
     listing = list_known(ledger, folder, given.minutes)

@@ -7,13 +7,16 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import description
+from benchmarks.markdown import rewrite, table
 from benchmarks.millions_world import FILES_AN_HOUR
-from benchmarks.page import rewritten, table
 from benchmarks.serving import ROOT
+from export_pipeline.source.queue import REQUESTS_AT_ONCE
 
 PAGE = ROOT / "docs" / "scale.md"
 MARK = "millions"
 _HOURS = 24
+# Of one request, for what is computed of it.
+_SQS_SECONDS = 0.01
 # Of us-east-1, S3 Standard and a standard queue of SQS, without the free tier; the page names source and date.
 LIST_DOLLARS, GET_DOLLARS, SQS_DOLLARS = 0.005 / 1_000, 0.0004 / 1_000, 0.40 / 1_000_000
 # The lookback, and on average half of the hour at whose first key a listing begins.
@@ -55,10 +58,7 @@ def ways(results: Mapping[str, Any]) -> list[Way]:
 
 
 def text(results: Mapping[str, Any]) -> str:
-    """All tables."""
-    listing, read = results["listing"], results["read"]
-    a_tick = listing["wall_seconds"] / listing["files"] * FILES_AN_HOUR * _WINDOW_HOURS
-    rate = read["files"] / read["wall_seconds"]
+    """All tables, and what follows from them."""
     head = ["minutes", "files", "messages", "find: wall s", "CPU s", "keep: wall s", "CPU s"]
     money = ["way to find files", "LIST", "SQS", "$ to find", "GET", "$ to read"]
     lines = [
@@ -76,11 +76,7 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         "### Listing instead",
         "",
-        f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
-        f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, asking the ledger included.",
-        "A lookback of 26 hours at a million files an hour is "
-        f"{_WINDOW_HOURS} million keys on average: {a_tick:,.0f} s "
-        "a tick, computed from the above.",
+        *_listing(results["listing"]),
         "",
         "### Requests and dollars a day",
         "",
@@ -88,21 +84,80 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         "### Reading",
         "",
-        f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of "
-        f"{read['events'] // read['files']} events ({read['stored_bytes'] / 1e6:.0f} MB stored),",
-        f"from S3 on loopback to one local folder: {read['wall_seconds']:.1f} s, {read['cpu_seconds']:.1f} s of CPU, "
-        f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files a second**,",
-        f"{rate * 3_600 / 1e6:.1f} million an hour; median of 3 runs.",
+        *_reading(results["read"]),
+        "",
+        "### Where the limit is",
+        "",
+        *_limit(results),
         "",
         f"Measured on {date.today():%Y-%m-%d} on {description()}; SQLite.",
     ]
     return "\n".join(lines)
 
 
+def _listing(listing: Mapping[str, float]) -> Iterator[str]:
+    seconds_a_key = listing["wall_seconds"] / listing["files"]
+    keys_a_day = FILES_AN_HOUR * _HOURS
+    lists_a_day = keys_a_day * listing["requests"] / listing["files"]
+    yield (
+        f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
+        f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, asking the ledger included."
+    )
+    yield (
+        f"A lookback of 26 hours at a million files an hour is {_WINDOW_HOURS} million keys on average: "
+        f"{seconds_a_key * FILES_AN_HOUR * _WINDOW_HOURS:,.0f} s"
+    )
+    yield "a tick, computed from the above. `check_job`, where it is on, lists as well: `completeness` each of the"
+    yield (
+        f"`checks.days` whole ({lists_a_day:,.0f} LIST requests, ${lists_a_day * LIST_DOLLARS:.2f} and "
+        f"{seconds_a_key * keys_a_day:,.0f} s a day of them), `freshness` what the next listing would."
+    )
+
+
+def _reading(read: Mapping[str, float]) -> Iterator[str]:
+    rate = read["files"] / read["wall_seconds"]
+    yield (
+        f"One run of `export_job`, with Dagster, over {read['files']:,} gzip files of "
+        f"{read['events'] // read['files']} events ({read['stored_bytes'] / 1e6:.0f} MB stored),"
+    )
+    yield (
+        f"from S3 on loopback to one local folder: {read['wall_seconds']:.1f} s, {read['cpu_seconds']:.1f} s of CPU, "
+        f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files a second**,"
+    )
+    yield f"{rate * 3_600 / 1e6:.1f} million an hour; median of 3 runs."
+
+
+def _limit(results: Mapping[str, Any]) -> Iterator[str]:
+    ticks, counts, read = results["ticks"], results["counts"], results["read"]
+    files = sum(tick["files"] for tick in ticks)
+    find, keep = (median(tick[f"{part}_wall_seconds"] for tick in ticks) for part in ("find", "keep"))
+    a_tick = files / len(ticks)
+    reading = read["wall_seconds"] / read["files"] * a_tick
+    whole = find + keep + reading
+    requests = (counts["ReceiveMessage"] + counts["DeleteMessageBatch"]) / len(ticks)
+    away = requests * _SQS_SECONDS / REQUESTS_AT_ONCE
+    yield (
+        f"Of each minute, finding takes {find:.1f} s, book-keeping {keep:.1f} s, reading and delivering to a folder "
+        f"{reading:.1f} s: {whole:.0f} s of 60, which"
+    )
+    yield (
+        f"would be full at {FILES_AN_HOUR / whole * 60 / 1e6:.1f} million files an hour on this machine. Reading "
+        "gives way first, and can be spread over"
+    )
+    yield (
+        f"workers; finding is done by one run at a time, {a_tick / find:,.0f} files a second here. For each "
+        f"{_SQS_SECONDS * 1_000:.0f} ms that SQS takes to answer, a tick is"
+    )
+    yield (
+        f"{away:.1f} s longer than on loopback ({requests:,.0f} requests, {REQUESTS_AT_ONCE} at a time): computed, not "
+        "measured."
+    )
+
+
 def write(results: Mapping[str, Any]) -> None:
     """Put the figures into the page."""
     made = text(results)
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), MARK, made), encoding="utf-8")
+    rewrite(PAGE, MARK, made)
     print(made)
 
 

@@ -7,14 +7,22 @@ for each that it hands out.
 
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from benchmarks.millions_world import messages_of
+import httpx
+
+from benchmarks.millions_world import BUCKET, PREFIX, messages_of
+from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY
+from export_pipeline.source.queue import NotificationQueue
+from export_pipeline.source.settings import SourceSettings
 
 _POLL_SECONDS = 0.02
 
@@ -82,6 +90,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing is logged."""
+
+
+@contextmanager
+def queue_of_messages() -> Iterator[NotificationQueue]:
+    """The server in a process of its own, and a queue of it as a run opens one."""
+    command = [sys.executable, "-m", "benchmarks.millions_queue"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        endpoint = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        told = {"queue_url": f"{endpoint}/123456789012/{BUCKET}"}
+        settings = SourceSettings.model_validate(
+            {"url": f"s3://{BUCKET}/{PREFIX}", **login_at(endpoint), "notifications": told}
+        )
+        with closing(NotificationQueue(settings)) as queue:
+            yield queue
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def login_at(endpoint: str) -> dict[str, str]:
+    """What the settings of a store at *endpoint* say."""
+    return {
+        "endpoint_url": endpoint,
+        "region_name": REGION,
+        "aws_access_key_id": ACCESS_KEY,
+        "aws_secret_access_key": SECRET_KEY,
+    }
+
+
+def control(queue_url: str, operation: str, **asked: int) -> dict[str, int]:
+    """Ask the server for what no SQS has: Arrive (minute) or Counts."""
+    headers = {"X-Amz-Target": f"Benchmark.{operation}"}
+    answer = httpx.post(queue_url, json=asked, headers=headers, timeout=60)
+    found: dict[str, int] = answer.raise_for_status().json()
+    return found
 
 
 def main() -> None:

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.environments import environment
 from benchmarks.machine import description, first_line
+from benchmarks.markdown import rewrite, table
 from benchmarks.serving import ROOT
 from benchmarks.ways import DATA_PATH, EMPTY, EXPORT
 
@@ -124,26 +124,12 @@ def _median(costs: Sequence[dict[str, Any]], key: str) -> float:
     return float(median(cost[key] for cost in costs))
 
 
-def table(head: Sequence[str], rows: Iterable[list[str]]) -> list[str]:
-    """A table of Markdown, line by line."""
-    shown = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*shown, *("| " + " | ".join(row) + " |" for row in rows)]
-
-
 def _conditions(disturbance: float) -> str:
     tools = ", ".join(filter(None, (first_line("curl", "--version").split(" (")[0], first_line("zcat", "--version"))))
     return (
         f"Measured on {date.today():%Y-%m-%d} on {description()}; {tools}. In no run that counts did anything else "
         f"keep more than {disturbance:.2f} cores busy, on average."
     )
-
-
-def rewritten(page: str, mark: str, text: str) -> str:
-    """*page* with *text* between the marks called *mark*."""
-    pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
-    if not re.search(pattern, page, re.DOTALL):
-        raise ValueError(f"{PAGE.name} has no marks <!-- {mark} --> and <!-- /{mark} -->")
-    return re.sub(pattern, lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", page, flags=re.DOTALL)
 
 
 def _draw(results: Path, root: Path) -> None:
@@ -170,8 +156,7 @@ def main() -> None:
         disturbance = max(point["figures"]["foreign_cores"] for point in points if point["figures"])
         _draw(results / "scale.json", given.root)
         text = "\n\n".join([_conditions(disturbance), f"![Wall, CPU and memory]({PLOT.name})", scale(points)])
-    page = rewritten(PAGE.read_text(encoding="utf-8"), given.part, text)
-    PAGE.write_text(page, encoding="utf-8")
+    rewrite(PAGE, given.part, text)
     print(text)
 
 
