@@ -141,6 +141,7 @@ def test_a_poisonous_message_goes_to_the_dead_letters(site: Site) -> None:
     assert (queue.left(), dead.left()) == (0, 2)
 
 
+@pytest.mark.thorough
 def test_a_poisonous_message_without_dead_letters(site: Site) -> None:
     """It is quarantined, told as an error with its reason, and gone from the queue."""
     site.queue.send("poison")
@@ -151,6 +152,7 @@ def test_a_poisonous_message_without_dead_letters(site: Site) -> None:
     assert len(list((site.project.root / "quarantine" / "notifications").iterdir())) == 1
 
 
+@pytest.mark.thorough
 def test_a_queue_that_is_not_there_fails_the_run(site: Site) -> None:
     """The run fails with the queue's URL and the cause, and no secret; what was found by listing stays planned."""
     told = {"queue_url": site.queue.url + "-gone"}

@@ -14,6 +14,13 @@ from export_pipeline_tests.source.test_s3 import ODD_KEYS, bucket, source_of
 __all__ = ["bucket"]
 
 
+@pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.thorough)])
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    """Each server in turn."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
 def listed(source: Source) -> list[SourceFile]:
     """As S3 itself lists, in whole seconds; Ceph tells more."""
     return [replace(file, last_modified=file.last_modified.replace(microsecond=0)) for file in source.list_files()]
@@ -69,6 +76,7 @@ def test_a_store_that_does_not_tell(s3: S3Server, bucket: str) -> None:
     nobody.close()
 
 
+@pytest.mark.thorough
 def test_a_login_that_may_not(ceph: S3Server) -> None:
     """Whoever may not look is told so, since the file may well be there."""
     name = ceph.new_bucket()

@@ -225,6 +225,7 @@ def test_the_three_permissions_are_enough(guarded: GuardedServer) -> None:
     queue.close()
 
 
+@pytest.mark.thorough
 def test_without_the_permission_to_remove_the_run_fails(guarded: GuardedServer) -> None:
     """Messages that may never be removed are no small trouble: the error names the permission."""
     queue = NotificationQueue(with_permissions(guarded, ["sqs:ReceiveMessage"], "a"))
@@ -234,6 +235,7 @@ def test_without_the_permission_to_remove_the_run_fails(guarded: GuardedServer) 
     queue.close()
 
 
+@pytest.mark.thorough
 def test_without_the_permission_to_ask_the_queue_keeps_its_dead_letters(guarded: GuardedServer) -> None:
     """A queue that must not be asked for its policy counts as one that may have any."""
     queue = NotificationQueue(with_permissions(guarded, ["sqs:ReceiveMessage", "sqs:DeleteMessage"]))
