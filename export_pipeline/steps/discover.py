@@ -89,7 +89,7 @@ class Discovery:
         number: of the source, in the ledger.
         found: counts all that is met on the way.
         state: how far the source is listed, by the ledger.
-        more_before: the run before left new files behind.
+        more_before: new files were left behind, by the ledger.
     """
 
     def __init__(
@@ -198,10 +198,8 @@ class Discovery:
             new: in key order.
             listing: how far it is now; None: as before.
         """
-        with self.ledger.read() as tx:
-            changed = planning.more_to_list(tx, self.number) != self.found.more
-        listing = listing or self.state
-        if not (new or self._ignored or changed or listing != self.state):
+        more, listing = self.found.more, listing or self.state
+        if not (new or self._ignored or more != self.more_before or listing != self.state):
             return
         with self.ledger.write(durable=True) as tx:
             planned = planning.plan(
@@ -216,10 +214,10 @@ class Discovery:
             )
             note = "known key with new content; on_overwrite: ignore"
             planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
-            planning.set_more_to_list(tx, self.number, self.found.more)
+            planning.set_more_to_list(tx, self.number, more)
             if listing != self.state:
                 listings.set_state(tx, self.number, listing)
-        self.state = listing
+        self.state, self.more_before = listing, more
         self._ignored = []
         self.found.files += len(new)
         self.found.manifests += len(planned)

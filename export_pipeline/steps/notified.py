@@ -125,6 +125,7 @@ def _why_list(state: ListingState, notifications: Notifications, now: datetime) 
         )
     if state.listed_at is None:
         return "it never was listed to its end"
-    if now - state.listed_at >= notifications.listing_every:
+    # Also where it was by a clock that was far ahead: there would be no listing until this one has caught up.
+    if abs(now - state.listed_at) >= notifications.listing_every:
         return f"it was last listed at {state.listed_at:%Y-%m-%d %H:%M} UTC"
     return ""

@@ -153,9 +153,19 @@ def _listing(export: Export) -> list[SourceFile]:
     return list(export.source.list_files())
 
 
-def test_messages_are_removed_only_after_the_ledger_has_their_files(listed: Export) -> None:
-    """When the first message is removed, another connection to the ledger already sees the file."""
+def test_messages_are_removed_only_after_the_ledger_has_their_files(
+    listed: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the first message is removed, another connection sees the file, which is on the disk by then."""
     seen: list[list[str]] = []
+    written: list[bool] = []
+    write = Ledger.write
+
+    def watched(ledger: Ledger, *, durable: bool = False) -> Any:
+        written.append(durable)
+        return write(ledger, durable=durable)
+
+    monkeypatch.setattr(Ledger, "write", watched)
 
     class Watching(MemoryQueue):
         def delete(self, messages: Any) -> int:
@@ -165,7 +175,7 @@ def test_messages_are_removed_only_after_the_ledger_has_their_files(listed: Expo
     queue = Watching()
     queue.send(*listed.put("2026/11/23/10/a", tell=False))
     listed.run(queue=queue)
-    assert seen == [["2026/11/23/10/a"]]
+    assert (seen, written) == ([["2026/11/23/10/a"]], [True])
 
 
 def test_what_was_not_removed_comes_again_and_is_known(listed: Export) -> None:
@@ -490,6 +500,15 @@ def test_a_daily_listing_fills_gaps(listed: Export) -> None:
     assert noticed.found.files == 1
     assert listed.planned() == ["2026/11/23/10/lost", "2026/11/23/11/told"]
     assert listed.run(now=NOW + DAY).why_listed == ""
+
+
+def test_a_clock_that_was_ahead_puts_off_no_listing(listed: Export) -> None:
+    """A run by a clock that is a year ahead lists; when the clock is right again, the next run does so, too."""
+    listed.run(now=NOW + 365 * DAY)
+    listed.put("2026/11/23/11/lost", tell=False)
+    noticed = listed.run(now=NOW + timedelta(hours=1))
+    assert (noticed.why_listed, noticed.found.files) == ("it was last listed at 2027-11-23 12:00 UTC", 1)
+    assert listed.run(now=NOW + timedelta(hours=2)).why_listed == ""
 
 
 def test_a_long_listing_goes_on_where_it_stopped(export: Export) -> None:
