@@ -192,7 +192,7 @@ def test_what_was_not_removed_comes_again_and_is_known(listed: Export) -> None:
     again = MemoryQueue()
     again.send(*queue.bodies.values())
     taken = listed.run(queue=again).taken
-    assert (taken.files, taken.known, again.bodies) == (0, 2, {})
+    assert (taken.files, taken.known, taken.asked, again.bodies) == (0, 2, 0, {})
     assert listed.planned() == ["2026/11/23/10/a", "2026/11/23/10/b"]
 
 
@@ -265,7 +265,8 @@ def test_what_was_folded_is_known(export: Export) -> None:
         tx.execute(update(t.manifests).values(state=t.READ))
     assert fold_old_days(export.source, export.ledger, keep_days=10, now=NOW) == 1
     export.queue.send(export.message("2026/11/01/10/a"))
-    assert export.run().taken.known == 1
+    taken = export.run().taken
+    assert (taken.known, taken.asked) == (1, 0)
     export.put("2026/11/01/11/b", text='{"second": true}\n')
     noticed = export.run()
     assert (noticed.found.files, noticed.found.overwritten_keys) == (1, ["2026/11/01/11/b"])
