@@ -11,6 +11,11 @@ FUZZ_SECONDS ?= 600
 # hides an advertisement.
 MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# As in pyproject.toml: without it in requirements.lock, pip would fetch it without looking at a hash.
+BUILD_BACKEND := setuptools>=77
+PIP_AUDIT := pip-audit==2.10.1
+RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0
+
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
 
@@ -18,7 +23,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger lock clean
+.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,12 +49,17 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	@touch $@
 
+# Dagster would make it readable by everybody; in it are keys of files, and what destinations answered.
+.dagster:
+	mkdir -m 700 $@
+
 install: $(VENV)/.installed-dev  ## Make .venv with everything that development needs
 
-demo: $(VENV)/.installed  ## Make a sample bucket under .demo/, export it once, and report
+demo: $(VENV)/.installed | .dagster  ## Make a sample bucket under .demo/, export it once, and report
 	@$(BIN)/python -m export_pipeline.demo
 
-dev: $(VENV)/.installed  ## Open Dagster's UI on http://127.0.0.1:3000
+# Only this machine reaches it: Dagster listens on 127.0.0.1 unless it is told otherwise.
+dev: $(VENV)/.installed | .dagster  ## Open Dagster's UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev
 
 test: $(VENV)/.installed-dev  ## Run the tests
@@ -112,6 +122,23 @@ lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest ver
 	echo '# The versions that the tests run with, for Python 3.10 to 3.13. Written by `make lock`; pip reads it as --constraint.' > constraints.new
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --extra postgres --group dev pyproject.toml >> constraints.new
 	mv constraints.new constraints.txt
+	echo '# What a deployment installs, by version and hash. Written by `make lock`: pip install --require-hashes -r requirements.lock' > requirements.new
+	echo '$(BUILD_BACKEND)' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-strip-extras --generate-hashes --constraint constraints.txt --extra postgres pyproject.toml - >> requirements.new
+	mv requirements.new requirements.lock
+
+# Each in an environment of its own: what they need does not decide what the tests run with.
+audit: | $(BIN)/python  ## Look whether a known vulnerability is in anything that is locked
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet $(PIP_AUDIT)
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+dist: | $(BIN)/python  ## Build the package into dist/, with a list of what it is made of (CycloneDX)
+	rm -rf dist
+	$(BIN)/python -m venv $(VENV)/release
+	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
+	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
 
 clean:  ## Remove the demo, Dagster's data and caches; .venv stays
 	rm -rf site .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*

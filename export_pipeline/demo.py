@@ -19,6 +19,7 @@ from export_pipeline.deployment import Deployment, load_deployment
 from export_pipeline.errors import ConfigurationError, ExportError
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline.secrets import resolve
@@ -148,7 +149,8 @@ def _reasons(deployment: Deployment, manifest: str, day: date) -> Iterator[str]:
     quarantine = Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine))
     for _, record in quarantine.records(day.isoformat()):
         if record.manifest == manifest:
-            yield f"{record.key}, {counted(record.length, 'byte')} from byte {record.offset:,} on: {record.reason}"
+            where = f"{counted(record.length, 'byte')} from byte {record.offset:,} on"
+            yield f"{printable(record.key)}, {where}: {record.reason}"
 
 
 def _delivered(tx: Connection, started: datetime) -> list[Row[Any]]:

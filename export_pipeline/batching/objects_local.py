@@ -10,6 +10,7 @@ from export_pipeline.batching.linking import Made, link
 from export_pipeline.batching.objects import Objects, checked_name
 from export_pipeline.errors import ObjectMissing, StoreError
 from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import PRIVATE_FILE, PRIVATE_FOLDER, make_folder
 from export_pipeline.storage.location import Location
 
 _TRIES = 3
@@ -32,7 +33,7 @@ class FolderObjects(Objects):
     def __init__(self, location: Location, *, private: bool = False, durable: bool = False) -> None:
         self.url = location.url
         self._root = location.prefix
-        self._file_mode, self._folder_mode = (0o600, 0o700) if private else (0o666, 0o777)
+        self._file_mode, self._folder_mode = (PRIVATE_FILE, PRIVATE_FOLDER) if private else (0o666, 0o777)
         self._durable = durable
         self._made: dict[str, Made | None] = {}
 
@@ -135,18 +136,8 @@ class FolderObjects(Objects):
                 # Made only when missing, and again where delete_prefix removed it in between.
                 if tried == _TRIES:
                     raise
-                self._make_folder(folder)
+                make_folder(folder, self._folder_mode)
         raise AssertionError("unreachable")
-
-    def _make_folder(self, folder: str) -> None:
-        missing = []
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for path in reversed(missing):
-            # os.makedirs gives its mode to the last folder only.
-            with suppress(FileExistsError):
-                os.mkdir(path, self._folder_mode)
 
     def _fail(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):

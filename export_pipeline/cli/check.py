@@ -1,5 +1,6 @@
 """``export-pipeline check``: try every place and every subscriber, and say what to do about those that fail."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from uuid import uuid4
 
 from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, database_errors_told
 from export_pipeline.errors import ConfigurationError, ExportError, TryLater
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
+from export_pipeline.storage.folders import told_if_open
 
 if TYPE_CHECKING:
     from export_pipeline.configuration.subscribers import SubscriberEntry
@@ -121,9 +124,9 @@ def _source(settings: "SourceSettings") -> str:
     if not dated:
         raise ConfigurationError(
             f"{source.url}: none of the first {counted(len(files), 'key')} matches the layout {settings.layout!r}, "
-            f"such as {files[0].key}"
+            f"such as {printable(files[0].key)}"
         )
-    return f"{source.url} lists and reads; its first dated key is {dated[0].key}"
+    return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}"
 
 
 def _notifications(settings: "SourceSettings") -> str:
@@ -135,6 +138,7 @@ def _notifications(settings: "SourceSettings") -> str:
 def _objects(url: str, settings: "StoreSettings") -> str:
     from export_pipeline.batching.objects import open_objects
     from export_pipeline.errors import StoreError
+    from export_pipeline.storage.location import parse_location
 
     objects = open_objects(url, settings, private=True)
     name, data = f"{_PROBE}/{uuid4().hex}", b"written by export-pipeline check\n"
@@ -144,7 +148,8 @@ def _objects(url: str, settings: "StoreSettings") -> str:
             raise StoreError(f"{objects.url}: what was written to {name} is not what was read")
     finally:
         objects.delete(name)
-    return f"{objects.url} takes, lists, gives and deletes objects"
+    remark = told_if_open(parse_location(url).prefix) if objects.is_local else ""
+    return f"{objects.url} takes, lists, gives and deletes objects{remark}"
 
 
 def _ledger(deployment: "Deployment") -> str:
@@ -160,7 +165,8 @@ def _ledger(deployment: "Deployment") -> str:
             manifests = tx.execute(select(func.count()).select_from(t.manifests)).scalar_one()
         with ledger.claims.claim(f"check:{uuid4().hex}"):
             pass
-    return f"{ledger.description} at schema {HEAD} holds {counted(manifests, 'manifest')} and gives claims"
+        remark = told_if_open(os.path.abspath(ledger.engine.url.database or "")) if ledger.is_sqlite else ""
+    return f"{ledger.description} at schema {HEAD} holds {counted(manifests, 'manifest')} and gives claims{remark}"
 
 
 def _subscriber(entry: "SubscriberEntry") -> str:

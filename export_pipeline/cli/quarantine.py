@@ -10,6 +10,7 @@ import typer
 
 from export_pipeline.cli.session import JsonOption, Session
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
 if TYPE_CHECKING:
@@ -183,9 +184,9 @@ def _show(session: Session, record: "Record", *, is_first: bool) -> None:
     if record.kind == REFUSED:
         rows.append(("Refused by", f"{record.subscriber}: event {record.offset} of batch {record.batch}"))
     elif record.kind == FILE:
-        rows.append(("File", f"{record.key}, {sized(record.length)} as stored, etag {record.etag}"))
+        rows.append(("File", f"{printable(record.key)}, {sized(record.length)} as stored, etag {record.etag}"))
     else:
-        rows.append(("File", f"{record.key}, etag {record.etag}"))
+        rows.append(("File", f"{printable(record.key)}, etag {record.etag}"))
         rows.append(("Where", f"{counted(record.length, 'byte')} from byte {record.offset:,} of the unpacked file on"))
     rows.append(("Manifest", record.manifest))
     if record.kind != FILE:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from export_pipeline.ledger.subscriptions import BEGINNING, NOW
 from export_pipeline.ledger.tables import DELIVERED, GIVEN_UP, OWED, READ, SOURCE, WAIVED
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.local import UNFINISHED_SUFFIXES
@@ -198,8 +199,8 @@ def why_not_there(key: str, source: "Source", location: "Location") -> Answer:
     folder = key[: key.rfind("/") + 1]
     nearby = [file.key for file in islice(source.list_files(prefix=folder), _LISTED_NEARBY)]
     close = get_close_matches(key, nearby, n=3, cutoff=0.6)
-    hint = f"near it lie: {', '.join(close)}" if close else ""
-    beside = "" if nearby or not folder else f", nor anything else below {folder}"
+    hint = f"near it lie: {', '.join(map(printable, close))}" if close else ""
+    beside = "" if nearby or not folder else f", nor anything else below {printable(folder)}"
     return Answer("not_in_source", f"there is no such file in {source.url}{beside}", hint)
 
 

@@ -7,6 +7,7 @@ from export_pipeline.batching.quarantine import FILE, REFUSED
 from export_pipeline.cli import layout
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
 from export_pipeline.ledger.tables import DELIVERED, QUARANTINE
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Row = tuple[str, str]
 
 def show(session: "Session", story: Story) -> None:
     """Print it."""
-    rows: list[Row] = [("File", story.key), ("Source", story.source), ("Lists it", _there(story))]
+    rows: list[Row] = [("File", printable(story.key)), ("Source", story.source), ("Lists it", _there(story))]
     _show_rows(session, rows)
     for life in story.lives:
         session.show("")

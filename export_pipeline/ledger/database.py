@@ -15,6 +15,7 @@ from export_pipeline.errors import ConfigurationError, LedgerMissing
 from export_pipeline.ledger.claims import Claims, FileClaims, PostgresClaims
 from export_pipeline.ledger.schema import ensure_schema, require_schema
 from export_pipeline.ledger.wal import ensure_wal
+from export_pipeline.storage.folders import make_private_file
 
 _BUSY_TIMEOUT_SECONDS = 60
 
@@ -25,7 +26,7 @@ def utc_now() -> datetime:
 
 
 class Ledger:
-    """An open ledger.
+    """An open ledger. A file of SQLite is made for its owner only (mode 0600, SQLite's files beside it alike).
 
     Args:
         url: a SQLAlchemy URL (``postgresql://user:password@host/name``, ``sqlite:///path``) or a bare path, which is
@@ -45,7 +46,9 @@ class Ledger:
         if self.is_sqlite:
             path = Path(parsed.database or "")
             if create:
-                _make_private(path)
+                # Whatever hinders this hinders SQLite too, which says so.
+                with suppress(OSError):
+                    make_private_file(os.path.abspath(path))
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
             self._engine = _sqlite_engine(parsed)
@@ -119,17 +122,6 @@ def _parse(url: str) -> URL:
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigurationError(f"ledger.url: an SQLite ledger in memory would be lost; allowed: {_ALLOWED}")
     return parsed
-
-
-def _make_private(path: Path) -> None:
-    """An empty file for its owner alone, unless there is one: keys of files and reasons of failures tell a lot.
-
-    SQLite gives the files of its log the mode of the database. What an operator has opened to others stays open.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Whatever hinders this hinders SQLite too, which says so.
-    with suppress(OSError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 _ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, RetryRequested
 
 from export_pipeline.errors import ExportError
-from export_pipeline.printable import as_code_block
+from export_pipeline.printable import as_code_block, printable_lines
 from export_pipeline.secrets import scrub
 
 NEXT = "what happens next"
@@ -23,18 +23,22 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
     Dagster stores the message and the traceback of whatever leaves an op, causes included. Libraries put addresses,
     headers and statements into their messages, so none of it may pass as it is.
     """
+
+    def clean(text: str) -> str:
+        return printable_lines(scrub(text, secrets))
+
     try:
         yield
     except _PASSED:
         raise
     except ExportError as error:
         raise Failure(
-            scrub(str(error), secrets), metadata={NEXT: MetadataValue.text(error.next_step)}, allow_retries=False
+            clean(str(error)), metadata={NEXT: MetadataValue.text(error.next_step)}, allow_retries=False
         ) from None
     except Exception as error:  # noqa: BLE001 (it is raised again, cleaned)
         trace = scrub("".join(traceback.format_exception(error)), secrets)
         raise Failure(
-            scrub(f"{type(error).__name__}: {error}", secrets),
+            clean(f"{type(error).__name__}: {error}"),
             metadata={
                 NEXT: MetadataValue.text(ExportError.next_step),
                 "traceback": MetadataValue.md(as_code_block(trace)),

@@ -1,5 +1,6 @@
 """Where a person can look at a source or a destination: an address to click on where there is one, else its name."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -7,10 +8,13 @@ from urllib.parse import quote
 from dagster import MetadataValue
 
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.printable import as_code
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.scrubbing import public_url
 
 _WEB = ("http://", "https://")
+# What may stand between the angle brackets of a link in Markdown, as people see it too.
+_LINK = re.compile(r"[!-;=?-_a-~]+")
 _ADDRESSES = ("url", "api_url", "queue_url")
 # The consoles choose the region of a bucket by themselves, and that of a stream by this.
 _AWS = "https://console.aws.amazon.com"
@@ -77,7 +81,7 @@ def shown(place: str | None, label: str) -> dict[str, MetadataValue[Any]]:
 
 def written(place: str) -> str:
     """*place* in Markdown."""
-    return f"<{place}>" if place.startswith(_WEB) else f"`{place}`"
+    return f"<{place}>" if place.startswith(_WEB) and _LINK.fullmatch(place) else as_code(place)
 
 
 def _stored(address: str, options: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from export_pipeline.batching.reading import ManifestReading
 from export_pipeline.ledger.days import DayTotal
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.ledger.readings import Manifest
+from export_pipeline.printable import printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered
 
@@ -94,7 +95,13 @@ def _of_day(total: DayTotal) -> dict[str, int]:
 
 def _table(files: Iterable[SourceFile]) -> TableMetadataValue:
     records = [
-        TableRecord({"file": file.key, "bytes": file.size_bytes, "arrived": f"{file.last_modified:%Y-%m-%d %H:%M:%S}"})
+        TableRecord(
+            {
+                "file": printable(file.key),
+                "bytes": file.size_bytes,
+                "arrived": f"{file.last_modified:%Y-%m-%d %H:%M:%S}",
+            }
+        )
         for file in files
     ]
     return MetadataValue.table(records, schema=_FILES)

@@ -14,6 +14,7 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, run_ids
 from export_pipeline.orchestration.materialisations import SHOWN_FILES
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.printable import printable
 
 
 def report_unreadable_op(export: Export) -> OpDefinition:
@@ -53,8 +54,8 @@ def _details(found: Sequence[UnreadableFile], max_attempts: int) -> dict[str, An
     rows = [
         TableRecord(
             {
-                "file": file.key,
-                "reason": file.reason,
+                "file": printable(file.key),
+                "reason": printable(file.reason),
                 "what happens next": wording.fate_of_unreadable(file, max_attempts),
             }
         )

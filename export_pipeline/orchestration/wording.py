@@ -161,7 +161,7 @@ def folded(manifests: int, keep_days: int) -> str:
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
-    lines = [f"{printable(key)}: {reason}" for key, reason in outcome.unreadable.items()]
+    lines = [f"{printable(key)}: {printable(reason)}" for key, reason in outcome.unreadable.items()]
     fate = f"each {_tried_again(max_attempts)}"
     if outcome.given_up:
         fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
@@ -171,7 +171,7 @@ def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
 def unreadable_files(found: Sequence[UnreadableFile]) -> str:
     """How many files a run could not read, the first one with its reason."""
     more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
-    first = f"{printable(found[0].key)}: {found[0].reason}"
+    first = f"{printable(found[0].key)}: {printable(found[0].reason)}"
     return f"{counted(len(found), 'file')} could not be read, all others were: {first}{more}"
 
 

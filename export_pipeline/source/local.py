@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
+from export_pipeline.printable import printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.storage.failures import brief
@@ -64,7 +65,9 @@ class LocalSource(Source):
             root = os.path.realpath(self._root, strict=True)
             yield from self._walk(root, "", _Range(after, prefix, before), frozenset(), os.path.join(root, ""))
         except OSError as error:
-            raise ListingFailed(f"{self.url} could not be listed: {error.filename}: {brief(error)}") from None
+            raise ListingFailed(
+                f"{self.url} could not be listed: {printable(str(error.filename))}: {brief(error)}"
+            ) from None
 
     def _walk(
         self, folder: str, key: str, wanted: _Range, above: frozenset[tuple[int, int]], root: str
@@ -107,16 +110,17 @@ class LocalSource(Source):
             if os.path.realpath(path, strict=True).startswith(root):
                 return True
         except OSError as error:
-            logger.warning("%s: the symbolic link %s is left out: %s", self.url, path, brief(error))
+            logger.warning("%s: the symbolic link %s is left out: %s", self.url, printable(path), brief(error))
             return False
-        logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, path)
+        logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, printable(path))
         return False
 
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
         """As :meth:`Source.read_range`; the file is compared with the listing before and after it is read."""
         path = os.path.join(self._root, *file.key.split("/"))
         try:
-            with open(path, "rb", buffering=0) as opened:
+            with open(path, "rb", buffering=0, opener=_open) as opened:
+                self._check_inside(file, path, opened.fileno())
                 _check(file, os.fstat(opened.fileno()))
                 data = _read(opened.fileno(), start, stop)
                 _check(file, os.fstat(opened.fileno()))
@@ -132,8 +136,24 @@ class LocalSource(Source):
             raise FileUnreachable(file.key, f"{len(data)} bytes could be read at {start}, expected {stop - start}")
         return data
 
+    def _check_inside(self, file: SourceFile, path: str, descriptor: int) -> None:
+        """The opened file lies in the source: a link may have taken a listed file's place, a key may hold ``..``."""
+        root = os.path.join(os.path.realpath(self._root), "")
+        # Linux tells the path of what was really opened.
+        if os.path.islink(f"/proc/self/fd/{descriptor}"):
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+        else:
+            real = os.path.realpath(path)
+        if not real.startswith(root):
+            raise FileForbidden(file.key, "it leads out of the source")
+
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _open(path: str, flags: int) -> int:
+    """Open *path* without waiting, as one would for who writes into a pipe that has taken a file's place."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _is_left_out(name: str) -> bool:

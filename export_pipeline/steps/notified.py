@@ -118,11 +118,10 @@ def _why_list(state: ListingState, notifications: Notifications, now: datetime) 
     """Why to list in this run; empty: it is not time."""
     if notifications.list_now:
         return "it was asked for"
+    if state.began_at is not None:
+        return "the last listing goes on where it stopped"
     if state.after:
-        is_under_way = state.began_at is not None
-        return (
-            "the last listing goes on where it stopped" if is_under_way else "a subscriber begins earlier than before"
-        )
+        return "a subscriber begins earlier than before"
     if state.listed_at is None:
         return "it never was listed to its end"
     # Also where it was by a clock that was far ahead: there would be no listing until this one has caught up.

@@ -132,7 +132,7 @@ class Http(HttpRequestSubscriber):
 
     def check(self) -> None:
         """Connect; whether the API takes events shows only a real request."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds)
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
 
     def _body(self, items: Sequence[bytes]) -> bytes:
         if self.body == "ndjson":

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
+from export_pipeline.subscribers.networks import Networks, Watch, check_address
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
         secrets: tuple[str, ...] = (),
+        networks: Networks = "private",
     ) -> Answer:
         """Send one request and read its answer, whatever its status.
 
@@ -83,10 +85,11 @@ class HttpClient:
             headers: beside User-Agent and Accept-Encoding.
             auth: user and password.
             secrets: what the destination may echo, and no text may hold.
+            networks: what address it may have, where no proxy leads there; the same for all requests of one client.
 
         Raises:
             TryLater: no answer, or not a whole one.
-            Blocked: the URL is none, or the certificate is not to be trusted.
+            Blocked: the URL is none, its address is not one of *networks*, or the certificate is not to be trusted.
         """
         import httpx
 
@@ -100,6 +103,7 @@ class HttpClient:
                 content=content,
                 headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})},
                 timeout=timeout_seconds,
+                extensions={"trace": Watch(httpx.URL(url).raw_host, place, networks)},
             )
             response = self._open().send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
             try:
@@ -122,14 +126,14 @@ class HttpClient:
         answered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(place, response.status_code, answered, body, secrets)
 
-    def connect(self, url: str, *, timeout_seconds: float) -> None:
+    def connect(self, url: str, *, timeout_seconds: float, networks: Networks = "private") -> None:
         """See whether somebody listens, and with a certificate that is trusted; no request is sent.
 
         Where the environment names a proxy (``https_proxy`` and alike), whether that listens.
 
         Raises:
             TryLater: nobody does.
-            Blocked: the certificate is not to be trusted.
+            Blocked: the address is not one of *networks*, or the certificate is not to be trusted.
         """
         import httpx
 
@@ -139,6 +143,8 @@ class HttpClient:
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         try:
             with socket.create_connection(address, timeout_seconds) as plain:
+                if proxy is None:
+                    check_address(place, plain.getpeername()[0], networks)
                 if parts.scheme == "https" and proxy is None:
                     with httpx.create_ssl_context().wrap_socket(plain, server_hostname=parts.hostname):
                         pass

@@ -10,6 +10,7 @@ from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber
 from export_pipeline.subscribers.http_client import Answer, HttpClient
+from export_pipeline.subscribers.networks import DESCRIPTION, Networks
 from export_pipeline.subscribers.packing import Cut, Limits, Packed, pack
 
 
@@ -98,6 +99,7 @@ class HttpRequestSubscriber(RequestSubscriber):
         default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
     )
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
+    networks: Networks = Field(default="private", description=DESCRIPTION)
     _http: HttpClient = PrivateAttr(default_factory=HttpClient)
 
     def close(self) -> None:
@@ -129,4 +131,5 @@ class HttpRequestSubscriber(RequestSubscriber):
             auth=auth,
             timeout_seconds=self.timeout_seconds,
             secrets=self.secret_values(),
+            networks=self.networks,
         )

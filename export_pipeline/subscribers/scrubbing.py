@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
-from export_pipeline.printable import printable
+from export_pipeline.printable import printable, printable_lines
 from export_pipeline.secrets import REPLACEMENT
 from export_pipeline.secrets import scrub as scrub_secrets
 
@@ -20,11 +20,14 @@ _NAMED = re.compile(
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """*text* without *secrets*, credentials and queries of URLs, values of ``password=`` and alike; cut at 1,000."""
+    """*text* without *secrets*, credentials and queries of URLs, values of ``password=`` and alike; cut at 1,000.
+
+    What a terminal would obey in it stands there as its escape.
+    """
     text = scrub_secrets(text, secrets)
     text = _USERINFO.sub(rf"\1{REPLACEMENT}@", text)
     text = _QUERY.sub(rf"\1?{REPLACEMENT}", text)
-    text = _NAMED.sub(rf"\1\2\3{REPLACEMENT}", text)
+    text = printable_lines(_NAMED.sub(rf"\1\2\3{REPLACEMENT}", text))
     return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"
 
 

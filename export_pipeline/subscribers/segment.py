@@ -220,7 +220,8 @@ class Segment(HttpRequestSubscriber):
     def check(self) -> None:
         """Connect, and find the transform; Segment answers 200 whatever the key."""
         self._prepare()
-        self._http.connect(self.api_url or HOSTS[self.region], timeout_seconds=self.timeout_seconds)
+        url = self.api_url or HOSTS[self.region]
+        self._http.connect(url, timeout_seconds=self.timeout_seconds, networks=self.networks)
 
     def _send(self, body: bytes) -> Answer:
         url = (self.api_url or HOSTS[self.region]).rstrip("/")

@@ -11,6 +11,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Blocked
 from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.http_client import HttpClient, accept, check_url
+from export_pipeline.subscribers.networks import DESCRIPTION, Networks
 
 RESERVED_HEADERS = frozenset({"content-encoding", "content-length", "content-type", "host", "transfer-encoding"})
 
@@ -53,6 +54,7 @@ class Webhook(Subscriber):
     timeout_seconds: float = Field(
         default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
     )
+    networks: Networks = Field(default="private", description=DESCRIPTION)
     _http: HttpClient = PrivateAttr(default_factory=HttpClient)
 
     @field_validator("url", mode="before")
@@ -95,12 +97,13 @@ class Webhook(Subscriber):
             headers=headers,
             timeout_seconds=self.timeout_seconds,
             secrets=self.secret_values(),
+            networks=self.networks,
         )
         accept(answer)
 
     def check(self) -> None:
         """Connect; whether the receiver takes events shows only a POST."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds)
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
 
     def close(self) -> None:
         """Close the connections."""

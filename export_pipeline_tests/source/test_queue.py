@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from export_pipeline_tests.servers.guarded import GuardedServer, allowing
 from export_pipeline_tests.servers.queues import REMOVED, ServerQueue, new_queue, notify
 from export_pipeline_tests.servers.s3 import SECRET_KEY, S3Server, moto_server
 
-NEEDED = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+POLICY = Path(__file__).parents[2] / "deployments" / "iam" / "notifications.json"
+NEEDED: list[str] = json.loads(POLICY.read_text(encoding="utf-8"))["Statement"][0]["Action"]
 
 
 def settings(server: S3Server, queue_url: str, *, bucket: str = "acme", **more: Any) -> SourceSettings:
@@ -61,10 +63,10 @@ def test_an_empty_queue(queue: NotificationQueue) -> None:
     """It costs one request, which waits a second at most, and to remove nothing none: such a tick has to be cheap."""
     asked: list[bytes] = []
     queue._client.meta.events.register("before-send.sqs", lambda request, **_: asked.append(request.body))
-    assert queue.receive(7) == ([], True)
+    assert queue.receive(1_000) == ([], True)
     assert queue.delete([]) == 0
     (body,) = [json.loads(one) for one in asked]
-    assert (body["VisibilityTimeout"], body["MaxNumberOfMessages"], body["WaitTimeSeconds"]) == (60, 7, 1)
+    assert (body["VisibilityTimeout"], body["MaxNumberOfMessages"], body["WaitTimeSeconds"]) == (60, 10, 1)
 
 
 def test_what_was_taken_and_not_removed_comes_again(queue: NotificationQueue, served: ServerQueue) -> None:
@@ -96,6 +98,26 @@ def test_a_queue_that_is_not_there(moto: S3Server) -> None:
     assert raised.value.permission == ""
     assert SECRET_KEY not in str(raised.value)
     gone.close()
+
+
+def test_messages_that_cannot_be_removed_are_counted(queue: NotificationQueue, served: ServerQueue) -> None:
+    """Of a request that removes several messages one may fail: it is told, and comes again."""
+    served.send("a", "b")
+    messages, _ = queue.receive(2)
+    messages[0] = replace(messages[0], handle="no handle")
+    assert queue.delete(messages) == 1
+    assert served.left() == 1
+
+
+def test_no_secret_stands_in_an_error(queue: NotificationQueue) -> None:
+    """Whatever boto3 puts into the message of an error, the source's secrets are taken out of it."""
+
+    def fails(_: Any) -> None:
+        raise ValueError(f"cannot sign\nwith {SECRET_KEY}")
+
+    with pytest.raises(QueueFailed, match="failed: cannot sign with") as raised:
+        queue.ask("ReceiveMessage", fails)
+    assert SECRET_KEY not in str(raised.value)
 
 
 def test_a_queue_that_does_not_answer(moto: S3Server) -> None:
@@ -214,7 +236,7 @@ def test_a_missing_permission_is_named(guarded: GuardedServer, missing: str) -> 
 
 
 def test_the_three_permissions_are_enough(guarded: GuardedServer) -> None:
-    """With these three a run takes and removes messages; whether the bucket sends to it then stays untold."""
+    """With deployments/iam/notifications.json a run takes and removes messages; the rest stays untold."""
     given = with_permissions(guarded, NEEDED, "a", "b")
     assert "whether acme sends to it was not told" in check_queue(given)
     queue = NotificationQueue(given)

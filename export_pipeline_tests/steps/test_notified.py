@@ -212,6 +212,21 @@ def test_what_was_not_planned_comes_again(listed: Export, monkeypatch: pytest.Mo
     assert listed.run().taken.files == 1
 
 
+def test_manifests_are_those_of_a_listing(listed: Export) -> None:
+    """In whatever disorder messages come, the files of a round are put into manifests in key order."""
+    listed.settings = replace(SETTINGS, limits=replace(SETTINGS.limits, manifest_max_files=2))
+    keys = [f"2026/11/23/10/{n}" for n in range(6)]
+    listed.put(*[keys[n] for n in (4, 1, 5, 0, 3, 2)])
+    listed.run()
+    with listed.ledger.read() as tx:
+        f = t.files.c
+        rows = tx.execute(select(f.manifest_id, f.key).order_by(f.key)).all()
+    manifests: dict[str, list[str]] = {}
+    for row in rows:
+        manifests.setdefault(row.manifest_id, []).append(row.key)
+    assert list(manifests.values()) == [keys[:2], keys[2:4], keys[4:]]
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 30), copies=st.lists(st.integers(0, 9), max_size=30), max_files=st.integers(1, 12))
 def test_duplicates_and_disorder_do_no_harm(
@@ -466,9 +481,13 @@ def test_a_run_takes_no_more_than_max_files(listed: Export) -> None:
     """250 messages of new files are three runs of 100 each; the queue keeps what is left, and that is known."""
     keys = [f"2026/11/23/00/{n:03}" for n in range(250)]
     listed.put(*keys)
-    found = [listed.run().found for _ in range(4)]
+    found, more = [], []
+    for _ in range(4):
+        found.append(listed.run().found)
+        with listed.ledger.read() as tx:
+            more.append(planning.more_to_list(tx, 1))
     assert [one.files for one in found] == [100, 100, 50, 0]
-    assert [one.more for one in found] == [True, True, False, False]
+    assert more == [one.more for one in found] == [True, True, False, False]
     assert listed.planned() == keys
 
 
@@ -528,6 +547,7 @@ def test_a_long_listing_goes_on_where_it_stopped(export: Export) -> None:
     assert [one.found.files for one in runs] == [5, 5, 2, 0]
     assert [one.is_listed_to_the_end for one in runs] == [False, False, True, True]
     assert lists == ["", keys[4], keys[9]]
+    assert runs[1].why_listed == "the last listing goes on where it stopped"
     assert runs[3].next_listing_at == NOW + DAY
     assert export.planned() == keys
 
@@ -545,6 +565,20 @@ def test_a_listing_of_many_known_keys_is_cut_too(export: Export) -> None:
     export.cursor = ""
     runs = [export.run(list_now=n == 0, now=NOW) for n in range(5)]
     assert [one.is_listed_to_the_end for one in runs] == [False, False, False, True, True]
+
+
+def test_a_listing_that_is_asked_for_drops_no_other(export: Export) -> None:
+    """One asked for while a long one is under way begins no later than where that one has to go on."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    past = [f"2026/10/01/00/{n}" for n in range(6)]
+    export.put(*past, "2026/11/23/11/a", tell=False)
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    export.run(max_files=2)
+    export.run(max_files=2, list_now=True)
+    export.run()
+    assert export.planned() == [*past, "2026/11/23/11/a"]
+    assert export.run().why_listed == ""
 
 
 def test_a_late_file_behind_a_long_listing_is_found_by_the_next_one(export: Export) -> None:

@@ -1,0 +1,96 @@
+"""Which address a receiver may have. It is looked at on the connection itself, before a byte is sent over it.
+
+A check of the name beforehand would prove nothing: whoever answers for the name may give another address to the second
+question (DNS rebinding).
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Literal
+
+from export_pipeline.errors import Blocked
+
+Networks = Literal["public", "private", "any"]
+
+DESCRIPTION = (
+    "What address the receiver may have. public: of the internet only; private: also of a private network and of this "
+    "machine; any: also those where clouds give credentials to whoever asks (link-local ones such as 169.254.169.254). "
+    "Looked at on the connection before anything is sent, but not where a proxy leads there."
+)
+
+# Where a cloud gives credentials or settings to its machines, outside of the link-local addresses: AWS (RFC 4193, below
+# fd00:ec2::), Google, Alibaba, Azure and Oracle.
+_METADATA = tuple(
+    ip_network(text) for text in ("fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+)
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is reached
+
+
+def refusal(address: str, networks: Networks) -> str:
+    """Why nothing is sent to *address*, as the end of a sentence; empty where it may be.
+
+    Args:
+        address: as a socket names its peer.
+    """
+    found = _reached(ip_address(address))
+    if networks == "any":
+        return ""
+    if found.is_link_local or any(found in network for network in _METADATA):
+        return "is one where clouds give credentials to whoever asks; only networks: any allows it"
+    if found.is_multicast or found.is_unspecified or (found.is_reserved and not found.is_loopback):
+        return "belongs to no machine; only networks: any allows it"
+    if networks == "public" and not found.is_global:
+        return "is not one of the internet; networks: private allows it"
+    return ""
+
+
+def check_address(place: str, address: str, networks: Networks) -> None:
+    """Let *address* pass, if something may be sent there.
+
+    Args:
+        place: who has it, for the message.
+
+    Raises:
+        Blocked: nothing may be.
+    """
+    if reason := refusal(address, networks):
+        raise Blocked(f"{place} has the address {address}, which {reason}")
+
+
+class Watch:
+    """httpx's extension ``trace``: told of each connection that a request opens, before TLS and before the request.
+
+    It looks at the address of a connection to *host*; another one leads to a proxy, which may be anywhere.
+
+    Args:
+        host: of the request, as httpx connects to it.
+        place: the same, for messages.
+        networks: what address it may have.
+    """
+
+    def __init__(self, host: bytes, place: str, networks: Networks) -> None:
+        self._host = host.decode("ascii").lower()
+        self._place = place
+        self._networks = networks
+        self._is_direct = False
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Close the connection and raise Blocked where nothing may be sent over it."""
+        if event == "connection.connect_tcp.started":
+            self._is_direct = info["host"].lower() == self._host
+        elif event == "connection.connect_tcp.complete" and self._is_direct:
+            stream = info["return_value"]
+            try:
+                check_address(self._place, stream.get_extra_info("server_addr")[0], self._networks)
+            except BaseException:
+                stream.close()
+                raise
+
+
+def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that is meant, where one of IPv6 holds one."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
