@@ -25,6 +25,7 @@ def guarded(tmp_path: Path) -> Iterator[GuardedServer]:
         yield GuardedServer(server)
 
 
+@pytest.mark.thorough
 def test_queue_bucket_and_policy_as_shown(guarded: GuardedServer) -> None:
     """With queue, notification and policy of the page a run may list, read, take and remove messages."""
     import boto3

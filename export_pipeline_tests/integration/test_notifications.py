@@ -168,14 +168,9 @@ def test_a_queue_that_is_not_there_fails_the_run(site: Site) -> None:
     assert len(site.project.copied()) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param("plan:before:1", marks=pytest.mark.thorough),
-        pytest.param("plan:after:1", marks=pytest.mark.thorough),
-        "remove_messages:before:1",
-        pytest.param("remove_messages:after:1", marks=pytest.mark.thorough),
-    ],
+    "moment", ["plan:before:1", "plan:after:1", "remove_messages:before:1", "remove_messages:after:1"]
 )
 def test_a_run_killed_at_any_moment_loses_and_repeats_nothing(site: Site, received: Path, moment: str) -> None:
     """Killed before the commit, or between commit and removal, messages come again, and each event arrives once."""

@@ -176,7 +176,6 @@ def test_the_check_tells_by_which_way_the_bucket_sends(moto: S3Server, served: S
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({}, "sends to it; "),
         ({"prefix": "events/"}, "sends to it; "),
         ({"prefix": "ev"}, "sends to it; "),
         ({"prefix": "events/2026/"}, "sends to it, but only of keys such as events/2026/…; the others wait for"),
@@ -225,6 +224,7 @@ def with_permissions(guarded: GuardedServer, actions: list[str], *bodies: str) -
     return settings(guarded.server, queue.url, **login)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("missing", NEEDED)
 def test_a_missing_permission_is_named(guarded: GuardedServer, missing: str) -> None:
     """Of the three permissions that a run needs, the check names the one that is missing."""
@@ -235,6 +235,7 @@ def test_a_missing_permission_is_named(guarded: GuardedServer, missing: str) -> 
     assert not any(secret in str(raised.value) for secret in given.secrets())
 
 
+@pytest.mark.thorough
 def test_the_three_permissions_are_enough(guarded: GuardedServer) -> None:
     """With deployments/iam/notifications.json a run takes and removes messages; the rest stays untold."""
     given = with_permissions(guarded, NEEDED, "a", "b")
