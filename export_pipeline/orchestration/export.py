@@ -41,6 +41,7 @@ class Export:
         frequency: as configured, for messages.
         max_run_seconds: how long after its start a run begins new work.
         keep_days: days that the ledger keeps in full; None: all.
+        is_notified: a queue tells of new files, and the source is only listed now and then.
         secrets: values that must appear in no text.
         names: what its jobs, ops, sensors, resources and assets are called.
         watching: what looks after it.
@@ -59,6 +60,7 @@ class Export:
     max_attempts: int
     max_run_seconds: float
     keep_days: int | None
+    is_notified: bool
     secrets: frozenset[str]
     names: Names
     watching: Watching

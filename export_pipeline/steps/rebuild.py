@@ -22,7 +22,8 @@ from export_pipeline.ledger.owing import owe
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated
+from export_pipeline.steps.discover import DiscoverySettings, planning_alone
+from export_pipeline.steps.listing import Found, dated
 
 Marks = Callable[[date], set[str]]
 """Gives the ids of all batches of a day that a subscriber holds."""
@@ -80,9 +81,7 @@ def rebuild(
             f"--from is missing: {', '.join(silent)} cannot tell what was delivered; allowed: the first day that they "
             "have not got, YYYY-MM-DD"
         )
-    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
-        if not mine:
-            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
+    with planning_alone(source, ledger):
         result = Rebuilt()
         held: set[str] = set()
         recovered: set[str] = set()
