@@ -32,7 +32,8 @@ $(BIN)/python:
 
 # The stamps are newer than pyproject.toml where everything it asks for is installed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres]'
+	@# setuptools warns of folders that have the name of a package, which here are the package itself.
+	PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

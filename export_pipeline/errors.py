@@ -27,6 +27,8 @@ ExportError
 from collections.abc import Mapping
 from typing import ClassVar
 
+from export_pipeline.printable import printable
+
 
 class ExportError(Exception):
     """Anything this package raises on purpose."""
@@ -99,7 +101,7 @@ class FileError(ExportError):
     next_step = "the next run reads the file again; nothing is lost, and what was not delivered stays owed"
 
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
+        super().__init__(f"{printable(key)}: {reason}")
         self.key = key
         self.reason = reason
 

@@ -9,6 +9,7 @@ from isal import isal_zlib
 from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
 from export_pipeline.errors import AccountingError
+from export_pipeline.printable import printable
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.compression import decompress
 from export_pipeline.source.file import SourceFile
@@ -185,8 +186,9 @@ class _Reader:
         kept_bytes = found.bytes_events + found.bytes_separators + found.bytes_quarantined
         if kept_bytes != found.bytes_unpacked or (tally.events, tally.stretches) != (found.events, found.quarantined):
             raise AccountingError(
-                f"{file.key}: {found.bytes_unpacked} bytes were unpacked, {kept_bytes} accounted for; {tally.events} "
-                f"events and {tally.stretches} bad stretches were framed, {found.events} and {found.quarantined} kept"
+                f"{printable(file.key)}: {found.bytes_unpacked} bytes were unpacked, {kept_bytes} accounted for; "
+                f"{tally.events} events and {tally.stretches} bad stretches were framed, {found.events} and "
+                f"{found.quarantined} kept"
             )
         return found
 

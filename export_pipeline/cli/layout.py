@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from export_pipeline.printable import printable, printable_lines
 from export_pipeline.quantities import lasting
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def lines(rows: "Iterable[tuple[str | Text, ...]]") -> "Table":
         grid.add_column(no_wrap=True, min_width=_STATE_WIDTH)
     grid.add_column(overflow="fold")
     for row in given:
-        grid.add_row(*row)
+        grid.add_row(*(printable_lines(cell) if isinstance(cell, str) else cell for cell in row))
     return grid
 
 
@@ -42,7 +43,7 @@ def table(
     from rich.cells import cell_len
     from rich.table import Table
 
-    given = list(rows)
+    given = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     titles = [heading.removesuffix("#") for heading in headings]
     widths = [max([len(titles[n]), *(cell_len(str(row[n])) for row in given)]) for n in range(len(titles))]
     room = width - sum(widths) - _GAP * (len(widths) - 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from export_pipeline.errors import ConfigurationError, ExportError
+from export_pipeline.printable import printable_json, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -73,10 +74,8 @@ class Session:
         return found
 
     def clean(self, text: str) -> str:
-        """*text* without any secret."""
-        from export_pipeline.secrets import scrub
-
-        return scrub(text, self.secrets)
+        """*text* without any secret, and without what a terminal would do instead of showing it."""
+        return printable_lines(self._scrubbed(text))
 
     def show(self, *what: "RenderableType") -> None:
         """Print to standard output; text is wrapped in a terminal only. Texts in renderables must be clean already."""
@@ -88,7 +87,7 @@ class Session:
 
     def show_json(self, value: object) -> None:
         """Print *value* as JSON."""
-        print(self.clean(json.dumps(value, indent=2, ensure_ascii=False)))
+        print(printable_json(self._scrubbed(json.dumps(value, indent=2, ensure_ascii=False))))
 
     @property
     def width(self) -> int:
@@ -105,6 +104,11 @@ class Session:
             console.print(*cleaned, sep="\n", soft_wrap=True)
         # rich fills up the last column of a table with blanks.
         console.file.write("".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
+
+    def _scrubbed(self, text: str) -> str:
+        from export_pipeline.secrets import scrub
+
+        return scrub(text, self.secrets)
 
 
 def command(app: typer.Typer, name: str, *, of_deployment: bool = True) -> Callable[[Callable[..., int | None]], None]:

@@ -1,7 +1,8 @@
 """The ledger's database: one engine, short transactions, claims."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Ledger:
         if self.is_sqlite:
             path = Path(parsed.database or "")
             if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_private(path)
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
             self._engine = _sqlite_engine(parsed)
@@ -118,6 +119,17 @@ def _parse(url: str) -> URL:
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigurationError(f"ledger.url: an SQLite ledger in memory would be lost; allowed: {_ALLOWED}")
     return parsed
+
+
+def _make_private(path: Path) -> None:
+    """An empty file for its owner alone, unless there is one: keys of files and reasons of failures tell a lot.
+
+    SQLite gives the files of its log the mode of the database. What an operator has opened to others stays open.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whatever hinders this hinders SQLite too, which says so.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 _ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"

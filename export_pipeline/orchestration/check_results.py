@@ -9,6 +9,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValu
 
 from export_pipeline.ledger.balance import DeliveryBalance, ReadingBalance
 from export_pipeline.ledger.owed import Waiting
+from export_pipeline.printable import as_code, printable
 from export_pipeline.quantities import counted, lasting
 from export_pipeline.steps.completeness import SHOWN_KEYS, Comparison, Repaired, Tally
 from export_pipeline.steps.freshness import MOST_UNLISTED, Freshness
@@ -80,8 +81,9 @@ def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, 
     """Subscriber → how old the oldest file is that it is owed; under the empty name, that no run has found."""
     oldest = found.oldest_unlisted
     more = "at least " if found.unlisted == MOST_UNLISTED else ""
+    first = printable(found.first_unlisted_key)
     unlisted = (
-        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {found.first_unlisted_key} on; the "
+        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {first} on; the "
         f"oldest arrived {_ago(oldest, now)}"
         if oldest
         else "every file in the source has been found by a run"
@@ -114,7 +116,7 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
         "days": days,
     }
     if missing:
-        text += f", {missing:,} missing: no run has found them, the first is {found.missing[0].file.key}"
+        text += f", {missing:,} missing: no run has found them, the first is {printable(found.missing[0].file.key)}"
         metadata["missing_keys"] = _listed([one.file.key for one in found.missing[:SHOWN_KEYS]])
     if repaired:
         text += f". {counted(repaired.files, 'file')} planned now; the next run delivers them"
@@ -127,7 +129,8 @@ def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Res
     text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
     text += f", {tally.waiting:,} on their way" if tally.waiting else ""
     text += f", {missing:,} missing" if missing else ""
-    text += f", {tally.overdue:,} owed for too long, the first is {tally.overdue_keys[0]}" if tally.overdue else ""
+    if tally.overdue:
+        text += f", {tally.overdue:,} owed for too long, the first is {printable(tally.overdue_keys[0])}"
     text += f", {tally.given_up:,} unreadable and in the quarantine" if tally.given_up else ""
     metadata: dict[str, Any] = {
         "objects": tally.wanted,
@@ -169,4 +172,4 @@ def _ago(moment: datetime | None, now: datetime) -> str:
 
 
 def _listed(lines: Sequence[str]) -> MetadataValue[Any]:
-    return MetadataValue.md("\n".join(f"- `{line}`" for line in lines))
+    return MetadataValue.md("\n".join(f"- {as_code(line)}" for line in lines))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, RetryRequested
 
 from export_pipeline.errors import ExportError
+from export_pipeline.printable import as_code_block
 from export_pipeline.secrets import scrub
 
 NEXT = "what happens next"
@@ -36,7 +37,7 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
             scrub(f"{type(error).__name__}: {error}", secrets),
             metadata={
                 NEXT: MetadataValue.text(ExportError.next_step),
-                "traceback": MetadataValue.md(f"```\n{trace}\n```"),
+                "traceback": MetadataValue.md(as_code_block(trace)),
             },
             allow_retries=False,
         ) from None

@@ -5,6 +5,7 @@ from datetime import date
 
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
+from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered, Stopped
@@ -93,7 +94,7 @@ def handing_on(manifests: Sequence[OwedManifest]) -> str:
     files = sum(manifest.files for manifest in manifests)
     return (
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
-        f"{manifests[0].first_key} on, for {', '.join(names)}"
+        f"{printable(manifests[0].first_key)} on, for {', '.join(names)}"
     )
 
 
@@ -160,7 +161,7 @@ def folded(manifests: int, keep_days: int) -> str:
 
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
-    lines = [f"{key}: {reason}" for key, reason in outcome.unreadable.items()]
+    lines = [f"{printable(key)}: {reason}" for key, reason in outcome.unreadable.items()]
     fate = f"each {_tried_again(max_attempts)}"
     if outcome.given_up:
         fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
@@ -170,7 +171,8 @@ def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
 def unreadable_files(found: Sequence[UnreadableFile]) -> str:
     """How many files a run could not read, the first one with its reason."""
     more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
-    return f"{counted(len(found), 'file')} could not be read, all others were: {found[0].key}: {found[0].reason}{more}"
+    first = f"{printable(found[0].key)}: {found[0].reason}"
+    return f"{counted(len(found), 'file')} could not be read, all others were: {first}{more}"
 
 
 def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
@@ -210,4 +212,4 @@ def _where_to_look(day: date) -> str:
 
 
 def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys)
+    return ", ".join(map(printable, keys))

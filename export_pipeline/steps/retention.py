@@ -6,6 +6,7 @@ from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import folding, readings, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.readings import Manifest
+from export_pipeline.printable import printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.workspace import Workspace
@@ -76,7 +77,7 @@ def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
             return readings.manifest(tx, found.id)
     reason = (
         f"manifest {found.id} of {found.day}: {len(wanted) - len(files)} of its {len(wanted)} files, between "
-        f"{first_key} and {last_key}, are no longer in the source as they were delivered"
+        f"{printable(first_key)} and {printable(last_key)}, are no longer in the source as they were delivered"
     )
     with place.ledger.write(durable=True) as tx:
         attempts = readings.count_failure(tx, found.id, reason)

@@ -2,6 +2,8 @@
 
 import re
 
+from export_pipeline.printable import printable
+
 _MAX_CHARACTERS = 500
 # A query may hold a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
 _QUERY = re.compile(r"(https?://[^\s?\"'<>)]*)\?[^\s\"'<>)]*")
@@ -19,5 +21,5 @@ def brief(error: BaseException) -> str:
     text = str(error).partition("\n\nDebug source:")[0]
     text = _SECRET_ELEMENTS.sub(r"<\1>…</\1>", text)
     text = _USERINFO.sub(r"\1", _QUERY.sub(r"\1?…", text))
-    text = " ".join(text.split()) or type(error).__name__
+    text = printable(" ".join(text.split())) or type(error).__name__
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
+from export_pipeline.printable import printable
 from export_pipeline.secrets import REPLACEMENT
 from export_pipeline.secrets import scrub as scrub_secrets
 
@@ -36,4 +37,4 @@ def public_url(url: str, *, path: bool = True) -> str:
 
 def excerpt(answer: bytes) -> str:
     """The first 500 bytes of a destination's answer, on one line."""
-    return " ".join(answer[:MAX_ANSWER_BYTES].decode("utf-8", "replace").split())
+    return printable(" ".join(answer[:MAX_ANSWER_BYTES].decode("utf-8", "replace").split()))

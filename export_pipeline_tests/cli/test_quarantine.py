@@ -54,6 +54,19 @@ def test_one_of_them(full: Project, cli: CommandLine) -> None:
     assert "does not like it" in shown
 
 
+def test_a_terminal_is_not_ordered_about(project: Project, cli: CommandLine) -> None:
+    """A terminal's sequences in content and key of what is quarantined are shown as Python writes them, not obeyed."""
+    project.put("2026/11/22/a\x1b[2K.gz", ["}\x1b]0;owned\x07\u202e".encode()])
+    project.run()
+    (one,) = cli("quarantine", "list", "--json").json()
+    listed, shown = cli("quarantine", "list"), cli("quarantine", "show", one["id"])
+    assert "\x1b" not in listed.out + listed.err + shown.out + shown.err
+    assert r"of 2026/11/22/a\x1b[2K.gz" in listed.out
+    assert r"2026/11/22/a\x1b[2K.gz, etag" in shown.out
+    assert r"}\x1b]0;owned\x07\u202e" in shown.out
+    assert cli("quarantine", "show", one["id"], "--json").json()[0]["text"] == "}\x1b]0;owned\x07\u202e"
+
+
 def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) -> None:
     """`retry` hands chosen records to the next run, which delivers what was mended and quarantines the rest again."""
     full.config["limits"] = {"max_depth": 3}

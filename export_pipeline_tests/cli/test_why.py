@@ -222,6 +222,14 @@ def test_every_way_to_name_a_file(project: Project, cli: CommandLine, monkeypatc
     assert "does not lie below this deployment's source, file://" in done.err
 
 
+def test_an_error_does_not_order_the_terminal_about(cli: CommandLine) -> None:
+    """What a person pasted stands in the error as Python writes it."""
+    done = cli("why", "s3://other/key\x1b[2K.gz")
+    assert done.code == 2
+    assert "\x1b" not in done.out + done.err
+    assert r"key\x1b[2K.gz" in done.err
+
+
 @pytest.mark.parametrize(
     ("text", "source", "keys"),
     [

@@ -142,6 +142,19 @@ def test_every_make_target_shown_exists(page: Path) -> None:
     assert shown <= targets
 
 
+def test_every_test_named_exists() -> None:
+    """Each threat of docs/security.md names the tests that show it, and these are there."""
+    table = (
+        (ROOT / "docs" / "security.md").read_text(encoding="utf-8").partition("## Threats")[2].partition("\n\n##")[0]
+    )
+    threats = [line.split("|")[-2] for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(threats) > 10
+    for shown in threats:
+        files = re.findall("`([^`]+)`", shown)
+        assert files, shown
+        assert [file for file in files if not (ROOT / "export_pipeline_tests" / file).is_file()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     """A link or picture names a file of this repository that is there, and, where it names one, a heading of it."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="allowed") as caught:
         Ledger(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Folder, database and log of a new SQLite ledger are closed to others; what was there before keeps its mode."""
+    old = os.umask(0)
+    try:
+        (tmp_path / "shared").mkdir(0o755)
+        with ExitStack() as opened:
+            for folder in ("shared", "new"):
+                ledger = opened.enter_context(closing(Ledger(str(tmp_path / folder / "ledger.db"))))
+                with ledger.write() as tx:
+                    tx.execute(insert(sources).values(url="s3://b"))
+            modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    finally:
+        os.umask(old)
+    assert (modes["new"], modes["shared"]) == (0o700, 0o755)
+    assert modes["new/ledger.db"] == modes["new/ledger.db-wal"] == modes["shared/ledger.db"] == 0o600
 
 
 _HOLDER = """
