@@ -30,8 +30,8 @@ Marks = Callable[[date], set[str]]
 
 _ID_CHARACTERS = 24
 _LAST_DAY = date(9999, 12, 30)
-# Trying files without those that came later is quadratic.
-_MOST_TRIED_BY_ARRIVAL = 2_000
+# Trying files without those that came later is cubic, in files of the day and of a manifest: some minutes at most.
+_MOST_HASHES_BY_ARRIVAL = 400_000_000
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ def recover(files: Sequence[SourceFile], ids: set[str], *, url: str, limits: Pla
 
     while ids - found.keys() and take(left):
         pass
-    if len(left) <= _MOST_TRIED_BY_ARRIVAL:
+    if len(left) ** 2 * min(len(left), limits.manifest_max_files) <= _MOST_HASHES_BY_ARRIVAL:
         for moment in sorted({file.last_modified for file in left}):
             if not ids - found.keys():
                 break
