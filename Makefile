@@ -25,7 +25,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-ledger bench-spread lock audit dist clean
+.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger bench-spread lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -111,6 +111,9 @@ bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subsc
 
 bench-warehouse: $(VENV)/.installed  ## Measure what a batch costs a warehouse
 	$(BIN)/python -m benchmarks.warehouse
+
+bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, and write docs/scale.md
+	$(BIN)/python -m benchmarks.millions $(BENCH_MILLIONS_FLAGS)
 
 bench-ledger: $(VENV)/.installed  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
 	mkdir -p .bench

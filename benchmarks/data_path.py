@@ -4,6 +4,7 @@ It calls the same functions that the ops call, with the same settings, and write
 took: seconds by the clock on the wall, and seconds of CPU in all threads.
 """
 
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,9 @@ from export_pipeline.steps.deliver import deliver  # noqa: E402
 from export_pipeline.steps.discover import DiscoverySettings, discover  # noqa: E402
 from export_pipeline.steps.read import ensure_staged  # noqa: E402
 from export_pipeline.steps.workspace import Workspace  # noqa: E402
+
+# As export_pipeline.definitions does it, once everything is imported.
+gc.freeze()
 
 _RUN = "data-path"
 

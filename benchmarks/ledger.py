@@ -25,6 +25,7 @@ from sqlalchemy import event, text
 
 from benchmarks.ledger_fill import Shape, file_of, fill, rows_of
 from benchmarks.ledger_tick import MadeUpSource, tick
+from benchmarks.markdown import table
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.steps.retention import fold_old_days
@@ -89,7 +90,7 @@ def _measure(files: int, given: argparse.Namespace) -> Iterator[Measured]:
             started = time.monotonic()
             manifests = fold_old_days(source, ledger, keep_days=30, now=NOW, most=sys.maxsize)
             again.fold = {"manifests": manifests, "seconds": round(time.monotonic() - started, 1)}
-            _vacuum(ledger)
+            vacuum(ledger)
             again.megabytes = size_bytes() / 1e6
             _ticks(ledger, source, cursor, given.ticks, again)
             yield again
@@ -206,7 +207,7 @@ def _server_counters(ledger: Ledger) -> dict[str, float]:
     }
 
 
-def _vacuum(ledger: Ledger) -> None:
+def vacuum(ledger: Ledger) -> None:
     """Give back the space of what was deleted."""
     if ledger.is_sqlite:
         ledger.engine.dispose()
@@ -235,19 +236,21 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
 
 
 def _table(results: list[Measured]) -> str:
-    lines = [
-        "",
-        "| files | folded | database MB | statements | work | CPU ms | server CPU ms | wall ms |",
-        "|" + "---|" * 8,
+    head = ["files", "folded", "database MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms"]
+    return "\n".join(["", *table(head, map(_cells, results))])
+
+
+def _cells(one: Measured) -> list[str]:
+    return [
+        f"{one.files:,}",
+        "yes" if one.fold else "no",
+        f"{one.megabytes:,.0f}",
+        f"{one.statements:,.0f}",
+        ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items()),
+        f"{one.cpu_ms:.1f}",
+        "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}",
+        f"{one.wall_ms:.1f}",
     ]
-    for one in results:
-        work = ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items())
-        server = "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}"
-        lines.append(
-            f"| {one.files:,} | {'yes' if one.fold else 'no'} | {one.megabytes:,.0f} | {one.statements:,.0f} | {work} "
-            f"| {one.cpu_ms:.1f} | {server} | {one.wall_ms:.1f} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.environments import environment
 from benchmarks.machine import description, first_line
+from benchmarks.markdown import rewrite, table
 from benchmarks.serving import ROOT
 from benchmarks.ways import DATA_PATH, EMPTY, EXPORT
 
@@ -43,7 +43,7 @@ def comparison(results: dict[str, Any]) -> str:
         f"{bucket['unpacked_bytes'] / 1e6:.0f} MB unpacked), from S3 on loopback to NDJSON on the local disk. The "
         f"server answers {results['answers_per_second']:,.0f} GETs of a whole file a second to one client.",
         "",
-        *_table(head, (_way_cells(row, ours, latencies, bucket["events"]) for row in rows)),
+        *table(head, (_way_cells(row, ours, latencies, bucket["events"]) for row in rows)),
         "",
         *(f"- {row['name']}: {row['what']}" for row in rows),
     ]
@@ -78,7 +78,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         return
     yield from ("", "Where the data path spends its time (medians; CPU is that of all threads):", "")
     parts = path["parts"]
-    yield from _table(
+    yield from table(
         ["part", "wall s", "CPU s"],
         ([name, *(f"{median(run[name][n] for run in parts):.2f}" for n in (0, 1))] for name in parts[0]),
     )
@@ -90,7 +90,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def targets(found: Sequence[dict[str, Any]]) -> str:
     """What was promised, and what was measured."""
     cells = ([one["what"], one["target"], one["measured"], "yes" if one["is_met"] else "**no**"] for one in found)
-    return "\n".join(_table(["what", "target", "measured", "met"], cells))
+    return "\n".join(table(["what", "target", "measured", "met"], cells))
 
 
 def scale(points: Sequence[dict[str, Any]]) -> str:
@@ -98,7 +98,7 @@ def scale(points: Sequence[dict[str, Any]]) -> str:
     lines = []
     for series in dict.fromkeys(point["series"] for point in points):
         lines += [f"### By {series}", ""]
-        lines += _table(
+        lines += table(
             ["", "wall s", "CPU s", "peak MiB", "events/s"],
             (_point_cells(point) for point in points if point["series"] == series),
         )
@@ -124,25 +124,12 @@ def _median(costs: Sequence[dict[str, Any]], key: str) -> float:
     return float(median(cost[key] for cost in costs))
 
 
-def _table(head: Sequence[str], rows: Iterator[list[str]]) -> list[str]:
-    shown = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*shown, *("| " + " | ".join(row) + " |" for row in rows)]
-
-
 def _conditions(disturbance: float) -> str:
     tools = ", ".join(filter(None, (first_line("curl", "--version").split(" (")[0], first_line("zcat", "--version"))))
     return (
         f"Measured on {date.today():%Y-%m-%d} on {description()}; {tools}. In no run that counts did anything else "
         f"keep more than {disturbance:.2f} cores busy, on average."
     )
-
-
-def rewritten(page: str, mark: str, text: str) -> str:
-    """*page* with *text* between the marks called *mark*."""
-    pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
-    if not re.search(pattern, page, re.DOTALL):
-        raise ValueError(f"{PAGE.name} has no marks <!-- {mark} --> and <!-- /{mark} -->")
-    return re.sub(pattern, lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", page, flags=re.DOTALL)
 
 
 def _draw(results: Path, root: Path) -> None:
@@ -169,8 +156,7 @@ def main() -> None:
         disturbance = max(point["figures"]["foreign_cores"] for point in points if point["figures"])
         _draw(results / "scale.json", given.root)
         text = "\n\n".join([_conditions(disturbance), f"![Wall, CPU and memory]({PLOT.name})", scale(points)])
-    page = rewritten(PAGE.read_text(encoding="utf-8"), given.part, text)
-    PAGE.write_text(page, encoding="utf-8")
+    rewrite(PAGE, given.part, text)
     print(text)
 
 

@@ -24,7 +24,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from sqlalchemy import func, select
 
 from benchmarks.machine import description
-from benchmarks.page import rewritten
+from benchmarks.markdown import rewrite, table
 from benchmarks.rounds import say
 from benchmarks.serving import ROOT
 from export_pipeline.ledger import tables as t
@@ -116,7 +116,7 @@ def main() -> None:
                     found.append(measured)
     (results / "spread.json").write_text(json.dumps([asdict(one) for one in found], indent=1))
     text = _text(found)
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), "bench-spread", text), encoding="utf-8")
+    rewrite(PAGE, "bench-spread", text)
     print(text)
 
 
@@ -231,22 +231,23 @@ def _receiver(wait_seconds: float, folder: Path) -> Iterator[str]:
 
 
 def _text(found: list[Measured]) -> str:
-    lines = [
-        "| bound by | events | one worker s | two workers s | two do | wanted |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for case in CASES:
         of_case = [one for one in found if one.case == case.title]
         one, two = (median(each.seconds for each in of_case if each.workers == workers) for workers in (1, 2))
-        lines.append(
-            f"| {case.title} | {of_case[0].events:,} | {one:.1f} | {two:.1f} | {one / two:.2f} times | "
-            f"{case.wanted:g} times |"
-        )
+        cells = [
+            f"{of_case[0].events:,}",
+            f"{one:.1f}",
+            f"{two:.1f}",
+            f"{one / two:.2f} times",
+            f"{case.wanted:g} times",
+        ]
+        rows.append([case.title, *cells])
     rounds = sum(one.workers == 1 and one.case == CASES[0].title for one in found)
     told = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
     return "\n".join(
         [
-            *lines,
+            *table(["bound by", "events", "one worker s", "two workers s", "two do", "wanted"], rows),
             "",
             f"{told}, from the run's start to its end. One day, {FILES} files, each a manifest. "
             f"{description()}; workers, PostgreSQL, Redis, S3 server and receiver all share these cores.",

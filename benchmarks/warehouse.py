@@ -15,7 +15,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import description
-from benchmarks.page import PAGE, rewritten
+from benchmarks.markdown import rewrite, table
+from benchmarks.page import PAGE
 from export_pipeline.batching.batch import Batch
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_rows import rows_of
@@ -46,10 +47,9 @@ def main() -> None:
                     print(rows[-1], flush=True)
     head = ["destination", "dlt gets"]
     head += [f"{what} s, {size:,} events" for what in ("wall", "CPU") for size in SIZES]
-    table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     told = f"{date.today():%Y-%m-%d}, {description()}; "
     told += f"median of {rounds} batches of {_event_bytes():.0f} bytes an event."
-    PAGE.write_text(rewritten(PAGE.read_text(), "bench-warehouse", "\n".join([*table, "", told])))
+    rewrite(PAGE, "bench-warehouse", "\n".join([*table(head, rows), "", told]))
 
 
 def _event_bytes() -> float:

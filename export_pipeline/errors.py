@@ -10,6 +10,7 @@ ExportError
 ├── AccountingError           a manifest's bytes or events do not add up: a defect of this package, nothing is sent
 ├── AlertNotSent              an alert did not reach anybody: it is kept, and sent again at the sensor's next tick
 ├── ListingFailed             the source could not be listed: the run fails, the next one lists again
+├── QueueFailed               the queue of notifications did not answer well: the run fails, messages stay in the queue
 ├── FileError                 one file cannot be read: it is isolated, tried alone later, then quarantined
 │   ├── FileGone              it was listed and is there no longer
 │   ├── FileReplaced          its etag is not the listed one: the new object is a file of its own
@@ -78,6 +79,20 @@ class ListingFailed(ExportError):
     """The source could not be listed."""
 
     next_step = "the next run lists again from where this one began; nothing is lost"
+
+
+class QueueFailed(ExportError):
+    """The queue of notifications could not be read, or messages not be removed from it.
+
+    Args:
+        permission: what the credentials lack (``sqs:ReceiveMessage``); empty: that is not the cause.
+    """
+
+    next_step = "the next run asks the queue again; messages stay in it, and what was planned stays owed"
+
+    def __init__(self, reason: str, *, permission: str = "") -> None:
+        super().__init__(reason)
+        self.permission = permission
 
 
 class FileError(ExportError):

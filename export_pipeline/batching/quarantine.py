@@ -4,10 +4,13 @@ One object for each manifest, ``<day>/<manifest>.ndjson``; for what a subscriber
 ``<day>/<manifest>.<subscriber>.<batch>.ndjson``; what would make one too large goes on in ``….part-1.ndjson``. A repeat
 writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here, and the
 bytes themselves, in base64 and, where UTF-8 and not too long, as text.
+
+A message of the source's queue that nobody understands is no such record, but an object ``notifications/<id>.json``.
 """
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +32,8 @@ STRETCH, REFUSED, FILE = "stretch", "refused", "file"
 
 # What is driven again lies in the first as plain events; what was, in the second as the records it had been.
 RETRIES_FOLDER, RETRIED_FOLDER = "retries", "retried"
+MESSAGES_FOLDER = "notifications"
+_NO_NAME = re.compile(r"[^A-Za-z0-9-]")
 
 
 class ObjectStore(Protocol):
@@ -129,6 +134,11 @@ class Quarantine:
         with _spool() as spool:
             _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
             self._put(f"{day.isoformat()}/{manifest_id}", spool)
+
+    def put_message(self, *, message_id: str, body: str, reason: str) -> None:
+        """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""
+        data = json.dumps({"reason": reason, "message_id": message_id, "body": body}, indent=1)
+        self.objects.put(f"{MESSAGES_FOLDER}/{_NO_NAME.sub('_', message_id)}.json", data.encode())
 
     def records(self, prefix: str = "") -> Iterator[tuple[str, Record]]:
         """Every record that waits below the folder *prefix* (a day, or all), with the name of its object."""

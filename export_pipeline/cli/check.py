@@ -65,6 +65,8 @@ def check(session: Session, json: JsonOption = False) -> int:
 
 def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
     yield _tried("source", lambda: _source(deployment.source), _SOURCE_ADVICE)
+    if deployment.source.notifications is not None:
+        yield _tried("notifications", lambda: _notifications(deployment.source), _QUEUE_ADVICE)
     for name, settings in (("staging", deployment.staging), ("quarantine", deployment.quarantine)):
         yield _tried(name, lambda given=settings: _objects(given.url, given), _STORE_ADVICE)  # type: ignore[misc]
     yield _tried("ledger", lambda: _ledger(deployment), _LEDGER_ADVICE)
@@ -77,6 +79,10 @@ def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
 
 
 _SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
+_QUEUE_ADVICE = (
+    "source.notifications and the policies of credentials, queue and bucket: docs/notifications.md has them; until "
+    "then no run finds new files"
+)
 _STORE_ADVICE = "its url and credentials: they need to put, get, list and delete objects there"
 _LEDGER_ADVICE = "ledger.url: for PostgreSQL host, user, password and the right to create tables; for SQLite the folder"
 _EXECUTOR_ADVICE = "executor.broker, and whether workers run; storage in dagster.yaml"
@@ -124,6 +130,12 @@ def _source(settings: "SourceSettings") -> str:
             f"such as {printable(files[0].key)}"
         )
     return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}"
+
+
+def _notifications(settings: "SourceSettings") -> str:
+    from export_pipeline.source.queue_check import check_queue
+
+    return check_queue(settings)
 
 
 def _objects(url: str, settings: "StoreSettings") -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LISTED_NEARBY = 1_000
 _START_ONE = "start a run now: export-pipeline run"
+_LIST_NOW = "start a run now: export-pipeline run; to list in it, launch export_job in the UI with listing: now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Rules:
         subscribers: how many the deployment file names.
         cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
         more_to_list: the last listing stopped at ``max_files``.
+        is_notified: messages tell of new files, and the source is only listed now and then.
     """
 
     layout: Layout
@@ -61,6 +63,7 @@ class Rules:
     subscribers: int
     cursor: Callable[[], str]
     more_to_list: bool
+    is_notified: bool
     enabled: bool
     now: datetime
 
@@ -132,6 +135,9 @@ def why_not_taken(file: "SourceFile", rules: Rules) -> Answer:
         if answer is not None:
             return answer
     stopped = "" if rules.enabled else "; the deployment says enabled: false, so only a run by hand will"
+    if rules.is_notified:
+        text = "no run has taken its message yet, or none came; if none comes, the next listing finds it"
+        return Answer("not_listed_yet", f"{text}{stopped}", _LIST_NOW)
     more = "the last listing stopped at max_files before it, " if rules.more_to_list else ""
     return Answer("not_listed_yet", f"{more}the next run will find it{stopped}", _START_ONE)
 

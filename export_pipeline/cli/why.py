@@ -142,6 +142,7 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
         subscribers=len(outline.subscribers),
         cursor=lambda: read_cursor(outline.prefix),
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
+        is_notified=outline.source.notifications is not None,
         enabled=outline.enabled,
         now=utc_now(),
     )

@@ -103,6 +103,10 @@ def page() -> str:
             else ""
         )
         parts.append(f"\n## {name}\n\n{field.description}{note}\n\n{_table(_rows(shown))}")
+        for inner, inside in shown.items():
+            if (nested := _model(inside)) is not None:
+                rows = _table(_rows(nested.model_fields))
+                parts.append(f"\n### {name}.{inner}\n\n{inside.description}\n\n{rows}")
     parts.append("\n" + _STORES + _table(_rows(StoreSettings.model_fields)))
     names = ", ".join(f"`{name}`" for name in sorted(RESERVED_NAMES))
     known = ", ".join(f"`{name}`" for name in known_types())
@@ -149,9 +153,15 @@ def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
 def _model(field: FieldInfo) -> Any:
     """The model of a section: of the field's value, or of each of its entries."""
     found = field.annotation
+    if get_origin(found) in (Union, types.UnionType):
+        found = next((member for member in get_args(found) if _is_model(member) and member is not EnvRef), None)
     if get_origin(found) is list:
         (found,) = get_args(found)
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+    return found if _is_model(found) else None
+
+
+def _is_model(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseModel)
 
 
 def _type(annotation: Any) -> str:
@@ -164,6 +174,8 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if annotation is EnvRef:
         return "`{env: NAME}`"
+    if _is_model(annotation):
+        return "mapping"
     return _TYPES[get_origin(annotation) or annotation]
 
 

@@ -48,11 +48,14 @@ class FoldedFiles:
         """The manifest that holds exactly *file*; None where it is none of these."""
         return self.manifests.get(fingerprint(file)) if self.manifests else None
 
+    def has_content(self, key: str, etag: str) -> bool:
+        """Whether *key* was folded with this content."""
+        return bool(self.manifests) and _of_content(key, etag) in self.manifests
+
 
 def fingerprint(file: SourceFile) -> bytes:
     """16 bytes that stand for one content of one key."""
-    whole = f"{file.key}\0{file.etag}".encode("utf-8", "surrogatepass")
-    return _of_key(file.key) + blake2b(whole, digest_size=_HALF).digest()
+    return _of_content(file.key, file.etag)
 
 
 def near(
@@ -72,6 +75,19 @@ def near(
     )
     manifests = {one: row.manifest_id for row in rows for one in _split(row.fingerprints)}
     return FoldedFiles(frozenset(one[:_HALF] for one in manifests), manifests)
+
+
+def of_file(tx: Connection, source: int, *, key: str, day: date) -> FoldedFiles:
+    """The folded files near one key; one query of an index."""
+    return near(tx, source, first_key=key, last_key=key, days=[day])
+
+
+def folded_days(tx: Connection, source: int, days: Iterable[date]) -> set[date]:
+    """Those of *days* of which anything is folded."""
+    c = t.folded.c
+    return {
+        day for day in days if tx.execute(select(c.day).where(c.source_id == source, c.day == day).limit(1)).first()
+    }
 
 
 def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime) -> int:
@@ -220,6 +236,11 @@ def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[o
     for row in rows:
         found.setdefault(row.manifest_id, []).append(list(row[1:]))
     return found
+
+
+def _of_content(key: str, etag: str) -> bytes:
+    whole = f"{key}\0{etag}".encode("utf-8", "surrogatepass")
+    return _of_key(key) + blake2b(whole, digest_size=_HALF).digest()
 
 
 def _of_key(key: str) -> bytes:

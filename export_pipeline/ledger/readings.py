@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
@@ -253,12 +253,10 @@ def _replan(
         origin=found.origin,
     )
     f = t.files.c
-    for file in files:
-        tx.execute(
-            update(t.files)
-            .where(f.source_id == found.source_id, f.key == file.key, f.etag == file.etag)
-            .values(manifest_id=identity)
-        )
+    moved = update(t.files).where(
+        f.source_id == found.source_id, f.key == bindparam("of_key"), f.etag == bindparam("of_etag")
+    )
+    tx.execute(moved.values(manifest_id=identity), [{"of_key": file.key, "of_etag": file.etag} for file in files])
     for subscription, run in owed_to:
         owe(tx, identity, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
     return identity

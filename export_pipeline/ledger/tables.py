@@ -72,6 +72,10 @@ sources = Table(
     Column("more_to_list", Boolean, nullable=False, default=False),
     # Whatever of earlier days can be folded is; null: nothing was folded yet.
     Column("folded_before", Date),
+    # Used where notifications tell of new files; see ledger.listings.
+    Column("listed_at", UtcDateTime),
+    Column("listing_began_at", UtcDateTime),
+    Column("listing_after", key_type()),
 )
 
 manifests = Table(

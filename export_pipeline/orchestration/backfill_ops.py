@@ -19,9 +19,9 @@ from export_pipeline.ledger import owed
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import reporting, wording
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.finding import discovery_settings
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
-from export_pipeline.orchestration.ops import discovery_settings
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.steps.backfill import plan_day
 

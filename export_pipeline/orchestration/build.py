@@ -37,7 +37,7 @@ from export_pipeline.storage.location import parse_location
 if TYPE_CHECKING:
     from celery import Celery
 
-_SOURCE_ONLY = ("layout", "start_date", "on_overwrite")
+_SOURCE_ONLY = ("layout", "start_date", "on_overwrite", "notifications")
 
 
 def definitions_of(deployment: Deployment, names: Names | None = None) -> Definitions:
@@ -93,6 +93,7 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
         max_run_seconds=_max_run_seconds(deployment),
         keep_days=deployment.ledger.keep_days,
         executor=deployment.executor,
+        is_notified=deployment.source.notifications is not None,
         secrets=deployment.secret_values(),
         names=names or names_of(deployment),
         watching=Watching(
@@ -144,11 +145,19 @@ def _resources(deployment: Deployment) -> dict[str, ConfigurableResource[None]]:
 
 
 def _source(settings: SourceSettings) -> ConfigurableResource[None]:
-    own = {
+    own: dict[str, Any] = {
         "layout": settings.layout,
         "start_date": settings.start_date.isoformat(),
         "on_overwrite": settings.on_overwrite,
     }
+    if told := settings.notifications:
+        own |= {
+            "queue_url": told.queue_url,
+            "queue_endpoint_url": told.endpoint_url,
+            "queue_bucket": told.bucket,
+            "visibility_seconds": told.visibility_seconds,
+            "listing_every_seconds": told.listing_every_seconds,
+        }
     return _store(settings, SourceResource, "S3SourceResource", **own)
 
 

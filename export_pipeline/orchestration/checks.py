@@ -23,9 +23,9 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.finding import discovery_settings
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.lag import allowed_lag
-from export_pipeline.orchestration.ops import discovery_settings
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
 from export_pipeline.steps.freshness import look

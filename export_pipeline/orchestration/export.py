@@ -43,6 +43,7 @@ class Export:
         max_run_seconds: how long after its start a run begins new work.
         keep_days: days that the ledger keeps in full; None: all.
         executor: what runs the steps.
+        is_notified: a queue tells of new files, and the source is only listed now and then.
         secrets: values that must appear in no text.
         names: what its jobs, ops, sensors, resources and assets are called.
         watching: what looks after it.
@@ -62,6 +63,7 @@ class Export:
     max_run_seconds: float
     keep_days: int | None
     executor: ExecutorSettings
+    is_notified: bool
     secrets: frozenset[str]
     names: Names
     watching: Watching

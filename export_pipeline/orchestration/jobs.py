@@ -16,6 +16,7 @@ from dagster import (
 from export_pipeline.orchestration.backfill_ops import ONLY_TAG, SUBSCRIBERS_TAG, list_day_files_op
 from export_pipeline.orchestration.executors import executor_of
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.finding import DUE
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
@@ -55,7 +56,11 @@ def export_jobs(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
         tags={**tags, PRIORITY_TAG: "1"},
-        config=_shown_first(export.names.list_new_files, max_files=export.max_files),
+        config=_shown_first(
+            export.names.list_new_files,
+            max_files=export.max_files,
+            **({"listing": DUE} if export.is_notified else {}),
+        ),
     )
     backfill_job = pipeline.graph(
         export.names.backfill_job,

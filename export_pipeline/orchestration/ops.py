@@ -5,14 +5,11 @@ nothing is pickled, and a re-execution from failure, on any machine, finds what 
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
 
 from dagster import (
     DynamicOutput,
     Failure,
-    Field,
     In,
-    Int,
     Nothing,
     OpDefinition,
     OpExecutionContext,
@@ -23,10 +20,8 @@ from dagster import (
 
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
-from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.orchestration import materialisations, reporting, wording
-from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration import finding, materialisations, reporting, wording
 from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
@@ -34,16 +29,14 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
-from export_pipeline.orchestration.resources import SourceResource
 from export_pipeline.orchestration.retention import fold_old_days
 from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
 from export_pipeline.orchestration.underway import other_runs
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
-from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+from export_pipeline.steps.listing import Found
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 from export_pipeline.steps.sweep import sweep_staging
 from export_pipeline.steps.workspace import Workspace
-from export_pipeline.storage.location import parse_location
 
 READ = "read"
 # Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
@@ -55,17 +48,11 @@ def list_new_files_op(export: Export) -> OpDefinition:
 
     @op(
         name=export.names.list_new_files,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING]),
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING, *finding.places_needed(export)]),
         out=manifests_out("One for each manifest that this run reads and delivers."),
-        config_schema={
-            "max_files": Field(
-                Int,
-                default_value=export.max_files,
-                description="Most files that this run lists anew, and delivers to a subscriber.",
-            )
-        },
-        description="List the source from the cursor of new_files on, plan what the ledger does not know, move the "
-        "cursor, and choose the oldest manifests still owed.",
+        config_schema=finding.config_fields(export),
+        description="Find new files, by listing the source from the cursor of new_files on or by notifications; plan "
+        "what the ledger does not know, move the cursor, and choose the oldest manifests still owed.",
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, export.names)
@@ -73,25 +60,8 @@ def list_new_files_op(export: Export) -> OpDefinition:
             if not export.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
                 return
+            found, nothing = finding.find_new_files(context, export, places)
             max_files = context.op_config["max_files"]
-            if max_files < 1:
-                raise Failure(
-                    f"ops.{export.names.list_new_files}.config.max_files: found {max_files}; allowed: 1 or more"
-                )
-            cursor = SensorCursor.of_run(context.instance, context.run, export.names)
-            found = discover(
-                places.source.open(),
-                places.ledger.open(),
-                discovery_settings(export, places.source),
-                cursor=cursor.read(),
-                wanted=export.subscribers,
-                max_files=max_files,
-                run_id=context.run_id,
-                now=utc_now(),
-                progress=reporting.listing(context),
-            )
-            if found.cursor and found.cursor != cursor.read():
-                cursor.move(found.cursor)
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(
                 places.staging.open(),
@@ -99,25 +69,12 @@ def list_new_files_op(export: Export) -> OpDefinition:
                 keep={manifest.id for manifest in chosen},
                 runs=other_runs(context, export),
             )
-            _say_what_was_found(context, found, chosen, left, export)
+            _say_what_was_found(context, found, nothing, chosen, left)
             reporting.run_begins(context, chosen)
             fold_old_days(context, places, export)
         yield from chosen_outputs(chosen)
 
     return list_new_files
-
-
-def discovery_settings(export: Export, source: SourceResource) -> DiscoverySettings:
-    """What listing needs to know."""
-    return DiscoverySettings(
-        layout=source.parsed_layout(),
-        start_date=date.fromisoformat(source.start_date),
-        lookback=timedelta(hours=export.lookback_hours),
-        on_overwrite=source.on_overwrite,
-        start_from=export.start_from,
-        limits=export.plan_limits,
-        prefix=parse_location(source.url).prefix,
-    )
 
 
 def read_batches_op(export: Export) -> OpDefinition:
@@ -235,7 +192,7 @@ def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tup
 
 
 def _say_what_was_found(
-    context: OpExecutionContext, found: Found, chosen: list[OwedManifest], left: dict[str, int], export: Export
+    context: OpExecutionContext, found: Found, nothing: str, chosen: list[OwedManifest], left: dict[str, int]
 ) -> None:
     for note in found.notes:
         context.log.info(note)
@@ -244,7 +201,7 @@ def _say_what_was_found(
     if found.files:
         context.log.info(wording.found_new(found))
     elif not chosen:
-        context.log.warning(wording.found_nothing(found, export.frequency))
+        context.log.warning(nothing)
     if chosen:
         context.log.info(wording.handing_on(chosen))
     if any(left.values()):

@@ -14,7 +14,8 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.layout import Layout
-from export_pipeline.source.settings import SourceSettings
+from export_pipeline.source.queue import NotificationQueue
+from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.source.store import Source, open_source
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.launchable import LaunchableResource
@@ -38,30 +39,57 @@ class SourceResource(StoreResource):
     on_overwrite: Literal["read", "ignore"] = Field(
         default="read", description="A known key with new content: read it as a file of its own, or ignore it."
     )
+    queue_url: str | None = Field(
+        default=None, description="The SQS queue in which S3 tells of new files; without one the source is only listed."
+    )
+    queue_endpoint_url: str | None = Field(default=None, description="URL of another endpoint of SQS.")
+    queue_bucket: str | None = Field(default=None, description="The bucket as messages name it, if url does not.")
+    visibility_seconds: int = Field(default=120, description="How long a message that was taken is kept from others.")
+    listing_every_seconds: int = Field(default=86_400, description="How often the source is listed beside the queue.")
     _source: Source | None = PrivateAttr(default=None)
+    _queue: NotificationQueue | None = PrivateAttr(default=None)
 
     def open(self) -> Source:
         """The source; nothing is asked of it yet."""
         if self._source is None:
-            self._source = open_source(
-                SourceSettings(
-                    url=self.url,
-                    layout=self.layout,
-                    start_date=date.fromisoformat(self.start_date),
-                    on_overwrite=self.on_overwrite,
-                    **self.store_settings().model_dump(exclude_unset=True),
-                )
-            )
+            self._source = open_source(self._settings())
         return self._source
+
+    def open_queue(self) -> NotificationQueue | None:
+        """The queue of notifications; None where there is none. Nothing is asked of it yet."""
+        if self._queue is None and self.queue_url is not None:
+            self._queue = NotificationQueue(self._settings())
+        return self._queue
+
+    def _settings(self) -> SourceSettings:
+        notifications = None
+        if self.queue_url is not None:
+            notifications = NotificationSettings(
+                queue_url=self.queue_url,
+                endpoint_url=self.queue_endpoint_url,
+                bucket=self.queue_bucket,
+                visibility_seconds=self.visibility_seconds,
+                listing_every_seconds=self.listing_every_seconds,
+            )
+        return SourceSettings(
+            url=self.url,
+            layout=self.layout,
+            start_date=date.fromisoformat(self.start_date),
+            on_overwrite=self.on_overwrite,
+            notifications=notifications,
+            **self.store_settings().model_dump(exclude_unset=True),
+        )
 
     def parsed_layout(self) -> Layout:
         """The layout, ready to read keys."""
         return Layout(self.layout)
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
-        """Close the source's connections."""
+        """Close the source's connections, and the queue's."""
         if self._source is not None:
             self._source.close()
+        if self._queue is not None:
+            self._queue.close()
 
 
 class LedgerResource(LaunchableResource):

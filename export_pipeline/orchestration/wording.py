@@ -9,7 +9,7 @@ from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered, Stopped
-from export_pipeline.steps.discover import Found
+from export_pipeline.steps.listing import Found
 from export_pipeline.steps.progress import Amount
 from export_pipeline.steps.read import ReadOutcome, Staged
 

@@ -58,6 +58,25 @@ class S3Source(BucketSource):
             return super().read_range(file, start, stop)
         return self._read_odd(file, start, stop)
 
+    def find_file(self, key: str) -> SourceFile | None:
+        """As :meth:`Source.find_file`, by HEAD, which costs a twelfth of a listing."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        payer: Any = {"RequestPayer": "requester"} if self._settings.requester_pays else {}
+        try:
+            answer = self._client.head_object(Bucket=self._login.bucket, Key=self._location.prefix + key, **payer)
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            kind = _BY_STATUS.get(status or 0, FileUnreachable)
+            if kind is FileGone:
+                return None
+            raise kind(key, self._explain(error)) from None
+        except (BotoCoreError, ValueError) as error:
+            raise FileUnreachable(key, self._explain(error)) from None
+        return SourceFile(
+            key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"].astimezone(timezone.utc)
+        )
+
     def _listed(self, after: str, prefix: str, before: str | None) -> Iterator[Listed]:
         full = self._location.prefix + prefix
 

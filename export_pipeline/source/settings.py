@@ -1,14 +1,54 @@
 """The ``source:`` part of a deployment file."""
 
+import re
 from datetime import date
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.source.layout import Layout
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.settings import StoreSettings
+
+_QUEUE_URL = re.compile(r"https?://[^/\s@?#]+/[^\s?#]*[A-Za-z0-9_-]{1,80}(\.fifo)?")
+
+
+class NotificationSettings(BaseModel):
+    """A queue to which S3 sends a message for each new object."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    queue_url: str = Field(
+        description="URL of the SQS queue to which the bucket sends its notifications: directly, through SNS, or "
+        "through EventBridge. It must serve this export alone."
+    )
+    listing_every_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        description="How often the source is listed all the same, to find files whose message was lost.",
+    )
+    visibility_seconds: int = Field(
+        default=120,
+        ge=10,
+        le=43_200,
+        description="How long a message that a run has taken is kept from others. If the run dies, it comes again "
+        "after this time.",
+    )
+    endpoint_url: str | None = Field(
+        default=None, description="URL of another endpoint of SQS, such as a VPC's. By default the host of queue_url."
+    )
+    bucket: str | None = Field(
+        default=None, description="The bucket's name, where url is the ARN of an access point, which does not tell it."
+    )
+
+    @field_validator("queue_url")
+    @classmethod
+    def _queue_url_is_one(cls, url: str) -> str:
+        if not _QUEUE_URL.fullmatch(url):
+            raise ValueError("allowed: the URL of a queue, https://sqs.<region>.amazonaws.com/<account>/<name>")
+        return url
 
 
 class SourceSettings(StoreSettings):
@@ -31,6 +71,12 @@ class SourceSettings(StoreSettings):
         description="A known key with new content: read it as a file of its own, or ignore it; it is logged.",
     )
 
+    notifications: NotificationSettings | None = Field(
+        default=None,
+        description="A queue in which S3 tells of new files, so that the source need not be listed at every tick. "
+        "[How](notifications.md).",
+    )
+
     @field_validator("url")
     @classmethod
     def _url_is_known(cls, url: str) -> str:
@@ -48,3 +94,14 @@ class SourceSettings(StoreSettings):
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return layout
+
+    @model_validator(mode="after")
+    def _notifications_fit_the_url(self) -> Self:
+        if self.notifications is None:
+            return self
+        location = parse_location(self.url)
+        if location.scheme != "s3":
+            raise ValueError("notifications: only S3 sends them to a queue, and url is none of S3")
+        if location.bucket.startswith("arn:") and self.notifications.bucket is None:
+            raise ValueError("notifications.bucket is missing: url is an access point, whose bucket messages name")
+        return self

@@ -33,6 +33,15 @@ class Source(ABC):
             ListingFailed: with the URL and the cause.
         """
 
+    def find_file(self, key: str) -> SourceFile | None:
+        """The file under *key* as a listing shows it now; None: there is none.
+
+        Raises:
+            FileForbidden, FileUnreachable, ListingFailed: the store did not tell.
+        """
+        found = next(self.list_files(prefix=key), None)
+        return found if found is not None and found.key == key else None
+
     @abstractmethod
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
         """The bytes from *start* up to *stop*, excluded, of exactly the listed object.

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from export_pipeline.errors import ConfigurationError, LedgerError
+from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import deliveries, owed, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+from export_pipeline.steps.discover import DiscoverySettings, planning_alone, register
+from export_pipeline.steps.listing import Found, dated, unknown
 from export_pipeline.steps.progress import Progress
 
 
@@ -60,10 +61,8 @@ def plan_day(
         raise ConfigurationError(
             f"subscribers: found {', '.join(strangers)}; configured are {', '.join(wanted) or 'none'}"
         )
-    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
-        if not mine:
-            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
+    with planning_alone(source, ledger):
+        number, registration = register(source, ledger, settings, wanted, now=now)
         found = Found(notes=registration.notes, subscriptions=registration.subscriptions)
         found.since = settings.layout.day_prefix(day)
         listing = dated(

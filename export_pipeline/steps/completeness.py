@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
-from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import comparing, folding, planning, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated, register, unknown
+from export_pipeline.steps.discover import DiscoverySettings, planning_alone, register
+from export_pipeline.steps.listing import Found, dated, unknown
 
 _COMPARED_AT_ONCE = 1_000
 SHOWN_KEYS = 20
@@ -134,10 +134,8 @@ def plan_missing(
         missing: in key order. What another run has planned meanwhile is left alone.
         wanted: the configured subscribers and their ``since``.
     """
-    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
-        if not mine:
-            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
+    with planning_alone(source, ledger):
+        number, registration = register(source, ledger, settings, wanted, now=now)
         new = [
             one
             for one, _ in unknown(iter(missing), ledger, number, Found())

@@ -4,25 +4,24 @@ The cursor says where listing starts, the ledger says what is known. So a cursor
 costs a longer listing and nothing else.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
-from itertools import islice
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import folding, planning, subscriptions
+from export_pipeline.ledger import listings, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
-from export_pipeline.ledger.subscriptions import Registration, Subscription
+from export_pipeline.ledger.subscriptions import Registration
+from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
+from export_pipeline.steps.listing import Found, Walk, unknown, utf8, with_days
 from export_pipeline.steps.progress import Progress
 
-_COMPARED_AT_ONCE = 1_000
 OTHER_PLANNER_SECONDS = 900
-# Sorts after every key that can match a layout: what lies behind it (Firehose's error folder, say) need not be listed.
-_LAST_MOMENT = datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
-_SHOWN_KEYS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +39,6 @@ class DiscoverySettings:
     start_from: str
     limits: PlanLimits
     prefix: str
-
-
-@dataclass(slots=True)
-class Found:
-    """What one listing came to.
-
-    Attributes:
-        since: what keys began with where the listing started; empty: at the very first key.
-        cursor: the key up to which everything is planned; empty while no file was ever found.
-        files: how many new files were planned.
-        manifests: into how many manifests.
-        more: at least one more new file waits behind ``max_files``.
-        undated, undated_keys: how many keys do not match the layout, and the first of them.
-        too_old: how many files are older than ``start_date``.
-        overwritten, overwritten_keys: how many known keys came with new content, and the first of them.
-        notes: sentences about subscribers that came, went or moved their start.
-        bad_cursor: a cursor that is no key of this layout, so that it could not be used.
-    """
-
-    since: str = ""
-    cursor: str = ""
-    files: int = 0
-    manifests: int = 0
-    more: bool = False
-    undated: int = 0
-    undated_keys: list[str] = field(default_factory=list)
-    too_old: int = 0
-    overwritten: int = 0
-    overwritten_keys: list[str] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    bad_cursor: str = ""
-    subscriptions: tuple[Subscription, ...] = ()
 
 
 def discover(
@@ -97,25 +64,208 @@ def discover(
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+        start, state = one.start(now), one.state
+        # What began before the cursor, for a subscriber that starts earlier, may take several runs.
+        goes_on = bool(state.after) and utf8(state.after) < utf8(start)
+        walk = one.walk(state.after if goes_on else start)
+        new, last_key = one.list_new(walk, max_files=max_files, progress=progress)
+        unfinished = goes_on and one.found.more
+        one.plan(
+            new,
+            listing=replace(
+                state,
+                after=last_key if unfinished else "",
+                began_at=(state.began_at or now) if unfinished else None,
+            ),
+        )
+    return one.found
+
+
+class Discovery:
+    """One run's search for new files: what it came to so far, and what it writes down.
+
+    Attributes:
+        number: of the source, in the ledger.
+        found: counts all that is met on the way.
+        state: how far the source is listed, by the ledger.
+        more_before: new files were left behind, by the ledger.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        settings: DiscoverySettings,
+        found: Found,
+        *,
+        number: int,
+        run_id: str,
+        now: datetime,
+    ) -> None:
+        self.source = source
+        self.ledger = ledger
+        self.settings = settings
+        self.found = found
+        self.number = number
+        self.run_id = run_id
+        self.now = now
+        self._ignored: list[DatedFile] = []
+        with ledger.read() as tx:
+            self.state = listings.state(tx, number)
+            self.more_before = planning.more_to_list(tx, number)
+
+    def start(self, latest: datetime) -> str:
+        """The string to list after; empty: from the very first key on.
+
+        Args:
+            latest: aware; a cursor beyond it counts as one of this moment.
+        """
+        found, settings = self.found, self.settings
+        starts = [subscription.first_day for subscription in found.subscriptions]
+        bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
+        first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
+        beginning = max(first_wanted, _midnight(settings.start_date))
+        if settings.prefix and settings.layout.moment_of(found.cursor) is None:
+            found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
+        moment = settings.layout.moment_of(found.cursor) if found.cursor else None
+        if found.cursor and moment is None:
+            found.bad_cursor = found.cursor
+            found.cursor = ""
+        if moment is not None:
+            beginning = max(beginning, min(moment, latest) - settings.lookback)
+        # The very first listing starts at the very first key, so that it can tell what it does not take.
+        if moment is None and len(bounds) == 1 and not found.bad_cursor:
+            return ""
+        found.since = settings.layout.key_floor(beginning)
+        return settings.layout.start_after(beginning)
+
+    def walk(self, after: str, *, most_keys: int | None = None) -> Walk:
+        """A listing from behind *after* on."""
+        if after == self.state.after:
+            self.found.since = after if self.state.began_at else ""
+        return Walk(self.source, after=after, layout=self.settings.layout, most_keys=most_keys)
+
+    def list_new(self, walk: Walk, *, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
+        """The new files of *walk* that somebody gets, at most *max_files*, and the last key seen.
+
+        Counts into ``found``, and moves its cursor.
+        """
+        found = self.found
+        new: list[DatedFile] = []
+        last_key = ""
+
+        def watched() -> Iterator[DatedFile]:
+            nonlocal last_key
+            for one in self.dated(walk):
+                last_key = one.file.key
+                yield one
+
+        for one in self.owed(unknown(watched(), self.ledger, self.number, found, progress)):
+            if len(new) == max_files:
+                found.more = True
+                last_key = new[-1].file.key
+                break
+            new.append(one)
+        found.cursor = max(found.cursor, last_key, key=utf8)
+        if walk.is_cut and not found.more:
+            found.more, last_key = True, walk.last_key
+        return new, last_key
+
+    def dated(self, files: Iterable[SourceFile]) -> Iterator[DatedFile]:
+        """*files*, each with its day; keys without one and files before ``start_date`` are counted and left out."""
+        for one in with_days(files, self.settings.layout, self.found):
+            if one.day < self.settings.start_date:
+                self.found.too_old += 1
+            else:
+                yield one
+
+    def owed(self, files: Iterable[tuple[DatedFile, bool]]) -> Iterator[DatedFile]:
+        """Those of *files*, each with whether its key is known with other content, that a subscriber gets.
+
+        What is ignored as an overwrite is put down by the next :meth:`plan`.
+        """
+        for one, overwrites in files:
+            if overwrites and self.settings.on_overwrite == "ignore":
+                self._ignored.append(one)
+            elif any(subscription.owes(one.file, one.day) for subscription in self.found.subscriptions):
+                yield one
+
+    def plan(self, new: list[DatedFile], *, listing: ListingState | None = None) -> None:
+        """Write down what was found, in one transaction; nothing where there is nothing.
+
+        Args:
+            new: in key order.
+            listing: how far it is now; None: as before.
+        """
+        more, listing = self.found.more, listing or self.state
+        if not (new or self._ignored or more != self.more_before or listing != self.state):
+            return
+        with self.ledger.write(durable=True) as tx:
+            planned = planning.plan(
+                tx,
+                source=self.number,
+                url=self.source.url,
+                files=new,
+                subscriptions=self.found.subscriptions,
+                limits=self.settings.limits,
+                run_id=self.run_id,
+                now=self.now,
+            )
+            note = "known key with new content; on_overwrite: ignore"
+            planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
+            planning.set_more_to_list(tx, self.number, more)
+            if listing != self.state:
+                listings.set_state(tx, self.number, listing)
+        self.state, self.more_before = listing, more
+        self._ignored = []
+        self.found.files += len(new)
+        self.found.manifests += len(planned)
+
+
+@contextmanager
+def discovery(
+    source: Source,
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    *,
+    cursor: str,
+    wanted: dict[str, str | None],
+    run_id: str,
+    now: datetime,
+) -> Iterator[Discovery]:
+    """A search, beside which no other process plans files of *source*; the subscribers are registered.
+
+    Raises:
+        LedgerError: another process has been planning for a quarter of an hour.
+    """
+    with planning_alone(source, ledger):
+        number, registration = register(source, ledger, settings, wanted, now=now)
+        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
+        yield Discovery(source, ledger, settings, found, number=number, run_id=run_id, now=now)
+
+
+@contextmanager
+def planning_alone(source: Source, ledger: Ledger) -> Iterator[None]:
+    """Inside the block no other process plans files of *source*.
+
+    Raises:
+        LedgerError: another one has been planning for a quarter of an hour.
+    """
     with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
         if not mine:
             raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
-        number, registration = register(source, ledger, wanted, start_from=settings.start_from, now=now)
-        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
-        start = _listing_start(found, settings, registration, now)
-        found.since = settings.layout.key_floor(start) if start else ""
-        after = settings.layout.start_after(start) if start else ""
-        new, ignored = _list_new(
-            source, ledger, number, settings, found, after=after, max_files=max_files, progress=progress
-        )
-        _plan(source, ledger, number, settings, found, new=new, ignored=ignored, run_id=run_id, now=now)
-    return found
+        yield
 
 
 def register(
-    source: Source, ledger: Ledger, wanted: dict[str, str | None], *, start_from: str, now: datetime
+    source: Source, ledger: Ledger, settings: DiscoverySettings, wanted: dict[str, str | None], *, now: datetime
 ) -> tuple[int, Registration]:
-    """The source's number, and its subscriptions made those that are *wanted*. Writes only what changed."""
+    """The source's number, and its subscriptions made those that are *wanted*. Writes only what changed.
+
+    Where one begins earlier than what was listed, it is written down with it that the listing has to go back: whatever
+    becomes of this run, a later one does. The caller holds the claim of planning.
+    """
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, source.url)
         if number is not None and subscriptions.is_registered(tx, number, wanted):
@@ -123,148 +273,13 @@ def register(
             return number, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
     with ledger.write(durable=True) as tx:
         number = subscriptions.add_source(tx, source.url)
-        return number, subscriptions.register(tx, number, wanted, start_from=start_from, now=now)
-
-
-def dated(source: Source, layout: Layout, found: Found, *, after: str, before: str) -> Iterator[DatedFile]:
-    """The listing from *after* to *before*, each file with its day; keys without one are counted and left out."""
-    for file in source.list_files(after=after, before=before):
-        day = layout.date_of(file.key)
-        if day is None:
-            found.undated += 1
-            if len(found.undated_keys) < _SHOWN_KEYS:
-                found.undated_keys.append(file.key)
-            continue
-        yield DatedFile(file, day)
-
-
-def unknown(
-    files: Iterator[DatedFile], ledger: Ledger, number: int, found: Found, progress: Progress | None = None
-) -> Iterator[tuple[DatedFile, bool]]:
-    """The files that the ledger does not know, and whether it knows their key with other content."""
-    while chunk := list(islice(files, _COMPARED_AT_ONCE)):
-        if progress is not None:
-            progress.advance(files=len(chunk))
-        with ledger.read() as tx:
-            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
-            known = planning.known_etags(tx, number, first_key=first_key, last_key=last_key)
-            days = {one.day for one in chunk}
-            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-        for one in chunk:
-            etags = known.get(one.file.key, ())
-            if one.file.etag in etags or folded.manifest_of(one.file):
-                continue
-            if not etags and not folded.has_key(one.file.key):
-                yield one, False
-            else:
-                found.overwritten += 1
-                if len(found.overwritten_keys) < _SHOWN_KEYS:
-                    found.overwritten_keys.append(one.file.key)
-                yield one, True
-
-
-def _listing_start(
-    found: Found, settings: DiscoverySettings, registration: Registration, now: datetime
-) -> datetime | None:
-    """The moment of the first keys to list; None: list from the very first key."""
-    starts = [subscription.first_day for subscription in registration.subscriptions]
-    bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
-    first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
-    beginning = max(first_wanted, _midnight(settings.start_date))
-    if settings.prefix and settings.layout.moment_of(found.cursor) is None:
-        found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
-    moment = settings.layout.moment_of(found.cursor) if found.cursor else None
-    if found.cursor and moment is None:
-        found.bad_cursor = found.cursor
-        found.cursor = ""
-    if moment is not None:
-        beginning = max(beginning, min(moment, now) - settings.lookback)
-    if registration.list_again:
-        again = registration.list_from or settings.start_date
-        beginning = min(beginning, max(_midnight(again), _midnight(settings.start_date)))
-    # The very first listing starts at the very first key, so that it can tell what it does not take.
-    nothing_yet = moment is None and len(bounds) == 1 and not found.bad_cursor
-    return None if nothing_yet else beginning
-
-
-def _list_new(
-    source: Source,
-    ledger: Ledger,
-    number: int,
-    settings: DiscoverySettings,
-    found: Found,
-    *,
-    after: str,
-    max_files: int,
-    progress: Progress | None,
-) -> tuple[list[DatedFile], list[DatedFile]]:
-    new: list[DatedFile] = []
-    ignored: list[DatedFile] = []
-    last_key = ""
-    behind_all = settings.layout.key_floor(_LAST_MOMENT) + "\U0010ffff"
-
-    def watched() -> Iterator[DatedFile]:
-        nonlocal last_key
-        for one in dated(source, settings.layout, found, after=after, before=behind_all):
-            if one.day < settings.start_date:
-                found.too_old += 1
-                continue
-            last_key = one.file.key
-            yield one
-
-    for one, overwrites in unknown(watched(), ledger, number, found, progress):
-        if overwrites and settings.on_overwrite == "ignore":
-            ignored.append(one)
-            continue
-        if not any(subscription.owes(one.file, one.day) for subscription in found.subscriptions):
-            continue
-        if len(new) == max_files:
-            found.more = True
-            last_key = new[-1].file.key
-            break
-        new.append(one)
-    found.files = len(new)
-    found.cursor = max(found.cursor, last_key, key=_utf8)
-    return new, ignored
-
-
-def _plan(
-    source: Source,
-    ledger: Ledger,
-    number: int,
-    settings: DiscoverySettings,
-    found: Found,
-    *,
-    new: list[DatedFile],
-    ignored: list[DatedFile],
-    run_id: str,
-    now: datetime,
-) -> None:
-    with ledger.read() as tx:
-        changed = planning.more_to_list(tx, number) != found.more
-    if not (new or ignored or changed):
-        return
-    with ledger.write(durable=True) as tx:
-        planned = planning.plan(
-            tx,
-            source=number,
-            url=source.url,
-            files=new,
-            subscriptions=found.subscriptions,
-            limits=settings.limits,
-            run_id=run_id,
-            now=now,
-        )
-        planning.note_ignored(
-            tx, source=number, files=ignored, note="known key with new content; on_overwrite: ignore", now=now
-        )
-        planning.set_more_to_list(tx, number, found.more)
-    found.manifests = len(planned)
+        registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
+        if registration.list_again:
+            first_day = max(registration.list_from or settings.start_date, settings.start_date)
+            state, after = listings.state(tx, number), settings.layout.start_after(_midnight(first_day))
+            listings.set_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
+        return number, registration
 
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
-
-
-def _utf8(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")

@@ -9,7 +9,8 @@ from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import DiscoverySettings, Found, dated, unknown
+from export_pipeline.steps.discover import DiscoverySettings
+from export_pipeline.steps.listing import Found, dated, unknown
 
 MOST_UNLISTED = 10_000
 

@@ -22,15 +22,16 @@ from export_pipeline.ledger.owing import owe
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import OTHER_PLANNER_SECONDS, DiscoverySettings, Found, dated
+from export_pipeline.steps.discover import DiscoverySettings, planning_alone
+from export_pipeline.steps.listing import Found, dated
 
 Marks = Callable[[date], set[str]]
 """Gives the ids of all batches of a day that a subscriber holds."""
 
 _ID_CHARACTERS = 24
 _LAST_DAY = date(9999, 12, 30)
-# Trying files without those that came later is quadratic.
-_MOST_TRIED_BY_ARRIVAL = 2_000
+# Trying files without those that came later is cubic, in files of the day and of a manifest: some minutes at most.
+_MOST_HASHES_BY_ARRIVAL = 400_000_000
 
 
 @dataclass(slots=True)
@@ -80,9 +81,7 @@ def rebuild(
             f"--from is missing: {', '.join(silent)} cannot tell what was delivered; allowed: the first day that they "
             "have not got, YYYY-MM-DD"
         )
-    with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
-        if not mine:
-            raise LedgerError(f"another run has been listing {source.url} for {OTHER_PLANNER_SECONDS} s")
+    with planning_alone(source, ledger):
         result = Rebuilt()
         held: set[str] = set()
         recovered: set[str] = set()
@@ -162,7 +161,7 @@ def recover(files: Sequence[SourceFile], ids: set[str], *, url: str, limits: Pla
 
     while ids - found.keys() and take(left):
         pass
-    if len(left) <= _MOST_TRIED_BY_ARRIVAL:
+    if len(left) ** 2 * min(len(left), limits.manifest_max_files) <= _MOST_HASHES_BY_ARRIVAL:
         for moment in sorted({file.last_modified for file in left}):
             if not ids - found.keys():
                 break

@@ -69,8 +69,44 @@ class AwsLogin:
 
         These would be imported with it, and take a third of the time until the first request.
         """
-        from botocore import UNSIGNED
         from botocore.config import Config
+
+        settings = self._settings
+        config = self._config()
+        if settings.virtual_hosted_style is not None or settings.endpoint_url:
+            config["s3"] = {"addressing_style": "virtual" if settings.virtual_hosted_style else "path"}
+        access_point = _ACCESS_POINT.match(self.bucket)
+        client: Any = self.session._session.create_client(
+            "s3",
+            region_name=access_point["region"] if access_point else None,
+            endpoint_url=settings.endpoint_url,
+            use_ssl=settings.use_ssl,
+            verify=settings.verify,
+            config=Config(**config),
+        )
+        return cast("S3Client", client)
+
+    def queue_client(self, endpoint_url: str, region_name: str | None) -> Any:
+        """A client of SQS, with the same login, retries and time-outs; to be closed by the caller.
+
+        Args:
+            region_name: None: that of the settings, or what boto3 finds.
+        """
+        from botocore.config import Config
+
+        settings = self._settings
+        region = region_name or settings.region_name or self.session.region_name or "us-east-1"
+        return self.session._session.create_client(
+            "sqs",
+            region_name=region,
+            endpoint_url=endpoint_url,
+            use_ssl=settings.use_ssl,
+            verify=settings.verify,
+            config=Config(**self._config()),
+        )
+
+    def _config(self) -> dict[str, Any]:
+        from botocore import UNSIGNED
 
         settings = self._settings
         config: dict[str, Any] = {
@@ -84,18 +120,7 @@ class AwsLogin:
         }
         if settings.use_unsigned_session:
             config["signature_version"] = UNSIGNED
-        if settings.virtual_hosted_style is not None or settings.endpoint_url:
-            config["s3"] = {"addressing_style": "virtual" if settings.virtual_hosted_style else "path"}
-        access_point = _ACCESS_POINT.match(self.bucket)
-        client: Any = self.session._session.create_client(
-            "s3",
-            region_name=access_point["region"] if access_point else None,
-            endpoint_url=settings.endpoint_url,
-            use_ssl=settings.use_ssl,
-            verify=settings.verify,
-            config=Config(**config),
-        )
-        return cast("S3Client", client)
+        return config
 
     def obstore_config(self) -> "tuple[S3Config, S3CredentialProvider | None]":
         """Bucket, address and region for obstore's S3Store, and what gives it credentials.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page
+from benchmarks import markdown, millions_page, page
 from benchmarks.compare import Race, Row, prepared
 from benchmarks.ways import CURL, DATA_PATH, EMPTY, EXPORT, WAYS, Command, Way
 from export_pipeline_tests.servers.programs import program
@@ -78,16 +78,17 @@ def test_every_peer_of_the_comparison_is_there() -> None:
 def test_a_part_of_the_page_is_written_alone() -> None:
     """New figures replace those between the part's marks, and nothing else; a page without them is refused."""
     text = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\nkept\n<!-- /two -->\n"
-    found = page.rewritten(text, "one", "new \\1")
+    found = markdown.rewritten(text, "one", "new \\1")
     assert found == text.replace("old\n", "\nnew \\1\n\n")
     with pytest.raises(ValueError, match="has no marks"):
-        page.rewritten(text, "three", "new")
+        markdown.rewritten(text, "three", "new")
 
 
 def test_the_page_has_its_marks() -> None:
-    """docs/benchmarks.md can be written by both targets of make."""
-    for mark in ("bench", "bench-scale"):
-        assert page.rewritten(page.PAGE.read_text(encoding="utf-8"), mark, "text")
+    """docs/benchmarks.md and docs/scale.md can be written by the targets of make."""
+    marks = {"bench": page.PAGE, "bench-scale": page.PAGE, "bench-warehouse": page.PAGE, "millions": millions_page.PAGE}
+    for mark, path in marks.items():
+        assert markdown.rewritten(path.read_text(encoding="utf-8"), mark, "text")
 
 
 def test_scale_and_targets_are_shown() -> None:

@@ -44,6 +44,12 @@ def test_a_minimal_file_gets_the_defaults(load: Load) -> None:
     assert deployment.manifest.max_bytes == 256 * 1024 * 1024
 
 
+def test_small_files_of_a_backlog_are_one_unit(load: Load) -> None:
+    """By default all that a run takes of a backlog is read and delivered as one manifest, where the files are small."""
+    deployment = load("source: {url: here}")
+    assert deployment.manifest.max_files == deployment.catch_up_max_files == 1000
+
+
 def test_every_key_is_read(load: Load) -> None:
     """A file that sets everything is read as it is written."""
     deployment = load(

@@ -68,7 +68,8 @@ def test_an_unknown_name_lists_those_that_exist(folder: Path) -> None:
     """A misspelt name is answered with the names that there are, of the working folder and the checkout."""
     write(folder / "deployments" / "mine.yaml")
     with pytest.raises(
-        ConfigurationError, match=r"no deployment 'mime'.*one of the names local, mine, production, or the path"
+        ConfigurationError,
+        match=r"no deployment 'mime'.*one of the names local, mine, notified, production, or the path",
     ):
         load_deployment("mime", {})
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-CHECKED = {"sh", "yaml", "yml", "python", "toml", "ini"}
+CHECKED = {"sh", "yaml", "yml", "python", "toml", "ini", "json"}
 """Languages whose unmarked blocks a test runs or parses: the tests beside this file say how."""
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")

@@ -1,5 +1,6 @@
 """README and docs: no block escapes its test, no link leads nowhere."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -159,3 +160,9 @@ def headings(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("block", all_blocks("json"), ids=place)
+def test_every_json_shown_is_json(block: Block) -> None:
+    """What is shown as JSON can be read as such."""
+    assert json.loads(block.text)

@@ -14,6 +14,7 @@ from dagster._cli import main
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import deliveries, planning, readings
 from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.subscribers.files import Files
 
 PLACES: dict[str, tuple[Any, str]] = {
@@ -25,6 +26,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "accept": (deliveries, "accept"),
     "commit": (deliveries, "commit"),
     "delete_staged": (Staging, "delete"),
+    "remove_messages": (NotificationQueue, "delete"),
 }
 
 

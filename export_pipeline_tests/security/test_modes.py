@@ -81,6 +81,23 @@ def test_a_ledger_is_its_owners(tmp_path: Path, umask: int) -> None:
     assert mode(path) == 0o640
 
 
+def test_a_ledger_in_a_folder_that_others_may_enter(tmp_path: Path, umask: int) -> None:
+    """Where somebody made the folder beforehand, it keeps its mode, and a ledger put into it is its owner's."""
+    shared = tmp_path / "shared"
+    shared.mkdir(0o755)
+    ledger = Ledger(str(shared / "ledger.db"))
+    with ledger.read():
+        closed = {path.name: mode(path) for path in shared.iterdir()}
+    ledger.close()
+    assert mode(shared) == 0o755
+    assert closed == {
+        "ledger.db": 0o600,
+        "ledger.db-wal": 0o600,
+        "ledger.db-shm": 0o600,
+        "ledger.db.claims": 0o700,
+    }
+
+
 def test_staging_in_a_folder_that_others_may_enter(project: Project, umask: int) -> None:
     """Where somebody made the folder beforehand, it keeps its mode, and what is put into it is closed."""
     (project.root / "staging").mkdir(mode=0o755)

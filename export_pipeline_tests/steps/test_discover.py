@@ -15,10 +15,13 @@ from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import PlanLimits
+from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
-from export_pipeline.steps.discover import DiscoverySettings, Found, discover
+from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.discover import DiscoverySettings, discover
+from export_pipeline.steps.listing import Found
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 SETTINGS = DiscoverySettings(
@@ -311,6 +314,60 @@ def test_a_later_subscriber_gets_the_past_that_nobody_was_owed(export: Export) -
     export.run()
     assert export.owed("dwh") == ["2026/10/01/a.json", "2026/11/23/a.json"]
     assert export.owed("crm") == ["2026/11/23/a.json"]
+
+
+def test_more_of_the_past_than_a_run_takes_is_all_found(export: Export) -> None:
+    """Where a later subscriber reaches back to more files than one run takes, the next runs go on behind them."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    past = [f"2026/10/01/{n}.json" for n in range(5)]
+    export.put(*past, "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    runs = [export.run(max_files=2) for _ in range(4)]
+    assert [one.files for one in runs] == [2, 2, 1, 0]
+    assert export.owed("dwh") == [*past, "2026/11/23/a.json"]
+    assert export.cursor == "2026/11/23/a.json"
+
+
+def test_the_past_is_found_though_the_first_run_that_wants_it_fails(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store fails in the very run that meets a subscriber with an earlier start, the next run goes back."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    export.put("2026/10/01/a.json", "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+
+    def fails(self: Source, **_: Any) -> Iterator[SourceFile]:
+        raise ListingFailed(f"{self.url}: 503 Slow Down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(export.source), "list_files", fails)
+        with pytest.raises(ListingFailed):
+            export.run()
+    export.run()
+    assert export.owed("dwh") == ["2026/10/01/a.json", "2026/11/23/a.json"]
+
+
+def test_the_past_is_found_though_a_backfill_met_its_subscriber_first(export: Export) -> None:
+    """A backfill of one day may be what a new subscriber begins with; the next run still lists its past."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    export.put("2026/10/01/a.json", "2026/10/02/b.json", "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    plan_day(
+        export.source,
+        export.ledger,
+        export.settings,
+        day=date(2026, 10, 2),
+        wanted=export.subscribers,
+        chosen=[],
+        again=False,
+        run_id="backfill",
+        now=NOW,
+    )
+    export.run()
+    assert export.owed("dwh") == ["2026/10/01/a.json", "2026/10/02/b.json", "2026/11/23/a.json"]
 
 
 def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export) -> None:

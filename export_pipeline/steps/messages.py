@@ -1,0 +1,266 @@
+"""Take messages that tell of new files from a queue, plan the files, and remove the messages afterwards.
+
+Done in rounds of a bounded number of messages: taken, compared with the ledger, planned in one transaction that is on
+the disk when it ends, and only then removed from the queue. A process that dies in between leaves messages that come
+again; their files are then either known, or still to be planned.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.errors import FileError, FileUnreachable
+from export_pipeline.ledger import folding, planning
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.planning import DatedFile
+from export_pipeline.source.file import SourceFile
+from export_pipeline.source.notifications import Notice, Told, read_message
+from export_pipeline.source.queue import Message, Queue
+from export_pipeline.steps.discover import Discovery
+from export_pipeline.steps.listing import utf8
+
+ROUND_MESSAGES = 1_000
+LEAST_MESSAGES = 10_000
+"""What one run takes at most, or ten times its ``max_files``: those of known files cost little and fill no run."""
+
+_SHOWN = 5
+_LOOKS_AT_ONCE = 16
+
+
+@dataclass(slots=True)
+class Taken:
+    """What the messages of one run came to.
+
+    Attributes:
+        messages: how many were taken.
+        files: how many new files they told of.
+        known: how many told of files that the ledger has.
+        gone: how many told of files that are there no longer.
+        other: name of an event that tells of no new file → how often.
+        foreign, foreign_keys: files of other buckets or folders, and the first of them.
+        wrong: message id → what could not be understood, of the first of them.
+        wrong_messages: how many such messages there were.
+        wrong_are_kept: by the quarantine; else the queue keeps them, or its dead-letter queue.
+        unseen: key → why the store would not tell of it, of the first of them; the messages stay in the queue.
+        unseen_files: how many such files there were.
+        asked: how many objects the store was asked about.
+        undeleted: how many messages could not be removed, and come again.
+        more: there may be more messages.
+    """
+
+    messages: int = 0
+    files: int = 0
+    known: int = 0
+    gone: int = 0
+    other: Counter[str] = field(default_factory=Counter)
+    foreign: int = 0
+    foreign_keys: list[str] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
+    wrong_messages: int = 0
+    wrong_are_kept: bool = False
+    unseen: dict[str, str] = field(default_factory=dict)
+    unseen_files: int = 0
+    asked: int = 0
+    undeleted: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What one round of messages says of files of this source.
+
+    Attributes:
+        told: each message, taken apart.
+        keys: whose key, by message id.
+        notices: key → what is said of it, each content once.
+    """
+
+    told: list[tuple[Message, Told]]
+    keys: dict[str, set[str]]
+    notices: dict[str, dict[str, Notice]]
+
+
+class MessageTaker:
+    """Takes the messages of one run.
+
+    Args:
+        search: what is planned and counted goes there.
+        bucket: as messages name it.
+        quarantine: for what cannot be understood, where the queue has no dead-letter queue.
+    """
+
+    def __init__(self, search: Discovery, queue: Queue, *, bucket: str, quarantine: Quarantine) -> None:
+        self.taken = Taken()
+        self._search = search
+        self._queue = queue
+        self._bucket = bucket
+        self._quarantine = quarantine
+        self._unanswered = 0
+
+    def take(self, *, max_files: int, most_messages: int) -> None:
+        """Plan at most *max_files* files (more, where one message tells of several), out of *most_messages*.
+
+        Raises:
+            QueueFailed: the queue did not answer well. What was planned stays planned.
+        """
+        taken = self.taken
+        while (left := min(ROUND_MESSAGES, max_files - taken.files, most_messages - taken.messages)) > 0:
+            messages, was_last = self._queue.receive(left)
+            taken.messages += len(messages)
+            if messages:
+                self._plan(messages)
+            if was_last:
+                return
+        taken.more = True
+
+    def _plan(self, messages: Sequence[Message]) -> None:
+        one = self._read(messages)
+        files, unseen = self._identify(one.notices)
+        new = list(self._search.owed(files))
+        self._search.plan(new)
+        self.taken.files += len(new)
+        kept = {message.id for message, _ in one.told if not one.keys[message.id].isdisjoint(unseen)}
+        kept |= self._set_aside([(message, told) for message, told in one.told if told.wrong])
+        self.taken.undeleted += self._queue.delete([message for message in messages if message.id not in kept])
+
+    def _read(self, messages: Sequence[Message]) -> _Round:
+        one = _Round([(message, read_message(message.body)) for message in messages], {}, {})
+        for message, told in one.told:
+            self.taken.other.update(told.other)
+            keys = one.keys.setdefault(message.id, set())
+            for notice in told.created:
+                key = self._key(notice)
+                if key is not None:
+                    keys.add(key)
+                    one.notices.setdefault(key, {})[notice.etag] = notice
+        return one
+
+    def _key(self, notice: Notice) -> str | None:
+        """The key below the source's URL; None for what is no file of this source."""
+        prefix = self._search.settings.prefix
+        if notice.bucket != self._bucket or not notice.key.startswith(prefix):
+            self.taken.foreign += 1
+            if len(self.taken.foreign_keys) < _SHOWN:
+                self.taken.foreign_keys.append(f"{notice.bucket}/{notice.key}")
+            return None
+        key = notice.key[len(prefix) :]
+        return None if not key or key.endswith("/") else key
+
+    def _identify(self, notices: Mapping[str, Mapping[str, Notice]]) -> tuple[list[tuple[DatedFile, bool]], set[str]]:
+        """The files that the ledger does not know, each with whether it knows their key; and keys that nobody told of.
+
+        The store is asked where a message does not tell everything, and where there is a choice: of several contents
+        of a key only the one that is there can be read, and a message may come late.
+        """
+        settings = self._search.settings
+        days = {key: settings.layout.date_of(key) for key in notices}
+        known = _Known(self._search.ledger, self._search.number, days)
+        whole: list[SourceFile] = []
+        to_ask: list[str] = []
+        for key, by_etag in notices.items():
+            day = days[key]
+            is_out = day is None or day < settings.start_date
+            if not is_out and all(etag and known.has(key, etag) for etag in by_etag):
+                self.taken.known += 1
+                continue
+            file = _file(key, next(iter(by_etag.values())))
+            # One that is only counted need not be asked for.
+            if is_out:
+                whole.append(file or SourceFile(key, "", 0, self._search.now))
+            elif file is not None and len(by_etag) == 1 and not known.has_key(key):
+                whole.append(file)
+            else:
+                to_ask.append(key)
+        seen, unseen = self._ask(to_ask)
+        for file in seen:
+            if known.has(file.key, file.etag):
+                self.taken.known += 1
+            else:
+                whole.append(file)
+        whole.sort(key=lambda file: utf8(file.key))
+        files = [(one, known.has_key(one.file.key)) for one in self._search.dated(whole)]
+        for one, overwrites in files:
+            if overwrites:
+                self._search.found.note_overwritten(one.file.key)
+        return files, unseen
+
+    def _ask(self, keys: Sequence[str]) -> tuple[list[SourceFile], set[str]]:
+        """What is under *keys* now, and those that the store would not tell of."""
+        if not keys:
+            return [], set()
+        self.taken.asked += len(keys)
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
+            answers = list(pool.map(self._look, keys))
+        unseen = set()
+        for key, answer in zip(keys, answers, strict=True):
+            if answer is None:
+                self.taken.gone += 1
+            elif isinstance(answer, FileError):
+                unseen.add(key)
+                if len(self.taken.unseen) < _SHOWN:
+                    self.taken.unseen[key] = answer.reason
+        self.taken.unseen_files += len(unseen)
+        return [answer for answer in answers if isinstance(answer, SourceFile)], unseen
+
+    def _look(self, key: str) -> SourceFile | FileError | None:
+        if self._unanswered >= _LOOKS_AT_ONCE:
+            return FileUnreachable(key, "not asked, since the store did not answer for others")
+        try:
+            found = self._search.source.find_file(key)
+        except FileUnreachable as error:
+            # A store that is down would keep the run for hours, each look with its retries.
+            self._unanswered += 1
+            return error
+        except FileError as error:
+            return error
+        self._unanswered = 0
+        return found
+
+    def _set_aside(self, wrong: Sequence[tuple[Message, Told]]) -> set[str]:
+        """See that messages nobody understands are out of the way; the ids of those that the queue itself sees to."""
+        if not wrong:
+            return set()
+        self.taken.wrong_messages += len(wrong)
+        for message, told in wrong:
+            if len(self.taken.wrong) < _SHOWN:
+                self.taken.wrong[message.id] = "; ".join(told.wrong[:_SHOWN])
+        if self._queue.has_dead_letters() is not False:
+            return {message.id for message, _ in wrong}
+        for message, told in wrong:
+            self._quarantine.put_message(message_id=message.id, body=message.body, reason="; ".join(told.wrong))
+        self.taken.wrong_are_kept = True
+        return set()
+
+
+class _Known:
+    """What the ledger knows of some keys, which may lie far apart."""
+
+    def __init__(self, ledger: Ledger, number: int, days: Mapping[str, date | None]) -> None:
+        with ledger.read() as tx:
+            self._etags = planning.etags_of(tx, number, list(days))
+            folded_days = folding.folded_days(tx, number, {day for day in days.values() if day is not None})
+            self._folded = {
+                key: folding.of_file(tx, number, key=key, day=day) for key, day in _of_days(days, folded_days)
+            }
+
+    def has(self, key: str, etag: str) -> bool:
+        """Whether this content of *key* is known."""
+        return etag in self._etags.get(key, ()) or (key in self._folded and self._folded[key].has_content(key, etag))
+
+    def has_key(self, key: str) -> bool:
+        """Whether any content of *key* is known."""
+        return key in self._etags or (key in self._folded and self._folded[key].has_key(key))
+
+
+def _of_days(days: Mapping[str, date | None], wanted: set[date]) -> Iterator[tuple[str, date]]:
+    return ((key, day) for key, day in days.items() if day is not None and day in wanted)
+
+
+def _file(key: str, notice: Notice) -> SourceFile | None:
+    """The file as the message has it; None where it does not tell everything."""
+    if not notice.etag or notice.size_bytes is None or notice.arrived_at is None:
+        return None
+    return SourceFile(key, notice.etag, notice.size_bytes, notice.arrived_at)
