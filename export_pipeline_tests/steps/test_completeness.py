@@ -11,26 +11,18 @@ from sqlalchemy import select, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import open_source
 from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
-from export_pipeline.steps.discover import DiscoverySettings, discover
+from export_pipeline.steps.discover import discover
 from export_pipeline.steps.freshness import Freshness, look
 from export_pipeline.steps.retention import fold_old_days
+from export_pipeline_tests.steps.search import search_settings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
-SETTINGS = DiscoverySettings(
-    layout=Layout("%Y/%m/%d"),
-    start_date=date(2020, 1, 1),
-    lookback=timedelta(hours=26),
-    on_overwrite="read",
-    start_from="beginning",
-    limits=PlanLimits(max_events=10_000, max_bytes=1 << 22, manifest_max_files=100, manifest_max_bytes=1 << 28),
-    prefix="",
-)
+SETTINGS = search_settings(Layout("%Y/%m/%d"))
 
 
 class Export:

@@ -18,7 +18,6 @@ class MemoryQueue:
         taken: ids of messages that are not handed out until :meth:`come_again`.
         dead_letters: what it says of a dead-letter queue.
         requests: how many messages were asked for, each time.
-        removed: ids in the order in which they were removed.
     """
 
     url = "https://sqs.eu-west-1.amazonaws.com/123456789012/memory"
@@ -28,7 +27,6 @@ class MemoryQueue:
         self.taken: set[str] = set()
         self.dead_letters = dead_letters
         self.requests: list[int] = []
-        self.removed: list[str] = []
         self._random = random.Random(seed) if seed is not None else None
         self._sent = 0
 
@@ -50,7 +48,6 @@ class MemoryQueue:
     def delete(self, messages: Sequence[Message]) -> int:
         for message in messages:
             self.bodies.pop(message.id, None)
-            self.removed.append(message.id)
         return 0
 
     def has_dead_letters(self) -> bool | None:
