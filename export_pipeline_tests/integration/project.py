@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,6 +42,8 @@ DAGSTER_YAML = {
     "telemetry": {"enabled": False},
     "concurrency": {"runs": {"tag_concurrency_limits": [{"key": "export_pipeline/ledger", "limit": 1}]}},
 }
+
+_EXECUTE = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,18 @@ class Project:
 
     def execute(self, **more: str) -> tuple[int, str]:
         """``dagster job execute`` of the export job."""
-        return self.command("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job", **more)
+        return self.command(*_EXECUTE, **more)
+
+    def kill_job_at(self, moment: str) -> None:
+        """``dagster job execute`` of the export job, killed at *moment* (``place:before|after:nth``), as it must be."""
+        killed = subprocess.run(
+            [sys.executable, "-m", "export_pipeline_tests.integration.killer", *_EXECUTE],
+            cwd=self.root,
+            env=self.environment(KILL_AT=moment),
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stdout.decode() + killed.stderr.decode()
 
     # --- what came of it
 

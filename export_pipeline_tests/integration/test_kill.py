@@ -1,8 +1,5 @@
 """SIGKILL at exact moments: nothing is lost, and at most the one batch in flight is sent again, under its old id."""
 
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -49,12 +46,7 @@ def test_a_run_killed_at_any_moment_loses_and_repeats_nothing(project: Project, 
         "function": "export_pipeline_tests.integration.receivers:crm",
     }
     lines = project.put_days("23", files=2, events=3)
-    killed = subprocess.run(
-        [sys.executable, "-m", "export_pipeline_tests.integration.killer",
-         "job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job"],
-        cwd=project.root, env=project.environment(KILL_AT=moment), capture_output=True, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stdout.decode() + killed.stderr.decode()
+    project.kill_job_at(moment)
     assert project.run().success
     assert sorted(project.copied()) == sorted(lines)
     calls = receivers.calls("crm", received)
@@ -74,11 +66,7 @@ def test_a_kill_after_acceptance_repeats_exactly_that_batch(project: Project, re
         "crm": {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
     }
     project.put_days("23", files=2, events=3)
-    subprocess.run(
-        [sys.executable, "-m", "export_pipeline_tests.integration.killer",
-         "job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job"],
-        cwd=project.root, env=project.environment(KILL_AT="accept:before:2"), capture_output=True, check=False,
-    )  # fmt: skip
+    project.kill_job_at("accept:before:2")
     project.run()
     first, second, third = project.batch_ids()
     assert [batch_id for batch_id, _ in receivers.calls("crm", received)] == [first, second, second, third]

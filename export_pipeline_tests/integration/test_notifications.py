@@ -1,9 +1,6 @@
 """The export of a bucket that tells a queue of its files: S3 and SQS over the wire, messages as moto sends them."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,12 +177,7 @@ def test_a_run_killed_at_any_moment_loses_and_repeats_nothing(site: Site, receiv
     }
     project.run()
     lines = site.put("2026/11/23/10/a", "2026/11/23/10/b")
-    killed = subprocess.run(
-        [sys.executable, "-m", "export_pipeline_tests.integration.killer",
-         "job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job"],
-        cwd=project.root, env=project.environment(KILL_AT=moment), capture_output=True, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stdout.decode() + killed.stderr.decode()
+    project.kill_job_at(moment)
     assert site.queue.left() == (0 if moment == "remove_messages:after:1" else 2)
     let_visibility_pass(site.queue)
     assert project.run().success
