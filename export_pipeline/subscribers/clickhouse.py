@@ -15,6 +15,7 @@ from export_pipeline.subscribers.http_client import check_url, find_distrust, of
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url, scrub
+from export_pipeline.subscribers.worker import in_time
 
 # Codes of ClickHouse's ErrorCodes.cpp. What is in none of these may pass by itself.
 OF_THE_DATA = frozenset(
@@ -85,6 +86,20 @@ class Clickhouse(RequestSubscriber):
 
     def post(self, request: Packed) -> None:
         """One insert: all of it, or nothing."""
+        in_time(lambda: self._insert(request), timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def check(self) -> None:
+        """Ask whether the table is there."""
+        in_time(self._ask, timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    def _insert(self, request: Packed) -> None:
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         body: bytes = request.data
@@ -113,8 +128,7 @@ class Clickhouse(RequestSubscriber):
         except ClickHouseError as error:
             raise self._meaning(error) from None
 
-    def check(self) -> None:
-        """Ask whether the table is there."""
+    def _ask(self) -> None:
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         try:
@@ -125,13 +139,6 @@ class Clickhouse(RequestSubscriber):
             raise self._meaning(error) from None
         if not int(found):
             raise Blocked(f"{self._place}: there is no table {self.database}.{self.table}")
-
-    def close(self) -> None:
-        """Close the connections."""
-        with self._opening:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
 
     @property
     def _place(self) -> str:
@@ -153,24 +160,31 @@ class Clickhouse(RequestSubscriber):
         from urllib3 import Retry
 
         url = urlsplit(self.api_url)
-        with self._opening:
-            if self._client is None:
-                self._client = clickhouse_connect.get_client(
-                    interface=url.scheme,
-                    host=url.hostname,
-                    port=url.port or (8443 if url.scheme == "https" else 8123),
-                    username=self.username,
-                    password=self.password or "",
-                    database=self.database,
-                    proxy_path=url.path,
-                    connect_timeout=max(1, round(self.timeout_seconds)),
-                    send_receive_timeout=max(1, round(self.timeout_seconds)),
-                    query_retries=0,
-                    autogenerate_session_id=False,  # a session serves one query at a time
-                )
-                # A redirect would take the events to another place.
-                self._client.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
-            return self._client
+        client = self._client
+        if client is None:
+            # Not under the lock: the server is asked, and may drip.
+            opened: Any = clickhouse_connect.get_client(
+                interface=url.scheme,
+                host=url.hostname,
+                port=url.port or (8443 if url.scheme == "https" else 8123),
+                username=self.username,
+                password=self.password or "",
+                database=self.database,
+                proxy_path=url.path,
+                connect_timeout=max(1, round(self.timeout_seconds)),
+                send_receive_timeout=max(1, round(self.timeout_seconds)),
+                query_retries=0,
+                autogenerate_session_id=False,  # a session serves one query at a time
+            )
+            # A redirect would take the events to another place.
+            opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
+            with self._opening:
+                if self._client is None:
+                    self._client = opened
+                else:
+                    opened.close()
+                client = self._client
+        return client
 
 
 def _quoted(name: str) -> str:

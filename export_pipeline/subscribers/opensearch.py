@@ -26,6 +26,7 @@ from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url, scrub
+from export_pipeline.subscribers.worker import in_time
 
 EXISTS_ALREADY = 409
 MAX_ID_BYTES = 512
@@ -111,6 +112,20 @@ class Opensearch(RequestSubscriber):
 
     def post(self, request: Packed) -> Receipt:
         """One bulk request, and what became of each document."""
+        return in_time(lambda: self._bulk(request), timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def check(self) -> None:
+        """Ask the cluster who it is; that this user may not know is no fault."""
+        in_time(self._ask, timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._opening:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    def _bulk(self, request: Packed) -> Receipt:
         client = self._open()
         from opensearchpy.exceptions import OpenSearchException, SerializationError
         from opensearchpy.helpers import streaming_bulk
@@ -138,8 +153,7 @@ class Opensearch(RequestSubscriber):
             raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
         return self._receipt(results)
 
-    def check(self) -> None:
-        """Ask the cluster who it is; that this user may not know is no fault."""
+    def _ask(self) -> None:
         client = self._open()
         from opensearchpy.exceptions import AuthorizationException, OpenSearchException
 
@@ -149,13 +163,6 @@ class Opensearch(RequestSubscriber):
             return
         except OpenSearchException as error:
             raise self._meaning(error) from None
-
-    def close(self) -> None:
-        """Close the connections."""
-        with self._opening:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
 
     @property
     def _place(self) -> str:

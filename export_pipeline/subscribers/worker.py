@@ -1,10 +1,12 @@
-"""A thread of one's own, for libraries that want one."""
+"""Threads of one's own: for libraries that want one, and for those that know no deadline."""
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from export_pipeline.errors import TryLater
 
 T = TypeVar("T")
 
@@ -50,6 +52,27 @@ class Worker:
                 self._jobs.put(None)
                 self._thread.join(CLOSING_SECONDS)
             self._jobs, self._thread = None, None
+
+
+def in_time(work: Callable[[], T], *, timeout_seconds: float, place: str) -> T:
+    """What *work*, done in a thread of its own, returns or raises.
+
+    For clients whose time-outs are those of each read: an answer that drips on would hold them for ever.
+
+    Args:
+        place: what *work* waits for, for the message.
+
+    Raises:
+        TryLater: it is not done after *timeout_seconds*. It goes on, and keeps no process from ending.
+    """
+    asked: Future[T] = Future()
+    jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+    jobs.put((asked, work))
+    jobs.put(None)
+    threading.Thread(target=_run, args=(jobs,), name=place, daemon=True).start()
+    if not _is_done(asked, timeout_seconds):
+        raise TryLater(f"{place}: no whole answer after timeout_seconds ({timeout_seconds:g})")
+    return asked.result()
 
 
 def _is_done(asked: "Future[Any]", timeout_seconds: float) -> bool:

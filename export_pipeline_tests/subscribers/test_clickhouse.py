@@ -41,7 +41,7 @@ class TestContract(HttpContract):
     failures = {
         name: error
         for name, error in HttpContract.failures.items()
-        if name not in ("dripping", "redirect")  # the client reads slow answers to their end; of the other see below
+        if name != "redirect"  # see below
     } | {"no such table": Blocked}
     tells_retry_after = False
     format = "JSONAsString"

@@ -44,8 +44,6 @@ def search(server: SearchServer) -> Iterator[Opensearch]:
 class TestContract(HttpContract):
     """Documents by the hash of the event."""
 
-    # Unlike the others the client reads to the end of an answer, however slowly it drips.
-    failures = {name: error for name, error in HttpContract.failures.items() if name != "dripping"}
     server: SearchServer
 
     @pytest.fixture
