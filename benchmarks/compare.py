@@ -15,7 +15,8 @@ from benchmarks.machine import WARM_BYTES, warm_memory
 from benchmarks.measure import CommandFailed, Cost, measured
 from benchmarks.rounds import TRIES, say, undisturbed
 from benchmarks.serving import Server, answers_per_second, serving
-from benchmarks.ways import BUCKET, WAYS, Task, Way, environ
+from benchmarks.task import BUCKET, Task, Way, environ
+from benchmarks.ways import WAYS
 
 _SLOW_SECONDS = 10
 

@@ -1,92 +1,15 @@
 """The ways from a bucket of gzip files to NDJSON on a disk that are measured side by side."""
 
 import json
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
 from benchmarks import ours
 from benchmarks.bucket import read_index
 from benchmarks.environments import Environment
-from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY, Server, login
+from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY
+from benchmarks.task import BUCKET, Command, Task, Way
 
-BUCKET = "bench"
 _PEERS = ROOT / "benchmarks" / "peers"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be done.
-
-    Attributes:
-        server: where the files are, in BUCKET below ``events/``.
-        index: of the bucket.
-        files: how many.
-        template: a project of ours to copy.
-        folder: where to work, fresh; output goes below ``out/``.
-    """
-
-    server: Server
-    index: Path
-    files: int
-    template: Path
-    folder: Path
-
-    @property
-    def output(self) -> Path:
-        """The one file that most write."""
-        return self.folder / "out" / "events.ndjson"
-
-    def prepare(self) -> None:
-        """An empty folder to work in."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "out").mkdir(parents=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """How a way is started.
-
-    Attributes:
-        arguments: the command line.
-        environ: variables beside those of every command.
-    """
-
-    arguments: list[str]
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way.
-
-    Attributes:
-        name: as the table shows it.
-        what: a sentence that says what it does, and what not.
-        command: makes its command, and writes the files that it needs.
-        package: what the table shows the version of; empty: nothing to show.
-        requirements: for its environment; none where it needs none.
-        produced: the files with its events, found in its folder.
-        begins: how a line begins that holds an event.
-        delivers: whether events come out at all.
-        is_ours: runs in a copy of the project's template.
-    """
-
-    name: str
-    what: str
-    command: Callable[[Task, Environment | None], Command]
-    package: str = ""
-    requirements: tuple[str, ...] = ()
-    produced: Callable[[Path], list[Path]] = lambda folder: [folder / "out" / "events.ndjson"]
-    begins: bytes = b"{"
-    delivers: bool = True
-    is_ours: bool = False
-
-
-def environ(task: Task) -> dict[str, str]:
-    """What every command finds in its environment."""
-    return ours.environment(None, task.folder) | login(task.server)
 
 
 def _export_job(task: Task, _: Environment | None) -> Command:
@@ -102,6 +25,10 @@ def _empty_job(task: Task, _: Environment | None) -> Command:
 def _data_path(task: Task, _: Environment | None) -> Command:
     ours.copy_project(task.template, task.folder, task.server, bucket=BUCKET)
     return Command(ours.data_path_command(BUCKET, max_files=task.files))
+
+
+def _prototype(task: Task, found: Environment | None) -> Command:
+    return _script(found, "prototype.py", BUCKET, "events/", str(task.output))
 
 
 def _original(task: Task, found: Environment | None) -> Command:
@@ -226,10 +153,19 @@ CURL = Way(
     "Is given the URLs; fetches one after the other on one connection, unpacks beside it. Checks and cuts nothing.",
     _curl,
 )
+PROTOTYPE = Way(
+    "the prototype: obstore, isal, simdjson",
+    "Lists, fetches and unpacks in four threads, checks each line, cuts batches, and appends these to one file. No "
+    "ledger, no staging, no quarantine; what simdjson refuses would end it.",
+    _prototype,
+    package="obstore",
+    requirements=("obstore==0.11.0", "isal", "pysimdjson"),
+)
 WAYS = (
     EXPORT,
     EMPTY,
     DATA_PATH,
+    PROTOTYPE,
     CURL,
     Way(
         "`rclone cat \\| zcat`",

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import markdown, millions_page, page
 from benchmarks.compare import Race, Row, prepared
-from benchmarks.ways import CURL, DATA_PATH, EMPTY, EXPORT, WAYS, Command, Way
+from benchmarks.task import Command, Way
+from benchmarks.ways import CURL, DATA_PATH, EMPTY, EXPORT, PROTOTYPE, WAYS
 from export_pipeline_tests.servers.programs import program
 
 
@@ -71,7 +72,18 @@ def test_the_project_takes_part(tmp_path: Path) -> None:
 def test_every_peer_of_the_comparison_is_there() -> None:
     """The table has a line for each that the project wants to be compared with."""
     names = " ".join(way.name for way in WAYS)
-    for peer in ("original", "dlt", "Airbyte", "Sling", "DuckDB", "Polars", "rclone", "curl", "empty Dagster job"):
+    for peer in (
+        "original",
+        "dlt",
+        "Airbyte",
+        "Sling",
+        "DuckDB",
+        "Polars",
+        "rclone",
+        "curl",
+        "empty Dagster job",
+        "prototype",
+    ):
         assert peer in names
 
 
@@ -89,6 +101,17 @@ def test_the_page_has_its_marks() -> None:
     marks = {"bench": page.PAGE, "bench-scale": page.PAGE, "bench-warehouse": page.PAGE, "millions": millions_page.PAGE}
     for mark, path in marks.items():
         assert markdown.rewritten(path.read_text(encoding="utf-8"), mark, "text")
+
+
+def test_the_race_has_targets_of_its_own() -> None:
+    """The data path is held against the prototype and curl by their medians; a way that failed makes no target."""
+    walls = {DATA_PATH.name: [9, 1.3, 1.2], PROTOTYPE.name: [1.0, 0.8, 1], CURL.name: [1, 1.1, 0.2]}
+    rows = [{"name": name, "costs": {"0": [{"wall_seconds": wall} for wall in found]}} for name, found in walls.items()]
+    to_prototype, to_curl = page.race_targets({"rows": rows})
+    assert (to_prototype["measured"], to_prototype["is_met"]) == ("1.30 (1.30 s and 1.00 s)", True)
+    assert (to_curl["measured"], to_curl["is_met"]) == ("1.30 (1.30 s and 1.00 s)", False)
+    rows[1]["costs"] = {}
+    assert [one["target"] for one in page.race_targets({"rows": rows})] == ["at most 1.2"]
 
 
 def test_scale_and_targets_are_shown() -> None:
