@@ -13,7 +13,7 @@ def main() -> int:
     """Run, print and write the table; 1 where a promise was broken."""
     seed = int(os.environ.get("CHAOS_SEED", "1"))
     seconds = float(os.environ.get("CHAOS_SECONDS", "900"))
-    rounds = int(os.environ.get("CHAOS_ROUNDS", "100"))
+    rounds = int(os.environ.get("CHAOS_ROUNDS", "50"))
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     account = run_suite(folder, seed=seed, seconds=seconds, rounds=rounds, dagster_every=12, daemon_every=4)
     print(table(account, seed=seed, seconds=seconds))

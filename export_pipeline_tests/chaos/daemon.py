@@ -15,8 +15,8 @@ from export_pipeline_tests.chaos.site import HONOURING, Site
 from export_pipeline_tests.integration.dagster_dev import WORKSPACE
 from export_pipeline_tests.integration.project import DAGSTER_YAML
 
-# By the code server's and the run worker's command lines, as Dagster starts them.
-VICTIMS = {"the run worker": "execute_run", "the code server": " grpc ", "the daemon": ""}
+# By their command lines: the code server spawns the run's worker by multiprocessing.
+VICTIMS = {"the run worker": "spawn_main", "the code server": " grpc ", "the daemon": ""}
 _PATIENCE_SECONDS = 240
 
 
@@ -74,7 +74,7 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for mark in ("execute_run", " grpc "):
+        for mark in filter(None, VICTIMS.values()):
             for process in self.children(mark):
                 os.kill(process, signal.SIGKILL)
 
