@@ -60,6 +60,7 @@ class Campaign:
 
     def daemon_episode(self) -> None:
         """The schedule in a real daemon, of which each process is killed once."""
+        self.site.end_abandoned_runs()
         self.may_repeat += episode(self.site, self.account, put_files=lambda: self.site.put_files(3, self.chance))
 
     def finish(self) -> None:
@@ -140,6 +141,8 @@ class Campaign:
                 process.kill()
         code = process.wait(_LONGEST_RUN_SECONDS)
         outcome = {0: THROUGH, 1: FAILED, -9: KILLED}.get(code, FAILED)
+        if outcome == FAILED and "RUN_START" not in (printed := self.site.dagster_log.read_text()):
+            self.account.broken.append(f"{self.site.root.name}: the job did not start: {printed[-1_000:]}")
         if outcome != KILLED:
             self.job_seconds = time.monotonic() - started
         self._after(Weather(), None, [JOB_KILL], [outcome])

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dagster import DagsterInstance, RunsFilter
 
+from export_pipeline.orchestration.underway import UNFINISHED
 from export_pipeline_tests.chaos.receivers import Forgetful, Honouring, events_in
 from export_pipeline_tests.chaos.store import FaultyStore
 from export_pipeline_tests.chaos.worker import Order, work
 from export_pipeline_tests.integration.project import DAGSTER_YAML
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
+ROOT = Path(__file__).parents[2]
 COPY, HONOURING, FORGETFUL = "copy", "honouring", "forgetful"
 _REQUEST_SECONDS = 1.0
 _EVENTS_A_FILE = 6
@@ -34,6 +37,7 @@ class Site:
     Attributes:
         config: the deployment file's content, written anew before each run.
         expected: event → 1, of everything that was ever put into the bucket.
+        dagster_log: what the last ``dagster job execute`` printed.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Site:
         self.home = root / "home"
         self.home.mkdir()
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(DAGSTER_YAML))
+        self.dagster_log = root / "dagster.log"
         self.bucket = s3.new_bucket()
         self.ledger_url = ledger or str(root / "ledger" / "ledger.db")
         self.expected: Counter[str] = Counter()
@@ -121,7 +126,7 @@ class Site:
         """The whole job, as ``dagster job execute`` runs it; with *kill_at*, it dies at that moment."""
         module = "export_pipeline_tests.integration.killer" if kill_at else "dagster"
         command = [sys.executable, "-m", module, "job", "execute", "-m", "export_pipeline.definitions"]
-        with (self.root / "dagster.log").open("ab") as log:
+        with self.dagster_log.open("wb") as log:
             return subprocess.Popen(
                 [*command, "-j", "export_job"],
                 cwd=self.root,
@@ -136,8 +141,15 @@ class Site:
             **os.environ,
             "EXPORT_DEPLOYMENT": str(self.write_deployment()),
             "DAGSTER_HOME": str(self.home),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             **more,
         }
+
+    def end_abandoned_runs(self) -> None:
+        """As a person does it: in Dagster a run whose process was killed while nobody watched it stays started."""
+        with DagsterInstance.from_config(str(self.home)) as instance:
+            for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+                instance.report_run_canceled(run)
 
     def _next_run(self) -> str:
         self._runs += 1
