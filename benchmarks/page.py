@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -13,6 +14,7 @@ from benchmarks.environments import environment
 from benchmarks.machine import description, first_line
 from benchmarks.markdown import rewrite, table
 from benchmarks.serving import ROOT
+from benchmarks.targets import Target
 from benchmarks.ways import CURL, DATA_PATH, EMPTY, EXPORT, PROTOTYPE
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -101,14 +103,8 @@ def race_targets(results: dict[str, Any]) -> list[dict[str, Any]]:
         if DATA_PATH.name in walls and other.name in walls:
             ratio = walls[DATA_PATH.name] / walls[other.name]
             measured = f"{ratio:.2f} ({walls[DATA_PATH.name]:.2f} s and {walls[other.name]:.2f} s)"
-            found.append(
-                {
-                    "what": f"The data path, staging and delivery included, times {what} (wall)",
-                    "target": f"at most {most:g}",
-                    "measured": measured,
-                    "is_met": ratio <= most,
-                }
-            )
+            promise = f"The data path, staging and delivery included, times {what} (wall)"
+            found.append(asdict(Target(promise, f"at most {most:g}", measured, ratio <= most)))
     return found
 
 

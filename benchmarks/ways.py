@@ -159,6 +159,7 @@ PROTOTYPE = Way(
     "ledger, no staging, no quarantine; what simdjson refuses would end it.",
     _prototype,
     package="obstore",
+    # Newer ones want Python 3.11.
     requirements=("obstore==0.11.0", "isal", "pysimdjson"),
 )
 WAYS = (

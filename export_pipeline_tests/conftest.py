@@ -1,6 +1,5 @@
 """Servers for all tests: real ones, each started once, on free ports of 127.0.0.1."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,16 +7,15 @@ import pytest
 
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer, azure_server, google_server
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
+from export_pipeline_tests.servers.programs import python_path
 from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes_find_the_tests() -> Iterator[None]:
     """Deployment files of the tests name classes of the tests; a process started in another folder must find them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("PYTHONPATH", python_path())
         yield
 
 

@@ -1,21 +1,18 @@
 """Insert every batch into ClickHouse as it is (INSERT … FORMAT JSONEachRow)."""
 
 import re
-import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import check_url, find_distrust, of_status
+from export_pipeline.subscribers.http_client import find_distrust, of_status
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber
 from export_pipeline.subscribers.packing import Packed
-from export_pipeline.subscribers.requests import RequestSubscriber
-from export_pipeline.subscribers.scrubbing import public_url, scrub
-from export_pipeline.subscribers.worker import in_time
+from export_pipeline.subscribers.scrubbing import scrub
 
 # Codes of ClickHouse's ErrorCodes.cpp. What is in none of these may pass by itself.
 OF_THE_DATA = frozenset(
@@ -29,7 +26,7 @@ ACCESS_DENIED = 497
 _STATUS = re.compile(r"(?:HTTP status|response code) (\d{3})\b")
 
 
-class Clickhouse(RequestSubscriber):
+class Clickhouse(LibraryClientSubscriber):
     """Inserts batches into ClickHouse without parsing them; every column is filled from the member of its name.
 
     Each insert has a deduplication token made of the batch, so a repeat changes nothing: replicated tables and
@@ -38,9 +35,6 @@ class Clickhouse(RequestSubscriber):
     quarantine with ClickHouse's reason.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     api_url: str = Field(
         description="Address of ClickHouse's HTTP interface.", examples=["https://clickhouse.example.com:8443"]
     )
@@ -70,36 +64,13 @@ class Clickhouse(RequestSubscriber):
         default=16_777_216, ge=1, description="Largest event; a larger one goes to the quarantine."
     )
     needs: ClassVar[tuple[str, ...]] = ("clickhouse_connect",)
-    _client: Any = PrivateAttr(default=None)
-    _opening: Any = PrivateAttr(default_factory=threading.Lock)
-
-    @field_validator("api_url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The event as it is."""
         return (event,)
 
-    def post(self, request: Packed) -> None:
+    def send(self, request: Packed) -> None:
         """One insert: all of it, or nothing."""
-        in_time(lambda: self._insert(request), timeout_seconds=self.timeout_seconds, place=self._place)
-
-    def check(self) -> None:
-        """Ask whether the table is there."""
-        in_time(self._ask, timeout_seconds=self.timeout_seconds, place=self._place)
-
-    def close(self) -> None:
-        """Close the connections."""
-        with self._opening:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
-
-    def _insert(self, request: Packed) -> None:
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         body: bytes = request.data
@@ -128,7 +99,8 @@ class Clickhouse(RequestSubscriber):
         except ClickHouseError as error:
             raise self._meaning(error) from None
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask whether the table is there."""
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         try:
@@ -139,10 +111,6 @@ class Clickhouse(RequestSubscriber):
             raise self._meaning(error) from None
         if not int(found):
             raise Blocked(f"{self._place}: there is no table {self.database}.{self.table}")
-
-    @property
-    def _place(self) -> str:
-        return public_url(self.api_url, path=False)
 
     def _meaning(self, error: Any) -> DeliveryError:
         if distrust := find_distrust(error):

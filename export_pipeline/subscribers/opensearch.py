@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import Blocked, DeliveryError, TryLater
@@ -16,17 +15,15 @@ from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import (
     TRY_LATER,
     USER_AGENT,
-    check_url,
     find_distrust,
     of_status,
     retry_after_seconds,
 )
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
-from export_pipeline.subscribers.requests import RequestSubscriber
-from export_pipeline.subscribers.scrubbing import public_url, scrub
-from export_pipeline.subscribers.worker import in_time
+from export_pipeline.subscribers.scrubbing import scrub
 
 EXISTS_ALREADY = 409
 MAX_ID_BYTES = 512
@@ -45,7 +42,7 @@ OF_THE_CONFIGURATION = frozenset(
 _NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
 
 
-class Opensearch(RequestSubscriber):
+class Opensearch(LibraryClientSubscriber):
     """Creates one document for each event, in an index of its day; also in Elasticsearch 7 and later.
 
     The document's id is the hash of the event, or what is at ``id_path``: a document that is there already is left as
@@ -53,9 +50,6 @@ class Opensearch(RequestSubscriber):
     index cannot take, such as a text where it has a number, goes to the quarantine with the reason.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     api_url: str = Field(description="Address of the cluster.", examples=["https://search.example.com:9200"])
     username: str | None = Field(default=None, description="User name of basic authentication.")
     password: str | None = Field(default=None, description="Password of that user.", json_schema_extra=SECRET)
@@ -72,7 +66,6 @@ class Opensearch(RequestSubscriber):
     pipeline: str | None = Field(default=None, description="Ingest pipeline that documents go through.")
     verify_certs: bool = Field(default=True, description="Check the cluster's TLS certificate.")
     ca_file: str | None = Field(default=None, description="File with the certificate authorities to trust (PEM).")
-    timeout_seconds: float = Field(default=60.0, gt=0, description="How long one request may take.")
     gzip: bool = Field(default=False, description="Compress the body.")
     max_request_events: int = Field(default=2_000, ge=1, description="Most documents in one request.")
     max_request_bytes: int = Field(
@@ -82,16 +75,7 @@ class Opensearch(RequestSubscriber):
     """The line that names the action, its index (at most 255 bytes) and its id (512)."""
     needs: ClassVar[tuple[str, ...]] = ("opensearchpy",)
     _id_reader: Reader | None = PrivateAttr(default=None)
-    _client: Any = PrivateAttr(default=None)
-    _opening: Any = PrivateAttr(default_factory=threading.Lock)
     _asked: Any = PrivateAttr(default_factory=threading.local)
-
-    @field_validator("api_url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("id_path")
     @classmethod
@@ -110,22 +94,8 @@ class Opensearch(RequestSubscriber):
             raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
         return (event,)
 
-    def post(self, request: Packed) -> Receipt:
+    def send(self, request: Packed) -> Receipt:
         """One bulk request, and what became of each document."""
-        return in_time(lambda: self._bulk(request), timeout_seconds=self.timeout_seconds, place=self._place)
-
-    def check(self) -> None:
-        """Ask the cluster who it is; that this user may not know is no fault."""
-        in_time(self._ask, timeout_seconds=self.timeout_seconds, place=self._place)
-
-    def close(self) -> None:
-        """Close the connections."""
-        with self._opening:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
-
-    def _bulk(self, request: Packed) -> Receipt:
         client = self._open()
         from opensearchpy.exceptions import OpenSearchException, SerializationError
         from opensearchpy.helpers import streaming_bulk
@@ -153,7 +123,8 @@ class Opensearch(RequestSubscriber):
             raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
         return self._receipt(results)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask the cluster who it is; that this user may not know is no fault."""
         client = self._open()
         from opensearchpy.exceptions import AuthorizationException, OpenSearchException
 
@@ -163,10 +134,6 @@ class Opensearch(RequestSubscriber):
             return
         except OpenSearchException as error:
             raise self._meaning(error) from None
-
-    @property
-    def _place(self) -> str:
-        return public_url(self.api_url, path=False)
 
     def _action(self, item: bytes, index: str) -> dict[str, Any]:
         # The text goes out as it is: the client passes strings through.

@@ -66,10 +66,7 @@ def in_time(work: Callable[[], T], *, timeout_seconds: float, place: str) -> T:
         TryLater: it is not done after *timeout_seconds*. It goes on, and keeps no process from ending.
     """
     asked: Future[T] = Future()
-    jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-    jobs.put((asked, work))
-    jobs.put(None)
-    threading.Thread(target=_run, args=(jobs,), name=place, daemon=True).start()
+    threading.Thread(target=_answer, args=(asked, work), name=place, daemon=True).start()
     if not _is_done(asked, timeout_seconds):
         raise TryLater(f"{place}: no whole answer after timeout_seconds ({timeout_seconds:g})")
     return asked.result()
@@ -84,10 +81,13 @@ def _is_done(asked: "Future[Any]", timeout_seconds: float) -> bool:
 def _run(jobs: "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> None:
     while (job := jobs.get()) is not None:
         asked, work = job
-        if not asked.set_running_or_notify_cancel():
-            continue
-        try:
-            asked.set_result(work())
-        except BaseException as error:  # noqa: BLE001 (it is raised again, in the thread that asked)
-            asked.set_exception(error)
+        if asked.set_running_or_notify_cancel():
+            _answer(asked, work)
         del asked, work, job
+
+
+def _answer(asked: "Future[Any]", work: Callable[[], Any]) -> None:
+    try:
+        asked.set_result(work())
+    except BaseException as error:  # noqa: BLE001 (it is raised again, in the thread that asked)
+        asked.set_exception(error)

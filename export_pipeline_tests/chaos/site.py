@@ -21,9 +21,9 @@ from export_pipeline_tests.chaos.receivers import Forgetful, Honouring, events_i
 from export_pipeline_tests.chaos.store import FaultyStore
 from export_pipeline_tests.chaos.worker import Order, work
 from export_pipeline_tests.integration.project import DAGSTER_YAML
+from export_pipeline_tests.servers.programs import python_path
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
-ROOT = Path(__file__).parents[2]
 COPY, HONOURING, FORGETFUL = "copy", "honouring", "forgetful"
 _REQUEST_SECONDS = 1.0
 _EVENTS_A_FILE = 6
@@ -141,7 +141,7 @@ class Site:
             **os.environ,
             "EXPORT_DEPLOYMENT": str(self.write_deployment()),
             "DAGSTER_HOME": str(self.home),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": python_path(),
             **more,
         }
 

@@ -20,6 +20,7 @@ from dagster import (
     DagsterRunStatus,
     EventLogEntry,
     ExecuteInProcessResult,
+    JobDefinition,
 )
 from dagster._serdes import serialize_value
 from sqlalchemy import select
@@ -122,6 +123,10 @@ class Project:
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return path
 
+    def job(self, name: str = "export_job") -> JobDefinition:
+        """As Dagster loads it now."""
+        return definitions_of(load_deployment(str(self.deployment_path))).resolve_job_def(name)
+
     def run(
         self,
         job: str = "export_job",
@@ -132,9 +137,8 @@ class Project:
         tags: Mapping[str, str] | None = None,
     ) -> Run:
         """Run a job in this process, on the project's persistent instance."""
-        definitions = definitions_of(load_deployment(str(self.deployment_path)))
         with DagsterInstance.from_config(str(self.home)) as instance:
-            result = definitions.resolve_job_def(job).execute_in_process(
+            result = self.job(job).execute_in_process(
                 instance=instance,
                 run_config={"ops": config} if config else None,
                 partition_key=partition,

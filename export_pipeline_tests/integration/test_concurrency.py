@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, JobDefinition
+from dagster import DagsterInstance, DagsterRunStatus
 
-from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import owed, subscriptions
-from export_pipeline.orchestration.build import definitions_of
+from export_pipeline.ledger import owed
 from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.owing import all_owed
 from export_pipeline_tests.integration.project import Project
 
 
@@ -42,21 +41,10 @@ def test_two_runs_at_once_deliver_every_batch_once(
 
 def test_a_run_leaves_alone_what_another_has_staged(project: Project) -> None:
     """What a run under way has in hand stays in staging beside another run, and is swept once that one is over."""
-    project.config["manifest"] = {"max_files": 1}
-    project.put_days("22", "23", files=1)
-    (project.root / "copy").write_text("in the way, so that all stays owed")
-    project.run()
-    with project.workspace() as place:
-        with place.ledger.read() as tx:
-            number = subscriptions.source_id(tx, place.source.url)
-            assert number is not None
-            active = subscriptions.active(tx, number)
-            _, other = owed.choose(tx, active, max_files=10, max_retries=1)
+    with all_owed(project, files=2) as (place, active, (_, other)):
         place.staging.put(other.id, 0, b"{}\n")
         with DagsterInstance.from_config(str(project.home)) as instance:
-            run = instance.create_run_for_job(
-                export_job(project), status=DagsterRunStatus.STARTED, tags={LEDGER_TAG: "test"}
-            )
+            run = instance.create_run_for_job(project.job(), status=DagsterRunStatus.STARTED, tags={LEDGER_TAG: "test"})
             with place.ledger.write() as tx:
                 owed.assign(tx, [other], active, run.run_id)
             only_one = {"list_new_files": {"config": {"max_files": 1}}}
@@ -65,10 +53,6 @@ def test_a_run_leaves_alone_what_another_has_staged(project: Project) -> None:
             instance.report_run_canceled(run)
             project.run(config=only_one)
             assert other.id not in place.staging.manifests()
-
-
-def export_job(project: Project) -> JobDefinition:
-    return definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def("export_job")
 
 
 def test_a_destination_that_lets_one_in_at_a_time(project: Project, received: Path) -> None:

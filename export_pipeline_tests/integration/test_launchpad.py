@@ -7,8 +7,6 @@ import pytest
 import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
-from export_pipeline.deployment import load_deployment
-from export_pipeline.orchestration.build import definitions_of
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.receiver import Receiver
 
@@ -19,7 +17,7 @@ MASK = "********"
 
 def all_defaults(project: Project, job: str = "export_job") -> Any:
     """The config that the Launchpad's button "Scaffold all default config" writes."""
-    snapshot = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job).get_job_snapshot()
+    snapshot = project.job(job).get_job_snapshot()
     schema = snapshot.config_schema_snapshot
     root = snapshot.mode_def_snaps[0].root_config_key
     assert root is not None
@@ -78,7 +76,7 @@ def test_every_field_is_described(
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     project.config["source"] = {"url": "s3://bucket/events"}
     project.config["subscribers"]["hook"] = webhook(receiver)
-    found = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job)
+    found = project.job(job)
     ours = [
         (path, field)
         for path, field in fields(found.run_config_schema.config_type)
@@ -96,7 +94,7 @@ def test_every_field_is_described(
 def test_what_it_opens_with_is_launched_as_it_is(project: Project, job: str) -> None:
     """The Launchpad opens with the one op's options that a person may want to change, and they run as they are."""
     lines = project.put_days("23")
-    found = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def(job)
+    found = project.job(job)
     by_day = found.partitioned_config
     preset = by_day.get_run_config_for_partition_key("2026-11-23") if by_day else found.run_config
     expected = {

@@ -8,8 +8,6 @@ import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._daemon.monitoring import run_monitoring
 
-from export_pipeline.deployment import load_deployment
-from export_pipeline.orchestration.build import definitions_of
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.dagster_dev import dagster_dev
 from export_pipeline_tests.integration.project import Project
@@ -90,7 +88,7 @@ def test_a_run_that_nobody_has_heard_of_is_ended(project: Project, monkeypatch: 
     """A run whose process died with its machine is failed by Dagster's monitoring an hour after its time budget."""
     project.config["max_run_seconds"] = 600
     first = project.run()
-    job = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def("export_job")
+    job = project.job()
     with DagsterInstance.from_config(str(project.home)) as instance:
         run = instance.get_run_by_id(first.run_id)
         assert run is not None

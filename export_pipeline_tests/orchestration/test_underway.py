@@ -9,7 +9,7 @@ from dagster import DagsterInstance, DagsterRunStatus, OpExecutionContext
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.orchestration import underway
-from export_pipeline.orchestration.build import definitions_of, export_of
+from export_pipeline.orchestration.build import export_of
 from export_pipeline.steps.stopping import Stop
 from export_pipeline_tests.integration.project import Project
 
@@ -32,9 +32,8 @@ def test_a_step_elsewhere_sees_that_its_run_has_ended(
     """A step in a process of its own goes on while the run does, and begins nothing more once that has ended."""
     monkeypatch.setattr(underway, "_LOOK_SECONDS", 0.0)
     project.config["executor"] = {"type": "multiprocess"}
-    job = definitions_of(load_deployment(str(project.deployment_path))).resolve_job_def("export_job")
     with DagsterInstance.from_config(str(project.home)) as instance:
-        run = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
+        run = instance.create_run_for_job(project.job(), status=DagsterRunStatus.STARTED)
         look = look_of(project, instance, run.run_id)
         assert look() == ""
         getattr(instance, end)(run.run_id if end == "delete_run" else run)

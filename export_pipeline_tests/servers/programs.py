@@ -13,6 +13,11 @@ from typing import NoReturn
 import pytest
 
 
+def python_path() -> str:
+    """The PYTHONPATH with which a process that starts in another folder finds the tests."""
+    return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def program(name: str, how_to_get: str) -> str:
     """The path of a program on PATH or beside this Python."""
     beside = Path(sys.executable).with_name(name)
