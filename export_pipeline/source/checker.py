@@ -54,6 +54,19 @@ class Checker:
         refused.update([hopeful[i] for i in (*self._no_json(texts), *self._too_deep(texts, longest))])
         return sorted(refused)
 
+    def vouches_for(self, lines: list[bytes]) -> bool:
+        """Whether each of *lines*, which end with a line feed, is surely one event from its first byte to its last."""
+        if [1 for line in lines if line[0] != _OPEN or line[-2] != _CLOSE]:
+            return False
+        longest = max(map(len, lines), default=0)
+        if longest > self._max_bytes:
+            return False
+        try:
+            deque(map(self._parse, lines), maxlen=0)
+        except (ValueError, RuntimeError):
+            return False
+        return not self._too_deep(lines, longest)
+
     def object_end(self, text: bytes, start: int, stop: int) -> int:
         """Where the object ends that begins at *start*, or -1: no object, too long, too deep, not all here."""
         if not text.startswith(b"{", start):

@@ -17,12 +17,14 @@ from export_pipeline.source.zipped import unpack_zip
 if TYPE_CHECKING:
     from export_pipeline.source.inflating import Inflated
 
-PIECE_BYTES = 512 * KIB
-"""Largest piece: small beside a core's caches, large beside what handing it to another thread costs."""
+PIECE_BYTES = 4 * MIB
+"""Largest piece: unpacking it takes long beside the wait for the interpreter's lock before and after."""
 
 _SNIFF_BYTES = 32
-# At the end of each part of a chain, the decompressor copies what it has left: little, if it gets little at a time.
-_BITE_BYTES = 64 * KIB
+# At the end of each part of a chain, the decompressor copies what it has left: little, if it gets little at a time. So
+# it gets more with each bite, until a part ends.
+_FIRST_BITE_BYTES = 64 * KIB
+_LAST_BITE_BYTES = MIB
 # What --long=27 of zstd and -9 of xz need.
 _MAX_WINDOW_LOG = 27
 _MAX_XZ_BYTES = 128 * MIB
@@ -110,18 +112,10 @@ def _exactly(chunks: Iterable[bytes], key: str, size_bytes: int) -> Iterator[byt
         raise FileCorrupt(key, f"{read} bytes were read, {size_bytes} were listed")
 
 
-def _bites(chunks: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
-    for chunk in chunks:
-        if len(chunk) <= size_bytes:
-            yield chunk
-            continue
-        view = memoryview(chunk)
-        for at in range(0, len(chunk), size_bytes):
-            yield bytes(view[at : at + size_bytes])
-
-
 def _unpack_nothing(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    return filter(None, _bites(chunks, PIECE_BYTES))
+    for chunk in chunks:
+        for at in range(0, len(chunk), PIECE_BYTES):
+            yield chunk[at : at + PIECE_BYTES]
 
 
 def _unpack_gzip(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
@@ -158,10 +152,20 @@ def _unpack_zstd(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
     return _unpack_chain(chunks, key, _Chain("zstd", lambda: ZstdDecompressor(options=options), (ZstdError,)))
 
 
+def _bites(chunks: Iterator[bytes], size_bytes: Callable[[], int]) -> Iterator[bytes]:
+    """The same bytes, in pieces of at most what *size_bytes* says when one is asked for."""
+    for chunk in chunks:
+        at = 0
+        while at < len(chunk):
+            bite = chunk[at : at + size_bytes()]
+            at += len(bite)
+            yield bite
+
+
 def _unpack_chain(chunks: Iterator[bytes], key: str, form: _Chain) -> Iterator[bytes]:
     part: _Decompressor | None = None
-    for bite in _bites(chunks, _BITE_BYTES):
-        data = bite
+    bite_bytes = _FIRST_BITE_BYTES
+    for data in _bites(chunks, lambda: bite_bytes):
         while data or (part is not None and not part.needs_input):
             if part is None:
                 data = data.lstrip(b"\0") if form.is_padded else data
@@ -174,9 +178,10 @@ def _unpack_chain(chunks: Iterator[bytes], key: str, form: _Chain) -> Iterator[b
                 raise _error_of(key, form.name, str(error)) from None
             data = b""
             if part.eof:
-                data, part = part.unused_data, None
+                data, part, bite_bytes = part.unused_data, None, _FIRST_BITE_BYTES
             if piece:
                 yield piece
+        bite_bytes = min(2 * bite_bytes, _LAST_BITE_BYTES)
     if part is not None:
         raise FileCorrupt(key, f"the {form.name} data is truncated")
 

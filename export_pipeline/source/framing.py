@@ -8,8 +8,10 @@ it vouches for is an event whatever comes behind it, for no JSON object begins w
 vouch for a part is the text read step by step, until a step ends where a part begins.
 """
 
+from io import BytesIO
+
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.framed import Framed, Tally
+from export_pipeline.source.framed import Framed, Lines, Tally
 from export_pipeline.source.limits import KIB, ReadLimits
 from export_pipeline.source.lines import split_lines
 from export_pipeline.source.stepping import Stepper
@@ -17,6 +19,8 @@ from export_pipeline.source.window import MoreNeeded, Window
 
 # A line without an end is not looked into until it is this long: it will probably end with the next piece.
 _PATIENCE_BYTES = 64 * KIB
+# What is looked at in one go: small beside a core's caches.
+_PORTION_BYTES = 512 * KIB
 
 
 class Framer:
@@ -38,15 +42,56 @@ class Framer:
 
     def feed(self, piece: bytes) -> list[Framed]:
         """What can be framed now that the file is known to go on with *piece*."""
-        self._pending.append(piece)
-        self._pending_bytes += len(piece)
-        return self._frame(is_last=False) if self._pending_bytes >= self._wanted_bytes else []
+        may_be_lines = b"\r" not in piece
+        at, is_line = 0, False
+        while at < len(piece):
+            end = at + _PORTION_BYTES
+            if may_be_lines and self._is_between_events:
+                at = self._pass_lines(piece, at)
+                end = at + _PORTION_BYTES
+            elif may_be_lines and not is_line:
+                # To where the line ends that has begun: lines may follow that can be passed as they are.
+                end = (piece.find(b"\n", at, end) + 1) or end
+            is_line = end < at + _PORTION_BYTES
+            self._add(piece[at:end])
+            at = end
+        return self._framed()
 
     def finish(self) -> list[Framed]:
         """What is left to frame, now that the file has ended."""
-        return self._frame(is_last=True)
+        self._frame(is_last=True)
+        return self._framed()
 
-    def _frame(self, *, is_last: bool) -> list[Framed]:
+    @property
+    def _is_between_events(self) -> bool:
+        """Nothing waits for more, and no array and no bad stretch has begun."""
+        return not (self._pending_bytes or self._steps.in_array or self._steps.in_stretch)
+
+    def _pass_lines(self, piece: bytes, at: int) -> int:
+        """Past the lines from *at* on, as many as are nothing but events; where they end."""
+        stream = BytesIO(piece)
+        stream.seek(at)
+        while lines := stream.readlines(_PORTION_BYTES):
+            if not lines[-1].endswith(b"\n"):
+                lines.pop()
+            if not lines or not self._checker.vouches_for(lines):
+                break
+            end = at + sum(map(len, lines))
+            self._steps.pass_ahead(Lines(memoryview(piece)[at:end], len(lines)))
+            at = end
+        return at
+
+    def _add(self, portion: bytes) -> None:
+        self._pending.append(portion)
+        self._pending_bytes += len(portion)
+        if self._pending_bytes >= self._wanted_bytes:
+            self._frame(is_last=False)
+
+    def _framed(self) -> list[Framed]:
+        framed, self._steps.framed = self._steps.framed, []
+        return framed
+
+    def _frame(self, *, is_last: bool) -> None:
         steps = self._steps
         text = b"".join(self._pending)
         steps.move(Window(text, is_last, self._limits, self._checker))
@@ -61,8 +106,6 @@ class Framer:
         self._pending, self._pending_bytes = [rest], len(rest)
         # Twice as much before the next try, so that what is long is not read again with every piece.
         self._wanted_bytes = max(len(rest) + 1, min(2 * len(rest), self._limits.max_event_bytes))
-        framed, steps.framed = steps.framed, []
-        return framed
 
     def _advance(self, text: bytes, *, is_last: bool) -> None:
         if self._steps.in_stretch:

@@ -115,16 +115,24 @@ class Stepper:
         text = self._window.text
         # A view keeps all of its text in memory, a copy only itself.
         lines = memoryview(text) if 2 * size_bytes >= len(text) else text
-        self.tally.events += events
-        self.tally.events_bytes += size_bytes - events
-        self.tally.separators_bytes += events
-        self.framed.append(Lines(lines[self.at : self.at + size_bytes], events))
+        self._note(Lines(lines[self.at : self.at + size_bytes], events))
         self.at += size_bytes
+
+    def pass_ahead(self, lines: Lines) -> None:
+        """Account for *lines*, which follow the window in the file, where all of the window has been accounted for."""
+        self._note(lines)
+        self._offset += len(lines.text)
 
     def pass_separators(self, end: int) -> None:
         """Account for the bytes up to *end* as separators."""
         self.tally.separators_bytes += end - self.at
         self.at = end
+
+    def _note(self, lines: Lines) -> None:
+        self.tally.events += lines.events
+        self.tally.events_bytes += len(lines.text) - lines.events
+        self.tally.separators_bytes += lines.events
+        self.framed.append(lines)
 
     def _skip_separators(self) -> None:
         window = self._window
