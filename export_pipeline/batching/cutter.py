@@ -27,12 +27,14 @@ class Cut:
     """One batch.
 
     Attributes:
-        data: NDJSON; every line ends with a line feed.
+        parts: NDJSON, one part after the other; every line ends with a line feed.
+        size_bytes: of all parts.
         events: number of lines.
         files: keys of the files that the events come from, in reading order.
     """
 
-    data: bytes
+    parts: tuple[bytes | memoryview, ...]
+    size_bytes: int
     events: int
     files: tuple[str, ...]
 
@@ -102,9 +104,9 @@ class Cutter:
             self._files.append(file)
 
     def _cut(self) -> Cut:
-        cut = Cut(b"".join(self._parts), self._count, tuple(self._files))
-        if len(cut.data) != self._size_bytes:
-            raise AccountingError(f"a batch of {self._size_bytes} bytes became one of {len(cut.data)}")
+        cut = Cut(tuple(self._parts), self._size_bytes, self._count, tuple(self._files))
+        if (size_bytes := sum(map(len, cut.parts))) != cut.size_bytes:
+            raise AccountingError(f"a batch of {cut.size_bytes} bytes became one of {size_bytes}")
         self.events += cut.events
         self._parts, self._count, self._size_bytes, self._files = [], 0, 0, []
         return cut

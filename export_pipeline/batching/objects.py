@@ -1,7 +1,7 @@
 """Named objects in any store: what staging, quarantine and the ``files`` subscriber write to."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from export_pipeline.errors import StoreError
 from export_pipeline.storage.location import parse_location
@@ -26,6 +26,14 @@ class Objects(ABC):
         Raises:
             StoreError: the store failed, retries included.
         """
+
+    def put_parts(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
+        """:meth:`put` of all *parts*, one after the other.
+
+        Raises:
+            StoreError: the store failed, retries included.
+        """
+        self.put(name, b"".join(parts))
 
     def put_file(self, name: str, data: bytes, file: str) -> None:
         """:meth:`put` of what the file *file* of this machine holds: *data*, exactly. It may be shared, not copied.

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from export_pipeline.batching.linking import Made, link
@@ -38,9 +38,12 @@ class FolderObjects(Objects):
         self._made: dict[str, Made | None] = {}
 
     def put(self, name: str, data: bytes) -> None:
+        self.put_parts(name, [data])
+
+    def put_parts(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
         path = self.path(name)
         try:
-            self._write(path, data)
+            self._write(path, parts)
         except OSError as error:
             raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
 
@@ -93,14 +96,15 @@ class FolderObjects(Objects):
             raise StoreError(f"{self.url}: {prefix} could not be deleted: {brief(error)}") from None
         return count
 
-    def _write(self, path: str, data: bytes) -> None:
+    def _write(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
         folder, unfinished = os.path.dirname(path), _unfinished(path)
         descriptor = self._create(unfinished, folder)
         try:
             with open(descriptor, "wb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view[:_PIECE_BYTES]) :]
+                for part in parts:
+                    view = memoryview(part)
+                    while view:
+                        view = view[file.write(view[:_PIECE_BYTES]) :]
                 if self._durable:
                     os.fsync(file.fileno())
             os.replace(unfinished, path)

@@ -1,9 +1,10 @@
 """Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 
 from isal import isal_zlib
 
@@ -44,6 +45,9 @@ class StagedBatch:
     size_bytes: int
     crc32: int
     files: tuple[str, ...]
+
+
+Stage = Callable[[StagedBatch, Sequence[bytes | memoryview]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def read_manifest(
     files: Iterable[tuple[SourceFile, Iterator[bytes]]],
     manifest_id: str,
     day: date,
-    stage: Callable[[StagedBatch, bytes], None],
+    stage: Stage,
     quarantine: Quarantine,
     batch_limits: BatchLimits,
     read_limits: ReadLimits,
@@ -107,7 +111,7 @@ def read_manifest(
         files: each with its bytes as stored, in the manifest's order; fetched ahead, if it shall be fast.
         manifest_id: names the batches.
         day: of the files.
-        stage: takes each batch as soon as it is full.
+        stage: takes each batch as soon as it is full: its NDJSON, one part after the other.
         quarantine: keeps what is no event.
         batch_limits: where batches end.
         read_limits: what a file may cost.
@@ -161,7 +165,7 @@ class _Reader:
     def __init__(
         self,
         manifest_id: str,
-        stage: Callable[[StagedBatch, bytes], None],
+        stage: Stage,
         aside: ManifestQuarantine,
         cutter: Cutter,
         limits: ReadLimits,
@@ -249,9 +253,9 @@ class _Reader:
             n=n,
             id=f"{self._manifest_id}-{n}",
             events=cut.events,
-            size_bytes=len(cut.data),
-            crc32=isal_zlib.crc32(cut.data),
+            size_bytes=cut.size_bytes,
+            crc32=reduce(lambda crc32, part: isal_zlib.crc32(part, crc32), cut.parts, 0),
             files=cut.files,
         )
-        self._stage(batch, cut.data)
+        self._stage(batch, cut.parts)
         self._batches.append(batch)

@@ -31,15 +31,18 @@ class Staging:
         self._writer = None if objects.is_local else _Writer(objects)
         self._suffix = ".ndjson" if objects.is_local else ".ndjson.zst"
 
-    def put(self, manifest_id: str, n: int, data: bytes) -> None:
-        """Keep batch *n* of a manifest; a repeat overwrites. It is sure to be kept once :meth:`flush` has returned.
+    def put(self, manifest_id: str, n: int, *parts: bytes | memoryview) -> None:
+        """Keep batch *n* of a manifest, which is all *parts*, one after the other; a repeat overwrites.
+
+        It is sure to be kept once :meth:`flush` has returned.
 
         Raises:
             StoreError: it, or one put before, could not be written.
         """
         if self._writer is None:
-            self._objects.put(self._name(manifest_id, n), data)
+            self._objects.put_parts(self._name(manifest_id, n), parts)
             return
+        data = b"".join(parts)
         self._cache.keep(manifest_id, n, data)
         self._writer.put(manifest_id, self._name(manifest_id, n), data)
 

@@ -115,7 +115,7 @@ def _read(outline: "Outline", day: date, writer: Writer) -> "ManifestReading":
                 files=fetched,
                 manifest_id=f"events-{day}",
                 day=day,
-                stage=lambda _, data: writer.add(data),
+                stage=lambda _, parts: writer.add(b"".join(parts)),
                 quarantine=Quarantine(_Nowhere()),
                 batch_limits=BatchLimits(),
                 read_limits=outline.limits,

@@ -152,20 +152,32 @@ def _unpack_zstd(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
     return _unpack_chain(chunks, key, _Chain("zstd", lambda: ZstdDecompressor(options=options), (ZstdError,)))
 
 
-def _bites(chunks: Iterator[bytes], size_bytes: Callable[[], int]) -> Iterator[bytes]:
-    """The same bytes, in pieces of at most what *size_bytes* says when one is asked for."""
-    for chunk in chunks:
-        at = 0
-        while at < len(chunk):
-            bite = chunk[at : at + size_bytes()]
-            at += len(bite)
-            yield bite
+class _Bites:
+    """Cuts what is stored into bites. Each is twice as large as the one before, up to a limit."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._size_bytes = _FIRST_BITE_BYTES
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            at = 0
+            while at < len(chunk):
+                bite = chunk[at : at + self._size_bytes]
+                at += len(bite)
+                self._size_bytes = min(2 * self._size_bytes, _LAST_BITE_BYTES)
+                yield bite
+
+    def begin_anew(self) -> None:
+        """Go on with a small one."""
+        self._size_bytes = _FIRST_BITE_BYTES
 
 
 def _unpack_chain(chunks: Iterator[bytes], key: str, form: _Chain) -> Iterator[bytes]:
     part: _Decompressor | None = None
-    bite_bytes = _FIRST_BITE_BYTES
-    for data in _bites(chunks, lambda: bite_bytes):
+    bites = _Bites(chunks)
+    for bite in bites:
+        data = bite
         while data or (part is not None and not part.needs_input):
             if part is None:
                 data = data.lstrip(b"\0") if form.is_padded else data
@@ -178,10 +190,10 @@ def _unpack_chain(chunks: Iterator[bytes], key: str, form: _Chain) -> Iterator[b
                 raise _error_of(key, form.name, str(error)) from None
             data = b""
             if part.eof:
-                data, part, bite_bytes = part.unused_data, None, _FIRST_BITE_BYTES
+                data, part = part.unused_data, None
+                bites.begin_anew()
             if piece:
                 yield piece
-        bite_bytes = min(2 * bite_bytes, _LAST_BITE_BYTES)
     if part is not None:
         raise FileCorrupt(key, f"the {form.name} data is truncated")
 

@@ -5,7 +5,8 @@ event is a JSON object (RFC 8259). Everything else is a bad stretch, which ends 
 
 Most of a file takes the fast way: lines, or the pieces between ``}{``, are handed to the checker by the hundred. What
 it vouches for is an event whatever comes behind it, for no JSON object begins with another one. Only where it does not
-vouch for a part is the text read step by step, until a step ends where a part begins.
+vouch for a part is the text read step by step, until a step ends where a part begins. Lines that are events from their
+first byte to their line feed take a faster way still: nothing of them is copied but for the checker.
 """
 
 from io import BytesIO
@@ -19,16 +20,23 @@ from export_pipeline.source.window import MoreNeeded, Window
 
 # A line without an end is not looked into until it is this long: it will probably end with the next piece.
 _PATIENCE_BYTES = 64 * KIB
-# What is looked at in one go: small beside a core's caches.
+# Small beside a core's caches.
 _PORTION_BYTES = 512 * KIB
 
 
 class Framer:
-    """Frames one file: feed it the pieces of the file in order, then finish it."""
+    """Frames one file: feed it the pieces of the file in order, then finish it.
 
-    def __init__(self, limits: ReadLimits, checker: Checker) -> None:
+    Args:
+        limits: what an event may be.
+        checker: vouches for events.
+        portion_bytes: how much is looked at in one go.
+    """
+
+    def __init__(self, limits: ReadLimits, checker: Checker, *, portion_bytes: int = _PORTION_BYTES) -> None:
         self._limits = limits
         self._checker = checker
+        self._portion_bytes = portion_bytes
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._wanted_bytes = 1
@@ -43,16 +51,15 @@ class Framer:
     def feed(self, piece: bytes) -> list[Framed]:
         """What can be framed now that the file is known to go on with *piece*."""
         may_be_lines = b"\r" not in piece
-        at, is_line = 0, False
+        at, is_line_end = 0, False
         while at < len(piece):
-            end = at + _PORTION_BYTES
             if may_be_lines and self._is_between_events:
                 at = self._pass_lines(piece, at)
-                end = at + _PORTION_BYTES
-            elif may_be_lines and not is_line:
+            end = at + self._portion_bytes
+            if may_be_lines and self._pending_bytes and not is_line_end:
                 # To where the line ends that has begun: lines may follow that can be passed as they are.
-                end = (piece.find(b"\n", at, end) + 1) or end
-            is_line = end < at + _PORTION_BYTES
+                end = piece.find(b"\n", at, end) + 1 or end
+            is_line_end = end < at + self._portion_bytes
             self._add(piece[at:end])
             at = end
         return self._framed()
@@ -64,14 +71,14 @@ class Framer:
 
     @property
     def _is_between_events(self) -> bool:
-        """Nothing waits for more, and no array and no bad stretch has begun."""
-        return not (self._pending_bytes or self._steps.in_array or self._steps.in_stretch)
+        """Nothing waits for more, and no bad stretch has begun."""
+        return not (self._pending_bytes or self._steps.in_stretch)
 
     def _pass_lines(self, piece: bytes, at: int) -> int:
         """Past the lines from *at* on, as many as are nothing but events; where they end."""
         stream = BytesIO(piece)
         stream.seek(at)
-        while lines := stream.readlines(_PORTION_BYTES):
+        while lines := stream.readlines(self._portion_bytes):
             if not lines[-1].endswith(b"\n"):
                 lines.pop()
             if not lines or not self._checker.vouches_for(lines):

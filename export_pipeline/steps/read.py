@@ -134,8 +134,8 @@ def _source(place: Workspace, manifest: Manifest) -> Source:
 def _stage(
     place: Workspace, manifest: Manifest, identity: str, files: Sequence[SourceFile], progress: Progress
 ) -> ManifestReading:
-    def stage(batch: StagedBatch, data: bytes) -> None:
-        place.staging.put(identity, batch.n, data)
+    def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
+        place.staging.put(identity, batch.n, *parts)
         progress.advance(events=batch.events)
 
     # What an earlier, interrupted reading left must not pass for part of this one.

@@ -1,5 +1,8 @@
 """Batches hold whole events, within the limits, and always the same ones."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,24 +13,39 @@ from export_pipeline.source.framed import Lines
 LINES = st.lists(st.tuples(st.integers(0, 3), st.binary(min_size=1, max_size=12).map(lambda b: b.replace(b"\n", b"x"))))
 
 
-def cut_all(portions: list[tuple[str, list[bytes]]], limits: BatchLimits) -> list[Cut]:
+class Filled(NamedTuple):
+    """A batch, whatever parts it was made of."""
+
+    data: bytes
+    events: int
+    files: tuple[str, ...]
+
+
+def filled(cuts: Iterable[Cut]) -> list[Filled]:
+    """What the batches hold; none says another size than it has."""
+    found = [(cut, b"".join(cut.parts)) for cut in cuts]
+    assert [cut.size_bytes for cut, _ in found] == [len(data) for _, data in found]
+    return [Filled(data, cut.events, cut.files) for cut, data in found]
+
+
+def cut_all(portions: list[tuple[str, list[bytes]]], limits: BatchLimits) -> list[Filled]:
     """The batches of events that come in *portions* of (file, lines)."""
     cutter = Cutter(limits)
-    cuts = [cut for file, lines in portions for cut in cutter.add(list(lines), file=file)]
-    cuts += cutter.finish()
+    cuts = filled(cut for file, lines in portions for cut in cutter.add(list(lines), file=file))
+    cuts += filled(cutter.finish())
     assert cutter.events == sum(cut.events for cut in cuts) == sum(len(lines) for _, lines in portions)
     # The same where the events come as lines, copied or as views.
     cutter = Cutter(limits)
-    again: list[Cut] = []
+    again: list[Filled] = []
     for number, (file, lines) in enumerate(portions):
         text = b"".join(line + b"\n" for line in lines)
         found = Lines(memoryview(text) if number % 2 else text, len(lines))
-        again += cutter.add(found if lines else [], file=file)
-    assert [*again, *cutter.finish()] == cuts
+        again += filled(cutter.add(found if lines else [], file=file))
+    assert again + filled(cutter.finish()) == cuts
     return cuts
 
 
-def one_by_one(events: list[tuple[str, bytes]], limits: BatchLimits) -> list[Cut]:
+def one_by_one(events: list[tuple[str, bytes]], limits: BatchLimits) -> list[Filled]:
     """The same, written as plainly as can be: a batch ends where the next event does not fit."""
     batches: list[list[tuple[str, bytes]]] = []
     for file, line in events:
@@ -40,7 +58,7 @@ def one_by_one(events: list[tuple[str, bytes]], limits: BatchLimits) -> list[Cut
             batches.append([])
         batches[-1].append((file, line))
     return [
-        Cut(b"".join(line + b"\n" for _, line in batch), len(batch), tuple(dict.fromkeys(file for file, _ in batch)))
+        Filled(b"".join(line + b"\n" for _, line in batch), len(batch), tuple(dict.fromkeys(file for file, _ in batch)))
         for batch in batches
     ]
 

@@ -123,16 +123,22 @@ def test_known_files_give_what_they_hold(
     st.lists(st.integers(0, 120), max_size=6),
     st.integers(1, 45),
     st.integers(1, 6),
+    st.integers(1, 60),
 )
-def test_any_bytes_are_framed_the_same_way(data: bytes, cuts: list[int], max_event_bytes: int, max_depth: int) -> None:
-    """Whatever the bytes and the limits, the pieces and the shortcuts change nothing, and what comes out are events."""
+def test_any_bytes_are_framed_the_same_way(
+    data: bytes, cuts: list[int], max_event_bytes: int, max_depth: int, portion_bytes: int
+) -> None:
+    """Whatever bytes and limits, pieces, portions and shortcuts change nothing, and what comes out are events."""
     for limits in (
         ReadLimits(),
         ReadLimits(max_event_bytes=max_event_bytes),
         ReadLimits(max_event_bytes=max_event_bytes, max_depth=max_depth),
     ):
         whole = frame(data, limits=limits)
-        assert frame(data, cuts=[cut for cut in cuts if cut < len(data)], limits=limits) == whole
+        within = [cut for cut in cuts if cut < len(data)]
+        assert frame(data, cuts=within, limits=limits) == whole
+        assert frame(data, portion_bytes=portion_bytes, limits=limits) == whole
+        assert frame(data, cuts=within, portion_bytes=portion_bytes, limits=limits) == whole
         assert frame(data, cuts=range(1, len(data)), limits=limits) == whole
         assert frame(data, limits=limits, checker=RefusingChecker(limits)) == whole
         for event in whole.events:

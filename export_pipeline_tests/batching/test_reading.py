@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timezone
 
 import pytest
@@ -53,7 +53,7 @@ class Manifest:
             files=opened(),
             manifest_id="m1",
             day=DAY,
-            stage=lambda batch, data: self.batches.append((batch, data)),
+            stage=lambda batch, parts: self.batches.append((batch, b"".join(parts))),
             quarantine=Quarantine(self.objects),
             batch_limits=limits or BatchLimits(),
             read_limits=ReadLimits(),
@@ -154,7 +154,7 @@ def test_the_error_of_the_store_comes_out_as_it_is() -> None:
             files=[(file, gone())],
             manifest_id="m1",
             day=DAY,
-            stage=lambda batch, data: None,
+            stage=lambda batch, parts: None,
             quarantine=Quarantine(MemoryObjects()),
             batch_limits=BatchLimits(),
             read_limits=ReadLimits(),
@@ -165,7 +165,7 @@ def test_the_error_of_the_store_comes_out_as_it_is() -> None:
 def test_an_error_while_staging_ends_the_reading() -> None:
     """Where a batch cannot be staged, the error comes out and the quarantine is left alone."""
 
-    def stage(batch: StagedBatch, data: bytes) -> None:
+    def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
         raise OSError("disk full")
 
     manifest = Manifest(b'bad\n{"a":1}\n' * 10)

@@ -76,12 +76,12 @@ def get(staging: Staging, manifest_id: str, n: int, data: bytes) -> bytes:
 
 
 def test_batches_come_back_as_they_were_put(objects: Objects) -> None:
-    """What was put comes back byte for byte, in the same process and in another, and a repeat overwrites."""
+    """All parts that were put come back byte for byte, here and in another process, and a repeat overwrites."""
     staging = Staging(objects)
     for n in range(3):
         staging.put("m1", n, b"an older try")
-        staging.put("m1", n, DATA + b"%d\n" % n)
-    staging.put("m2", 0, b"")
+        staging.put("m1", n, memoryview(DATA), b"%d" % n, b"\n")
+    staging.put("m2", 0)
     for manifest_id in ("m1", "m2"):
         staging.flush(manifest_id)
     for reader in (staging, Staging(objects)):

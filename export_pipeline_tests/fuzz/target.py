@@ -42,9 +42,10 @@ def check_unpacking(file: bytes, piece_bytes: int, limits: ReadLimits) -> bytes:
 
 
 def check_framing(data: bytes, piece_bytes: int, limits: ReadLimits) -> None:
-    """Every byte is accounted for, shortcuts and pieces change nothing, and what comes out are events."""
+    """Every byte is accounted for, shortcuts, pieces and portions change nothing, and what comes out are events."""
     whole = frame(data, limits=limits)
     assert frame(data, limits=limits, cuts=range(piece_bytes, len(data), piece_bytes)) == whole
+    assert frame(data, limits=limits, portion_bytes=piece_bytes) == whole
     assert frame(data, limits=limits, checker=RefusingChecker(limits)) == whole
     for event in whole.events:
         assert isinstance(json.loads(event), dict)

@@ -17,6 +17,9 @@ class RefusingChecker(Checker):
     def refused(self, parts: list[bytes], *, around: bytes) -> list[int]:
         return list(range(len(parts)))
 
+    def vouches_for(self, lines: list[bytes]) -> bool:
+        return False
+
     def object_end(self, text: bytes, start: int, stop: int) -> int:
         return -1
 
@@ -36,10 +39,15 @@ class Result:
 
 
 def frame(
-    data: bytes, *, cuts: Iterable[int] = (), limits: ReadLimits = DEFAULT, checker: Checker | None = None
+    data: bytes,
+    *,
+    cuts: Iterable[int] = (),
+    limits: ReadLimits = DEFAULT,
+    checker: Checker | None = None,
+    portion_bytes: int = 1 << 19,
 ) -> Result:
     """Frame *data*, handed over in pieces that end at *cuts*, and see that every byte is accounted for."""
-    framer = Framer(limits, checker or Checker(limits))
+    framer = Framer(limits, checker or Checker(limits), portion_bytes=portion_bytes)
     framed = []
     begin = 0
     for end in (*sorted(cuts), len(data)):
@@ -69,10 +77,12 @@ def events_of(found: Lines | list[bytes]) -> list[bytes]:
 
 
 def frame_every_way(data: bytes, *, limits: ReadLimits = DEFAULT) -> Result:
-    """Frame *data* whole, cut in two at every byte, byte by byte, and the slow way: all must come to the same."""
+    """Frame *data* whole, cut in two at every byte, in small portions and pieces, and slowly: to the same result."""
     whole = frame(data, limits=limits)
     for cut in range(1, len(data)):
         assert frame(data, cuts=[cut], limits=limits) == whole, f"cut at byte {cut}"
+    for portion_bytes in range(1, len(data)):
+        assert frame(data, portion_bytes=portion_bytes, limits=limits) == whole, f"portions of {portion_bytes} bytes"
     assert frame(data, cuts=range(1, len(data)), limits=limits) == whole
     assert frame(data, limits=limits, checker=RefusingChecker(limits)) == whole
     return whole

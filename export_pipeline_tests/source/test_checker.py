@@ -35,6 +35,15 @@ def test_vouches_only_for_events(lines: list[bytes], around: bytes) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(nearly_objects().map(lambda text: text.replace(b"\n", b" ")), min_size=1, max_size=4))
+def test_vouches_for_lines_of_events_only(lines: list[bytes]) -> None:
+    """Where it vouches for lines, the exact reader takes each for one event, blanks around it not allowed."""
+    for limits in (ReadLimits(), LIMITS):
+        if Checker(limits).vouches_for([line + b"\n" for line in lines]):
+            assert all(exact(line, limits) for line in lines)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nearly_objects(), st.binary(max_size=5))
 def test_finds_the_end_of_events_only(text: bytes, rest: bytes) -> None:
     """Where it finds the end of an object, the exact reader finds it as well."""
@@ -50,6 +59,30 @@ def test_ordinary_lines_are_not_refused() -> None:
     lines = [b'{"a":1}', b"", b'  {"b":"\xc3\xbc"} \r', b"{}"] * 50
     assert Checker(ReadLimits()).refused(lines, around=b" \t\r") == []
     assert lines[:4] == [b'{"a":1}', b"", b'{"b":"\xc3\xbc"}', b"{}"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b" {}",
+        b"{} ",
+        b"{",
+        b"}",
+        b"{}{}",
+        b"{},{}",
+        b'{"a":}',
+        b'["a"]',
+        b'{"a":[[[[]]]]}',
+        b'{"a":"%s"}' % (b"x" * 60),
+    ],
+)
+def test_one_line_that_is_no_event_is_enough(line: bytes) -> None:
+    """It vouches for ordinary lines, and for none of them where one among them is no event, too deep or too long."""
+    checker = Checker(LIMITS)
+    ordinary = [b'{"a":1}\n', b"{}\n", b'{"a":[[{}]]}\n']
+    assert checker.vouches_for(ordinary)
+    assert not checker.vouches_for([*ordinary, line + b"\n", *ordinary])
 
 
 @pytest.mark.parametrize(

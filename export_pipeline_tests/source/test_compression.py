@@ -49,6 +49,14 @@ def test_gives_what_was_packed(name: str, size: int) -> None:
         assert unpack(stored, piece_bytes=piece_bytes) == LINES[:size]
 
 
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_large_file_comes_in_many_pieces(name: str) -> None:
+    """What unpacks to more than a piece may hold comes in several, whether or not its parts end where pieces do."""
+    data = LINES * 12
+    assert len(data) > 2 * PIECE_BYTES
+    assert unpack(PACKERS[name](data)) == data
+
+
 @pytest.mark.parametrize("name", [name for name in PACKERS if name != "none"])
 def test_a_truncated_file_is_corrupt(name: str) -> None:
     """Cut anywhere but between two parts, a packed file is corrupt, never a shorter one."""

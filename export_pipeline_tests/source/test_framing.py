@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from export_pipeline.source.checker import Checker
 from export_pipeline.source.framed import BadStretch
-from export_pipeline_tests.source.framing_support import frame, frame_every_way
+from export_pipeline_tests.source.framing_support import DEFAULT, frame, frame_every_way
 
 A, B, C = b'{"a":1}', b'{"b":"x}{y"}', b'{ "c" : [ {} , { "d" : null } ] }'
 
@@ -40,6 +41,28 @@ def test_finds_every_event(data: bytes, events: list[bytes]) -> None:
     assert (result.events, result.stretches) == (events, [])
 
 
+class NotingChecker(Checker):
+    """Notes what does not take the fastest way."""
+
+    def __init__(self) -> None:
+        super().__init__(DEFAULT)
+        self.seen: list[bytes] = []
+
+    def refused(self, parts: list[bytes], *, around: bytes) -> list[int]:
+        self.seen += filter(None, parts)
+        return super().refused(parts, around=around)
+
+
+@pytest.mark.parametrize("portion_bytes", [40, 10_000])
+def test_lines_of_events_take_the_fastest_way(portion_bytes: int) -> None:
+    """Whole lines are not cut out of their portion, however large it is; only a line that lies in two pieces is."""
+    lines = b"\n".join([A, B, C, b""]) * 50
+    for cuts, seen in (([], []), ([len(lines) // 2], []), ([len(A) + 3, len(lines) - 5], [B, C])):
+        checker = NotingChecker()
+        assert frame(lines, cuts=cuts, portion_bytes=portion_bytes, checker=checker).events == [A, B, C] * 50
+        assert checker.seen == seen
+
+
 def test_pretty_printed_events_become_one_line() -> None:
     """White space between tokens goes, and no token changes: numbers, escapes, duplicate names and their order stay."""
     pretty = (
@@ -55,6 +78,7 @@ def test_pretty_printed_events_become_one_line() -> None:
 def test_an_event_with_a_carriage_return_inside_becomes_one_line() -> None:
     """A CR between tokens ends a line for many readers of NDJSON, so it goes as a line feed does."""
     assert frame_every_way(b'{"a":\r1}\r\n' + A).events == [A, A]
+    assert frame_every_way(B + b'\n{"a":\r1}\n' + B + b"\n").events == [B, A, B]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +180,9 @@ def test_a_bad_stretch_says_where_it_lies_and_where_it_goes_wrong() -> None:
     """Offset and length are those in the unpacked file, and the reason names the byte."""
     assert frame_every_way(A + b'\r\n{"x": nope}\r\n' + A).stretches == [
         BadStretch(offset=9, length=11, reason="not a JSON value (byte 15)", data=b'{"x": nope}')
+    ]
+    assert frame_every_way((A + b"\n") * 2 + b'{"x": nope}\n' + A).stretches == [
+        BadStretch(offset=16, length=11, reason="not a JSON value (byte 22)", data=b'{"x": nope}')
     ]
 
 

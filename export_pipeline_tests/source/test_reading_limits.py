@@ -40,6 +40,9 @@ def test_what_a_too_long_event_encloses_is_no_event() -> None:
     result = frame_every_way(nested + A + nested + b"\n" + A, limits=SMALL)
     assert result.events == [A, A]
     assert [stretch.length for stretch in result.stretches] == [len(nested), len(nested)]
+    lines = b'{"l":[\n' + b",\n".join([b'{"q":1}\n'] * 9) + b"]}\n"
+    result = frame_every_way(lines + A, limits=SMALL)
+    assert (result.events, result.stretches[0].length) == ([A], len(lines) - 1)
 
 
 @pytest.mark.parametrize("garbage", [b"x" * 1000, b"{" * 1000, b'"' * 1000, b'{"a":"' + b"b" * 1000, b"[" * 1000])
