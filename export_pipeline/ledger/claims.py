@@ -19,6 +19,11 @@ _STALE_LOCK_FILE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.05
 
 
+def run_claim(run_id: str) -> str:
+    """The name of the claim that a run's process holds while it works for the run."""
+    return f"run:{run_id}"
+
+
 class Claims(Protocol):
     """Exclusive rights to named pieces of work."""
 

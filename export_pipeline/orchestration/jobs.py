@@ -18,7 +18,7 @@ from export_pipeline.orchestration.executors import executor_of
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.finding import DUE
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
-from export_pipeline.orchestration.names import LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
 from export_pipeline.orchestration.unreadable_op import report_unreadable_op
 
@@ -45,7 +45,9 @@ def export_jobs(
     tags = {
         # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
         LEDGER_TAG: export.names.prefixed(export.deployment),
-        # A run whose machine lost power is "started" until then, and no tick starts another one.
+        # By it lost_runs knows those whose process holds a claim.
+        EXECUTOR_TAG: export.executor.type,
+        # Of a run in more than one process nobody knows better until then.
         MAX_RUNTIME_TAG: f"{export.max_run_seconds + _LONGEST_STEP_SECONDS:.0f}",
     }
     export_job = pipeline.graph(

@@ -15,6 +15,8 @@ LOCATION = "export_pipeline"
 
 # dagster.yaml allows one run with this tag at a time.
 LEDGER_TAG = "export_pipeline/ledger"
+# What runs the steps of a run that has this tag.
+EXECUTOR_TAG = "export_pipeline/executor"
 PRIORITY_TAG = "dagster/priority"
 # dagster-celery asks for its own beside it.
 CELERY_PRIORITY_TAG = "dagster-celery/priority"

@@ -3,15 +3,18 @@
 Each opens what it describes on first use and closes it when the run, or with other executors the step, has ended.
 """
 
+from contextlib import ExitStack, suppress
 from datetime import date
 from typing import Literal
 
 from dagster import InitResourceContext
 from pydantic import Field, PrivateAttr
+from sqlalchemy.exc import SQLAlchemyError
 
 from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
+from export_pipeline.ledger.claims import run_claim
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
@@ -97,15 +100,29 @@ class LedgerResource(LaunchableResource):
 
     url: str = Field(description="A path for SQLite, or a SQLAlchemy URL of SQLite or PostgreSQL.")
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _run_id: str | None = PrivateAttr(default=None)
+    _claimed: ExitStack = PrivateAttr(default_factory=ExitStack)
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Know the run, if this is for one."""
+        self._run_id = context.run.run_id if context.run else None
 
     def open(self) -> Ledger:
-        """The ledger; its schema is made or migrated by the first one who opens it."""
+        """The ledger; its schema is made or migrated by the first one who opens it.
+
+        From then on this process is known to work for the run, until it ends in whatever way.
+        """
         if self._ledger is None:
             self._ledger = Ledger(self.url)
+            if self._run_id is not None:
+                self._claimed.enter_context(self._ledger.claims.claim(run_claim(self._run_id)))
         return self._ledger
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Close the ledger's connections."""
+        # A connection that has broken since gave the claim back already.
+        with suppress(SQLAlchemyError):
+            self._claimed.close()
         if self._ledger is not None:
             self._ledger.close()
 

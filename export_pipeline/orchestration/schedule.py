@@ -1,5 +1,7 @@
 """When the export runs, and why it sometimes does not."""
 
+from collections.abc import Callable
+
 from dagster import (
     DagsterInstance,
     DefaultScheduleStatus,
@@ -11,8 +13,12 @@ from dagster import (
     schedule,
 )
 
+from export_pipeline.ledger.claims import Claims
 from export_pipeline.orchestration import wording
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.lost_runs import end_lost_runs
+from export_pipeline.orchestration.places import LEDGER, Places, place_keys
 from export_pipeline.orchestration.underway import of_export
 
 
@@ -22,6 +28,7 @@ def export_schedule(export: Export, job: JobDefinition, *, cron: str, timezone: 
     @schedule(
         name=export.names.export_schedule,
         job=job,
+        required_resource_keys=place_keys(export.names, [LEDGER]),
         cron_schedule=cron,
         execution_timezone=timezone,
         default_status=DefaultScheduleStatus.RUNNING if export.enabled else DefaultScheduleStatus.STOPPED,
@@ -29,18 +36,25 @@ def export_schedule(export: Export, job: JobDefinition, *, cron: str, timezone: 
         "there is nothing to run for.",
     )
     def tick(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        reason = reason_to_skip(export, context.instance)
+        places = Places(context.resources, export.names)
+        with failures_without_secrets(export.secrets):
+            reason = reason_to_skip(export, context.instance, claims=lambda: places.ledger.open().claims)
         return SkipReason(reason) if reason else RunRequest()
 
     return tick
 
 
-def reason_to_skip(export: Export, instance: DagsterInstance) -> str | None:
-    """Why no run should start now; None where one should."""
+def reason_to_skip(export: Export, instance: DagsterInstance, *, claims: Callable[[], Claims]) -> str | None:
+    """Why no run should start now; None where one should. Runs whose process is gone are ended, and are no reason.
+
+    Args:
+        claims: of the ledger.
+    """
     if not export.enabled:
         return f"enabled: false in deployment {export.deployment}"
     if not export.subscribers:
         return wording.NO_SUBSCRIBER.format(deployment=export.deployment)
+    end_lost_runs(instance, export, claims)
     job = export.names.export_job
     unfinished = of_export(instance, export, job=job, limit=1)
     if unfinished:

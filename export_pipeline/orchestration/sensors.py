@@ -33,11 +33,11 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
         "be edited here. Turned on, it starts the next run at once while a backlog waits, with catch_up_max_files.",
     )
     def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        reason = reason_to_skip(export, context.instance)
-        if reason:
-            return SkipReason(reason)
+        places = Places(context.resources, export.names)
         with failures_without_secrets(export.secrets):
-            places = Places(context.resources, export.names)
+            reason = reason_to_skip(export, context.instance, claims=lambda: places.ledger.open().claims)
+            if reason:
+                return SkipReason(reason)
             if not backlog(places.ledger.open(), places.source.open().url):
                 return SkipReason("nothing waits for a run; the schedule looks for new files")
         return RunRequest(

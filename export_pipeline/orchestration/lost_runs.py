@@ -1,0 +1,56 @@
+"""Runs whose process is gone, though Dagster takes them for started.
+
+Dagster learns that a run's process died from whoever started it: a code server, a container service. Nobody tells of
+``dagster job execute``, or of a machine that lost power, and such a run would keep the schedule waiting for hours. But
+a run's process holds a claim in the ledger, which the operating system or PostgreSQL gives back the moment it dies.
+"""
+
+import time
+from collections.abc import Callable
+
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
+
+from export_pipeline.ledger.claims import Claims, run_claim
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.names import EXECUTOR_TAG
+from export_pipeline.orchestration.underway import of_export
+
+IN_PROCESS = "in_process"
+
+# A run takes its claim with its first step and gives it back a moment before it ends. And where a connection to
+# PostgreSQL broke, a run that lives has lost it: that one still writes into its log every ten seconds, if it works.
+_SILENT_SECONDS = 120.0
+
+_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+_GONE = (
+    "The process of this run is gone, and did not say why: it was killed, or its machine stopped. Nothing is lost: "
+    "what it had not delivered is owed to the next run."
+)
+
+
+def end_lost_runs(instance: DagsterInstance, export: Export, claims: Callable[[], Claims]) -> list[DagsterRun]:
+    """Report as failed those runs of this export whose process is gone; which these were.
+
+    Only runs in one process are looked at. The steps of others may wait for a worker for as long as they like, and
+    nobody holds a claim meanwhile.
+
+    Args:
+        claims: of the ledger, which is opened only where a run is silent.
+    """
+    lost = []
+    for run in of_export(instance, export):
+        if run.status in _BEGUN and run.tags.get(EXECUTOR_TAG) == IN_PROCESS and _is_silent(instance, run):
+            with claims().claim(run_claim(run.run_id)) as is_gone:
+                if is_gone and _is_silent(instance, run):
+                    instance.report_run_failed(run, _GONE)
+                    lost.append(run)
+    return lost
+
+
+def _is_silent(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """It is still under way, and has long written nothing into its log."""
+    now = instance.get_run_by_id(run.run_id)
+    if now is None or now.status not in _BEGUN:
+        return False
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return bool(last) and last[0].timestamp < time.time() - _SILENT_SECONDS
