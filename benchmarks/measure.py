@@ -17,7 +17,6 @@ from pathlib import Path
 
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 _SAMPLE_SECONDS = 0.02
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SHOWN_BYTES = 2_000
 
@@ -29,8 +28,8 @@ class Cost:
     Attributes:
         wall_seconds: from its start to its end, as a clock on the wall sees it.
         cpu_seconds: of all its processes, in user and kernel.
-        peak_bytes: most resident memory, of all its processes at one moment. Never less than the 12 MB of the process
-            that measures, which the kernel counts where a program is started from it.
+        peak_bytes: most resident memory, of all its processes at one moment, what they share counted once. Never less
+            than the 12 MB of the process that measures, which the kernel counts where a program is started from it.
         foreign_cores: how many cores, on average, others kept busy meanwhile (neither it nor the server).
         exit_code: 0 where it went well.
     """
@@ -116,9 +115,10 @@ def _cpu_seconds(pid: int | None) -> float:
 
 
 class _MemoryWatch(threading.Thread):
-    """Adds up the resident memory of all descendants again and again.
+    """Adds up the memory of all descendants again and again.
 
-    One process alone is told exactly by the kernel; this is for several that are there at the same time.
+    One process alone is told exactly by the kernel; this is for several that are there at the same time. What these
+    share, as a process and one that it has just forked do, counts once.
     """
 
     def __init__(self) -> None:
@@ -128,8 +128,9 @@ class _MemoryWatch(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_SECONDS):
-            found = sum(_resident_bytes(pid) for pid in _descendants(os.getpid()))
-            self.peak_bytes = max(self.peak_bytes, found)
+            pids = _descendants(os.getpid())
+            if len(pids) > 1:
+                self.peak_bytes = max(self.peak_bytes, sum(map(_proportional_bytes, pids)))
 
     def stop(self) -> int:
         """The most seen."""
@@ -154,11 +155,13 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _resident_bytes(pid: int) -> int:
+def _proportional_bytes(pid: int) -> int:
+    """Its resident memory; of a page that several processes share, its part."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    return int(text.partition("\nPss:")[2].split()[0]) * 1024 if text else 0
 
 
 def _run(command: Sequence[str]) -> dict[str, float]:

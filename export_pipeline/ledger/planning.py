@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -15,8 +16,7 @@ from export_pipeline.source.file import SourceFile
 _KEYS_A_QUERY = 500
 
 
-@dataclass(frozen=True, slots=True)
-class DatedFile:
+class DatedFile(NamedTuple):
     """A file and the day that its key tells."""
 
     file: SourceFile
@@ -48,15 +48,12 @@ def manifest_id(url: str, files: Iterable[SourceFile], *, max_events: int, max_b
     return digest.hexdigest()[:24]
 
 
-def known_etags(tx: Connection, source: int, *, first_key: str, last_key: str) -> dict[str, set[str]]:
-    """Key → etags of the files that the ledger has seen between two keys, both included."""
+def known_between(tx: Connection, source: int, *, first_key: str, last_key: str) -> set[tuple[str, str]]:
+    """Key and etag of each file that the ledger has seen between two keys, both included."""
     f = t.files.c
     rows = tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.between(first_key, last_key)))
-    known: dict[str, set[str]] = {}
     # All at once, a page of the listing: asked for row by row they take a sixth more time.
-    for key, etag in rows.all():
-        known.setdefault(key, set()).add(etag)
-    return known
+    return {(key, etag) for key, etag in rows.all()}
 
 
 def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:

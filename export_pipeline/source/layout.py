@@ -42,6 +42,7 @@ class Layout:
         # The day's own text, with the literal behind it: up to the hour, or all of it.
         self._day_parts = self._parts[: self._parts.index("%H")] if "%H" in self._parts else self._parts
         self._moments: dict[str, datetime | None] = {}
+        self._dates: dict[str, date | None] = {}
 
     def __repr__(self) -> str:
         return f"Layout({self.pattern!r})"
@@ -58,8 +59,15 @@ class Layout:
 
     def date_of(self, key: str) -> date | None:
         """The day a key tells, or None where it does not begin with the pattern or names no day of the calendar."""
-        moment = self.moment_of(key)
-        return None if moment is None else moment.date()
+        start = key[: self._width]
+        try:
+            return self._dates[start]
+        except KeyError:
+            if len(self._dates) >= _CACHED_PREFIXES:
+                self._dates.clear()
+            moment = self.moment_of(key)
+            day = self._dates[start] = None if moment is None else moment.date()
+            return day
 
     def key_floor(self, moment: datetime) -> str:
         """What the keys of that moment begin with: no key of that moment or a later one sorts before it.

@@ -112,14 +112,17 @@ def unknown(
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
             first_key, last_key = chunk[0].file.key, chunk[-1].file.key
-            known = planning.known_etags(tx, number, first_key=first_key, last_key=last_key)
+            known = planning.known_between(tx, number, first_key=first_key, last_key=last_key)
             days = {one.day for one in chunk}
             folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-        for one in chunk:
-            etags = known.get(one.file.key, ())
-            if one.file.etag in etags or folded.manifest_of(one.file):
+        strange = [one for one in chunk if (one.file.key, one.file.etag) not in known]
+        if not strange:
+            continue
+        keys = {key for key, _ in known}
+        for one in strange:
+            if folded.manifest_of(one.file):
                 continue
-            if not etags and not folded.has_key(one.file.key):
+            if one.file.key not in keys and not folded.has_key(one.file.key):
                 yield one, False
             else:
                 found.note_overwritten(one.file.key)

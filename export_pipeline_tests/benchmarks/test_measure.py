@@ -26,6 +26,13 @@ def test_the_memory_of_two_at_once_is_added_up(tmp_path: Path) -> None:
     assert measured(["bash", "-c", shell], log=tmp_path / "log").peak_bytes >= 120_000_000
 
 
+def test_what_a_process_shares_with_its_fork_counts_once(tmp_path: Path) -> None:
+    """A process that forks does not seem to hold twice what it holds."""
+    fork = "import os, time; held = bytearray(60_000_000); pid = os.fork(); time.sleep(0.3); pid and os.wait()"
+    cost = measured([sys.executable, "-c", fork], log=tmp_path / "log")
+    assert 60_000_000 <= cost.peak_bytes < 100_000_000
+
+
 def test_a_failure_tells_what_was_printed(tmp_path: Path) -> None:
     """A command that ends with an error, or not in time, raises, with its last words."""
     with pytest.raises(CommandFailed, match="exit code 3: no such bucket"):

@@ -97,8 +97,8 @@ def test_files_come_back_as_they_were_planned(ledger: Ledger) -> None:
     expected = sorted(keys, key=lambda key: key.encode())
     assert [found.key for found in get(ledger, identity).files] == expected
     with ledger.read() as tx:
-        known = planning.known_etags(tx, 1, first_key=expected[1], last_key=expected[3])
-    assert list(known) == expected[1:4]
+        known = planning.known_between(tx, 1, first_key=expected[1], last_key=expected[3])
+    assert known == {(key, file(key).etag) for key in expected[1:4]}
     assert get(ledger, identity).files[0] == file(expected[0])
 
 

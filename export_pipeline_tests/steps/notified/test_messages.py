@@ -23,7 +23,7 @@ def test_a_file_becomes_known_as_a_listing_shows_it(listed: Export, tmp_path: Pa
     keys = ["2026/11/23/10/a", "2026/11/23/11/b+c é%2F", "2026/11/22/23/late"]
     listed.put(*keys)
     assert listed.run().taken.files == 3
-    by_listing = [replace(file, last_modified=file.last_modified.replace(microsecond=0)) for file in _listing(listed)]
+    by_listing = [file._replace(last_modified=file.last_modified.replace(microsecond=0)) for file in _listing(listed)]
     assert listed.files() == by_listing
     assert listed.queue.bodies == {}
     assert listed.cursor == ""
