@@ -145,9 +145,16 @@ def subscribers_of(tx: Connection, manifest: str) -> list[tuple[int, str]]:
 
 
 def nobody_waits(tx: Connection, manifest: str) -> bool:
-    """Whether a manifest is owed to nobody any more, so that its staged batches can go."""
-    d = t.deliveries.c
-    owed = select(literal(1)).where(d.manifest_id == manifest, d.state == t.OWED)
+    """Whether a manifest is owed to nobody that receives now, so that its staged batches can go.
+
+    For a subscriber that was removed, nothing is kept staged: should it come back, the manifest is read again.
+    """
+    d, s = t.deliveries.c, t.subscriptions.c
+    owed = (
+        select(literal(1))
+        .join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
+        .where(d.manifest_id == manifest, d.state == t.OWED, s.inactive_since.is_(None))
+    )
     return tx.execute(owed.limit(1)).first() is None
 
 

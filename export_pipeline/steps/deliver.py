@@ -106,7 +106,11 @@ def deliver(
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
             failure = deliveries.failed_in_run(tx, subscription, run_id)
+            done = deliveries.nobody_waits(tx, manifest.id)
         if delivery is None or delivery.state != OWED:
+            if done:
+                # Another run delivered the last of it, and emptied staging, before it was staged here once more.
+                place.staging.delete(manifest.id)
             return NothingToDo("it was delivered already")
         if failure is not None:
             raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")

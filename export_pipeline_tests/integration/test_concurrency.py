@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import owed
 from export_pipeline.orchestration.names import LEDGER_TAG
+from export_pipeline.steps.deliver import Delivered, NothingToDo, deliver
+from export_pipeline.steps.open import open_subscriber
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.owing import all_owed
 from export_pipeline_tests.integration.project import Project
@@ -53,6 +56,18 @@ def test_a_run_leaves_alone_what_another_has_staged(project: Project) -> None:
             instance.report_run_canceled(run)
             project.run(config=only_one)
             assert other.id not in place.staging.manifests()
+
+
+def test_nothing_stays_staged_of_what_another_run_has_delivered(project: Project) -> None:
+    """A run that stages a manifest once more, while another delivers the last of it, removes it again."""
+    with all_owed(project, files=1) as (place, (subscription,), (manifest,)):
+        (project.root / "copy").unlink()
+        with open_subscriber(load_deployment(str(project.deployment_path)).subscribers["copy"]) as copy:
+            assert isinstance(deliver(place, manifest.id, subscription, copy, run_id="first"), Delivered)
+            assert deliver(place, manifest.id, subscription, copy, run_id="second") == NothingToDo(
+                "it was delivered already"
+            )
+    assert project.staged() == []
 
 
 def test_a_destination_that_lets_one_in_at_a_time(project: Project, received: Path) -> None:

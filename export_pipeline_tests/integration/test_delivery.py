@@ -266,6 +266,24 @@ def test_staging_that_was_lost_is_read_again(project: Project, received: Path) -
     assert receivers.calls("crm", received) == receivers.calls("dwh", received)
 
 
+def test_nothing_stays_staged_for_a_subscriber_that_was_removed(project: Project, received: Path) -> None:
+    """Staged batches go once all configured subscribers have them; a removed one gets its own when it is back."""
+    project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
+    lines = project.put_days("23")
+    for name in ("crm", "dwh"):
+        (received / f"{name}.fails").touch()
+    project.run()
+    (received / "dwh.fails").unlink()
+    crm = project.config["subscribers"].pop("crm")
+    assert project.run().success
+    assert receivers.events("dwh", received) == lines
+    assert project.staged() == []
+    (received / "crm.fails").unlink()
+    project.config["subscribers"]["crm"] = crm
+    assert project.run().success
+    assert receivers.calls("crm", received) == receivers.calls("dwh", received)
+
+
 def test_a_delivered_file_edited_in_place_changes_nothing_for_others(project: Project, received: Path) -> None:
     """Who rewrites what the files subscriber delivered changes neither what others still get nor what they have."""
     project.config["subscribers"]["second"] = {"type": "files", "url": str(project.root / "second")}
