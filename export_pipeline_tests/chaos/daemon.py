@@ -1,4 +1,4 @@
-"""The daemon, its code server and its run workers, each killed while a scheduled run is under way."""
+"""The daemon, its code server and its run workers, each killed under the schedule; and two daemons at once."""
 
 import os
 import signal
@@ -17,6 +17,9 @@ from export_pipeline_tests.integration.project import DAGSTER_YAML
 
 # By their command lines: the code server spawns the run's worker by multiprocessing.
 VICTIMS = {"the run worker": "spawn_main", "the code server": " grpc ", "the daemon": ""}
+TWO_SCHEDULERS = "two schedulers at once"
+# What a daemon writes when it is about to start a run, or to find that it is not due.
+_TICK = "Evaluating schedule `export_schedule`"
 _PATIENCE_SECONDS = 240
 
 
@@ -29,10 +32,16 @@ class Daemon:
         # Every five seconds, where production takes sixty: chaos is in a hurry.
         monitoring = {"run_monitoring": {"enabled": True, "poll_interval_seconds": 5}}
         (site.home / "dagster.yaml").write_text(yaml.safe_dump({**DAGSTER_YAML, **monitoring}))
-        self.process = self._start()
+        self.process = self._start("daemon.log")
+        self.twin: subprocess.Popen[bytes] | None = None
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        with (self.site.root / "daemon.log").open("ab") as log:
+    def start_twin(self) -> Callable[[], bool]:
+        """A second daemon of the same instance, as after a careless move; what is returned says if it has ticked."""
+        self.twin = self._start("twin.log")
+        return lambda: _TICK in (self.site.root / "twin.log").read_text()
+
+    def _start(self, log_name: str) -> "subprocess.Popen[bytes]":
+        with (self.site.root / log_name).open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
                 cwd=self.site.root,
@@ -46,7 +55,7 @@ class Daemon:
         if victim == "the daemon":
             self.process.kill()
             self.process.wait()
-            self.process = self._start()
+            self.process = self._start("daemon.log")
             return True
         found = self.children(VICTIMS[victim])
         for process in found:
@@ -67,20 +76,33 @@ class Daemon:
         return found
 
     def stop(self) -> None:
-        """End the daemon and all that it started."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End the daemon, its twin, and all that they started."""
+        for process in filter(None, (self.process, self.twin)):
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         for mark in filter(None, VICTIMS.values()):
-            for process in self.children(mark):
-                os.kill(process, signal.SIGKILL)
+            for child in self.children(mark):
+                os.kill(child, signal.SIGKILL)
 
 
 def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> int:
-    """Kill each victim during a scheduled run; the schedule alone must then deliver all. Returns how many died."""
+    """Kill each victim during a scheduled run; the schedule alone must then deliver all. Returns how many died.
+
+    In the end two daemons tick at once, and must deliver all as well.
+    """
+
+    def must_deliver(event: str, after: str) -> None:
+        delivered = _wait(lambda: not site.expected - site.honouring.events(HONOURING))
+        account.note([event], THROUGH if delivered else FAILED, 0)
+        if not delivered:
+            account.broken.append(
+                f"{site.root.name}: {_PATIENCE_SECONDS} s after {after} the schedule has not delivered"
+            )
+
     kills = 0
     daemon = Daemon(site)
     try:
@@ -93,12 +115,14 @@ def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> i
             time.sleep(1)
             kills += daemon.kill(victim)
             put_files()
-            delivered = _wait(lambda: not site.expected - site.honouring.events(HONOURING))
-            account.note([f"SIGKILL of {victim}, under the schedule"], THROUGH if delivered else FAILED, 0)
-            if not delivered:
-                account.broken.append(
-                    f"{site.root.name}: {_PATIENCE_SECONDS} s after SIGKILL of {victim} the schedule has not delivered"
-                )
+            must_deliver(f"SIGKILL of {victim}, under the schedule", f"SIGKILL of {victim}")
+        has_ticked = daemon.start_twin()
+        for _ in range(2):
+            put_files()
+            if not _wait(has_ticked):
+                account.broken.append(f"{site.root.name}: the second daemon did not tick")
+                return kills
+            must_deliver(TWO_SCHEDULERS, "a second daemon began")
     finally:
         daemon.stop()
         site.store.calm()
