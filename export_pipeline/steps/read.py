@@ -72,45 +72,54 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
             already delivered in part.
         LedgerError: the ledger contradicts itself, or another process has been reading the manifest for ten minutes.
     """
-    with place.ledger.claims.claim(f"read:{identity}", wait_seconds=_OTHER_READER_SECONDS) as mine:
-        if not mine:
-            raise LedgerError(f"manifest {identity}: another process has been reading it for {_OTHER_READER_SECONDS} s")
-        with place.ledger.read() as tx:
-            manifest = readings.manifest(tx, identity)
-        if manifest.state in (GIVEN_UP, SUPERSEDED):
-            return ReadOutcome()
-        if manifest.is_folded:
-            returned = bring_back(place, manifest)
-            if returned is None:
-                return ReadOutcome()
-            manifest = returned
-        with place.ledger.read() as tx:
-            batches = readings.batches(tx, manifest.id)
-        if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
-            return ReadOutcome(Staged(manifest, batches))
-        started = time.monotonic()
-        outcome = _read(place, manifest, progress or Progress(), run_id=run_id)
-        outcome.seconds = time.monotonic() - started
-        return outcome
+    outcome = ReadOutcome()
+    wanted: str | None = identity
+    while wanted is not None:
+        with place.ledger.claims.claim(f"read:{wanted}", wait_seconds=_OTHER_READER_SECONDS) as mine:
+            if not mine:
+                raise LedgerError(
+                    f"manifest {wanted}: another process has been reading it for {_OTHER_READER_SECONDS} s"
+                )
+            wanted = _see_to(place, wanted, outcome, progress or Progress(), run_id=run_id)
+    return outcome
 
 
-def _read(place: Workspace, manifest: Manifest, progress: Progress, *, run_id: str) -> ReadOutcome:
-    files: Sequence[SourceFile] = manifest.files
-    failures: dict[str, FileError] = {}
-    while files:
-        identity = _identity(place, manifest, files)
-        try:
-            reading = _stage(place, manifest, identity, files, progress)
-        except FileError as error:
-            place.staging.delete(identity)
-            failures[error.key] = error
-            # One look at the others, so that many bad files do not mean many readings of the good ones.
-            others = [file for file in files if file.key != error.key]
-            failures |= _failing(place, manifest, others)
-            files = [file for file in others if file.key not in failures]
-            continue
-        return _keep(place, manifest, reading, failures, run_id=run_id)
-    return _keep(place, manifest, None, failures, run_id=run_id)
+def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
+    """Have one manifest staged, and tell *outcome*; or set its unreadable files apart.
+
+    Returns:
+        The id of what is left without these, which is to be seen to next; None: all is done.
+    """
+    with place.ledger.read() as tx:
+        manifest = readings.manifest(tx, identity)
+    if manifest.state in (GIVEN_UP, SUPERSEDED):
+        return None
+    if manifest.is_folded:
+        returned = bring_back(place, manifest)
+        if returned is None:
+            return None
+        manifest = returned
+    with place.ledger.read() as tx:
+        batches = readings.batches(tx, manifest.id)
+    if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
+        outcome.staged = Staged(manifest, batches)
+        return None
+    started = time.monotonic()
+    try:
+        reading = _stage(place, manifest, progress)
+    except FileError as error:
+        place.staging.delete(manifest.id)
+        # One look at the others, so that many bad files do not mean many readings of the good ones.
+        others = [file for file in manifest.files if file.key != error.key]
+        failures = {error.key: error, **_failing(place, manifest, others)}
+        # In the ledger before what is left is staged: of what it does not know, nothing would ever be swept.
+        return _set_apart(place, manifest, failures, outcome, run_id=run_id)
+    finally:
+        outcome.seconds += time.monotonic() - started
+    with place.ledger.write(durable=True) as tx:
+        readings.record(tx, manifest, _for_ledger(manifest, reading), now=utc_now())
+        outcome.staged = Staged(readings.manifest(tx, manifest.id), readings.batches(tx, manifest.id), reading)
+    return None
 
 
 def _failing(place: Workspace, manifest: Manifest, files: Sequence[SourceFile]) -> dict[str, FileError]:
@@ -131,27 +140,25 @@ def _source(place: Workspace, manifest: Manifest) -> Source:
     return place.source if manifest.origin == SOURCE else RetriedFiles(place.quarantine.objects)
 
 
-def _stage(
-    place: Workspace, manifest: Manifest, identity: str, files: Sequence[SourceFile], progress: Progress
-) -> ManifestReading:
+def _stage(place: Workspace, manifest: Manifest, progress: Progress) -> ManifestReading:
     def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
-        place.staging.put(identity, batch.n, *parts)
+        place.staging.put(manifest.id, batch.n, *parts)
         progress.advance(events=batch.events)
 
     # What an earlier, interrupted reading left must not pass for part of this one.
-    place.staging.delete(identity)
-    progress.begin(files=len(files), size_bytes=sum(file.size_bytes for file in files))
-    with closing(fetch_in_order(_source(place, manifest), files)) as fetched:
+    place.staging.delete(manifest.id)
+    progress.begin(files=len(manifest.files), size_bytes=sum(file.size_bytes for file in manifest.files))
+    with closing(fetch_in_order(_source(place, manifest), manifest.files)) as fetched:
         reading = read_manifest(
             files=_counted(fetched, progress),
-            manifest_id=identity,
+            manifest_id=manifest.id,
             day=manifest.day,
             stage=stage,
             quarantine=place.quarantine,
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=place.limits,
         )
-    place.staging.flush(identity)
+    place.staging.flush(manifest.id)
     return reading
 
 
@@ -170,37 +177,26 @@ def _counted(
         progress.count(files=1)
 
 
-def _keep(
-    place: Workspace,
-    manifest: Manifest,
-    reading: ManifestReading | None,
-    failures: Mapping[str, FileError],
-    *,
-    run_id: str,
-) -> ReadOutcome:
-    """Write down what the reading came to, in one transaction."""
-    reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
-    outcome = ReadOutcome(unreadable=reasons)
-    if reading is None and len(manifest.files) > 1 and all(_is_about_access(error) for error in failures.values()):
+def _set_apart(
+    place: Workspace, manifest: Manifest, failures: Mapping[str, FileError], outcome: ReadOutcome, *, run_id: str
+) -> str | None:
+    """Write down which files could not be read, each from now on alone; returns the manifest of the others, if any."""
+    several = len(manifest.files) > 1
+    if several and len(failures) == len(manifest.files) and all(map(_is_about_access, failures.values())):
         # Not one file of many could be reached: that is the store or the credentials, and no file is to blame.
         raise next(iter(failures.values()))
+    reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
+    rest = None
     with place.ledger.write(durable=True) as tx:
-        kept: Manifest | None = manifest
-        if failures and len(manifest.files) > 1:
-            if not readings.may_change(tx, manifest.id):
-                raise next(iter(failures.values()))
-            rest = readings.isolate(
-                tx, manifest, outcome.unreadable, url=place.source.url, run_id=run_id, now=utc_now()
-            )
-            kept = readings.manifest(tx, rest) if rest else None
-        elif failures:
+        if not several:
             readings.count_failure(tx, manifest.id, next(iter(reasons.values())))
-            kept = None
-        if kept is not None and reading is not None:
-            readings.record(tx, kept, _for_ledger(kept, reading), now=utc_now())
-            outcome.staged = Staged(readings.manifest(tx, kept.id), readings.batches(tx, kept.id), reading)
-    outcome.given_up = _give_up(place, manifest, failures)
-    return outcome
+        elif readings.may_change(tx, manifest.id):
+            rest = readings.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
+        else:
+            raise next(iter(failures.values()))
+    outcome.unreadable |= reasons
+    outcome.given_up += _give_up(place, manifest, failures)
+    return rest
 
 
 def _give_up(place: Workspace, manifest: Manifest, failures: Mapping[str, FileError]) -> list[str]:
@@ -210,7 +206,7 @@ def _give_up(place: Workspace, manifest: Manifest, failures: Mapping[str, FileEr
         error = failures.get(file.key)
         if error is None:
             continue
-        identity = _identity(place, manifest, [file])
+        identity = manifest_id(place.source.url, [file], max_events=manifest.max_events, max_bytes=manifest.max_bytes)
         with place.ledger.read() as tx:
             attempts = readings.manifest(tx, identity).read_attempts
             others_are_read = readings.any_read_since_planned(tx, identity)
@@ -225,10 +221,6 @@ def _give_up(place: Workspace, manifest: Manifest, failures: Mapping[str, FileEr
             readings.give_up(tx, identity, reason)
         given_up.append(file.key)
     return given_up
-
-
-def _identity(place: Workspace, manifest: Manifest, files: Sequence[SourceFile]) -> str:
-    return manifest_id(place.source.url, files, max_events=manifest.max_events, max_bytes=manifest.max_bytes)
 
 
 def _is_about_access(error: FileError) -> bool:
