@@ -1,6 +1,7 @@
 """What a tick costs in a ledger of ten thousand files, and in one of ten million.
 
     python -m benchmarks.ledger --files 10_000 10_000_000 --folder /var/tmp/ledgers
+    python -m benchmarks.ledger --files --postgres-files 10_000 1_000_000      # a server of its own, removed afterwards
     python -m benchmarks.ledger --files 10_000 1_000_000 --postgres postgresql://export@127.0.0.1/postgres
 
 Work is counted where it can be: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL touched
@@ -19,20 +20,25 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import event, text
 
 from benchmarks.ledger_fill import Shape, file_of, fill, rows_of
 from benchmarks.ledger_tick import MadeUpSource, tick
-from benchmarks.markdown import table
+from benchmarks.machine import description
+from benchmarks.markdown import rewrite, table
+from benchmarks.page import PAGE
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.steps.retention import fold_old_days
+from export_pipeline_tests.servers.postgres import new_database, postgres_server
 
 FILES_A_DAY = 2_500
 LAST_DAY = date(2026, 11, 23)
 NOW = datetime(2026, 11, 23, 23, tzinfo=timezone.utc)
+_ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _INSTRUCTIONS_A_CALL = 100
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -60,18 +66,33 @@ class Measured:
 def main() -> None:
     """Fill, measure and print; each ledger is removed again where it was made here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, nargs="+", default=[10_000, 10_000_000], help="sizes, smallest first")
+    parser.add_argument("--files", type=int, nargs="*", default=[10_000, 10_000_000], help="sizes, smallest first")
+    parser.add_argument("--postgres-files", type=int, nargs="*", default=[], help="sizes in a PostgreSQL of its own")
     parser.add_argument("--ticks", type=int, default=40, help="how many are measured, after 5 that are not")
     parser.add_argument("--folder", type=Path, default=Path(), help="where SQLite's files go")
     parser.add_argument("--postgres", help="the URL of an empty PostgreSQL database, instead of SQLite")
     parser.add_argument("--fold", action="store_true", help="fold all days but 30 afterwards, and measure again")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/benchmarks.md")
     given = parser.parse_args()
     results = []
-    for files in given.files:
-        for measured in _measure(files, given):
-            print(json.dumps(asdict(measured)), flush=True)
-            results.append(measured)
+    for measured in _all(given):
+        print(json.dumps(asdict(measured)), flush=True)
+        results.append(measured)
     print(_table(results))
+    if given.page:
+        told = f"{date.today()}, {description()}; medians of {given.ticks} ticks."
+        rewrite(PAGE, "bench-ledger", f"{_table(results)}\n\n{told}")
+
+
+def _all(given: argparse.Namespace) -> Iterator[Measured]:
+    for files in given.files:
+        yield from _measure(files, given)
+    if not given.postgres_files:
+        return
+    with TemporaryDirectory() as folder, postgres_server(Path(folder)) as server:
+        for files in given.postgres_files:
+            with new_database(server) as given.postgres:
+                yield from _measure(files, given)
 
 
 def _measure(files: int, given: argparse.Namespace) -> Iterator[Measured]:
@@ -236,20 +257,22 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
 
 
 def _table(results: list[Measured]) -> str:
-    head = ["files", "folded", "database MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms"]
-    return "\n".join(["", *table(head, map(_cells, results))])
+    head = ["files", "ledger", "MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms", "CPU, times the first"]
+    first = {one.engine: one for one in reversed(results)}
+    return "\n".join(table(head, (_cells(one, first[one.engine]) for one in results)))
 
 
-def _cells(one: Measured) -> list[str]:
+def _cells(one: Measured, first: Measured) -> list[str]:
     return [
         f"{one.files:,}",
-        "yes" if one.fold else "no",
+        f"{_ENGINES[one.engine]}{', folded' if one.fold else ''}",
         f"{one.megabytes:,.0f}",
-        f"{one.statements:,.0f}",
+        f"{one.statements:,.1f}",
         ", ".join(f"{value:,.0f} {name}" for name, value in one.work.items()),
         f"{one.cpu_ms:.1f}",
         "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}",
         f"{one.wall_ms:.1f}",
+        f"{(one.cpu_ms + (one.server_cpu_ms or 0)) / (first.cpu_ms + (first.server_cpu_ms or 0)):.2f}",
     ]
 
 
