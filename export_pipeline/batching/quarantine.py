@@ -135,6 +135,13 @@ class Quarantine:
             _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
             self._put(f"{day.isoformat()}/{manifest_id}", spool)
 
+    def forget_stretches(self, manifest_id: str, day: date) -> None:
+        """Remove the bad stretches of a manifest that other manifests have taken the place of: they keep them anew."""
+        stem = f"{day.isoformat()}/{manifest_id}"
+        for name in list(self.objects.list(day.isoformat())):
+            if name == f"{stem}.ndjson" or name.startswith(f"{stem}.part-"):
+                self.objects.delete(name)
+
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
         """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""
         data = json.dumps({"reason": reason, "message_id": message_id, "body": body}, indent=1)

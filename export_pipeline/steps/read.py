@@ -194,6 +194,9 @@ def _set_apart(
             rest = readings.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
         else:
             raise next(iter(failures.values()))
+    if several:
+        # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
+        place.quarantine.forget_stretches(manifest.id, manifest.day)
     outcome.unreadable |= reasons
     outcome.given_up += _give_up(place, manifest, failures)
     return rest

@@ -54,8 +54,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
                     readings.reopen(tx, record.manifest)
                 retried.files.append(record.key)
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
-        if whole:
-            _plan(place, whole, run_id=run_id, now=now)
+        if whole and _plan(place, whole, run_id=run_id, now=now):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         if not any(record.kind == STRETCH and not record.is_whole for record in records):
@@ -65,10 +64,17 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
     return retried
 
 
-def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> None:
-    """One manifest of one file that holds the bytes of *records*, all of one quarantine object."""
+def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> bool:
+    """One manifest of one file that holds the bytes of *records*, all of one quarantine object.
+
+    Returns:
+        Whether they will be tried again: not so where other manifests keep them as well.
+    """
     with place.ledger.read() as tx:
         origin = readings.manifest(tx, records[0].manifest)
+        if origin.id != records[0].manifest or origin.state == t.SUPERSEDED:
+            # A run died after it set files apart, before it forgot these: the manifests of now keep them anew.
+            return False
         owed_to = deliveries.subscribers_of(tx, origin.id)
     refused_by = records[0].subscriber
     receivers = [number for number, name in owed_to if not refused_by or name == refused_by]
@@ -77,7 +83,7 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
     identity = manifest_id(place.source.url, [file], max_events=origin.max_events, max_bytes=origin.max_bytes)
     with place.ledger.write(durable=True) as tx:
         if readings.exists(tx, identity):
-            return
+            return True
         planning.add_manifest(
             tx,
             identity,
@@ -92,3 +98,4 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
         )
         planning.add_files(tx, identity, [file], source=origin.source_id, day=origin.day, now=now)
         owe(tx, identity, receivers, day=origin.day, first_key=file.key, now=now)
+    return True

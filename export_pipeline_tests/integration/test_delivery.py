@@ -6,9 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from export_pipeline.ledger import readings
 from export_pipeline.source.fetch import fetch_in_order
-from export_pipeline.steps.read import ensure_staged
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
@@ -284,38 +282,6 @@ def test_nothing_stays_staged_for_a_subscriber_that_was_removed(project: Project
     project.config["subscribers"]["crm"] = crm
     assert project.run().success
     assert receivers.calls("crm", received) == receivers.calls("dwh", received)
-
-
-def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
-    project: Project, received: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that dies after it staged what is left without an unreadable file leaves nothing there for good."""
-    project.config["subscribers"] = {"crm": python("crm")}
-    lines = project.put_days("23")
-    (received / "crm.fails").touch()
-    project.run()
-    (manifest,) = {batch_id.rpartition("-")[0] for batch_id in project.batch_ids()}
-    away, there = project.root / "away", project.bucket / "2026/11/23/00/000.gz"
-    there.rename(away)
-    with project.workspace() as place, monkeypatch.context() as patch:
-        place.staging.delete(manifest)
-        patch.setattr(readings, "record", _die)
-        with pytest.raises(_Killed):
-            ensure_staged(place, manifest, run_id="killed")
-    assert project.staged() != []
-    away.rename(there)
-    (received / "crm.fails").unlink()
-    assert project.run().success
-    assert sorted(receivers.events("crm", received)) == sorted(lines)
-    assert project.staged() == []
-
-
-class _Killed(BaseException):
-    pass
-
-
-def _die(*_: object, **__: object) -> None:
-    raise _Killed
 
 
 def test_a_delivered_file_edited_in_place_changes_nothing_for_others(project: Project, received: Path) -> None:

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from export_pipeline.ledger.database import utc_now
-from export_pipeline.steps.retry import Retried, retry_quarantined
+from export_pipeline.steps.retry import Retried
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.retrying import retry
 
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}
@@ -15,12 +15,6 @@ PICKY: dict[str, str | int] = {
     "function": "export_pipeline_tests.integration.receivers:picky",
     "retry_for_seconds": 0,
 }
-
-
-def retry(project: Project) -> Retried:
-    with project.workspace() as place:
-        names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
-        return retry_quarantined(place, names, run_id="by hand", now=utc_now())
 
 
 def test_a_bad_stretch_that_a_higher_limit_allows_is_delivered(project: Project, received: Path) -> None:

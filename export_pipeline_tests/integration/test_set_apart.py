@@ -1,0 +1,105 @@
+"""A file that could be read once and now cannot: the others go on without it, and nothing is left behind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.ledger import readings
+from export_pipeline.steps.read import ensure_staged
+from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.retrying import retry
+
+KEY = "2026/11/23/00/000.gz"
+BROKEN = b'{"broken":'
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Killed
+
+
+@pytest.fixture
+def lines(project: Project, received: Path) -> list[bytes]:
+    """What a run has read and staged as one manifest, and not delivered, since its receiver was down."""
+    project.config["subscribers"] = {
+        "crm": {
+            "type": "python",
+            "function": "export_pipeline_tests.integration.receivers:crm",
+            "retry_for_seconds": 0,
+        }
+    }
+    lines = project.put_days("23")
+    project.put("2026/11/23/01/broken.gz", [BROKEN])
+    (received / "crm.fails").touch()
+    project.run()
+    (received / "crm.fails").unlink()
+    return lines
+
+
+@contextmanager
+def without_a_file(project: Project) -> Iterator[str]:
+    """Inside the block staging has lost the manifest, whose id this is, and one of its files cannot be found."""
+    (manifest,) = {batch_id.rpartition("-")[0] for batch_id in project.batch_ids()}
+    away, there = project.root / "away", project.bucket / KEY
+    there.rename(away)
+    with project.workspace() as place:
+        place.staging.delete(manifest)
+    yield manifest
+    away.rename(there)
+
+
+def read_again(project: Project, manifest: str) -> str:
+    """The manifest that was staged instead."""
+    with project.workspace() as place:
+        staged = ensure_staged(place, manifest, run_id="again").staged
+    assert staged is not None
+    return staged.manifest.id
+
+
+def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
+    project: Project, received: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies after it staged what is left without an unreadable file leaves nothing there for good."""
+    with without_a_file(project) as manifest, monkeypatch.context() as patch:
+        patch.setattr(readings, "record", die)
+        with pytest.raises(Killed):
+            read_again(project, manifest)
+    assert project.staged() != []
+    assert project.run().success
+    assert sorted(receivers.events("crm", received)) == sorted(lines)
+    assert project.staged() == []
+    assert project.imbalances() == []
+
+
+def test_a_bad_stretch_is_in_the_quarantine_once(project: Project, lines: list[bytes]) -> None:
+    """A bad stretch that was quarantined before a file was set apart is kept by the manifest of now alone."""
+    assert [record["text"] for record in project.quarantined()] == [BROKEN.decode()]
+    with without_a_file(project) as manifest:
+        rest = read_again(project, manifest)
+    assert [(record["text"], record["manifest"]) for record in project.quarantined()] == [(BROKEN.decode(), rest)]
+    assert rest != manifest
+
+
+def test_a_bad_stretch_that_two_manifests_keep_is_tried_again_once(
+    project: Project, received: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a run died before it forgot what an earlier manifest kept, a retry plans the bad stretch once."""
+    with without_a_file(project) as manifest, monkeypatch.context() as patch:
+        patch.setattr(Quarantine, "forget_stretches", die)
+        with pytest.raises(Killed):
+            read_again(project, manifest)
+    assert project.run().success
+    assert [record["text"] for record in project.quarantined()] == 2 * [BROKEN.decode()]
+    assert retry(project).stretches == 1
+    assert project.run().success
+    with project.workspace() as place:
+        assert [record.text for _, record in place.quarantine.records()] == [BROKEN.decode()]
+    assert sorted(receivers.events("crm", received)) == sorted(lines)
+    assert project.imbalances() == []
