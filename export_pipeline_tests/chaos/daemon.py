@@ -14,6 +14,7 @@ from export_pipeline_tests.chaos.account import FAILED, THROUGH, Account
 from export_pipeline_tests.chaos.site import HONOURING, Site
 from export_pipeline_tests.integration.dagster_dev import WORKSPACE
 from export_pipeline_tests.integration.project import DAGSTER_YAML
+from export_pipeline_tests.servers.programs import stop
 
 # By their command lines: the code server spawns the run's worker by multiprocessing.
 VICTIMS = {"the run worker": "spawn_main", "the code server": " grpc ", "the daemon": ""}
@@ -33,11 +34,11 @@ class Daemon:
         monitoring = {"run_monitoring": {"enabled": True, "poll_interval_seconds": 5}}
         (site.home / "dagster.yaml").write_text(yaml.safe_dump({**DAGSTER_YAML, **monitoring}))
         self.process = self._start("daemon.log")
-        self.twin: subprocess.Popen[bytes] | None = None
+        self.twins: list[subprocess.Popen[bytes]] = []
 
     def start_twin(self) -> Callable[[], bool]:
         """A second daemon of the same instance, as after a careless move; what is returned says if it has ticked."""
-        self.twin = self._start("twin.log")
+        self.twins.append(self._start("twin.log"))
         return lambda: _TICK in (self.site.root / "twin.log").read_text()
 
     def _start(self, log_name: str) -> "subprocess.Popen[bytes]":
@@ -77,16 +78,10 @@ class Daemon:
 
     def stop(self) -> None:
         """End the daemon, its twin, and all that they started."""
-        for process in filter(None, (self.process, self.twin)):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        stop([self.process, *self.twins])
         for mark in filter(None, VICTIMS.values()):
-            for child in self.children(mark):
-                os.kill(child, signal.SIGKILL)
+            for process in self.children(mark):
+                os.kill(process, signal.SIGKILL)
 
 
 def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> int:
