@@ -30,7 +30,7 @@ _BASE64_STEP_BYTES = 3 * 64 * 1024  # a multiple of three, so that the steps joi
 
 STRETCH, REFUSED, FILE = "stretch", "refused", "file"
 
-# What is driven again lies in the first as plain events; what was, in the second as the records it had been.
+# What is driven again lies in the first as plain events; what was, or was read anew, in the second as records.
 RETRIES_FOLDER, RETRIED_FOLDER = "retries", "retried"
 MESSAGES_FOLDER = "notifications"
 _NO_NAME = re.compile(r"[^A-Za-z0-9-]")
@@ -135,12 +135,17 @@ class Quarantine:
             _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
             self._put(f"{day.isoformat()}/{manifest_id}", spool)
 
-    def forget_stretches(self, manifest_id: str, day: date) -> None:
-        """Remove the bad stretches of a manifest that other manifests have taken the place of: they keep them anew."""
+    def archive(self, name: str) -> None:
+        """Let the records of one object wait no longer; they stay under ``RETRIED_FOLDER``."""
+        self.objects.put(f"{RETRIED_FOLDER}/{name}", self.objects.get(name))
+        self.objects.delete(name)
+
+    def archive_stretches(self, manifest_id: str, day: date) -> None:
+        """Archive the bad stretches of a manifest that others have taken the place of: these keep them anew."""
         stem = f"{day.isoformat()}/{manifest_id}"
         for name in list(self.objects.list(day.isoformat())):
             if name == f"{stem}.ndjson" or name.startswith(f"{stem}.part-"):
-                self.objects.delete(name)
+                self.archive(name)
 
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
         """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""

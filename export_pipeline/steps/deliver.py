@@ -106,8 +106,9 @@ def deliver(
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
             failure = deliveries.failed_in_run(tx, subscription, run_id)
-            done = deliveries.nobody_waits(tx, manifest.id)
         if delivery is None or delivery.state != OWED:
+            with place.ledger.read() as tx:
+                done = deliveries.nobody_waits(tx, manifest.id)
             if done:
                 # Another run delivered the last of it, and emptied staging, before it was staged here once more.
                 place.staging.delete(manifest.id)

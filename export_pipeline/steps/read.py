@@ -88,10 +88,12 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
     """Have one manifest staged, and tell *outcome*; or set its unreadable files apart.
 
     Returns:
-        The id of what is left without these, which is to be seen to next; None: all is done.
+        The id of what is left without these, now or since earlier, which is to be seen to next; None: all is done.
     """
     with place.ledger.read() as tx:
         manifest = readings.manifest(tx, identity)
+    if manifest.id != identity:
+        return manifest.id  # it took this one's place, and may have a reader: its own claim tells
     if manifest.state in (GIVEN_UP, SUPERSEDED):
         return None
     if manifest.is_folded:
@@ -196,7 +198,7 @@ def _set_apart(
             raise next(iter(failures.values()))
     if several:
         # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
-        place.quarantine.forget_stretches(manifest.id, manifest.day)
+        place.quarantine.archive_stretches(manifest.id, manifest.day)
     outcome.unreadable |= reasons
     outcome.given_up += _give_up(place, manifest, failures)
     return rest

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from export_pipeline.batching.quarantine import FILE, RETRIED_FOLDER, STRETCH, Record
+from export_pipeline.batching.quarantine import FILE, STRETCH, Record
 from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.ledger import deliveries, planning, readings
 from export_pipeline.ledger import tables as t
@@ -59,8 +59,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         if not any(record.kind == STRETCH and not record.is_whole for record in records):
             # Last: after a crash before this the same manifests are planned again, that is not at all.
-            place.quarantine.objects.put(f"{RETRIED_FOLDER}/{name}", place.quarantine.objects.get(name))
-            place.quarantine.objects.delete(name)
+            place.quarantine.archive(name)
     return retried
 
 
@@ -73,7 +72,7 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
     with place.ledger.read() as tx:
         origin = readings.manifest(tx, records[0].manifest)
         if origin.id != records[0].manifest or origin.state == t.SUPERSEDED:
-            # A run died after it set files apart, before it forgot these: the manifests of now keep them anew.
+            # A run died after it set files apart, before it archived these: the manifests of now keep them anew.
             return False
         owed_to = deliveries.subscribers_of(tx, origin.id)
     refused_by = records[0].subscriber

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import readings
+from export_pipeline.steps import read
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
@@ -63,14 +65,26 @@ def read_again(project: Project, manifest: str) -> str:
     return staged.manifest.id
 
 
-def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
-    project: Project, received: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that dies after it staged what is left without an unreadable file leaves nothing there for good."""
-    with without_a_file(project) as manifest, monkeypatch.context() as patch:
-        patch.setattr(readings, "record", die)
+def die_reading_again(project: Project, manifest: str, owner: object, function: str) -> None:
+    """The same, killed as it calls *function*."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, function, die)
         with pytest.raises(Killed):
             read_again(project, manifest)
+
+
+def waiting(project: Project) -> list[tuple[str | None, str]]:
+    """Text and manifest of all that waits in the quarantine."""
+    with project.workspace() as place:
+        return [(record.text, record.manifest) for _, record in place.quarantine.records()]
+
+
+def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
+    project: Project, received: Path, lines: list[bytes]
+) -> None:
+    """A run that dies after it staged what is left without an unreadable file leaves nothing there for good."""
+    with without_a_file(project) as manifest:
+        die_reading_again(project, manifest, readings, "record")
     assert project.staged() != []
     assert project.run().success
     assert sorted(receivers.events("crm", received)) == sorted(lines)
@@ -78,28 +92,42 @@ def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
     assert project.imbalances() == []
 
 
-def test_a_bad_stretch_is_in_the_quarantine_once(project: Project, lines: list[bytes]) -> None:
-    """A bad stretch that was quarantined before a file was set apart is kept by the manifest of now alone."""
-    assert [record["text"] for record in project.quarantined()] == [BROKEN.decode()]
+def test_a_bad_stretch_waits_in_the_quarantine_once(project: Project, lines: list[bytes]) -> None:
+    """Of a bad stretch that was quarantined before a file was set apart, the record of now waits; none is removed."""
+    with without_a_file(project) as manifest:
+        assert waiting(project) == [(BROKEN.decode(), manifest)]
+        rest = read_again(project, manifest)
+    assert waiting(project) == [(BROKEN.decode(), rest)]
+    assert rest != manifest
+    assert sorted(record["manifest"] for record in project.quarantined()) == sorted([manifest, rest])
+
+
+def test_what_took_a_manifests_place_has_one_reader_at_a_time(
+    project: Project, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for a manifest that files were set apart from waits for the reader of what took its place."""
     with without_a_file(project) as manifest:
         rest = read_again(project, manifest)
-    assert [(record["text"], record["manifest"]) for record in project.quarantined()] == [(BROKEN.decode(), rest)]
-    assert rest != manifest
+    monkeypatch.setattr(read, "_OTHER_READER_SECONDS", 0.1)
+    with project.workspace() as place:
+        place.staging.delete(rest)
+        with place.ledger.claims.claim(f"read:{rest}") as mine:
+            assert mine
+            with pytest.raises(LedgerError, match=f"manifest {rest}: another process"):
+                ensure_staged(place, manifest, run_id="too early")
+    assert read_again(project, manifest) == rest
 
 
 def test_a_bad_stretch_that_two_manifests_keep_is_tried_again_once(
-    project: Project, received: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+    project: Project, received: Path, lines: list[bytes]
 ) -> None:
-    """Where a run died before it forgot what an earlier manifest kept, a retry plans the bad stretch once."""
-    with without_a_file(project) as manifest, monkeypatch.context() as patch:
-        patch.setattr(Quarantine, "forget_stretches", die)
-        with pytest.raises(Killed):
-            read_again(project, manifest)
+    """Where a run died before it archived what an earlier manifest kept, a retry plans the bad stretch once."""
+    with without_a_file(project) as manifest:
+        die_reading_again(project, manifest, Quarantine, "archive_stretches")
     assert project.run().success
-    assert [record["text"] for record in project.quarantined()] == 2 * [BROKEN.decode()]
+    assert [text for text, _ in waiting(project)] == 2 * [BROKEN.decode()]
     assert retry(project).stretches == 1
     assert project.run().success
-    with project.workspace() as place:
-        assert [record.text for _, record in place.quarantine.records()] == [BROKEN.decode()]
+    assert [text for text, _ in waiting(project)] == [BROKEN.decode()]
     assert sorted(receivers.events("crm", received)) == sorted(lines)
     assert project.imbalances() == []
