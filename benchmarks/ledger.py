@@ -85,14 +85,14 @@ def main() -> None:
 
 
 def _all(given: argparse.Namespace) -> Iterator[Measured]:
+    if given.postgres_files:
+        # Before the others: where PostgreSQL is missing, that is told at once and not after a quarter of an hour.
+        with TemporaryDirectory() as folder, postgres_server(Path(folder)) as server:
+            for files in given.postgres_files:
+                with new_database(server) as url:
+                    yield from _measure(files, argparse.Namespace(**{**vars(given), "postgres": url}))
     for files in given.files:
         yield from _measure(files, given)
-    if not given.postgres_files:
-        return
-    with TemporaryDirectory() as folder, postgres_server(Path(folder)) as server:
-        for files in given.postgres_files:
-            with new_database(server) as given.postgres:
-                yield from _measure(files, given)
 
 
 def _measure(files: int, given: argparse.Namespace) -> Iterator[Measured]:
