@@ -257,12 +257,11 @@ def _server_cpu_seconds(ledger: Ledger) -> float | None:
 
 
 def _table(results: list[Measured]) -> str:
-    head = ["files", "ledger", "MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms", "CPU, times the first"]
-    first = {one.engine: one for one in reversed(results)}
-    return "\n".join(table(head, (_cells(one, first[one.engine]) for one in results)))
+    head = ["files", "ledger", "MB", "statements", "work", "CPU ms", "server CPU ms", "wall ms"]
+    return "\n".join(table(head, map(_cells, results)))
 
 
-def _cells(one: Measured, first: Measured) -> list[str]:
+def _cells(one: Measured) -> list[str]:
     return [
         f"{one.files:,}",
         f"{_ENGINES[one.engine]}{', folded' if one.fold else ''}",
@@ -272,7 +271,6 @@ def _cells(one: Measured, first: Measured) -> list[str]:
         f"{one.cpu_ms:.1f}",
         "" if one.server_cpu_ms is None else f"{one.server_cpu_ms:.1f}",
         f"{one.wall_ms:.1f}",
-        f"{(one.cpu_ms + (one.server_cpu_ms or 0)) / (first.cpu_ms + (first.server_cpu_ms or 0)):.2f}",
     ]
 
 
