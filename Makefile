@@ -117,7 +117,7 @@ bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, 
 
 bench-ledger: $(VENV)/.installed-dev  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
 	mkdir -p .bench
-	$(BIN)/python -m benchmarks.ledger --folder .bench --postgres-files 10_000 1_000_000 --page $(BENCH_LEDGER_FLAGS)
+	$(BIN)/python -m benchmarks.ledger --folder .bench --postgres-files 10_000 10_000_000 --page $(BENCH_LEDGER_FLAGS)
 
 bench-spread: $(VENV)/.installed-dev  ## Measure what a second Celery worker brings, and write it into docs/deployment.md
 	$(BIN)/python -m benchmarks.spread $(BENCH_SPREAD_FLAGS)
