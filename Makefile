@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # In the order of the folders: by default files with many tests come first, and the slow ones, of few, all at the end.
-PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: the slow ones mostly wait, for the full minute or for Dagster's daemon.
+PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 600
 # Strict: a link that leads nowhere, or a page that is in no menu, is an error; with --quiet it would be none. The variable
 # hides an advertisement.

@@ -31,6 +31,15 @@ def test_disabled_by_the_deployment_file(project: Project) -> None:
     assert definitions.resolve_schedule_def("export_schedule").default_status.value == "STOPPED"
 
 
+def test_without_a_subscriber(project: Project) -> None:
+    """Where no subscriber is configured every tick is skipped and says what to configure."""
+    project.config["subscribers"] = {}
+    with DagsterInstance.ephemeral() as instance:
+        assert reason(project, instance) == (
+            "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in test"
+        )
+
+
 def test_a_run_under_way(project: Project) -> None:
     """While a run of the export is under way a tick is skipped; one that has ended, or a backfill, does not count, nor
     does a run of another deployment's job of this name.
