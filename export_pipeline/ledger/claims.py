@@ -8,8 +8,8 @@ its claim however long one request takes: there is no lease to outlive.
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +17,8 @@ from sqlalchemy import Engine, text
 
 _STALE_LOCK_FILE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.05
-
-
-def run_claim(run_id: str) -> str:
-    """The name of the claim that a run's process holds while it works for the run."""
-    return f"run:{run_id}"
+# Those beyond are known to work only by what they write into their run's log.
+_PROCESSES_OF_A_RUN = 32
 
 
 class Claims(Protocol):
@@ -33,6 +30,34 @@ class Claims(Protocol):
 
     def sweep(self) -> None:
         """Forget what abandoned claims left behind, if they leave anything."""
+
+
+@contextmanager
+def at_work(claims: Claims, run_id: str) -> Iterator[None]:
+    """Be known to work for a run inside the block; several processes may be, each with a claim of its own."""
+    with _first_free(claims, _of_run(run_id)):
+        yield
+
+
+def someone_is_at_work(claims: Claims, run_id: str) -> bool:
+    """Whether a process that lives is in a block of :func:`at_work` for the run."""
+    for name in _of_run(run_id):
+        with claims.claim(name) as free:
+            if not free:
+                return True
+    return False
+
+
+def _of_run(run_id: str) -> list[str]:
+    return [f"run:{run_id}:{n}" for n in range(_PROCESSES_OF_A_RUN)]
+
+
+def _first_free(claims: Claims, names: Iterable[str]) -> ExitStack:
+    for name in names:
+        with ExitStack() as held:
+            if held.enter_context(claims.claim(name)):
+                return held.pop_all()
+    return ExitStack()
 
 
 class FileClaims:

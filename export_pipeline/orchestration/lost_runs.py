@@ -1,8 +1,9 @@
-"""Runs whose process is gone, though Dagster takes them for started.
+"""Runs whose processes are gone, though Dagster takes them for started.
 
 Dagster learns that a run's process died from whoever started it: a code server, a container service. Nobody tells of
 ``dagster job execute``, or of a machine that lost power, and such a run would keep the schedule waiting for hours. But
-a run's process holds a claim in the ledger, which the operating system or PostgreSQL gives back the moment it dies.
+each process of a run holds a claim in the ledger, which the operating system or PostgreSQL gives back the moment it
+dies.
 """
 
 import time
@@ -10,15 +11,18 @@ from collections.abc import Callable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
-from export_pipeline.ledger.claims import Claims, run_claim
+from export_pipeline.ledger.claims import Claims, someone_is_at_work
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.underway import of_export
 
-IN_PROCESS = "in_process"
+# What runs the steps on the run's own machine. Elsewhere a step may wait for a worker for as long as it likes, and
+# nobody holds a claim meanwhile.
+_ON_ITS_MACHINE = ("in_process", "multiprocess")
 
-# A run takes its claim with its first step and gives it back a moment before it ends. And where a connection to
-# PostgreSQL broke, a run that lives has lost it: that one still writes into its log every ten seconds, if it works.
+# A process takes its claim when a step opens the ledger and gives it back a moment before it ends; from one process to
+# the next it is seconds. And where a connection to PostgreSQL broke, a process that lives has lost it: that one still
+# writes into its log every ten seconds, if it works.
 _SILENT_SECONDS = 120.0
 
 _BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
@@ -29,21 +33,21 @@ _GONE = (
 
 
 def end_lost_runs(instance: DagsterInstance, export: Export, claims: Callable[[], Claims]) -> list[DagsterRun]:
-    """Report as failed those runs of this export whose process is gone; which these were.
+    """Report as failed those runs of this export whose processes are gone; which these were.
 
-    Only runs in one process are looked at. The steps of others may wait for a worker for as long as they like, and
-    nobody holds a claim meanwhile.
+    Only runs whose steps stay on one machine are looked at.
 
     Args:
         claims: of the ledger, which is opened only where a run is silent.
     """
     lost = []
     for run in of_export(instance, export):
-        if run.status in _BEGUN and run.tags.get(EXECUTOR_TAG) == IN_PROCESS and _is_silent(instance, run):
-            with claims().claim(run_claim(run.run_id)) as is_gone:
-                if is_gone and _is_silent(instance, run):
-                    instance.report_run_failed(run, _GONE)
-                    lost.append(run)
+        if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _ON_ITS_MACHINE:
+            continue
+        # Silent both before and after: it may have gone on, or ended, while its claims were looked at.
+        if _is_silent(instance, run) and not someone_is_at_work(claims(), run.run_id) and _is_silent(instance, run):
+            instance.report_run_failed(run, _GONE)
+            lost.append(run)
     return lost
 
 

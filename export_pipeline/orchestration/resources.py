@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
-from export_pipeline.ledger.claims import run_claim
+from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
@@ -115,7 +115,7 @@ class LedgerResource(LaunchableResource):
         if self._ledger is None:
             self._ledger = Ledger(self.url)
             if self._run_id is not None:
-                self._claimed.enter_context(self._ledger.claims.claim(run_claim(self._run_id)))
+                self._claimed.enter_context(at_work(self._ledger.claims, self._run_id))
         return self._ledger
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:

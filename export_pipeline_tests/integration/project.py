@@ -44,7 +44,7 @@ DAGSTER_YAML = {
     "concurrency": {"runs": {"tag_concurrency_limits": [{"key": "export_pipeline/ledger", "limit": 1}]}},
 }
 
-_EXECUTE = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
+EXECUTE_JOB = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ class Project:
 
     def execute(self, **more: str) -> tuple[int, str]:
         """``dagster job execute`` of the export job."""
-        return self.command(*_EXECUTE, **more)
+        return self.command(*EXECUTE_JOB, **more)
 
     def kill_job_at(self, moment: str) -> None:
         """``dagster job execute`` of the export job, killed at *moment* (``place:before|after:nth``), as it must be."""
         killed = subprocess.run(
-            [sys.executable, "-m", "export_pipeline_tests.integration.killer", *_EXECUTE],
+            [sys.executable, "-m", "export_pipeline_tests.integration.killer", *EXECUTE_JOB],
             cwd=self.root,
             env=self.environment(KILL_AT=moment),
             capture_output=True,

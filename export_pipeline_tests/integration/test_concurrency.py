@@ -12,7 +12,7 @@ from export_pipeline.steps.deliver import Delivered, NothingToDo, deliver
 from export_pipeline.steps.open import open_subscriber
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.owing import all_owed
-from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.project import EXECUTE_JOB, Project
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -31,8 +31,7 @@ def test_two_runs_at_once_deliver_every_batch_once(
     # Dagster's own storage must be there: two processes that make its tables at the same moment hinder each other.
     with DagsterInstance.from_config(str(project.home)) as instance:
         assert instance.get_runs() == []
-    arguments = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
-    both = [project.start(*arguments) for _ in range(2)]
+    both = [project.start(*EXECUTE_JOB) for _ in range(2)]
     printed = [process.communicate(timeout=240)[0].decode() for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     # Whoever came second may have left what the first still had in hand; it was that one's to finish.

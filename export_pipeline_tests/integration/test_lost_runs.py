@@ -1,6 +1,9 @@
 """A run whose process died unnoticed keeps nobody waiting."""
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
@@ -13,7 +16,9 @@ from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline.subscribers.files import Files
-from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration import receivers
+from export_pipeline_tests.integration.project import EXECUTE_JOB, Project
+from export_pipeline_tests.integration.waiting import wait_until
 
 
 def reason(project: Project, instance: DagsterInstance, claims: Callable[[], Claims] | None = None) -> str | None:
@@ -67,8 +72,39 @@ def test_a_run_that_works_is_left_alone(either: Project, monkeypatch: pytest.Mon
     assert found == [f"run {run.run_id[:8]} of export_job is still under way (started)"]
 
 
-@pytest.mark.parametrize("executor", ["multiprocess", "celery", None])
-def test_runs_in_several_processes_are_left_alone(
+def test_a_run_of_several_processes_is_gone_with_the_last(
+    either: Project, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with a process for each step is under way while one of them works, though the run's own was killed; it is
+    reported as failed once they are all gone, and the next run delivers what it left.
+    """
+    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    either.config["executor"] = {"type": "multiprocess", "max_concurrent": 3}
+    stuck = {"type": "python", "function": "export_pipeline_tests.integration.receivers:stuck_once"}
+    either.config["subscribers"] |= {"crm": stuck}
+    lines = either.put_days("23")
+    job = either.start(*EXECUTE_JOB)
+    pid = received / "stuck.pid"
+    # The other step, which may have been the first to say that it works, has ended by then.
+    wait_until(lambda: pid.exists() and either.copied() == lines)
+    job.kill()
+    job.wait()
+    with DagsterInstance.from_config(str(either.home)) as instance:
+        (run,) = instance.get_runs()
+        assert reason(either, instance) == f"run {run.run_id[:8]} of export_job is still under way (started)"
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        wait_until(lambda: reason(either, instance) is None)
+        (ended,) = instance.get_runs()
+        assert ended.status == DagsterRunStatus.FAILURE
+    # Its output was open in the step's process too.
+    job.communicate()
+    (received / "free").touch()
+    assert either.run().success
+    assert either.copied() == receivers.events("crm", received) == lines
+
+
+@pytest.mark.parametrize("executor", ["celery", None])
+def test_runs_that_wait_for_workers_are_left_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch, executor: str | None
 ) -> None:
     """Where steps wait for workers nobody need hold a claim, nor in runs of older versions: no ledger is opened."""

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
+from export_pipeline_tests.integration.waiting import wait_until
 from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.servers.rabbitmq import rabbitmq_server
 from export_pipeline_tests.servers.redis import redis_server
@@ -43,13 +43,6 @@ def spread(tmp_path: Path, moto: S3Server, postgres_url: str, broker: str, recei
 
 def python(function: str) -> dict[str, str]:
     return {"type": "python", "function": f"export_pipeline_tests.integration.receivers:{function}"}
-
-
-def wait_until(check: Callable[[], object], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import insert, select, text
 
 from export_pipeline.errors import ConfigurationError, LedgerError
 from export_pipeline.ledger import schema
+from export_pipeline.ledger.claims import at_work, someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.tables import metadata, sources
 
@@ -108,6 +110,18 @@ def test_claims_of_one_process_exclude_each_other(ledger: Ledger) -> None:
         assert (first, second) == (True, False)
     with ledger.claims.claim("work") as third:
         assert third
+
+
+def test_several_processes_are_at_work_for_a_run(ledger: Ledger) -> None:
+    """A run is worked for until the last of those that do has ended, whichever began first."""
+    with at_work(ledger.claims, "run"):
+        second = ExitStack()
+        second.enter_context(at_work(ledger.claims, "run"))
+        assert someone_is_at_work(ledger.claims, "run")
+        assert not someone_is_at_work(ledger.claims, "another")
+    assert someone_is_at_work(ledger.claims, "run")
+    second.close()
+    assert not someone_is_at_work(ledger.claims, "run")
 
 
 def test_abandoned_lock_files_are_swept(tmp_path: Path) -> None:
