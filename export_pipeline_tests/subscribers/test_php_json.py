@@ -1,7 +1,6 @@
-"""PHP's spelling of JSON: recorded from PHP 8.2, and against PHP itself where it is installed."""
+"""PHP's spelling of JSON: recorded from PHP 8.2, and against PHP itself."""
 
 import json
-import shutil
 import subprocess
 from typing import Any
 
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.subscribers.php_json import php_json, php_print
+from export_pipeline_tests.servers.programs import program
 
 RECORDED = [
     ('{"a":{}}', '{"a":[]}'),
@@ -65,14 +65,19 @@ EVENTS: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@pytest.mark.skipif(shutil.which("php") is None, reason="PHP is not installed")
+@pytest.fixture(scope="session")
+def php() -> str:
+    """PHP's command."""
+    return program("php", "apt-get install php-cli")
+
+
 @settings(max_examples=10, deadline=None)
 @given(events=st.lists(EVENTS, min_size=20, max_size=60))
-def test_as_php_prints_it(events: list[Any]) -> None:
+def test_as_php_prints_it(php: str, events: list[Any]) -> None:
     """PHP itself prints the same, for any event."""
     lines = "".join(json.dumps(event) + "\n" for event in events)
     script = 'while (($l = fgets(STDIN)) !== false) echo json_encode(json_decode($l, true)), "\n";'
-    told = subprocess.run(["php", "-r", script], input=lines, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run([php, "-r", script], input=lines, capture_output=True, text=True, check=True).stdout
     for line, printed in zip(lines.splitlines(), told.split("\n"), strict=False):
         assert php_json(json.loads(line)) == printed
         assert php_print(line.encode()) == printed
