@@ -9,6 +9,8 @@ from dagster._config import validate_config
 
 from export_pipeline.configuration.executor import ExecutorSettings
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.orchestration.resources import LedgerResource
+from export_pipeline.orchestration.waiting import celery_executor_known_to
 from export_pipeline.secrets import EnvRef, resolve
 
 if TYPE_CHECKING:
@@ -19,13 +21,16 @@ _REDIS = ("redis:", "rediss:", "sentinel:")
 _GRACE_SECONDS = 600
 
 
-def executor_of(settings: ExecutorSettings, *, max_run_seconds: float) -> ExecutorDefinition:
+def executor_of(settings: ExecutorSettings, *, max_run_seconds: float, ledger: LedgerResource) -> ExecutorDefinition:
     """The executor of the jobs, with its options; a secret in them stays the name of its variable.
+
+    Args:
+        ledger: where a run that waits for workers holds a claim.
 
     Raises:
         ConfigurationError: Dagster's executor of this type does not take ``executor.config`` as it is.
     """
-    executor, given = _executor(settings, max_run_seconds=max_run_seconds)
+    executor, given = _executor(settings, max_run_seconds=max_run_seconds, ledger=ledger)
     if not given:
         return executor
     # Dagster itself would look at it no sooner than in the first run.
@@ -70,19 +75,19 @@ def celery_app(settings: ExecutorSettings, *, max_run_seconds: float) -> "Celery
     return app
 
 
-def _executor(settings: ExecutorSettings, *, max_run_seconds: float) -> tuple[ExecutorDefinition, dict[str, Any]]:
+def _executor(
+    settings: ExecutorSettings, *, max_run_seconds: float, ledger: LedgerResource
+) -> tuple[ExecutorDefinition, dict[str, Any]]:
     given = dict(settings.config)
     if settings.max_concurrent is not None:
         given["max_concurrent"] = settings.max_concurrent
     if settings.type == "multiprocess":
         return multiprocess_executor, given
     if settings.type == "celery":
-        from dagster_celery import celery_executor
-
         given["broker"] = _named(settings.broker)
         given["backend"] = _named(_backend(settings))
         given["config_source"] = _config_source(settings, max_run_seconds=max_run_seconds)
-        return celery_executor, given
+        return celery_executor_known_to(ledger), given
     if settings.type == "k8s":
         from dagster_k8s import k8s_job_executor
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from dagster import (
     ConfigurableResource,
@@ -20,6 +20,8 @@ from export_pipeline.orchestration.finding import DUE
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
+from export_pipeline.orchestration.places import LEDGER
+from export_pipeline.orchestration.resources import LedgerResource
 from export_pipeline.orchestration.unreadable_op import report_unreadable_op
 
 # A run that has used up its time begins nothing more, but a very large file that it is reading, or a load of a
@@ -41,11 +43,15 @@ def export_jobs(
         deliver={name: deliver_op(export, name) for name in export.subscribers},
     )
     # By default in the run's process: a step costs 13 to 41 ms there, 1.3 to 1.8 s in a process of its own.
-    executor = executor_of(export.executor, max_run_seconds=export.max_run_seconds)
+    executor = executor_of(
+        export.executor,
+        max_run_seconds=export.max_run_seconds,
+        ledger=cast(LedgerResource, resources[export.names.prefixed(LEDGER)]),
+    )
     tags = {
         # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
         LEDGER_TAG: export.names.prefixed(export.deployment),
-        # By it lost_runs knows those whose process holds a claim.
+        # By it lost_runs knows those that hold a claim.
         EXECUTOR_TAG: export.executor.type,
         # Of a run in more than one process nobody knows better until then.
         MAX_RUNTIME_TAG: f"{export.max_run_seconds + _LONGEST_STEP_SECONDS:.0f}",

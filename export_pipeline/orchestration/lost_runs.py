@@ -1,9 +1,9 @@
 """Runs whose processes are gone, though Dagster takes them for started.
 
 Dagster learns that a run's process died from whoever started it: a code server, a container service. Nobody tells of
-``dagster job execute``, or of a machine that lost power, and such a run would keep the schedule waiting for hours. But
-each process of a run holds a claim in the ledger, which the operating system or PostgreSQL gives back the moment it
-dies.
+``dagster job execute``, of a machine that lost power, or of a code server that died together with the runs it had
+started, and such a run would keep the schedule waiting for hours. But each process of a run holds a claim in the
+ledger, which the operating system or PostgreSQL gives back the moment it dies.
 """
 
 import time
@@ -16,13 +16,12 @@ from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.underway import of_export
 
-# What runs the steps on the run's own machine. Elsewhere a step may wait for a worker for as long as it likes, and
-# nobody holds a claim meanwhile.
-_ON_ITS_MACHINE = ("in_process", "multiprocess")
+# Of the others the containers are watched, by Dagster's own run launchers for them.
+_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
 
-# A process takes its claim when a step opens the ledger and gives it back a moment before it ends; from one process to
-# the next it is seconds. And where a connection to PostgreSQL broke, a process that lives has lost it: that one still
-# writes into its log every ten seconds, if it works.
+# A step takes its claim when it opens the ledger and gives it back a moment before it ends; from one step to the next
+# it is seconds. And where a connection to PostgreSQL broke, a process that lives has lost it: the one that waits for
+# Celery's workers takes it anew, and any other writes into its log every ten seconds, if it works.
 _SILENT_SECONDS = 120.0
 
 _BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
@@ -35,14 +34,14 @@ _GONE = (
 def end_lost_runs(instance: DagsterInstance, export: Export, claims: Callable[[], Claims]) -> list[DagsterRun]:
     """Report as failed those runs of this export whose processes are gone; which these were.
 
-    Only runs whose steps stay on one machine are looked at.
+    Only runs whose processes hold claims are looked at.
 
     Args:
         claims: of the ledger, which is opened only where a run is silent.
     """
     lost = []
     for run in of_export(instance, export):
-        if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _ON_ITS_MACHINE:
+        if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _WITH_CLAIMS:
             continue
         # Silent both before and after: it may have gone on, or ended, while its claims were looked at.
         if _is_silent(instance, run) and not someone_is_at_work(claims(), run.run_id) and _is_silent(instance, run):

@@ -1,10 +1,16 @@
 """Fixtures of the integration tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
+from export_pipeline_tests.servers.postgres import new_database
+from export_pipeline_tests.servers.rabbitmq import rabbitmq_server
+from export_pipeline_tests.servers.redis import redis_server
+from export_pipeline_tests.servers.s3 import S3Server
 
 
 @pytest.fixture
@@ -19,3 +25,23 @@ def received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of Celery's broker, Redis or as the parameter says, which the deployment's variables have."""
+    server = rabbitmq_server if getattr(request, "param", "redis") == "rabbitmq" else redis_server
+    with server(tmp_path) as url:
+        for name, value in (VARIABLES | {"SPREAD_BROKER": url}).items():
+            monkeypatch.setenv(name, value)
+        yield url
+
+
+@pytest.fixture
+def spread(tmp_path: Path, moto: S3Server, postgres_url: str, broker: str, received: Path) -> Iterator[SpreadProject]:
+    """A project for Celery's workers; none runs yet."""
+    with (
+        new_database(postgres_url) as ledger,
+        new_database(postgres_url) as storage,
+    ):
+        yield SpreadProject(tmp_path, s3=moto, ledger=ledger, storage=storage, broker=broker)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
+from sqlalchemy import text
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger.claims import Claims
+from export_pipeline.ledger.claims import Claims, someone_is_at_work
 from export_pipeline.orchestration import lost_runs
 from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG
@@ -18,6 +19,7 @@ from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline.subscribers.files import Files
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import EXECUTE_JOB, Project
+from export_pipeline_tests.integration.spread import SpreadProject
 from export_pipeline_tests.integration.waiting import wait_until
 
 
@@ -103,11 +105,42 @@ def test_a_run_of_several_processes_is_gone_with_the_last(
     assert either.copied() == receivers.events("crm", received) == lines
 
 
-@pytest.mark.parametrize("executor", ["celery", None])
-def test_runs_that_wait_for_workers_are_left_alone(
+def test_a_run_that_waits_for_workers_is_gone_with_its_own_process(
+    spread: SpreadProject, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no worker is free a run is under way while its own process waits, also after its connections to the ledger
+    broke; once that was killed it is reported as failed, and the next run delivers.
+    """
+    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    crm = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
+    spread.config["subscribers"] = {"crm": crm}
+    lines = spread.put_days("23")
+    job = spread.start_job("export_job")
+    with DagsterInstance.from_config(str(spread.home)) as instance, spread.ledger() as ledger:
+        wait_until(instance.get_runs)
+        (run,) = instance.get_runs()
+        wait_until(lambda: someone_is_at_work(ledger.claims, run.run_id))
+        with ledger.write() as tx:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            assert tx.execute(text(f"{others} AND datname = current_database()")).all()
+        wait_until(lambda: someone_is_at_work(ledger.claims, run.run_id))
+        assert reason(spread, instance) == f"run {run.run_id[:8]} of export_job is still under way (started)"
+        job.kill()
+        job.communicate()
+        wait_until(lambda: reason(spread, instance) is None)
+        assert [one.status for one in instance.get_runs()] == [DagsterRunStatus.FAILURE]
+    with spread.workers("one"):
+        again = spread.start_job("export_job")
+        printed = again.communicate(timeout=120)[0].decode()
+        assert again.returncode == 0, printed
+    assert sorted(receivers.events("crm", received)) == sorted(lines)
+
+
+@pytest.mark.parametrize("executor", ["k8s", "docker", None])
+def test_runs_in_containers_are_left_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch, executor: str | None
 ) -> None:
-    """Where steps wait for workers nobody need hold a claim, nor in runs of older versions: no ledger is opened."""
+    """Containers are watched by whoever started them, and runs of older versions hold no claim: no ledger is opened."""
     monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
     with project.ledger(), DagsterInstance.from_config(str(project.home)) as instance:
         job = project.job()

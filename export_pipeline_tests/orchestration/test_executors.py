@@ -5,7 +5,10 @@ import pytest
 from export_pipeline.configuration.executor import ExecutorSettings
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.orchestration.executors import celery_app, delivers_first, executor_of
+from export_pipeline.orchestration.resources import LedgerResource
 from export_pipeline.secrets import EnvRef
+
+LEDGER = LedgerResource(url="postgresql://127.0.0.1:1/ledger")
 
 
 def settings(kind: str, **options: object) -> ExecutorSettings:
@@ -17,14 +20,14 @@ def settings(kind: str, **options: object) -> ExecutorSettings:
 )
 def test_each_type_is_one_of_dagsters(kind: str, name: str) -> None:
     """The executor is Dagster's own."""
-    assert executor_of(settings(kind), max_run_seconds=60).name == name
+    assert executor_of(settings(kind), max_run_seconds=60, ledger=LEDGER).name == name
 
 
 @pytest.mark.filterwarnings("ignore:.*docker_executor:dagster.BetaWarning")
 def test_docker_takes_its_options() -> None:
     """Options of Dagster's executor go through under its names."""
     given = settings("docker", max_concurrent=2, config={"image": "export", "networks": ["one"]})
-    assert executor_of(given, max_run_seconds=60).name == "docker"
+    assert executor_of(given, max_run_seconds=60, ledger=LEDGER).name == "docker"
 
 
 def test_an_option_that_dagster_does_not_know() -> None:
@@ -32,7 +35,7 @@ def test_an_option_that_dagster_does_not_know() -> None:
     with pytest.raises(
         ConfigurationError, match=r"^executor\.config: Dagster's executor k8s does not take it: .*job_nam"
     ):
-        executor_of(settings("k8s", config={"job_nam": "export"}), max_run_seconds=60)
+        executor_of(settings("k8s", config={"job_nam": "export"}), max_run_seconds=60, ledger=LEDGER)
 
 
 def test_workers_and_executor_have_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +48,7 @@ def test_workers_and_executor_have_one_configuration(monkeypatch: pytest.MonkeyP
     assert app.conf.result_backend == "redis://127.0.0.1:1/0"
     task = app.tasks["execute_plan"]
     assert (task.acks_late, task.reject_on_worker_lost) == (True, True)
-    assert executor_of(given, max_run_seconds=600).name == "celery"
+    assert executor_of(given, max_run_seconds=600, ledger=LEDGER).name == "celery"
     assert delivers_first(given) == "0"
 
 
