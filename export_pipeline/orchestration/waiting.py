@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Thread
 from typing import Any
 
-from dagster import ExecutorDefinition, InitExecutorContext, executor, multiple_process_executor_requirements
+from dagster import ExecutorDefinition, InitExecutorContext, multiple_process_executor_requirements
 from sqlalchemy.exc import SQLAlchemyError
 
 from export_pipeline.errors import ExportError
@@ -25,13 +25,10 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
     """Dagster's own, but that the run's process holds a claim in *ledger*."""
     from dagster_celery import celery_executor
 
-    @executor(
-        name=celery_executor.name,
-        config_schema=celery_executor.config_schema,
-        requirements=multiple_process_executor_requirements(),
-    )
-    def known_celery_executor(context: InitExecutorContext) -> Any:
-        made: Any = celery_executor.executor_creation_fn(context)
+    create_celery_executor: Any = celery_executor.executor_creation_fn
+
+    def create(context: InitExecutorContext) -> Any:
+        made: Any = create_celery_executor(context)
         hand_out_and_wait = made.execute
 
         def execute(plan_context: Any, execution_plan: Any) -> Iterator[Any]:
@@ -41,7 +38,12 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
         made.execute = execute
         return made
 
-    return known_celery_executor
+    return ExecutorDefinition(
+        name=celery_executor.name,
+        config_schema=celery_executor.config_schema.config_type,
+        requirements=multiple_process_executor_requirements(),
+        executor_creation_fn=create,
+    )
 
 
 @contextmanager
