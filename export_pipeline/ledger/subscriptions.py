@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, insert, select, 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.owing import owe_missing
+from export_pipeline.quantities import counted
 from export_pipeline.source.file import SourceFile
 
 BEGINNING, NOW = "beginning", "now"
@@ -115,7 +116,7 @@ def register(
                 )
             )
             notes.append(f"subscriber {name} is new and starts at: {start}")
-        elif since is not None and (since != row.since or row.inactive_since is not None):
+        elif since is not None and since != row.since:
             day, at = _bounds(since, now)
             tx.execute(
                 update(t.subscriptions)
@@ -125,7 +126,7 @@ def register(
             notes.append(f"subscriber {name} now starts at: {since}")
         elif row.inactive_since is not None:
             tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since, inactive_since=None))
-            notes.append(f"subscriber {name} is back and goes on where it was removed")
+            notes.append(f"subscriber {name} is back and goes on where it was removed, {_removed(row.inactive_since)}")
             day, at = row.start_day, row.start_at
         else:
             if since != row.since:
@@ -133,8 +134,11 @@ def register(
             continue
         subscription = _one(tx, source, name)
         added, waived = _match_deliveries(tx, source, subscription, now=now)
-        notes += [f"{added} earlier manifests are now owed to {name}"] if added else []
-        notes += [f"{waived} manifests before its start are no longer owed to {name}"] if waived else []
+        if added:
+            notes.append(f"{counted(added, 'earlier manifest is', 'earlier manifests are')} now owed to {name}")
+        if waived:
+            waived_ones = counted(waived, "manifest before its start is", "manifests before its start are")
+            notes.append(f"{waived_ones} no longer owed to {name}")
         starts.append(subscription.first_day)
     for name, row in rows.items():
         if name not in wanted and row.inactive_since is None:
@@ -147,6 +151,14 @@ def register(
         # In a new ledger the cursor, if somebody set one, was set on purpose: it is where the export takes over.
         list_again=bool(starts) and not fresh,
         list_from=None if everywhere or not starts else min(day for day in starts if day is not None),
+    )
+
+
+def _removed(moment: datetime) -> str:
+    # Who shares a ledger by mistake sees one subscriber after the other come back, run after run.
+    return (
+        f"at {moment:%Y-%m-%d %H:%M} UTC; should another export use this ledger for the same source, give each a "
+        "ledger of its own"
     )
 
 

@@ -362,18 +362,44 @@ def test_the_past_is_found_though_a_backfill_met_its_subscriber_first(export: Ex
     assert export.owed("dwh") == ["2026/10/01/a.json", "2026/10/02/b.json", "2026/11/23/a.json"]
 
 
-def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export) -> None:
-    """A subscriber taken out of the file and put back is owed what was planned in between."""
-    export.subscribers = {"crm": None, "dwh": None}
-    export.put("2026/11/21/a.json")
-    export.run()
+@pytest.mark.parametrize("since", [None, "now", "2026-11-21"])
+def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export, since: str | None) -> None:
+    """A subscriber taken out of the file and put back as it was is owed what it was owed, and what was planned in
+    between; the log says since when it was out, and what else may have taken it out.
+    """
+    export.subscribers = {"crm": None, "dwh": since}
+    export.run(now=NOW)
+    _arrive(export, "2026/11/21/a.json", at=NOW + timedelta(seconds=1))
+    export.run(now=NOW + timedelta(minutes=1))
     export.subscribers = {"crm": None}
-    export.put("2026/11/22/a.json")
-    export.run()
+    _arrive(export, "2026/11/22/a.json", at=NOW + timedelta(minutes=1))
+    export.run(now=NOW + timedelta(minutes=2))
     assert export.owed("dwh") == ["2026/11/21/a.json"]
-    export.subscribers = {"crm": None, "dwh": None}
-    export.run()
+    export.subscribers = {"crm": None, "dwh": since}
+    found = export.run(now=NOW + timedelta(minutes=3))
     assert export.owed("dwh") == ["2026/11/21/a.json", "2026/11/22/a.json"]
+    assert found.notes == (
+        "subscriber dwh is back and goes on where it was removed, at 2026-11-23 12:02 UTC; should another export use "
+        "this ledger for the same source, give each a ledger of its own",
+        "1 earlier manifest is now owed to dwh",
+    )
+
+
+def test_a_subscriber_that_comes_back_with_another_since_starts_there(export: Export) -> None:
+    """Whoever wants no part of the gap says so, by another since."""
+    export.subscribers = {"crm": None, "dwh": "now"}
+    export.run(now=NOW)
+    _arrive(export, "2026/11/21/a.json", at=NOW + timedelta(seconds=1))
+    export.run(now=NOW + timedelta(minutes=1))
+    export.subscribers = {"crm": None}
+    export.run(now=NOW + timedelta(minutes=2))
+    export.subscribers = {"crm": None, "dwh": "2026-11-22"}
+    found = export.run(now=NOW + timedelta(minutes=3))
+    assert export.owed("dwh") == []
+    assert found.notes == (
+        "subscriber dwh now starts at: 2026-11-22",
+        "1 manifest before its start is no longer owed to dwh",
+    )
 
 
 def test_a_changed_since_moves_the_start(export: Export) -> None:
@@ -381,7 +407,7 @@ def test_a_changed_since_moves_the_start(export: Export) -> None:
     export.put("2026/11/21/a.json", "2026/11/22/a.json")
     export.run()
     export.subscribers = {"crm": "2026-11-22"}
-    assert "1 manifests before its start are no longer owed to crm" in export.run().notes
+    assert "1 manifest before its start is no longer owed to crm" in export.run().notes
     assert export.owed("crm") == ["2026/11/22/a.json"]
 
 
