@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.owing import owe
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.subscriptions import Subscription, inactive
 from export_pipeline.source.file import SourceFile
 
 _KEYS_A_QUERY = 500
@@ -86,7 +86,7 @@ def plan(
         The manifests' ids, in key order of their first files.
     """
     ids: list[str] = []
-    for day, owed_to, group in _groups(files, subscriptions, limits):
+    for day, owed_to, group in _groups(files, subscriptions, inactive(tx, source), limits):
         identity = manifest_id(url, group, max_events=limits.max_events, max_bytes=limits.max_bytes)
         add_manifest(
             tx,
@@ -190,13 +190,22 @@ def more_to_list(tx: Connection, source: int) -> bool:
 
 
 def _groups(
-    files: Sequence[DatedFile], subscriptions: Sequence[Subscription], limits: PlanLimits
+    files: Sequence[DatedFile], subscriptions: Sequence[Subscription], away: Sequence[Subscription], limits: PlanLimits
 ) -> list[tuple[date, tuple[int, ...], list[SourceFile]]]:
-    together: dict[tuple[date, tuple[int, ...]], list[SourceFile]] = {}
+    """Days, to whom they are owed, and files that belong together: nobody's start lies among them.
+
+    Args:
+        away: owed nothing now, but all within their start when they come back.
+    """
+    together: dict[tuple[date, tuple[int, ...], tuple[int, ...]], list[SourceFile]] = {}
     for dated in files:
-        owed_to = tuple(sub.id for sub in subscriptions if sub.owes(dated.file, dated.day))
-        together.setdefault((dated.day, owed_to), []).append(dated.file)
-    groups = [(day, owed_to, part) for (day, owed_to), members in together.items() for part in _split(members, limits)]
+        owed_to, owed_later = (
+            tuple(sub.id for sub in subs if sub.owes(dated.file, dated.day)) for subs in (subscriptions, away)
+        )
+        together.setdefault((dated.day, owed_to, owed_later), []).append(dated.file)
+    groups = [
+        (day, owed_to, part) for (day, owed_to, _), members in together.items() for part in _split(members, limits)
+    ]
     return sorted(groups, key=lambda group: group[2][0].key.encode("utf-8", "surrogatepass"))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, not_, select, true, update
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import tables as t
@@ -83,6 +83,15 @@ def active(tx: Connection, source: int) -> tuple[Subscription, ...]:
     return tuple(Subscription(*row) for row in rows)
 
 
+def inactive(tx: Connection, source: int) -> tuple[Subscription, ...]:
+    """The subscriptions that are out of the deployment file, and may come back."""
+    s = t.subscriptions.c
+    rows = tx.execute(
+        select(s.id, s.name, s.start_day, s.start_at).where(s.source_id == source, s.inactive_since.is_not(None))
+    )
+    return tuple(Subscription(*row) for row in rows)
+
+
 def is_registered(tx: Connection, source: int, wanted: Mapping[str, str | None]) -> bool:
     """Whether the ledger already holds exactly *wanted* (name → since): then there is nothing to write."""
     s = t.subscriptions.c
@@ -107,6 +116,7 @@ def register(
     starts: list[date | None] = []
     for name, since in wanted.items():
         row = rows.get(name)
+        before: Subscription | None = None
         if row is None:
             start = since or (start_from if fresh else NOW)
             day, at = _bounds(start, now)
@@ -117,6 +127,7 @@ def register(
             )
             notes.append(f"subscriber {name} is new and starts at: {start}")
         elif since is not None and since != row.since:
+            before = Subscription(row.id, name, row.start_day, row.start_at)
             day, at = _bounds(since, now)
             tx.execute(
                 update(t.subscriptions)
@@ -127,13 +138,16 @@ def register(
         elif row.inactive_since is not None:
             tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since, inactive_since=None))
             notes.append(f"subscriber {name} is back and goes on where it was removed, {_removed(row.inactive_since)}")
-            day, at = row.start_day, row.start_at
         else:
             if since != row.since:
                 tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since))
             continue
         subscription = _one(tx, source, name)
-        added, waived = _match_deliveries(tx, source, subscription, now=now)
+        added = owe_missing(tx, subscription.id, t.manifests.c.source_id == source, _within(subscription), now=now)
+        waived = 0
+        if before is not None:
+            added += _owe_again(tx, before, subscription, now=now)
+            waived = _waive(tx, before, subscription)
         if added:
             notes.append(f"{counted(added, 'earlier manifest is', 'earlier manifests are')} now owed to {name}")
         if waived:
@@ -148,8 +162,9 @@ def register(
     return Registration(
         subscriptions=_in_order(active(tx, source), wanted),
         notes=tuple(notes),
-        # In a new ledger the cursor, if somebody set one, was set on purpose: it is where the export takes over.
-        list_again=bool(starts) and not fresh,
+        # In a new ledger the cursor, if somebody set one, was set on purpose: it is where the export takes over. Not so
+        # where a start is given, as for a bucket that moved, whose cursor is still that of the old one.
+        list_again=bool(starts) and (not fresh or start_from != BEGINNING or any(wanted.values())),
         list_from=None if everywhere or not starts else min(day for day in starts if day is not None),
     )
 
@@ -183,24 +198,36 @@ def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -
     return tuple(by_name[name] for name in wanted)
 
 
-def _match_deliveries(tx: Connection, source: int, subscription: Subscription, *, now: datetime) -> tuple[int, int]:
-    """Owe the subscription the manifests within its start that it was never owed, and waive those owed before it."""
-    m, f, c, d = t.manifests.c, t.files.c, t.folded.c, t.deliveries.c
+def _within(subscription: Subscription) -> ColumnElement[bool]:
+    """Whether a manifest lies within the start of *subscription*, with all its files."""
+    m, f, c = t.manifests.c, t.files.c, t.folded.c
     bounds: list[ColumnElement[bool]] = [true()]
     if subscription.start_day is not None:
         bounds.append(m.day >= subscription.start_day)
     if subscription.start_at is not None:
-        # A manifest lies within the start only with all its files; planning keeps files on both sides of it apart.
-        # What was planned before cannot hold a later file, which spares a walk through a ledger of years.
+        # Planning keeps files on both sides of a start apart. What was planned before it cannot hold a later file,
+        # which spares a walk through a ledger of years.
         too_early = exists().where(f.manifest_id == m.id, f.last_modified < subscription.start_at)
         folded_too_early = exists().where(c.manifest_id == m.id, c.first_modified < subscription.start_at)
         bounds += [m.planned_at >= subscription.start_at, ~too_early, ~folded_too_early]
-    within = and_(*bounds)
-    added = owe_missing(tx, subscription.id, m.source_id == source, within, now=now)
-    outside = exists().where(m.id == d.manifest_id, ~within)
-    waived = tx.execute(
+    return and_(*bounds)
+
+
+def _owe_again(tx: Connection, before: Subscription, after: Subscription, *, now: datetime) -> int:
+    """Owe what was waived because it lay before the start, and lies behind it now; returns how many."""
+    m, d = t.manifests.c, t.deliveries.c
+    regained = exists().where(m.id == d.manifest_id, _within(after), not_(_within(before)))
+    return tx.execute(
         update(t.deliveries)
-        .where(d.subscription_id == subscription.id, d.state == t.OWED, outside)
-        .values(state=t.WAIVED)
+        .where(d.subscription_id == after.id, d.state == t.WAIVED, regained)
+        .values(state=t.OWED, owed_at=now)
     ).rowcount
-    return added, waived
+
+
+def _waive(tx: Connection, before: Subscription, after: Subscription) -> int:
+    """Waive what the start has moved past; returns how many. What lay before it all along is owed by a replay."""
+    m, d = t.manifests.c, t.deliveries.c
+    passed = exists().where(m.id == d.manifest_id, _within(before), not_(_within(after)))
+    return tx.execute(
+        update(t.deliveries).where(d.subscription_id == after.id, d.state == t.OWED, passed).values(state=t.WAIVED)
+    ).rowcount
