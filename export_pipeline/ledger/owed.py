@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_all, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.subscriptions import Subscription
@@ -119,7 +119,7 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
 
 def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
-    d, m, s, f = t.deliveries.c, t.manifests.c, t.subscriptions.c, t.files.c
+    d, m, s = t.deliveries.c, t.manifests.c, t.subscriptions.c
     subscriptions = list(subscriptions)
     counted: Mapping[int, tuple[int, int]] = {
         row[0]: (row[1], row[2])
@@ -135,15 +135,26 @@ def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) 
     found = []
     for subscription in subscriptions:
         manifests, files = counted.get(subscription.id, (0, 0))
-        oldest = None
-        if manifests:
-            first = select(d.manifest_id).where(d.subscription_id == subscription.id, d.state == t.OWED)
-            first = first.order_by(d.day, d.first_key).limit(1)
-            oldest = tx.execute(
-                select(func.min(f.last_modified, type_=t.UtcDateTime())).where(f.manifest_id == first.scalar_subquery())
-            ).scalar()
+        oldest = _oldest_arrival(tx, subscription) if manifests else None
         found.append(Waiting(subscription.name, manifests, files, oldest, subscription.id in failing))
     return found
+
+
+def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | None:
+    """When the oldest owed file arrived.
+
+    Looked for in two manifests, of which one comes first by day and key, and one has been owed for longest: what is
+    planned early arrived early. To look at the files of all would take as long as the backlog.
+    """
+    d, f, c = t.deliveries.c, t.files.c, t.folded.c
+    owed = select(d.manifest_id).where(d.subscription_id == subscription.id, d.state == t.OWED).limit(1)
+    first, longest = owed.order_by(d.day, d.first_key), owed.order_by(d.owed_at, d.day, d.first_key)
+    manifests = (first.scalar_subquery(), longest.scalar_subquery())
+    arrivals = union_all(
+        select(func.min(f.last_modified, type_=t.UtcDateTime())).where(f.manifest_id.in_(manifests)),
+        select(func.min(c.first_modified, type_=t.UtcDateTime())).where(c.manifest_id.in_(manifests)),
+    )
+    return min((arrived for arrived in tx.execute(arrivals).scalars() if arrived), default=None)
 
 
 def _owed_manifests() -> Select[Any]:

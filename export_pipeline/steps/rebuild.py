@@ -6,7 +6,7 @@ give have the ids of before. What such a subscriber has is handed to it once mor
 bytes, since no mark tells whether a manifest was delivered to its end. Of who cannot tell, a date says what it has.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import sha256
@@ -20,6 +20,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owing import owe
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
+from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, planning_alone
@@ -71,8 +72,8 @@ def rebuild(
             another id.
 
     Raises:
-        ConfigurationError: a subscriber cannot tell, and no date says what it has.
-        LedgerError: the ledger is not empty, or marks were found that no files belong to.
+        ConfigurationError: a subscriber cannot tell, and no date says what it has; or it starts ``now``.
+        LedgerError: the ledger knows files of this source, or marks were found that no files belong to.
         ListingFailed: the source could not be listed.
     """
     silent = [name for name in wanted if name not in marks]
@@ -87,10 +88,15 @@ def rebuild(
         recovered: set[str] = set()
         # One transaction: half a ledger would pass for a whole one.
         with ledger.write(durable=True) as tx:
-            if tx.execute(select(func.count()).select_from(t.manifests)).scalar():
-                raise LedgerError(f"the ledger {ledger.description} is not empty; move it away before it is made again")
             number = subscriptions.add_source(tx, source.url)
+            planned_before = select(func.count()).select_from(t.manifests).where(t.manifests.c.source_id == number)
+            if tx.execute(planned_before).scalar():
+                raise LedgerError(
+                    f"the ledger {ledger.description} is not empty; move it away before it is made again: it knows "
+                    f"files of {source.url}"
+                )
             found = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now).subscriptions
+            _refuse_unknown_starts(found, wanted)
             listing = dated(
                 source, settings.layout, Found(), after="", before=settings.layout.next_day_floor(_LAST_DAY)
             )
@@ -140,6 +146,21 @@ def rebuild(
                 before = update(t.deliveries).where(d.day < from_day, d.subscription_id.in_(numbers))
                 tx.execute(before.values(state=t.WAIVED))
     return result
+
+
+def _refuse_unknown_starts(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -> None:
+    """The moment that ``now`` once was went with the ledger: as today's it would pass by all that is to be found again.
+
+    Raises:
+        ConfigurationError: a subscriber starts now.
+    """
+    starts = [one.name for one in found if one.start_at is not None]
+    if starts:
+        key = "since" if any(wanted[name] for name in starts) else "start_from"
+        raise ConfigurationError(
+            f"{key} of {', '.join(starts)}: found now, which was another moment when the lost ledger was made; allowed "
+            "here: beginning, or the day from which on it gets files, YYYY-MM-DD"
+        )
 
 
 def recover(files: Sequence[SourceFile], ids: set[str], *, url: str, limits: PlanLimits) -> dict[str, list[SourceFile]]:

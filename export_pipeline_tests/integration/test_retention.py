@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
@@ -107,6 +108,9 @@ def test_a_folded_manifest_whose_file_is_gone_is_given_up_after_max_attempts(fol
     (reason,) = first.failures.values()
     assert "1 of its 2 files, between 2026/11/21/00/000.gz and 2026/11/21/00/001.gz, are no longer in the" in reason
     assert folded.states("crm") == ["owed", "delivered"]
+    with folded.ledger() as ledger, ledger.read() as tx:
+        (waiting,) = owed.waiting(tx, 1, subscriptions.active(tx, 1))
+    assert (waiting.files, waiting.oldest_arrival is None) == (2, False)
     assert folded.run().success
     assert folded.states("crm") == ["given_up", "delivered"]
     assert folded.run().success

@@ -293,3 +293,25 @@ def test_a_backfill_owes_what_a_subscriber_was_never_owed(ledger: Ledger) -> Non
         assert deliveries.delivery(tx, identity, dwh) is None
         assert deliveries.owe_day(tx, 1, [dwh], day=DAY, again=False, now=NOW) == (1, 0)
         assert [one.subscribers for one in owed.choose_among(tx, [dwh], source=1, day=DAY)] == [("dwh",)]
+
+
+def test_the_oldest_arrival_is_not_that_of_the_first_key(ledger: Ledger) -> None:
+    """A file that came late to an early day does not hide one that has been waiting for longer."""
+    plan(ledger, "2026/11/23/b")
+    later = NOW + timedelta(hours=16)
+    with ledger.write(durable=True) as tx:
+        subs = subscriptions.active(tx, 1)
+        late = file("2026/11/22/late")._replace(last_modified=later)
+        planning.plan(
+            tx,
+            source=1,
+            url=URL,
+            files=[DatedFile(late, date(2026, 11, 22))],
+            subscriptions=subs,
+            limits=LIMITS,
+            run_id="run-2",
+            now=later,
+        )
+    with ledger.read() as tx:
+        waiting = owed.waiting(tx, 1, subs)[0]
+    assert (waiting.files, waiting.oldest_arrival) == (2, NOW - timedelta(minutes=5))

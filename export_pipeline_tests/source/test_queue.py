@@ -130,7 +130,7 @@ def test_a_queue_that_does_not_answer(moto: S3Server) -> None:
     ("url", "region"),
     [
         ("https://sqs.eu-central-1.amazonaws.com/123456789012/uploads", "eu-central-1"),
-        ("https://sqs.us-gov-west-1.amazonaws.com/123456789012/uploads.fifo", "us-gov-west-1"),
+        ("https://sqs.us-gov-west-1.amazonaws.com/123456789012/uploads", "us-gov-west-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/uploads", "cn-north-1"),
         ("https://vpce-0a1b-2c3d.sqs.eu-west-3.vpce.amazonaws.com/123456789012/uploads", "eu-west-3"),
         ("http://127.0.0.1:9324/000000000000/uploads", "us-east-1"),
@@ -140,6 +140,12 @@ def test_host_and_region_are_those_of_the_queue(moto: S3Server, url: str, region
     """The queue may lie in another region than the bucket: its URL tells which, and is where requests go."""
     client = NotificationQueue(settings(moto, url))._client
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, url.rpartition("/")[0].rpartition("/")[0])
+
+
+def test_a_fifo_queue_is_refused(moto: S3Server) -> None:
+    """A queue that holds back all messages behind one that stays is refused when the file is loaded."""
+    with pytest.raises(ValueError, match="found a FIFO queue; allowed: a standard queue"):
+        settings(moto, "https://sqs.eu-west-1.amazonaws.com/123456789012/uploads.fifo")
 
 
 @pytest.mark.parametrize("url", ["uploads", "s3://acme", "https://", "https://key:secret@sqs.amazonaws.com/1/q", ""])

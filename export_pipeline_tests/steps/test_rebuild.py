@@ -1,10 +1,16 @@
 """Finding the manifests of a lost ledger again."""
 
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
+import pytest
+
+from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.planning import PlanLimits, manifest_id
 from export_pipeline.source.file import SourceFile
-from export_pipeline.steps.rebuild import recover
+from export_pipeline.steps.rebuild import Rebuilt, rebuild, recover
+from export_pipeline_tests.steps.test_discover import NOW, Export
 
 URL = "s3://bucket/events"
 LIMITS = PlanLimits(max_events=10_000, max_bytes=1 << 22, manifest_max_files=1_000, manifest_max_bytes=1 << 28)
@@ -28,3 +34,48 @@ def test_manifests_between_whose_files_late_ones_lie() -> None:
     listed = sorted(early + late, key=lambda one: one.key)
     found = recover(listed, {identity_of(early), identity_of(late)}, url=URL, limits=LIMITS)
     assert found == {identity_of(early): early, identity_of(late): late}
+
+
+def rebuilt(export: Export) -> Rebuilt:
+    """A ledger made again for subscribers that cannot tell what they have."""
+    return rebuild(
+        export.source,
+        export.ledger,
+        export.settings,
+        wanted=export.subscribers,
+        marks={},
+        from_day=date(2026, 11, 22),
+        run_id="rebuild",
+        now=NOW,
+    )
+
+
+@pytest.mark.parametrize(("key", "since", "start_from"), [("since", "now", "beginning"), ("start_from", None, "now")])
+def test_a_start_that_nobody_knows_any_more(
+    tmp_path: Path, ledger_url: str, key: str, since: str | None, start_from: str
+) -> None:
+    """Whoever started `now` once would start at the rebuilding: it is refused, with what to write instead, and nothing
+    is written.
+    """
+    export = Export(tmp_path, ledger_url)
+    export.put("2026/11/22/a.json")
+    export.subscribers = {"crm": since}
+    export.settings = replace(export.settings, start_from=start_from)
+    with pytest.raises(ConfigurationError, match=f"^{key} of crm: found now, .* allowed here: beginning, or the day"):
+        rebuilt(export)
+    export.subscribers = {"crm": "2026-11-21"}
+    rebuilt(export)
+    assert export.owed("crm") == ["2026/11/22/a.json"]
+    export.ledger.close()
+
+
+def test_a_ledger_of_another_source_too(tmp_path: Path, ledger_url: str) -> None:
+    """In a ledger that several exports share, what is lost of one source is made again beside the others."""
+    export = Export(tmp_path, ledger_url)
+    export.put("2026/11/22/a.json")
+    export.run()
+    export.bucket = tmp_path / "other"
+    export.put("2026/11/23/b.json")
+    assert rebuilt(export).manifests == 1
+    assert export.owed("crm") == ["2026/11/22/a.json", "2026/11/23/b.json"]
+    export.ledger.close()
