@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 _STALE_LOCK_FILE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.05
@@ -41,11 +42,13 @@ def at_work(claims: Claims, run_id: str) -> Iterator[None]:
 
 def someone_is_at_work(claims: Claims, run_id: str) -> bool:
     """Whether a process that lives is in a block of :func:`at_work` for the run."""
-    for name in _of_run(run_id):
-        with claims.claim(name) as free:
-            if not free:
-                return True
-    return False
+    # Twice, since whoever renews its claim takes another one first, and may so pass by the first look.
+    return any(_somebody_holds(claims, name) for _ in range(2) for name in _of_run(run_id))
+
+
+def _somebody_holds(claims: Claims, name: str) -> bool:
+    with claims.claim(name) as free:
+        return not free
 
 
 def _of_run(run_id: str) -> list[str]:
@@ -126,7 +129,12 @@ class PostgresClaims:
             try:
                 yield True
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+                try:
+                    connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
+                except DBAPIError as error:
+                    # With the connection PostgreSQL has given it back, and what was done under it is done.
+                    if not error.connection_invalidated:
+                        raise
 
     def sweep(self) -> None:
         """Nothing is left behind."""

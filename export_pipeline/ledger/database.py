@@ -17,6 +17,8 @@ from export_pipeline.ledger.schema import ensure_schema, require_schema
 from export_pipeline.ledger.wal import ensure_wal
 from export_pipeline.storage.folders import make_private_file
 
+# A connection without an answer is given up after half a minute, by either side.
+_KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
 
 
@@ -54,9 +56,7 @@ class Ledger:
             self._engine = _sqlite_engine(parsed)
             self.claims = FileClaims(path.with_name(path.name + ".claims"))
         else:
-            # pre_ping: between two ticks a firewall or a restart may have closed the connection.
-            # client_encoding: keys are Unicode, whatever encoding the database was made with.
-            self._engine = create_engine(parsed, pool_pre_ping=True, client_encoding="utf8")
+            self._engine = _postgres_engine(parsed)
             self.claims = PostgresClaims(self._engine)
         try:
             if create:
@@ -125,6 +125,36 @@ def _parse(url: str) -> URL:
 
 
 _ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
+
+
+def _postgres_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        # Between two ticks a firewall or a restart may have closed the connection.
+        pool_pre_ping=True,
+        # Keys are Unicode, whatever encoding the database was made with.
+        client_encoding="utf8",
+        connect_args={
+            "keepalives_idle": _KEEPALIVE_SECONDS,
+            "keepalives_interval": _KEEPALIVE_INTERVAL_SECONDS,
+            "keepalives_count": _KEEPALIVE_COUNT,
+            "tcp_user_timeout": 1_000 * (_KEEPALIVE_SECONDS + _KEEPALIVE_COUNT * _KEEPALIVE_INTERVAL_SECONDS),
+        },
+    )
+
+    # A machine that lost power says no goodbye: without this PostgreSQL would keep its claims for two hours. Not among
+    # the options of connecting, which poolers refuse.
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET tcp_keepalives_idle = {_KEEPALIVE_SECONDS}; "
+                f"SET tcp_keepalives_interval = {_KEEPALIVE_INTERVAL_SECONDS}; "
+                f"SET tcp_keepalives_count = {_KEEPALIVE_COUNT}"
+            )
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:

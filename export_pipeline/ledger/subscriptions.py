@@ -216,7 +216,8 @@ def _within(subscription: Subscription) -> ColumnElement[bool]:
 def _owe_again(tx: Connection, before: Subscription, after: Subscription, *, now: datetime) -> int:
     """Owe what was waived because it lay before the start, and lies behind it now; returns how many."""
     m, d = t.manifests.c, t.deliveries.c
-    regained = exists().where(m.id == d.manifest_id, _within(after), not_(_within(before)))
+    living = m.state.in_((t.PLANNED, t.READ))
+    regained = exists().where(m.id == d.manifest_id, living, _within(after), not_(_within(before)))
     return tx.execute(
         update(t.deliveries)
         .where(d.subscription_id == after.id, d.state == t.WAIVED, regained)

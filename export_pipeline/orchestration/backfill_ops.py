@@ -23,6 +23,7 @@ from export_pipeline.orchestration.finding import discovery_settings
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.orchestration.underway import run_is_over
 from export_pipeline.steps.backfill import plan_day
 
 # The UI's dialog for a range of days takes tags and no config; so does `dagster job backfill`.
@@ -67,6 +68,10 @@ def list_day_files_op(export: Export) -> OpDefinition:
         with failures_without_secrets(export.secrets):
             if not export.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            if reason := run_is_over(context, export)():
+                context.log.info(f"nothing is listed: {reason}")
                 return
             subscribers, only = _asked(context)
             backfill = plan_day(

@@ -1,6 +1,7 @@
 """From ``executor:`` of a deployment file to Dagster's own executor."""
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
 
@@ -84,6 +85,8 @@ def _executor(
     if settings.type == "multiprocess":
         return multiprocess_executor, given
     if settings.type == "celery":
+        _check_address("broker", settings.broker)
+        _check_address("backend", _backend(settings))
         given["broker"] = _named(settings.broker)
         given["backend"] = _named(_backend(settings))
         given["config_source"] = _config_source(settings, max_run_seconds=max_run_seconds)
@@ -122,6 +125,17 @@ def _backend(settings: ExecutorSettings) -> str | EnvRef | None:
 
 def _is_redis(settings: ExecutorSettings) -> bool:
     return (resolve(settings.broker) or "").startswith(_REDIS)
+
+
+def _check_address(name: str, secret: str | EnvRef | None) -> None:
+    """Refuse what no URL is before a library does, whose message would quote a part of the password."""
+    try:
+        urlsplit(resolve(secret) or "").port  # noqa: B018 (it is what fails)
+    except ValueError:
+        raise ConfigurationError(
+            f"executor.{name}: found something that is no URL; allowed: such as redis://user:password@host:6379/0, in "
+            "which the password has / as %2F, @ as %40 and : as %3A"
+        ) from None
 
 
 def _named(secret: str | EnvRef | None) -> Any:

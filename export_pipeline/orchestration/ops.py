@@ -31,7 +31,7 @@ from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TA
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
 from export_pipeline.orchestration.retention import fold_old_days
 from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
-from export_pipeline.orchestration.underway import other_runs
+from export_pipeline.orchestration.underway import other_runs, run_is_over
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.listing import Found
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
@@ -59,6 +59,10 @@ def list_new_files_op(export: Export) -> OpDefinition:
         with failures_without_secrets(export.secrets):
             if not export.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            if reason := run_is_over(context, export)():
+                context.log.info(f"nothing is listed: {reason}")
                 return
             found, nothing = finding.find_new_files(context, export, places)
             max_files = context.op_config["max_files"]

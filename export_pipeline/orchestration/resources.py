@@ -3,19 +3,19 @@
 Each opens what it describes on first use and closes it when the run, or with other executors the step, has ended.
 """
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import date
 from typing import Literal
 
 from dagster import InitResourceContext
 from pydantic import Field, PrivateAttr
-from sqlalchemy.exc import SQLAlchemyError
 
 from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.keeping import kept_at_work
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.settings import NotificationSettings, SourceSettings
@@ -113,16 +113,18 @@ class LedgerResource(LaunchableResource):
         From then on this process is known to work for the run, until it ends in whatever way.
         """
         if self._ledger is None:
-            self._ledger = Ledger(self.url)
+            ledger = self._ledger = Ledger(self.url)
             if self._run_id is not None:
-                self._claimed.enter_context(at_work(self._ledger.claims, self._run_id))
+                # A lock on a file stays, a connection may break.
+                known = at_work(ledger.claims, self._run_id)
+                if not ledger.is_sqlite:
+                    known = kept_at_work(lambda: ledger.claims, self._run_id)
+                self._claimed.enter_context(known)
         return self._ledger
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Close the ledger's connections."""
-        # A connection that has broken since gave the claim back already.
-        with suppress(SQLAlchemyError):
-            self._claimed.close()
+        self._claimed.close()
         if self._ledger is not None:
             self._ledger.close()
 

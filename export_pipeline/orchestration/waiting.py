@@ -5,20 +5,12 @@ holds a claim in the ledger meanwhile, so that :mod:`orchestration.lost_runs` ca
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from threading import Event, Thread
 from typing import Any
 
 from dagster import ExecutorDefinition, InitExecutorContext, multiple_process_executor_requirements
-from sqlalchemy.exc import SQLAlchemyError
 
-from export_pipeline.errors import ExportError
-from export_pipeline.ledger.claims import at_work
+from export_pipeline.ledger.keeping import kept_at_work
 from export_pipeline.orchestration.resources import LedgerResource
-
-_RENEW_SECONDS = 2.0
-# A database that does not answer must not keep a run from ending.
-_LET_GO_SECONDS = 10.0
 
 
 def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
@@ -32,8 +24,10 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
         hand_out_and_wait = made.execute
 
         def execute(plan_context: Any, execution_plan: Any) -> Iterator[Any]:
-            with known_to_work(ledger, plan_context.run_id):
-                yield from hand_out_and_wait(plan_context, execution_plan)
+            with ledger.process_config_and_initialize_cm() as initialized:
+                opened: Any = initialized
+                with kept_at_work(lambda: opened.open().claims, plan_context.run_id):
+                    yield from hand_out_and_wait(plan_context, execution_plan)
 
         made.execute = execute
         return made
@@ -44,33 +38,3 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
         requirements=multiple_process_executor_requirements(),
         executor_creation_fn=create,
     )
-
-
-@contextmanager
-def known_to_work(ledger: LedgerResource, run_id: str) -> Iterator[None]:
-    """Be known to *ledger* as at work for the run inside the block, whatever becomes of connections to it meanwhile."""
-    ended = Event()
-    with ledger.process_config_and_initialize_cm() as opened:
-        holder = Thread(target=_hold, args=(opened, run_id, ended), name="claim of the run", daemon=True)
-        holder.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            holder.join(_LET_GO_SECONDS)
-
-
-def _hold(ledger: LedgerResource, run_id: str, ended: Event) -> None:
-    held = ExitStack()
-    while not ended.is_set():
-        taken = ExitStack()
-        # A ledger that is out of reach is for the steps to report, which need it. Here it is tried again.
-        with suppress(SQLAlchemyError, ExportError):
-            taken.enter_context(at_work(ledger.open().claims, run_id))
-            # Only now, so that there is no moment without a claim. A connection that broke gave its own back already.
-            with suppress(SQLAlchemyError):
-                held.close()
-            held = taken
-        ended.wait(_RENEW_SECONDS)
-    with suppress(SQLAlchemyError):
-        held.close()

@@ -25,6 +25,7 @@ TRY_LATER = frozenset({408, 425, 429})
 REFUSED = frozenset({400, 413, 422})
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_SHORTEST_HIDDEN_PATH = 8
 USER_AGENT = "export-pipeline"
 
 
@@ -54,6 +55,12 @@ class Answer:
     def said(self) -> str:
         """The first 500 bytes of the body, on one line, without secrets."""
         return excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
+
+
+def _told_paths(url: "httpx.URL") -> list[str]:
+    """What a destination may tell of the path that it was asked for, in which many have their token."""
+    asked, path = url.raw_path.decode("ascii"), url.path
+    return [text for text in dict.fromkeys((asked, path)) if len(text) >= _SHORTEST_HIDDEN_PATH]
 
 
 class HttpClient:
@@ -124,7 +131,7 @@ class HttpClient:
                 raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
             raise TryLater(f"{place}: {_cause(error)}") from None
         answered = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(place, response.status_code, answered, body, secrets)
+        return Answer(place, response.status_code, answered, body, (*secrets, *_told_paths(request.url)))
 
     def connect(self, url: str, *, timeout_seconds: float, networks: Networks = "private") -> None:
         """See whether somebody listens, and with a certificate that is trusted; no request is sent.

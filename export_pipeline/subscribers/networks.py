@@ -23,6 +23,9 @@ DESCRIPTION = (
 _METADATA = tuple(
     ip_network(text) for text in ("fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
+# What older versions of Python take for global: site-local addresses (RFC 3879), those of protocols (RFC 6890), and of
+# documentation (RFC 9637).
+_NOT_GLOBAL = tuple(ip_network(text) for text in ("fec0::/10", "192.0.0.0/24", "3fff::/20"))
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is reached
 
 
@@ -39,7 +42,7 @@ def refusal(address: str, networks: Networks) -> str:
         return "is one where clouds give credentials to whoever asks; only networks: any allows it"
     if found.is_multicast or found.is_unspecified or (found.is_reserved and not found.is_loopback):
         return "belongs to no machine; only networks: any allows it"
-    if networks == "public" and not found.is_global:
+    if networks == "public" and (not found.is_global or any(found in network for network in _NOT_GLOBAL)):
         return "is not one of the internet; networks: private allows it"
     return ""
 

@@ -70,3 +70,13 @@ def test_workers_need_the_executor_celery() -> None:
     """A worker of a deployment that has another executor does not start."""
     with pytest.raises(ConfigurationError, match=r"executor: found multiprocess; Celery's workers need: celery"):
         celery_app(settings("multiprocess"), max_run_seconds=60)
+
+
+def test_a_broker_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password with a slash that is not quoted is refused when the definitions load, and nothing of it is told."""
+    monkeypatch.setenv("BROKER", "redis://:first-half/second@127.0.0.1:6379/0")
+    with pytest.raises(
+        ConfigurationError, match=r"^executor\.broker: found something that is no URL; .* %2F"
+    ) as refused:
+        executor_of(settings("celery", broker=EnvRef(env="BROKER")), max_run_seconds=60, ledger=LEDGER)
+    assert "half" not in str(refused.value)

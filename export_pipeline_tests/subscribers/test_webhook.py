@@ -196,6 +196,18 @@ def test_the_message_holds_500_bytes_of_the_answer_and_no_secret(receiver: Recei
     assert not [part for part in (SECRET, "p4ssw0rd", "s1gnature", "path-of-mine") if part in text]
 
 
+def test_a_path_that_the_receiver_repeats_is_not_told(receiver: Receiver) -> None:
+    """Many keep their token in the path, and many a receiver says for which path it has nothing."""
+    receiver.script.append(
+        Reply(404, b"<pre>Cannot POST /services/T0AAAA/t0kenOfMine?v=1</pre>, /services/T0AAAA/t0kenOfMine")
+    )
+    webhook = Webhook(url=receiver.url + "/services/T0AAAA/t0kenOfMine?v=1", secret=SECRET, retry_for_seconds=0)
+    with pytest.raises(Blocked) as caught:
+        webhook.deliver(BATCH)
+    webhook.close()
+    assert "<pre>Cannot POST [secret]</pre>, [secret]" in str(caught.value)
+
+
 def test_a_redirect_is_not_followed_and_its_target_is_told_without_query(receiver: Receiver, webhook: Webhook) -> None:
     """A redirect sends no event anywhere; the message says where it pointed, without query and password."""
     target = f"{receiver.url.replace('//', '//u:pw@')}/other?token=abc"
