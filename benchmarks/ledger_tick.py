@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 
 from benchmarks.ledger_fill import BATCHES, EVENTS, MANIFEST_FILES, SUBSCRIBERS, Shape, file_of
-from export_pipeline.ledger import deliveries, owed, readings
+from export_pipeline.ledger import attempts, deliveries, owed, readings
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import Totals
 from export_pipeline.ledger.planning import PlanLimits
@@ -93,7 +93,7 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
             owed.assigned(tx, one.id, [run_id])
         with ledger.write(durable=True) as tx:
             readings.record(tx, readings.manifest(tx, one.id), READING, now=now)
-            readings.any_read_since_planned(tx, one.id)
+            attempts.others_read(tx, one.id, began=now)
         for subscription in found.subscriptions:
             allowance = Allowance(ledger, subscription, run_id=run_id, seconds=300)
             with ledger.read() as tx:

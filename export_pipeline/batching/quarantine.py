@@ -1,9 +1,10 @@
 """Where everything is kept that could not be delivered: bad stretches, refused events, files given up.
 
 One object for each manifest, ``<day>/<manifest>.ndjson``; for what a subscriber refused, one for each batch,
-``<day>/<manifest>.<subscriber>.<batch>.ndjson``; what would make one too large goes on in ``….part-1.ndjson``. A repeat
-writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here, and the
-bytes themselves, in base64 and, where UTF-8 and not too long, as text.
+``<day>/<manifest>.<subscriber>.<batch>.ndjson``; for files without which a manifest cannot be delivered to those who
+still wait for it, ``<day>/<manifest>.unreadable.ndjson``; what would make one too large goes on in ``….part-1.ndjson``.
+A repeat writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here,
+and the bytes themselves, in base64 and, where UTF-8 and not too long, as text.
 
 A message of the source's queue that nobody understands is no such record, but an object ``notifications/<id>.json``.
 """
@@ -134,6 +135,16 @@ class Quarantine:
         with _spool() as spool:
             _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
             self._put(f"{day.isoformat()}/{manifest_id}", spool)
+
+    def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> None:
+        """Keep that what is owed of a manifest was given up, since *files* of it cannot be read again: file → reason.
+
+        Beside its bad stretches, which were found when it was read.
+        """
+        with _spool() as spool:
+            for file, reason in files.items():
+                _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
+            self._put(f"{day.isoformat()}/{manifest_id}.unreadable", spool)
 
     def archive(self, name: str) -> None:
         """Let the records of one object wait no longer; they stay under ``RETRIED_FOLDER``."""

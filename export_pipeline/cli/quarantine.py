@@ -159,7 +159,7 @@ def _summary(name: str, records: "Sequence[Record]") -> dict[str, Any]:
 
     first = records[0]
     if first.kind == FILE:
-        what = f"the file {first.key}"
+        what = f"the file {first.key}" if len(records) == 1 else f"{len(records)} files, such as {first.key}"
     elif first.kind == REFUSED:
         what = f"refused by {first.subscriber}"
     else:

@@ -50,6 +50,7 @@ class Rules:
         start_from: where a new ledger starts.
         subscriptions: the active ones; none before the first run.
         subscribers: how many the deployment file names.
+        instead_of_future: what counts in place of a cursor that lies in the future.
         cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
         more_to_list: the last listing stopped at ``max_files``.
         is_notified: messages tell of new files, and the source is only listed now and then.
@@ -61,6 +62,7 @@ class Rules:
     lookback: timedelta
     subscriptions: "Sequence[Subscription]"
     subscribers: int
+    instead_of_future: datetime
     cursor: Callable[[], str]
     more_to_list: bool
     is_notified: bool
@@ -174,12 +176,14 @@ def _behind_cursor(file: "SourceFile", day: date, rules: Rules) -> Answer | None
     moment = rules.layout.moment_of(cursor) if cursor else None
     if moment is None:
         return None
-    begins = min(moment, rules.now) - rules.lookback
+    is_future = moment > rules.now
+    begins = (rules.instead_of_future if is_future else moment) - rules.lookback
     if file.key > rules.layout.start_after(begins):
         return None
     return Answer(
         "behind_cursor",
-        f"the next listing begins at {rules.layout.key_floor(begins)}: the cursor {cursor} less lookback_hours",
+        f"the next listing begins at {rules.layout.key_floor(begins)}: "
+        + (f"the cursor {cursor} lies in the future" if is_future else f"the cursor {cursor} less lookback_hours"),
         f"{_take(day)}; or move the cursor of new_files back",
     )
 

@@ -132,7 +132,9 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     from export_pipeline.ledger import planning, subscriptions
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.source.layout import Layout
+    from export_pipeline.steps.resuming import instead_of_future
 
+    now = utc_now()
     return Rules(
         layout=Layout(outline.source.layout),
         start_date=outline.source.start_date,
@@ -140,11 +142,14 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
         lookback=timedelta(hours=outline.lookback_hours),
         subscriptions=subscriptions.active(*view.known) if view.known else (),
         subscribers=len(outline.subscribers),
+        instead_of_future=(
+            instead_of_future(*view.known, start_date=outline.source.start_date, now=now) if view.known else now
+        ),
         cursor=lambda: read_cursor(outline.prefix),
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
         is_notified=outline.source.notifications is not None,
         enabled=outline.enabled,
-        now=utc_now(),
+        now=now,
     )
 
 

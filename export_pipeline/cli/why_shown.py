@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from export_pipeline.batching.quarantine import FILE, REFUSED
 from export_pipeline.cli import layout
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
-from export_pipeline.ledger.tables import DELIVERED, QUARANTINE
+from export_pipeline.ledger.tables import DELIVERED, SOURCE
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
@@ -52,7 +52,7 @@ def _there(story: Story) -> str:
     if story.source_error is not None:
         return f"could not be asked: {story.source_error}"
     if file is None:
-        is_driven_again = any(life.manifest and life.manifest.origin == QUARANTINE for life in story.lives)
+        is_driven_again = any(life.manifest and life.manifest.origin != SOURCE for life in story.lives)
         return "no: it is driven again from the quarantine" if is_driven_again else "no"
     return f"{sized(file.size_bytes)}, arrived {layout.when(file.last_modified)}, etag {file.etag}"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, func, insert, literal, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
@@ -163,6 +163,9 @@ def owe_day(
 ) -> tuple[int, int]:
     """Owe a day's manifests to subscriptions, whatever their start: what a backfill asks for.
 
+    Also what was given up of a folded manifest whose files were gone: they may be back, and nothing lies in the
+    quarantine that could be retried. What does lie there waits for just that.
+
     Args:
         again: also those which were delivered before; they get a new round, with the same batch ids.
 
@@ -178,7 +181,7 @@ def owe_day(
             d.day == day,
             exists().where(m.id == d.manifest_id, m.source_id == source, m.state.in_((t.PLANNED, t.READ))),
         )
-        wanted = or_(d.state == t.WAIVED, d.state == t.DELIVERED) if again else d.state == t.WAIVED
+        wanted = d.state.in_((t.WAIVED, t.GIVEN_UP, *([t.DELIVERED] if again else [])))
         repeated += tx.execute(
             update(t.deliveries)
             .where(of_the_day, wanted)

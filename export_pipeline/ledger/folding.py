@@ -189,7 +189,7 @@ def stretch(tx: Connection, identity: str) -> tuple[str, str, frozenset[bytes]]:
 
 
 def give_up_deliveries(tx: Connection, identity: str, reason: str) -> None:
-    """Close what is owed of a folded manifest whose files are gone; what was delivered of it stays delivered."""
+    """Close what is owed of a manifest of which files are gone; what was delivered of it stays delivered."""
     d = t.deliveries.c
     owed = update(t.deliveries).where(d.manifest_id == identity, d.state == t.OWED)
     tx.execute(owed.values(state=t.GIVEN_UP, last_error=reason))

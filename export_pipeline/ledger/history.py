@@ -17,7 +17,7 @@ class ManifestLife:
     """A manifest with the file in it.
 
     Attributes:
-        origin: source, or quarantine where the file is driven again from there.
+        origin: source; quarantine or refused where the file is driven again from the quarantine.
         state: planned, read, superseded or given_up.
         batches: how many it was cut into; None while unread.
         batches_with_file: numbers of those that hold events of the file.

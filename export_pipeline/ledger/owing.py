@@ -38,7 +38,10 @@ def owe(
 
 
 def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
-    """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many."""
+    """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many.
+
+    Not those of refused events: they were another's, and come to this subscription in the batches they were refused of.
+    """
     m, d = t.manifests.c, t.deliveries.c
     known = exists().where(d.manifest_id == m.id, d.subscription_id == subscription_id)
     columns = {
@@ -51,5 +54,12 @@ def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[boo
         d.owed_at: literal(now, t.UtcDateTime()),
         d.attempts: literal(0),
     }
-    missing = select(*columns.values()).where(m.state.in_((t.PLANNED, t.READ)), ~known, *wanted)
+    living = m.state.in_((t.PLANNED, t.READ))
+    missing = select(*columns.values()).where(living, m.origin != t.REFUSED, ~known, *wanted)
     return tx.execute(insert(t.deliveries).from_select(list(columns), missing)).rowcount
+
+
+def waived_for(tx: Connection, identity: str) -> set[int]:
+    """The subscriptions that a manifest is no longer owed to, since it lies before their start."""
+    d = t.deliveries.c
+    return set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity, d.state == t.WAIVED)).scalars())

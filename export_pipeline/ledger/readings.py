@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, insert, or_, select, update
 
 from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import subscriptions
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.owing import owe, owe_missing
 from export_pipeline.ledger.planning import add_manifest, manifest_id
 from export_pipeline.source.file import SourceFile
 
@@ -121,6 +123,7 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
         )
     if found.state == t.READ:
         _must_be_the_same(found.id, batches(tx, found.id), reading.batches)
+        forget_failures(tx, found.id)
         return
     tx.execute(
         update(t.manifests)
@@ -153,18 +156,15 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
 
 
 def may_change(tx: Connection, identity: str) -> bool:
-    """Whether files may still be set apart from this manifest: nobody has accepted a batch of it."""
-    a = t.acceptances.c
-    return tx.execute(select(func.count()).where(a.manifest_id == identity)).scalar() == 0
-
-
-def any_read_since_planned(tx: Connection, identity: str) -> bool:
-    """Whether another manifest of the same source was read after this one was planned: the source can be reached."""
-    m = t.manifests.c
-    planned = tx.execute(select(m.source_id, m.planned_at).where(m.id == identity)).one()
-    # Two queries: joined, PostgreSQL may walk every manifest to find the first.
-    found = select(m.id).where(m.source_id == planned.source_id, m.read_at >= planned.planned_at, m.id != identity)
-    return tx.execute(found.limit(1)).first() is not None
+    """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
+    a, d = t.acceptances.c, t.deliveries.c
+    if tx.execute(select(a.n).where(a.manifest_id == identity).limit(1)).first() is not None:
+        return False
+    # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
+    # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
+    # who never got it may change.
+    done = select(d.state).where(d.manifest_id == identity, or_(d.state == t.DELIVERED, d.round > 1))
+    return tx.execute(done.limit(1)).first() is None
 
 
 def isolate(
@@ -204,6 +204,11 @@ def count_failure(tx: Connection, identity: str, reason: str) -> int:
     return int(tx.execute(select(m.read_attempts).where(m.id == identity)).scalar_one())
 
 
+def forget_failures(tx: Connection, identity: str) -> None:
+    """Let a manifest count its failed readings from none again."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(read_attempts=0, last_error=None))
+
+
 def give_up(tx: Connection, identity: str, reason: str) -> None:
     """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
     tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(state=t.GIVEN_UP, last_error=reason))
@@ -212,14 +217,21 @@ def give_up(tx: Connection, identity: str, reason: str) -> None:
 
 
 def reopen(tx: Connection, identity: str) -> None:
-    """Owe a given-up manifest again, as if it had never been tried."""
-    tx.execute(
-        update(t.manifests)
-        .where(t.manifests.c.id == identity, t.manifests.c.state == t.GIVEN_UP)
-        .values(state=t.PLANNED, read_attempts=0, last_error=None)
-    )
-    d = t.deliveries.c
-    tx.execute(update(t.deliveries).where(d.manifest_id == identity, d.state == t.GIVEN_UP).values(state=t.OWED))
+    """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
+    m, d = t.manifests.c, t.deliveries.c
+    # What was read before it was given up has its batches in the ledger: a second reading has to come to the same.
+    state = case((m.read_at.is_not(None), t.READ), else_=t.PLANNED)
+    opened = tx.execute(update(t.manifests).where(m.id == identity, m.state == t.GIVEN_UP).values(state=state)).rowcount
+    owed = update(t.deliveries).where(d.manifest_id == identity, d.state == t.GIVEN_UP).values(state=t.OWED)
+    if tx.execute(owed).rowcount or opened:
+        forget_failures(tx, identity)
+    if not opened:
+        return  # it was given up for some alone, and stayed open to whoever is new
+    # While it was given up nobody new was owed it. Who is out of the deployment file now is when coming back.
+    found = manifest(tx, identity)
+    for one in subscriptions.active(tx, found.source_id):
+        if all(one.owes(file, found.day) for file in found.files):
+            owe_missing(tx, one.id, m.id == identity, now=utc_now())
 
 
 def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
@@ -268,5 +280,6 @@ def _must_be_the_same(identity: str, first: Sequence[LedgerBatch], second: Seque
     position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
     raise LedgerError(
         f"manifest {identity}: a second reading differs from the first, from batch {position} on "
-        f"({len(first)} batches then, {len(second)} now); nothing of it is delivered, since some of it was before"
+        f"({len(first)} batches then, {len(second)} now); nothing of it is delivered, since some of it was before. "
+        "Where `limits` were changed since, set them back until it is delivered"
     )

@@ -59,7 +59,7 @@ def key_type() -> TypeEngine[str]:
 
 OWED, DELIVERED, WAIVED, GIVEN_UP = "owed", "delivered", "waived", "given_up"
 PLANNED, READ, SUPERSEDED = "planned", "read", "superseded"
-SOURCE, QUARANTINE = "source", "quarantine"
+SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
 
 metadata = MetaData()
 
@@ -83,7 +83,8 @@ manifests = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("source_id", ForeignKey("sources.id"), nullable=False),
-    # Where its files lie: in the source, or in the quarantine, from where they are driven again.
+    # Where its files lie: in the source, or in the quarantine, from where they are driven again. "refused" is also
+    # there: events that one subscriber refused, and that all others have got in the batches of another manifest.
     Column("origin", String(12), nullable=False, default=SOURCE),
     Column("day", Date, nullable=False),
     Column("first_key", key_type(), nullable=False),
@@ -96,6 +97,8 @@ manifests = Table(
     Column("planned_by_run", String(64), nullable=False),
     Column("read_at", UtcDateTime),
     Column("read_attempts", Integer, nullable=False, default=0),
+    # When the latest reading that failed began; see ledger.attempts.
+    Column("tried_at", UtcDateTime),
     Column("last_error", Text),
     # The same files without those that could not be read; set once, when state becomes superseded.
     Column("successor_id", ForeignKey("manifests.id")),

@@ -39,7 +39,7 @@ def unreadable(tx: Connection, source: int, days: Collection[date], run_ids: Col
         .distinct()
         .join(t.manifests, m.id == f.manifest_id)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, m.day.in_(days), m.last_error.is_not(None), d.last_run_id.in_(run_ids))
+        .where(m.source_id == source, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
         .order_by(f.key)
     )
     return [

@@ -11,7 +11,8 @@ from dagster import (
     sensor,
 )
 
-from export_pipeline.ledger import owed, planning, subscriptions
+from export_pipeline.ledger import backlog as ledger_backlog
+from export_pipeline.ledger import planning, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -38,7 +39,8 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
             reason = reason_to_skip(export, context.instance, claims=lambda: places.ledger.open().claims)
             if reason:
                 return SkipReason(reason)
-            if not backlog(places.ledger.open(), places.source.open().url):
+            url = places.source.open().url
+            if not backlog(places.ledger.open(), url, max_files=export.catch_up_max_files):
                 return SkipReason("nothing waits for a run; the schedule looks for new files")
         return RunRequest(
             run_config=RunConfig(
@@ -49,16 +51,18 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
     return new_files
 
 
-def backlog(ledger: Ledger, url: str) -> bool:
-    """Whether another run could get on at once.
+def backlog(ledger: Ledger, url: str, *, max_files: int = 1_000) -> bool:
+    """Whether another run, of *max_files*, could get on at once.
 
     What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a sick receiver
-    would be knocked at without end.
+    would be knocked at without end. Nor is what could not be read, or a corrupt file, or a store that refuses access,
+    would start run after run.
     """
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, url)
         if number is None:
             return False
         more = planning.more_to_list(tx, number)
-        waiting = owed.waiting(tx, number, subscriptions.active(tx, number))
-    return any(not one.failing and (more or one.files > 0) for one in waiting)
+        failing = ledger_backlog.failing(tx, number)
+        well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
+        return any(more or ledger_backlog.gets_on(tx, one, max_files=max_files) for one in well)

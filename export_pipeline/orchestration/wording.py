@@ -42,6 +42,11 @@ def found_odd(found: Found) -> list[str]:
             f"the cursor {found.bad_cursor!r} is no key of this source's layout, so the listing started at the "
             "beginning; what was planned before is not planned again"
         )
+    if found.future_cursor:
+        odd.append(
+            f"the cursor {printable(found.future_cursor)} lies in the future and does not tell what was listed, so the "
+            f"listing started at {found.since or 'the beginning'}, by what the ledger knows; nothing is planned twice"
+        )
     if found.overwritten:
         odd.append(
             f"{counted(found.overwritten, 'known key')} came with new content (another etag), "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
-from export_pipeline.ledger import comparing, folding, planning, subscriptions
+from export_pipeline.ledger import comparing, folding, never_read, planning, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
@@ -104,12 +104,14 @@ def compare(
             seen = comparing.seen(tx, number, first_key=first_key, last_key=last_key)
             days = {one.day for one in chunk}
             folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-        keys = {key for key, _ in seen}
+            given_up = never_read.never_read_keys(tx, number, first_key=first_key, last_key=last_key)
+        keys = {key for key, _ in seen} - given_up.keys()
         for one in chunk:
             result.objects += 1
             identity = (one.file.key, one.file.etag)
             manifest = folded.manifest_of(one.file)
-            if identity in seen or manifest:
+            was_ignored = one.file.key in given_up and one.file.etag not in given_up[one.file.key]
+            if (identity in seen and not was_ignored) or manifest:
                 _count_planned(result, one, states.get(manifest or seen[identity] or "", {}), names, due_before)
             elif settings.on_overwrite == "ignore" and (one.file.key in keys or folded.has_key(one.file.key)):
                 result.unwanted += 1
@@ -136,12 +138,14 @@ def plan_missing(
     """
     with planning_alone(source, ledger):
         number, registration = register(source, ledger, settings, wanted, now=now)
+        found = Found()
         new = [
             one
-            for one, _ in unknown(iter(missing), ledger, number, Found())
+            for one, _ in unknown(iter(missing), ledger, number, found)
             if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
         ]
         with ledger.write(durable=True) as tx:
+            never_read.take_after_all(tx, number, [one for one in found.after_all if one in new])
             manifests = planning.plan(
                 tx,
                 source=number,

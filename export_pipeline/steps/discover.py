@@ -7,10 +7,10 @@ costs a longer listing and nothing else.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import listings, planning, subscriptions
+from export_pipeline.ledger import listings, never_read, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
@@ -20,6 +20,7 @@ from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
 from export_pipeline.steps.listing import Found, Walk, unknown, utf8, with_days
 from export_pipeline.steps.progress import Progress
+from export_pipeline.steps.resuming import instead_of_future, midnight
 
 OTHER_PLANNER_SECONDS = 900
 
@@ -58,7 +59,7 @@ def discover(
     Args:
         cursor: where the last listing ended; empty: nowhere yet.
         wanted: the configured subscribers and their ``since``.
-        now: aware; a cursor beyond it (a file dated in the future) does not move the listing beyond it.
+        now: aware. The cursor is not moved to keys dated beyond it, which are planned all the same.
         progress: told how many keys were listed, as files.
 
     Raises:
@@ -66,19 +67,11 @@ def discover(
     """
     with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
         start, state = one.start(now), one.state
-        # What began before the cursor, for a subscriber that starts earlier, may take several runs.
-        goes_on = bool(state.after) and utf8(state.after) < utf8(start)
-        walk = one.walk(state.after if goes_on else start)
-        new, last_key = one.list_new(walk, max_files=max_files, progress=progress)
-        unfinished = goes_on and one.found.more
-        one.plan(
-            new,
-            listing=replace(
-                state,
-                after=last_key if unfinished else "",
-                began_at=(state.began_at or now) if unfinished else None,
-            ),
-        )
+        new, _ = one.list_new(one.walk(start), max_files=max_files, progress=progress)
+        # What lies before the start, for a subscriber that begins earlier, gets what is left of the run, and may take
+        # several: the others' new files must not wait for years of it.
+        past, after = one.list_past(before=start, max_files=max_files - len(new), progress=progress)
+        one.plan(past + new, listing=replace(state, after=after, began_at=(state.began_at or now) if after else None))
     return one.found
 
 
@@ -114,24 +107,30 @@ class Discovery:
         with ledger.read() as tx:
             self.state = listings.state(tx, number)
             self.more_before = planning.more_to_list(tx, number)
+        # Sorts after every key of this moment and of earlier ones, and before those of the future.
+        self._end_of_now = settings.layout.key_floor(now) + "\U0010ffff"
 
     def start(self, latest: datetime) -> str:
         """The string to list after; empty: from the very first key on.
 
         Args:
-            latest: aware; a cursor beyond it counts as one of this moment.
+            latest: aware; a cursor between it and now counts as one of this moment. One of the future is replaced.
         """
         found, settings = self.found, self.settings
         starts = [subscription.first_day for subscription in found.subscriptions]
         bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
-        first_wanted = _midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
-        beginning = max(first_wanted, _midnight(settings.start_date))
+        first_wanted = midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
+        beginning = max(first_wanted, midnight(settings.start_date))
         if settings.prefix and settings.layout.moment_of(found.cursor) is None:
             found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
         moment = settings.layout.moment_of(found.cursor) if found.cursor else None
         if found.cursor and moment is None:
             found.bad_cursor = found.cursor
             found.cursor = ""
+        if moment is not None and moment > self.now:
+            with self.ledger.read() as tx:
+                moment = instead_of_future(tx, self.number, start_date=settings.start_date, now=self.now)
+            found.future_cursor, found.cursor = found.cursor, settings.layout.key_floor(moment)
         if moment is not None:
             beginning = max(beginning, min(moment, latest) - settings.lookback)
         # The very first listing starts at the very first key, so that it can tell what it does not take.
@@ -140,25 +139,28 @@ class Discovery:
         found.since = settings.layout.key_floor(beginning)
         return settings.layout.start_after(beginning)
 
-    def walk(self, after: str, *, most_keys: int | None = None) -> Walk:
+    def walk(self, after: str, *, before: str | None = None, most_keys: int | None = None) -> Walk:
         """A listing from behind *after* on."""
         if after == self.state.after:
             self.found.since = after if self.state.began_at else ""
-        return Walk(self.source, after=after, layout=self.settings.layout, most_keys=most_keys)
+        return Walk(self.source, after=after, before=before, layout=self.settings.layout, most_keys=most_keys)
 
     def list_new(self, walk: Walk, *, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
         """The new files of *walk* that somebody gets, at most *max_files*, and the last key seen.
 
-        Counts into ``found``, and moves its cursor.
+        Counts into ``found``, and moves its cursor; never into the future, or whatever comes until then, and is not
+        found at once, would lie before it.
         """
         found = self.found
         new: list[DatedFile] = []
-        last_key = ""
+        last_key = last_key_of_now = ""
 
         def watched() -> Iterator[DatedFile]:
-            nonlocal last_key
+            nonlocal last_key, last_key_of_now
             for one in self.dated(walk):
                 last_key = one.file.key
+                if last_key < self._end_of_now:
+                    last_key_of_now = last_key
                 yield one
 
         for one in self.owed(unknown(watched(), self.ledger, self.number, found, progress)):
@@ -167,10 +169,23 @@ class Discovery:
                 last_key = new[-1].file.key
                 break
             new.append(one)
-        found.cursor = max(found.cursor, last_key, key=utf8)
+        found.cursor = max(found.cursor, min(last_key, last_key_of_now, key=utf8), key=utf8)
         if walk.is_cut and not found.more:
             found.more, last_key = True, walk.last_key
         return new, last_key
+
+    def list_past(self, *, before: str, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
+        """New files up to *before*, from where the ledger says; and behind which key a later run goes on, if any."""
+        after = self.state.after
+        if not after or utf8(after) >= utf8(before):
+            return [], ""
+        if not max_files:
+            self.found.more = True
+            return [], after
+        more, self.found.more = self.found.more, False
+        new, last_key = self.list_new(self.walk(after, before=before), max_files=max_files, progress=progress)
+        is_cut, self.found.more = self.found.more, more or self.found.more
+        return new, last_key if is_cut else ""
 
     def dated(self, files: Iterable[SourceFile]) -> Iterator[DatedFile]:
         """*files*, each with its day; keys without one and files before ``start_date`` are counted and left out."""
@@ -202,6 +217,7 @@ class Discovery:
         if not (new or self._ignored or more != self.more_before or listing != self.state):
             return
         with self.ledger.write(durable=True) as tx:
+            never_read.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
             planned = planning.plan(
                 tx,
                 source=self.number,
@@ -276,10 +292,6 @@ def register(
         registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
         if registration.list_again:
             first_day = max(registration.list_from or settings.start_date, settings.start_date)
-            state, after = listings.state(tx, number), settings.layout.start_after(_midnight(first_day))
+            state, after = listings.state(tx, number), settings.layout.start_after(midnight(first_day))
             listings.set_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
         return number, registration
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)

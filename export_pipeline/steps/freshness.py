@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from itertools import islice
+
+from sqlalchemy import Connection
 
 from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger.database import Ledger
@@ -11,6 +13,7 @@ from export_pipeline.ledger.owed import Waiting
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings
 from export_pipeline.steps.listing import Found, dated, unknown
+from export_pipeline.steps.resuming import instead_of_future, midnight
 
 MOST_UNLISTED = 10_000
 
@@ -42,7 +45,8 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         number = subscriptions.source_id(tx, source.url)
         known = subscriptions.active(tx, number) if number is not None else ()
         waiting = owed.waiting(tx, number, known) if number is not None else []
-    listing = dated(source, settings.layout, Found(), after=_start(settings, cursor, now), before=_end(settings, now))
+        start = _start(tx, number or 0, settings, cursor, now)
+    listing = dated(source, settings.layout, Found(), after=start, before=_end(settings, now))
     wanted = (
         one
         for one, overwrites in unknown(listing, ledger, number or 0, Found())
@@ -59,12 +63,14 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
     )
 
 
-def _start(settings: DiscoverySettings, cursor: str, now: datetime) -> str:
-    midnight = datetime.combine(settings.start_date, datetime.min.time(), tzinfo=timezone.utc)
+def _start(tx: Connection, source: int, settings: DiscoverySettings, cursor: str, now: datetime) -> str:
+    first = midnight(settings.start_date)
     moment = settings.layout.moment_of(cursor) if cursor else None
     if moment is None:
-        return settings.layout.start_after(midnight)
-    return settings.layout.start_after(max(midnight, min(moment, now) - settings.lookback))
+        return settings.layout.start_after(first)
+    if moment > now:
+        moment = instead_of_future(tx, source, start_date=settings.start_date, now=now)
+    return settings.layout.start_after(max(first, moment - settings.lookback))
 
 
 def _end(settings: DiscoverySettings, now: datetime) -> str:

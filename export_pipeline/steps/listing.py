@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
 
-from export_pipeline.ledger import folding, planning
+from export_pipeline.ledger import folding, never_read, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.subscriptions import Subscription
@@ -26,7 +26,8 @@ class Found:
 
     Attributes:
         since: what keys began with where the listing started; empty: at the very first key.
-        cursor: the key up to which everything is planned; empty while no file was ever found.
+        cursor: the key up to which everything is planned, or what keys of such a moment begin with; none of the future;
+            empty while no file was ever found.
         files: how many new files were planned.
         manifests: into how many manifests.
         more: at least one more new file waits behind ``max_files``.
@@ -35,6 +36,8 @@ class Found:
         overwritten, overwritten_keys: how many known keys came with new content, and the first of them.
         notes: sentences about subscribers that came, went or moved their start.
         bad_cursor: a cursor that is no key of this layout, so that it could not be used.
+        future_cursor: a cursor that lies in the future, in place of which another one was used.
+        after_all: files that were ignored as overwrites, and are taken now, since what was taken could never be read.
     """
 
     since: str = ""
@@ -49,6 +52,8 @@ class Found:
     overwritten_keys: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     bad_cursor: str = ""
+    future_cursor: str = ""
+    after_all: list[DatedFile] = field(default_factory=list)
     subscriptions: tuple[Subscription, ...] = ()
 
     def note_overwritten(self, key: str) -> None:
@@ -63,6 +68,7 @@ class Walk:
 
     Args:
         after: a key, or any string; excluded itself.
+        before: the same, for where it ends earlier; None: it does not.
         most_keys: stop after so many; None: never.
 
     Attributes:
@@ -70,9 +76,11 @@ class Walk:
         is_cut: it stopped because of *most_keys*.
     """
 
-    def __init__(self, source: Source, *, after: str, layout: Layout, most_keys: int | None = None) -> None:
+    def __init__(
+        self, source: Source, *, after: str, layout: Layout, before: str | None = None, most_keys: int | None = None
+    ) -> None:
         behind_all = layout.key_floor(_LAST_MOMENT) + "\U0010ffff"
-        self._files = source.list_files(after=after, before=behind_all)
+        self._files = source.list_files(after=after, before=before or behind_all)
         self._most = most_keys
         self.last_key = ""
         self.is_cut = False
@@ -106,7 +114,10 @@ def with_days(files: Iterable[SourceFile], layout: Layout, found: Found) -> Iter
 def unknown(
     files: Iterator[DatedFile], ledger: Ledger, number: int, found: Found, progress: Progress | None = None
 ) -> Iterator[tuple[DatedFile, bool]]:
-    """The files that the ledger does not know, and whether it knows their key with other content."""
+    """The files that the ledger does not know, and whether other content of their key was taken, and not given up.
+
+    Also those that were ignored, where what was taken in their stead was given up since.
+    """
     while chunk := list(islice(files, _COMPARED_AT_ONCE)):
         if progress is not None:
             progress.advance(files=len(chunk))
@@ -115,18 +126,28 @@ def unknown(
             known = planning.known_between(tx, number, first_key=first_key, last_key=last_key)
             days = {one.day for one in chunk}
             folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
+            given_up = never_read.never_read_keys(tx, number, first_key=first_key, last_key=last_key)
         strange = [one for one in chunk if (one.file.key, one.file.etag) not in known]
+        if given_up:
+            ignored = [one for one in chunk if _was_ignored(one.file, known, given_up)]
+            found.after_all += ignored
+            strange = sorted((*strange, *ignored), key=lambda one: utf8(one.file.key))
         if not strange:
             continue
-        keys = {key for key, _ in known}
+        keys = {key for key, _ in known} - given_up.keys()
         for one in strange:
+            key = one.file.key
             if folded.manifest_of(one.file):
                 continue
-            if one.file.key not in keys and not folded.has_key(one.file.key):
-                yield one, False
-            else:
-                found.note_overwritten(one.file.key)
-                yield one, True
+            overwrites = key in keys or folded.has_key(key)
+            if overwrites or (key in given_up and (key, one.file.etag) not in known):
+                found.note_overwritten(key)
+            yield one, overwrites
+
+
+def _was_ignored(file: SourceFile, known: set[tuple[str, str]], given_up: dict[str, set[str]]) -> bool:
+    """Whether the ledger knows *file* only as an overwrite of what could never be read."""
+    return (file.key, file.etag) in known and file.key in given_up and file.etag not in given_up[file.key]
 
 
 def utf8(key: str) -> bytes:

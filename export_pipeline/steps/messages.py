@@ -13,7 +13,7 @@ from datetime import date
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import FileError, FileUnreachable
-from export_pipeline.ledger import folding, planning
+from export_pipeline.ledger import folding, never_read, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.source.file import SourceFile
@@ -181,11 +181,14 @@ class MessageTaker:
             else:
                 whole.append(file)
         whole.sort(key=lambda file: utf8(file.key))
-        files = [(one, known.has_key(one.file.key)) for one in self._search.dated(whole)]
-        for one, overwrites in files:
-            if overwrites:
-                self._search.found.note_overwritten(one.file.key)
-        return files, unseen
+        found = self._search.found
+        new = list(self._search.dated(whole))
+        for one in new:
+            if known.was_ignored(one.file.key, one.file.etag):
+                found.after_all.append(one)
+            elif known.has_key(one.file.key):
+                found.note_overwritten(one.file.key)
+        return [(one, known.was_taken(one.file.key)) for one in new], unseen
 
     def _ask(self, keys: Sequence[str]) -> tuple[list[SourceFile], set[str]]:
         """What is under *keys* now, and those that the store would not tell of."""
@@ -245,9 +248,21 @@ class _Known:
             self._folded = {
                 key: folding.of_file(tx, number, key=key, day=day) for key, day in _of_days(days, folded_days)
             }
+            ends = {"first_key": min(days, key=utf8, default=""), "last_key": max(days, key=utf8, default="")}
+            self._given_up = never_read.never_read_keys(tx, number, **ends, days=days)
+
+    def was_ignored(self, key: str, etag: str) -> bool:
+        """Whether this content was an overwrite that nobody took, of what could never be read."""
+        return etag in self._etags.get(key, ()) and etag not in self._given_up.get(key, {etag})
+
+    def was_taken(self, key: str) -> bool:
+        """Whether any content of *key* was taken that was not given up."""
+        return self.has_key(key) and key not in self._given_up
 
     def has(self, key: str, etag: str) -> bool:
         """Whether this content of *key* is known."""
+        if self.was_ignored(key, etag):
+            return False
         return etag in self._etags.get(key, ()) or (key in self._folded and self._folded[key].has_content(key, etag))
 
     def has_key(self, key: str) -> bool:

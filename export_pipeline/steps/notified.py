@@ -87,7 +87,11 @@ def discover_notified(
         why = _why_list(one.state, notifications, now)
         one.found.more = one.more_before
         if why:
-            _list(one, notifications, max_files=max_files, progress=progress)
+            # Where it was listed to its end before, new files come by messages: they get half of a run at least, and do
+            # not wait for years of a past that one subscriber wants. What the queue does comes second all the same, or
+            # one that fails would keep the listing from filling the gaps.
+            most = max(1, max_files // 2) if one.state.listed_at else max_files
+            _list(one, notifications, max_files=most, progress=progress)
         taker = MessageTaker(one, notifications.queue, bucket=notifications.bucket, quarantine=notifications.quarantine)
         taker.take(max_files=max_files - one.found.files, most_messages=max(LEAST_MESSAGES, 10 * max_files))
         one.found.more = bool(one.state.after) or taker.taken.more

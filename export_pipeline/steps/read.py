@@ -1,17 +1,16 @@
 """Read a manifest's files into staged batches: all that the op ``read_batches`` does, in plain Python."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
 from export_pipeline.batching.retried import RetriedFiles
-from export_pipeline.errors import FileError, FileForbidden, FileReplaced, FileUnreachable, LedgerError
-from export_pipeline.ledger import readings
+from export_pipeline.errors import FileError, LedgerError
+from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.planning import manifest_id
 from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading
 from export_pipeline.ledger.tables import GIVEN_UP, READ, SOURCE, SUPERSEDED
 from export_pipeline.secrets import scrub
@@ -21,6 +20,7 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.retention import bring_back
+from export_pipeline.steps.unreadable import set_apart
 from export_pipeline.steps.workspace import Workspace
 
 _OTHER_READER_SECONDS = 600
@@ -68,8 +68,8 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
         progress: told of the manifest's files and their bytes as stored, and of the events found in them.
 
     Raises:
-        FileError: no file could be reached at all, so that none is to blame; or one is missing of a manifest that was
-            already delivered in part.
+        FileError: no file could be reached at all, so that none is to blame; or one cannot be read of a manifest that
+            must not change, so that all of it waits, or was given up for those it was still owed to.
         LedgerError: the ledger contradicts itself, or another process has been reading the manifest for ten minutes.
     """
     outcome = ReadOutcome()
@@ -80,8 +80,21 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
                 raise LedgerError(
                     f"manifest {wanted}: another process has been reading it for {_OTHER_READER_SECONDS} s"
                 )
-            wanted = _see_to(place, wanted, outcome, progress or Progress(), run_id=run_id)
+            with _failures_noted(place, wanted):
+                wanted = _see_to(place, wanted, outcome, progress or Progress(), run_id=run_id)
     return outcome
+
+
+@contextmanager
+def _failures_noted(place: Workspace, identity: str) -> Iterator[None]:
+    """Where no file is to blame none is set apart; the ledger has it, or the sensor would start run after run."""
+    try:
+        yield
+    except (FileError, LedgerError) as error:
+        reason = error.reason if isinstance(error, FileError) else str(error)
+        with place.ledger.write() as tx:
+            backlog.note_failure(tx, identity, scrub(reason, place.secrets))
+        raise
 
 
 def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
@@ -106,7 +119,7 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
     if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
         outcome.staged = Staged(manifest, batches)
         return None
-    started = time.monotonic()
+    started, began = time.monotonic(), utc_now()
     try:
         reading = _stage(place, manifest, progress)
     except FileError as error:
@@ -115,7 +128,10 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
         others = [file for file in manifest.files if file.key != error.key]
         failures = {error.key: error, **_failing(place, manifest, others)}
         # In the ledger before what is left is staged: of what it does not know, nothing would ever be swept.
-        return _set_apart(place, manifest, failures, outcome, run_id=run_id)
+        apart = set_apart(place, manifest, failures, began=began, run_id=run_id)
+        outcome.unreadable |= apart.reasons
+        outcome.given_up += apart.given_up
+        return apart.rest
     finally:
         outcome.seconds += time.monotonic() - started
     with place.ledger.write(durable=True) as tx:
@@ -177,59 +193,6 @@ def _counted(
     for file, chunks in fetched:
         yield file, passing(chunks)
         progress.count(files=1)
-
-
-def _set_apart(
-    place: Workspace, manifest: Manifest, failures: Mapping[str, FileError], outcome: ReadOutcome, *, run_id: str
-) -> str | None:
-    """Write down which files could not be read, each from now on alone; returns the manifest of the others, if any."""
-    several = len(manifest.files) > 1
-    if several and len(failures) == len(manifest.files) and all(map(_is_about_access, failures.values())):
-        # Not one file of many could be reached: that is the store or the credentials, and no file is to blame.
-        raise next(iter(failures.values()))
-    reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
-    rest = None
-    with place.ledger.write(durable=True) as tx:
-        if not several:
-            readings.count_failure(tx, manifest.id, next(iter(reasons.values())))
-        elif readings.may_change(tx, manifest.id):
-            rest = readings.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
-        else:
-            raise next(iter(failures.values()))
-    if several:
-        # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
-        place.quarantine.archive_stretches(manifest.id, manifest.day)
-    outcome.unreadable |= reasons
-    outcome.given_up += _give_up(place, manifest, failures)
-    return rest
-
-
-def _give_up(place: Workspace, manifest: Manifest, failures: Mapping[str, FileError]) -> list[str]:
-    """Quarantine as a whole the files that no further try can help: too many tries, or replaced by other content."""
-    given_up = []
-    for file in manifest.files:
-        error = failures.get(file.key)
-        if error is None:
-            continue
-        identity = manifest_id(place.source.url, [file], max_events=manifest.max_events, max_bytes=manifest.max_bytes)
-        with place.ledger.read() as tx:
-            attempts = readings.manifest(tx, identity).read_attempts
-            others_are_read = readings.any_read_since_planned(tx, identity)
-        if attempts < place.max_attempts and not isinstance(error, FileReplaced):
-            continue
-        if _is_about_access(error) and not others_are_read:
-            # Credentials that expired, or a store that is down: no file is given up for that, however long it takes.
-            continue
-        reason = scrub(error.reason, place.secrets)
-        place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=file, reason=reason)
-        with place.ledger.write(durable=True) as tx:
-            readings.give_up(tx, identity, reason)
-        given_up.append(file.key)
-    return given_up
-
-
-def _is_about_access(error: FileError) -> bool:
-    return isinstance(error, FileForbidden | FileUnreachable)
 
 
 def _for_ledger(manifest: Manifest, reading: ManifestReading) -> Reading:

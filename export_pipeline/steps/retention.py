@@ -60,7 +60,8 @@ def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
     The caller holds the claim of reading it.
 
     Returns:
-        The manifest with its files; None where it was given up, because files of it are gone for good.
+        The manifest with its files; None where what is owed of it was given up, because files of it are gone. Should
+        they come back, a backfill of the day owes it again.
 
     Raises:
         LedgerError: files of it are not in the source now. After ``max_attempts`` tries it is given up.
@@ -83,5 +84,7 @@ def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
         attempts = readings.count_failure(tx, found.id, reason)
         if attempts >= place.max_attempts:
             folding.give_up_deliveries(tx, found.id, reason)
+            # Should it be owed to anybody again, all tries are left.
+            readings.forget_failures(tx, found.id)
             return None
     raise LedgerError(f"{reason}; try {attempts} of {place.max_attempts}, then what is owed of it is given up")

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import Connection, select
+
 from export_pipeline.batching.quarantine import FILE, STRETCH, Record
 from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.ledger import deliveries, planning, readings
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe
+from export_pipeline.ledger.owing import owe, waived_for
 from export_pipeline.ledger.planning import manifest_id
+from export_pipeline.ledger.readings import Manifest
 from export_pipeline.steps.workspace import Workspace
 
 
@@ -64,7 +67,9 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
 
 
 def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> bool:
-    """One manifest of one file that holds the bytes of *records*, all of one quarantine object.
+    """One manifest that holds the bytes of *records*, all of one quarantine object.
+
+    A bad stretch is a file of its own: where one breaks off, the next must not seem to go on.
 
     Returns:
         Whether they will be tried again: not so where other manifests keep them as well.
@@ -74,27 +79,47 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
         if origin.id != records[0].manifest or origin.state == t.SUPERSEDED:
             # A run died after it set files apart, before it archived these: the manifests of now keep them anew.
             return False
-        owed_to = deliveries.subscribers_of(tx, origin.id)
+        arrived = _arrived(tx, origin)
     refused_by = records[0].subscriber
-    receivers = [number for number, name in owed_to if not refused_by or name == refused_by]
-    data = b"".join(record.data + b"\n" for record in records)
-    file = RetriedFiles(place.quarantine.objects).put(origin.day.isoformat(), data)
-    identity = manifest_id(place.source.url, [file], max_events=origin.max_events, max_bytes=origin.max_bytes)
+    # What cannot be read of refused events is still nobody else's.
+    is_refused = bool(refused_by) or origin.origin == t.REFUSED
+    retried = RetriedFiles(place.quarantine.objects)
+    parts = [[record] for record in records] if records[0].kind == STRETCH else [records]
+    put = [retried.put(origin.day.isoformat(), part, arrived=arrived) for part in parts]
     with place.ledger.write(durable=True) as tx:
-        if readings.exists(tx, identity):
+        known = planning.etags_of(tx, origin.source_id, [file.key for file in put])
+        files = sorted((file for file in put if file.key not in known), key=lambda file: file.key)
+        if not files:
             return True
+        identity = manifest_id(place.source.url, files, max_events=origin.max_events, max_bytes=origin.max_bytes)
         planning.add_manifest(
             tx,
             identity,
-            [file],
+            files,
             source=origin.source_id,
             day=origin.day,
             max_events=origin.max_events,
             max_bytes=origin.max_bytes,
             run_id=run_id,
             now=now,
-            origin=t.QUARANTINE,
+            origin=t.REFUSED if is_refused else t.QUARANTINE,
         )
-        planning.add_files(tx, identity, [file], source=origin.source_id, day=origin.day, now=now)
-        owe(tx, identity, receivers, day=origin.day, first_key=file.key, now=now)
+        planning.add_files(tx, identity, files, source=origin.source_id, day=origin.day, now=now)
+        owed_to = deliveries.subscribers_of(tx, origin.id)
+        if is_refused:
+            receivers = [number for number, name in owed_to if refused_by in ("", name)]
+        else:
+            # Should the start of one move back, this is owed to it like all that it was never owed.
+            waived = waived_for(tx, origin.id)
+            receivers = [number for number, _ in owed_to if number not in waived]
+        owe(tx, identity, receivers, day=origin.day, first_key=files[0].key, now=now)
     return True
+
+
+def _arrived(tx: Connection, origin: Manifest) -> datetime:
+    """When the first of a manifest's files did: a start that leaves the manifest out leaves out what lay in it."""
+    if origin.is_folded:
+        c = t.folded.c
+        first: datetime = tx.execute(select(c.first_modified).where(c.manifest_id == origin.id)).scalar_one()
+        return first
+    return min(file.last_modified for file in origin.files)

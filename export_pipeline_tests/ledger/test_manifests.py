@@ -245,18 +245,6 @@ def test_a_manifest_of_which_a_batch_was_accepted_may_not_change(ledger: Ledger)
         assert not readings.may_change(tx, identity)
 
 
-def test_whether_others_were_read_since_a_file_was_planned(ledger: Ledger) -> None:
-    """A manifest read after another was planned proves that the source can be reached; one read before does not."""
-    first, _ = plan(ledger, "2026/11/23/a")
-    second, _ = plan(ledger, "2026/11/23/b")
-    with ledger.read() as tx:
-        assert not readings.any_read_since_planned(tx, first)
-    read(ledger, second)
-    with ledger.read() as tx:
-        assert readings.any_read_since_planned(tx, first)
-        assert not readings.any_read_since_planned(tx, second)
-
-
 def test_a_given_up_file_is_owed_to_nobody_until_it_is_reopened(ledger: Ledger) -> None:
     """A file that was given up is no longer chosen; reopening owes it again, with its tries forgotten."""
     identity, (crm,) = plan(ledger, "2026/11/23/a")

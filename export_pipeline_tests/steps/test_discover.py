@@ -157,12 +157,13 @@ def test_a_whole_key_may_be_pasted_as_cursor(export: Export) -> None:
 
 
 def test_a_file_dated_in_the_future_does_not_hide_later_ones(export: Export) -> None:
-    """A key far in the future moves the cursor, but files of today are still found afterwards."""
+    """A key far in the future is planned, once, but the cursor stays behind it, at the last key of today."""
     export.put("2027/12/31/23/odd.json")
-    export.run()
+    assert export.run().files == 1
+    assert export.cursor == ""
     export.put("2026/11/23/11/new.json")
     assert export.run().files == 1
-    assert export.cursor == "2027/12/31/23/odd.json"
+    assert export.cursor == "2026/11/23/11/new.json"
 
 
 def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
@@ -317,8 +318,27 @@ def test_more_of_the_past_than_a_run_takes_is_all_found(export: Export) -> None:
     export.subscribers = {"crm": None, "dwh": "beginning"}
     runs = [export.run(max_files=2) for _ in range(4)]
     assert [one.files for one in runs] == [2, 2, 1, 0]
+    assert [one.more for one in runs] == [True, True, False, False]
     assert export.owed("dwh") == [*past, "2026/11/23/a.json"]
     assert export.cursor == "2026/11/23/a.json"
+
+
+def test_the_past_that_one_subscriber_wants_does_not_keep_new_files_waiting(export: Export) -> None:
+    """What arrives is found in every run, beside a past of many runs that gets what is left of each, up to its end."""
+    export.settings = replace(SETTINGS, start_from="2026-11-23")
+    past = [f"2026/10/01/{n}.json" for n in range(5)]
+    export.put(*past, "2026/11/23/a.json")
+    export.run()
+    export.subscribers = {"crm": None, "dwh": "beginning"}
+    export.put("2026/11/23/b.json", "2026/11/23/c.json")
+    found = export.run(max_files=2)
+    assert (found.files, found.more, export.owed("crm")[1:]) == (2, True, ["2026/11/23/b.json", "2026/11/23/c.json"])
+    for n in range(5):
+        export.put(f"2026/11/23/d{n}.json")
+        export.run(max_files=2)
+        assert export.owed("crm")[-1] == f"2026/11/23/d{n}.json"
+    assert export.owed("dwh")[:5] == past
+    assert export.run(max_files=2).more is False
 
 
 def test_the_past_is_found_though_the_first_run_that_wants_it_fails(

@@ -117,6 +117,20 @@ def test_a_subscriber_that_begins_earlier_causes_a_listing(listed: Export) -> No
     assert listed.planned() == ["2026/11/01/00/a"]
 
 
+def test_the_past_that_one_subscriber_wants_does_not_keep_messages_waiting(listed: Export) -> None:
+    """While a listing goes through many runs' worth of the past, messages get half of each run, and so do new files."""
+    listed.subscribers = {"crm": "2026-11-23"}
+    past = [f"2026/11/01/00/{n}" for n in range(6)]
+    listed.put(*past)
+    listed.run()
+    listed.subscribers = {"crm": "2026-11-23", "dwh": "beginning"}
+    fresh = [f"2026/11/23/11/{n}" for n in range(4)]
+    listed.put(*fresh)
+    runs = [listed.run(max_files=4) for _ in range(3)]
+    assert [(one.found.files, one.taken.files) for one in runs] == [(4, 2), (4, 2), (2, 0)]
+    assert listed.planned() == [*past, *fresh]
+
+
 def test_a_run_with_nothing_new_writes_nothing(listed: Export) -> None:
     """Where the queue is empty and no listing due, the ledger is asked, and nothing is written to it."""
     asked: list[str] = []

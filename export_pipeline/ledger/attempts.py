@@ -1,0 +1,42 @@
+"""Failed attempts to read a manifest: when the latest began, and whether others could be read since."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from export_pipeline.ledger import folding, readings
+from export_pipeline.ledger import tables as t
+
+
+def note(tx: Connection, identities: Iterable[str], *, began: datetime) -> None:
+    """Keep when an attempt to read these manifests began that failed."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(identities))).values(tried_at=began))
+
+
+def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
+    """Whether another manifest was read since the latest noted attempt at this one: the store and the login work.
+
+    Asked before the attempt under way, which *began* then, is noted.
+    """
+    m = t.manifests.c
+    own = tx.execute(select(m.source_id, m.origin, m.tried_at).where(m.id == identity)).one()
+    since = min(own.tried_at or began, began)
+    # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
+    same_store = m.origin == t.SOURCE if own.origin == t.SOURCE else m.origin != t.SOURCE
+    found = select(m.id).where(m.source_id == own.source_id, m.read_at >= since, same_store, m.id != identity)
+    return tx.execute(found.limit(1)).first() is not None
+
+
+def owed_to(tx: Connection, identity: str) -> list[str]:
+    """Names of the subscribers that a manifest is owed to."""
+    d, s = t.deliveries.c, t.subscriptions.c
+    query = select(s.name).join(t.deliveries, d.subscription_id == s.id)
+    return list(tx.execute(query.where(d.manifest_id == identity, d.state == t.OWED).order_by(s.name)).scalars())
+
+
+def give_up_owed(tx: Connection, identity: str, reason: str) -> None:
+    """Close what is owed of a manifest that cannot be read again; what was delivered of it stays delivered."""
+    folding.give_up_deliveries(tx, identity, reason)
+    # Should it be owed to anybody again, all tries are left.
+    readings.forget_failures(tx, identity)

@@ -1,0 +1,38 @@
+"""Whether a run could get on at once with what a subscriber is owed."""
+
+from export_pipeline.ledger import backlog, readings
+from export_pipeline.ledger.database import Ledger
+from export_pipeline_tests.ledger.test_manifests import get, plan, read
+
+
+def test_what_failed_to_be_read_counts_as_far_as_a_run_takes_it(ledger: Ledger) -> None:
+    """Behind manifests that failed and fill a run others are no reason for one: it would take the former first."""
+    first, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    plan(ledger, "2026/11/23/c", "2026/11/23/d")
+    with ledger.write() as tx:
+        assert backlog.gets_on(tx, crm, max_files=2)
+        backlog.note_failure(tx, first, "403 Forbidden")
+        assert not backlog.gets_on(tx, crm, max_files=2)
+        assert backlog.gets_on(tx, crm, max_files=4)
+    read(ledger, first)
+    with ledger.read() as tx:
+        assert backlog.gets_on(tx, crm, max_files=2)
+
+
+def test_a_noted_failure_counts_no_try(ledger: Ledger) -> None:
+    """No file comes nearer to being given up by a failure that no file is to blame for."""
+    identity, _ = plan(ledger, "2026/11/23/a")
+    with ledger.write() as tx:
+        backlog.note_failure(tx, identity, "403 Forbidden")
+    assert get(ledger, identity).read_attempts == 0
+
+
+def test_a_file_that_is_tried_alone_fills_no_run(ledger: Ledger) -> None:
+    """What runs try on top of their files neither is a reason for one nor hides one."""
+    broken, (crm,) = plan(ledger, "2026/11/23/a")
+    with ledger.write() as tx:
+        readings.count_failure(tx, broken, "truncated")
+        assert not backlog.gets_on(tx, crm, max_files=1)
+    plan(ledger, "2026/11/23/b")
+    with ledger.read() as tx:
+        assert backlog.gets_on(tx, crm, max_files=1)

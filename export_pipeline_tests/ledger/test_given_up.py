@@ -1,0 +1,168 @@
+"""What was given up and comes back, and what may no longer change. On SQLite and PostgreSQL."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import deliveries, folding, readings, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.deliveries import Totals
+from export_pipeline.ledger.readings import Reading
+from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline_tests.ledger.test_manifests import (
+    DAY,
+    NOW,
+    READING,
+    URL,
+    deliver,
+    delivery,
+    file,
+    get,
+    plan,
+    read,
+)
+
+KEY = "2026/11/23/a"
+
+
+def register(ledger: Ledger, **wanted: str | None) -> dict[str, Subscription]:
+    with ledger.write() as tx:
+        found = subscriptions.register(tx, 1, wanted, start_from="beginning", now=NOW)
+    return {one.name: one for one in found.subscriptions}
+
+
+def give_up(ledger: Ledger, identity: str) -> None:
+    with ledger.write() as tx:
+        readings.give_up(tx, identity, "truncated")
+
+
+def reopen(ledger: Ledger, identity: str) -> None:
+    with ledger.write() as tx:
+        readings.reopen(tx, identity)
+
+
+def state(ledger: Ledger, identity: str, subscription: Subscription) -> str | None:
+    with ledger.read() as tx:
+        found = deliveries.delivery(tx, identity, subscription)
+    return found.state if found else None
+
+
+def may_change(ledger: Ledger, identity: str) -> bool:
+    with ledger.read() as tx:
+        return readings.may_change(tx, identity)
+
+
+def fold_and_unfold(ledger: Ledger, identity: str) -> None:
+    """What a replay of a folded day does before it reads."""
+    with ledger.write() as tx:
+        assert folding.fold(tx, 1, before=DAY + timedelta(days=1), most=10, now=NOW) == 1
+        folding.unfold(tx, identity, [file(KEY)], url=URL, now=NOW)
+
+
+def test_a_reopened_file_is_owed_to_who_was_added_meanwhile(ledger: Ledger) -> None:
+    """A file that is tried anew is owed to a subscriber added since it was given up, where its start leaves it in."""
+    identity, _ = plan(ledger, KEY)
+    give_up(ledger, identity)
+    known = register(ledger, crm=None, dwh="beginning", late="now", later="2026-11-24")
+    assert [state(ledger, identity, one) for one in known.values()] == [t.GIVEN_UP, None, None, None]
+    reopen(ledger, identity)
+    assert [state(ledger, identity, one) for one in known.values()] == [t.OWED, t.OWED, None, None]
+
+
+def test_a_reopened_file_is_owed_to_who_was_put_back(ledger: Ledger) -> None:
+    """A subscriber that was out when a file came and was given up is owed it when the file is tried anew."""
+    plan(ledger, "2026/11/23/0", names=("crm", "dwh"))
+    register(ledger, crm=None)
+    identity, _ = plan(ledger, KEY)
+    give_up(ledger, identity)
+    dwh = register(ledger, crm=None, dwh=None)["dwh"]
+    reopen(ledger, identity)
+    assert state(ledger, identity, dwh) == t.OWED
+
+
+def test_reopening_what_was_not_given_up_changes_nothing(ledger: Ledger) -> None:
+    """What is asked for twice keeps the tries that it has had since."""
+    identity, _ = plan(ledger, KEY)
+    give_up(ledger, identity)
+    reopen(ledger, identity)
+    with ledger.write() as tx:
+        readings.count_failure(tx, identity, "truncated")
+    reopen(ledger, identity)
+    assert (get(ledger, identity).state, get(ledger, identity).read_attempts) == (t.PLANNED, 1)
+
+
+def test_what_was_read_before_it_was_given_up_can_be_read_again(ledger: Ledger) -> None:
+    """A file that was delivered, then given up for another subscriber, comes to that one in the batches of before."""
+    identity, (crm,) = plan(ledger, KEY)
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    dwh = register(ledger, crm=None, dwh="beginning")["dwh"]
+    give_up(ledger, identity)
+    reopen(ledger, identity)
+    assert (get(ledger, identity).state, state(ledger, identity, crm)) == (t.READ, t.DELIVERED)
+    other = replace(READING, batches=(READING.batches[1], READING.batches[0]))
+    with pytest.raises(LedgerError, match="second reading differs"):
+        read(ledger, identity, other)
+    read(ledger, identity)
+    deliver(ledger, identity, dwh)
+    with ledger.read() as tx:
+        assert deliveries.imbalances(tx, 1) == []
+
+
+def test_a_second_reading_that_succeeds_forgets_those_that_failed(ledger: Ledger) -> None:
+    """A manifest that was read long ago and could not be for a while is no longer told as unreadable."""
+    identity, _ = plan(ledger, KEY)
+    read(ledger, identity)
+    with ledger.write() as tx:
+        readings.count_failure(tx, identity, "403")
+    read(ledger, identity)
+    assert get(ledger, identity).read_attempts == 0
+
+
+def test_a_folded_manifest_that_was_delivered_may_not_change(ledger: Ledger) -> None:
+    """Folding takes a delivered manifest's acceptances, not the promise that its batches stay as they are."""
+    identity, (crm,) = plan(ledger, KEY)
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    fold_and_unfold(ledger, identity)
+    assert not may_change(ledger, identity)
+    with ledger.write() as tx:
+        assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW) == (0, 1)
+    assert (delivery(ledger, identity, crm).state, delivery(ledger, identity, crm).round) == (t.OWED, 2)
+    assert not may_change(ledger, identity)
+
+
+def test_a_folded_manifest_that_nobody_got_may_change(ledger: Ledger) -> None:
+    """Of a manifest that was folded since it lay before everybody's start, unreadable files can still be set apart."""
+    identity, (crm,) = plan(ledger, KEY)
+    register(ledger, crm="2026-11-24")
+    assert state(ledger, identity, crm) == t.WAIVED
+    fold_and_unfold(ledger, identity)
+    assert may_change(ledger, identity)
+
+
+def test_a_manifest_without_events_may_not_change_once_it_is_done(ledger: Ledger) -> None:
+    """Who was done with a manifest of no batches stays done with it."""
+    identity, (crm,) = plan(ledger, KEY)
+    read(ledger, identity, Reading(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
+    assert may_change(ledger, identity)
+    with ledger.write() as tx:
+        assert deliveries.commit(tx, delivery(ledger, identity, crm), run_id="run-1", now=NOW) == Totals(0, 0, 0)
+    assert not may_change(ledger, identity)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_backfill_owes_what_was_given_up_of_a_living_manifest(ledger: Ledger, again: bool) -> None:
+    """What was given up, since a folded manifest's files were gone, is owed again; a file in the quarantine is not."""
+    folded, (crm,) = plan(ledger, KEY)
+    quarantined, _ = plan(ledger, "2026/11/23/b")
+    give_up(ledger, quarantined)
+    with ledger.write() as tx:
+        tx.execute(update(t.deliveries).values(state=t.GIVEN_UP))
+        assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=again, now=NOW) == (0, 1)
+    assert (state(ledger, folded, crm), delivery(ledger, folded, crm).round) == (t.OWED, 1)
+    assert state(ledger, quarantined, crm) == t.GIVEN_UP

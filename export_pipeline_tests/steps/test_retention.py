@@ -1,0 +1,133 @@
+"""A folded day whose files are unreadable or gone for a while: what was delivered stays, what is owed comes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from export_pipeline.batching.objects import open_objects
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.staging import Staging
+from export_pipeline.errors import FileError, LedgerError
+from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.source.limits import ReadLimits
+from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.deliver import deliver
+from export_pipeline.steps.retention import fold_old_days
+from export_pipeline.steps.workspace import Workspace
+from export_pipeline.testing.doubles import RecordingSubscriber
+from export_pipeline_tests.steps.test_discover import NOW, Export
+
+A, B = "2026/10/01/a.json", "2026/10/01/b.json"
+DAY = date(2026, 10, 1)
+
+
+class Folded(Export):
+    """Two files of one manifest, delivered to crm and folded."""
+
+    def __init__(self, folder: Path, ledger_url: str) -> None:
+        super().__init__(folder, ledger_url)
+        self.place = Workspace(
+            source=self.source,
+            ledger=self.ledger,
+            staging=Staging(open_objects(str(folder / "staging"))),
+            quarantine=Quarantine(open_objects(str(folder / "quarantine"))),
+            limits=ReadLimits(),
+            max_attempts=2,
+        )
+        self.receivers = {"crm": RecordingSubscriber(), "dwh": RecordingSubscriber()}
+        self.put(A, text='{"n":1}\n')
+        self.put(B, text='{"n":2}\n')
+        self.run()
+        self.deliver()
+        assert fold_old_days(self.source, self.ledger, keep_days=10, now=NOW) == 1
+        assert len(self.ids("crm")) == 1
+
+    def deliver(self) -> None:
+        """Everything that is owed, to everybody."""
+        with self.ledger.read() as tx:
+            active = {one.name: one for one in subscriptions.active(tx, 1)}
+            chosen = owed.choose(tx, list(active.values()), max_files=10, max_retries=10)
+        for manifest in chosen:
+            for name in manifest.subscribers:
+                deliver(self.place, manifest.id, active[name], self.receivers[name], run_id=f"run-{self.runs}")
+
+    def replay(self, *, again: bool) -> tuple[int, int]:
+        """How many deliveries ``backfill_job`` adds and repeats."""
+        backfill = plan_day(
+            self.source,
+            self.ledger,
+            self.settings,
+            day=DAY,
+            wanted=self.subscribers,
+            chosen=[],
+            again=again,
+            run_id="backfill",
+            now=NOW,
+        )
+        return backfill.added, backfill.repeated
+
+    @contextmanager
+    def broken(self, key: str) -> Iterator[None]:
+        """Inside the block a file has content that is no gzip after all; nothing else about it tells."""
+        path = self.bucket / key
+        good, there = path.read_bytes(), path.stat()
+
+        def write(data: bytes) -> None:
+            path.write_bytes(data)
+            os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
+
+        write(b"\x1f\x8b" + b"0" * (len(good) - 2))
+        yield
+        write(good)
+
+    def ids(self, name: str) -> list[str]:
+        return [batch.id for batch in self.receivers[name].calls]
+
+
+@pytest.fixture
+def folded(tmp_path: Path, ledger_url: str) -> Iterator[Folded]:
+    made = Folded(tmp_path, ledger_url)
+    yield made
+    made.ledger.close()
+
+
+def test_who_has_a_folded_manifest_keeps_it(folded: Folded) -> None:
+    """A file that is unreadable when a new subscriber needs it takes a delivery from nobody who has it."""
+    folded.subscribers = {"crm": None, "dwh": "beginning"}
+    folded.run()
+    with folded.broken(B), pytest.raises(FileError):
+        folded.deliver()
+    assert folded.replay(again=False) == (0, 0)
+    folded.deliver()
+    assert len(folded.ids("crm")) == 1
+    assert folded.ids("dwh") == folded.ids("crm")
+
+
+def test_a_replay_of_a_folded_manifest_keeps_its_ids(folded: Folded) -> None:
+    """A replay that met an unreadable file comes under the ids of before once the file can be read."""
+    assert folded.replay(again=True) == (0, 1)
+    with folded.broken(B), pytest.raises(FileError):
+        folded.deliver()
+    folded.deliver()
+    assert folded.ids("crm") == [folded.ids("crm")[0]] * 2
+
+
+def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> None:
+    """What was given up, as files of a folded manifest were gone, a backfill owes again, with all its tries."""
+    away = folded.bucket.parent / "away"
+    folded.subscribers = {"crm": None, "dwh": "beginning"}
+    folded.run()
+    (folded.bucket / A).rename(away)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+            folded.deliver()
+        folded.deliver()
+        assert folded.owed("dwh") == []
+        assert folded.replay(again=False) == (0, 1)
+    away.rename(folded.bucket / A)
+    folded.deliver()
+    assert folded.ids("dwh") == folded.ids("crm")
