@@ -12,7 +12,7 @@ A message of the source's queue that nobody understands is no such record, but a
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -153,10 +153,11 @@ class Quarantine:
 
     def archive_stretches(self, manifest_id: str, day: date) -> None:
         """Archive the bad stretches of a manifest that others have taken the place of: these keep them anew."""
-        stem = f"{day.isoformat()}/{manifest_id}"
-        for name in list(self.objects.list(day.isoformat())):
-            if name == f"{stem}.ndjson" or name.startswith(f"{stem}.part-"):
-                self.archive(name)
+        self._archive(day, {f"{day.isoformat()}/{manifest_id}"})
+
+    def archive_refused(self, *, manifest_id: str, day: date, subscriber: str, batches: Iterable[int]) -> None:
+        """Archive what *subscriber* refused of *batches*, all of which it has accepted since."""
+        self._archive(day, {f"{day.isoformat()}/{manifest_id}.{subscriber}.{n}" for n in batches})
 
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
         """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""
@@ -173,6 +174,11 @@ class Quarantine:
         """The records of one object."""
         for line in self.objects.get(name).split(b"\n")[:-1]:
             yield Record(**json.loads(line))
+
+    def _archive(self, day: date, stems: set[str]) -> None:
+        for name in list(self.objects.list(day.isoformat())):
+            if name.removesuffix(".ndjson").partition(".part-")[0] in stems:
+                self.archive(name)
 
     def _put(self, stem: str, spool: IO[bytes]) -> None:
         spool.seek(0)

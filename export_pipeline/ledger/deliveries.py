@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, and_, case, exists, func, insert, literal, or_, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
@@ -167,12 +167,14 @@ def owe_day(
     quarantine that could be retried. What does lie there waits for just that.
 
     Args:
-        again: also those which were delivered before; they get a new round, with the same batch ids.
+        again: also those which were delivered before, if only in part; they get a new round, with the same batch ids.
 
     Returns:
         How many deliveries were added, and how many are repeated.
     """
-    m, d = t.manifests.c, t.deliveries.c
+    m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
+    accepted = and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
+    begun = or_(d.state == t.DELIVERED, exists().where(accepted))
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)
@@ -181,10 +183,10 @@ def owe_day(
             d.day == day,
             exists().where(m.id == d.manifest_id, m.source_id == source, m.state.in_((t.PLANNED, t.READ))),
         )
-        wanted = d.state.in_((t.WAIVED, t.GIVEN_UP, *([t.DELIVERED] if again else [])))
+        wanted = d.state.in_((t.WAIVED, t.GIVEN_UP))
         repeated += tx.execute(
             update(t.deliveries)
-            .where(of_the_day, wanted)
+            .where(of_the_day, or_(wanted, begun) if again else wanted)
             .values(
                 state=t.OWED,
                 owed_at=now,
@@ -192,7 +194,7 @@ def owe_day(
                 accepted=None,
                 refused=None,
                 filtered=None,
-                round=case((d.state == t.DELIVERED, d.round + 1), else_=d.round),
+                round=case((begun, d.round + 1), else_=d.round) if again else d.round,
             )
         ).rowcount
     return added, repeated

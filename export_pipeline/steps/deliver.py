@@ -166,6 +166,7 @@ def _send_all(
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
     failure: DeliveryError | None = None
     accepted: list[LedgerBatch] = []
+    whole: list[int] = []
     reason = ""
 
     def while_allowed(coming: Iterator[tuple[LedgerBatch, Batch]]) -> Iterator[tuple[LedgerBatch, Batch]]:
@@ -204,7 +205,14 @@ def _send_all(
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
             accepted.append(entry)
+            if not sent.refused:
+                whole.append(entry.n)
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
+    if whole and delivery.round > 1:
+        # What it refused of them in an earlier round it has now: a retry would hand it over once more.
+        place.quarantine.archive_refused(
+            manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, batches=whole
+        )
     if failure is not None:
         raise failure
     return accepted, reason

@@ -166,3 +166,18 @@ def test_a_backfill_owes_what_was_given_up_of_a_living_manifest(ledger: Ledger, 
         assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=again, now=NOW) == (0, 1)
     assert (state(ledger, folded, crm), delivery(ledger, folded, crm).round) == (t.OWED, 1)
     assert state(ledger, quarantined, crm) == t.GIVEN_UP
+
+
+def test_everything_once_more_is_everything(ledger: Ledger) -> None:
+    """`only: all` owes also those batches again that a delivery under way has behind it; `only: missing` goes on."""
+    identity, (crm,) = plan(ledger, KEY)
+    read(ledger, identity)
+    with ledger.write() as tx:
+        deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(2, 1, 0), now=NOW)
+    for again, expected in ((False, 1), (True, 2), (True, 2)):
+        with ledger.write() as tx:
+            deliveries.owe_day(tx, 1, [crm], day=DAY, again=again, now=NOW)
+        found = delivery(ledger, identity, crm)
+        assert (found.state, found.round) == ("owed", expected)
+    deliver(ledger, identity, crm)
+    assert delivery(ledger, identity, crm).state == "delivered"

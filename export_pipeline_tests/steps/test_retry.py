@@ -94,8 +94,16 @@ class Retries(Export):
     def retry(self) -> Retried:
         return retry_quarantined(self.place, self.waiting(), run_id="retry", now=NOW)
 
+    def replay_all(self) -> None:
+        """``backfill_job`` with ``only: all``, and a run that delivers."""
+        self.ask_for_the_day(again=True)
+        self.work()
+
     def owe_missing_of_the_day(self) -> tuple[int, int]:
         """``backfill_job`` with ``only: missing``: how many deliveries it added and repeated."""
+        return self.ask_for_the_day(again=False)
+
+    def ask_for_the_day(self, *, again: bool) -> tuple[int, int]:
         asked = plan_day(
             self.source,
             self.ledger,
@@ -103,7 +111,7 @@ class Retries(Export):
             day=DAY,
             wanted=self.subscribers,
             chosen=[],
-            again=False,
+            again=again,
             run_id="backfill",
             now=NOW,
         )
@@ -148,6 +156,17 @@ def test_an_event_that_is_refused_again_can_be_retried_again(export: Retries) ->
     export.retry()
     export.work()
     assert export.receiver("crm").lines == [BAD]
+    assert export.waiting() == []
+
+
+def test_what_a_replay_delivered_is_not_retried(export: Retries) -> None:
+    """What a subscriber refused once, and accepted in a replay of the day, waits in the quarantine no longer."""
+    export.put(A, text='{"n":1}\n{"bad":1}\n')
+    export.work()
+    assert len(export.waiting()) == 1
+    export.mend("crm")
+    export.replay_all()
+    assert export.receiver("crm").lines == [b'{"n":1}', b'{"bad":1}']
     assert export.waiting() == []
 
 
