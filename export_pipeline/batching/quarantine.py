@@ -151,6 +151,12 @@ class Quarantine:
         self.objects.put(f"{RETRIED_FOLDER}/{name}", self.objects.get(name))
         self.objects.delete(name)
 
+    def archive_whole(self, name: str) -> None:
+        """Archive one object, but for the stretches that were too long to be kept whole: these wait on."""
+        lines = self.objects.get(name).splitlines(keepends=True)
+        self.objects.put(f"{RETRIED_FOLDER}/{name}", b"".join(lines))
+        self.objects.put(name, b"".join(line for line in lines if not Record(**json.loads(line)).is_whole))
+
     def archive_stretches(self, manifest_id: str, day: date) -> None:
         """Archive the bad stretches of a manifest that others have taken the place of: these keep them anew."""
         self._archive(day, {f"{day.isoformat()}/{manifest_id}"})

@@ -174,7 +174,9 @@ def owe_day(
     """
     m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
     accepted = and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
-    begun = or_(d.state == t.DELIVERED, exists().where(accepted))
+    # What was refused lies in the manifest that it came from as well, and is repeated with that.
+    is_refused = exists().where(m.id == d.manifest_id, m.origin == t.REFUSED)
+    begun = and_(or_(d.state == t.DELIVERED, exists().where(accepted)), ~is_refused)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)

@@ -60,9 +60,11 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
         if whole and _plan(place, whole, run_id=run_id, now=now):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
+        # Last: after a crash before this the same manifests are planned again, that is not at all.
         if not any(record.kind == STRETCH and not record.is_whole for record in records):
-            # Last: after a crash before this the same manifests are planned again, that is not at all.
             place.quarantine.archive(name)
+        elif whole:
+            place.quarantine.archive_whole(name)
     return retried
 
 

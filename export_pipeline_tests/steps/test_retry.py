@@ -170,6 +170,18 @@ def test_what_a_replay_delivered_is_not_retried(export: Retries) -> None:
     assert export.waiting() == []
 
 
+def test_a_replay_repeats_a_retried_event_once(export: Retries) -> None:
+    """A replay of the day brings an event that was refused, retried and taken in the batch in which it was refused."""
+    export.put(A, text='{"n":1}\n{"bad":1}\n')
+    export.work()
+    export.mend("crm")
+    export.retry()
+    export.work()
+    export.mend("crm")
+    export.replay_all()
+    assert export.receiver("crm").lines == [b'{"n":1}', b'{"bad":1}']
+
+
 def test_equal_events_of_two_files_are_two_events(export: Retries) -> None:
     """The same event refused out of two files of a day is sent twice, retried together or one after the other."""
     export.put(A, text=ONE_GOOD_ONE_BAD)
@@ -260,6 +272,21 @@ def test_bad_stretches_are_not_joined(export: Retries) -> None:
     assert sorted(export.receiver("crm").lines) == [b'{"deep":{}}', b'{"ok":1}', b'{"ok":2}']
     broken = sorted(record.data for _, record in export.quarantine.records())
     assert broken == [b"7}", b'{"broken":']
+
+
+def test_what_was_cut_off_waits_on_alone(export: Retries) -> None:
+    """Beside a stretch that was too long to be kept whole, the others of its manifest are retried once."""
+    export.limits = ReadLimits(max_depth=1, max_event_bytes=1_000)
+    export.put(A, text='{"deep":{}}\n{"long":"' + "x" * 2_000_000 + '"}\n{"ok":1}\n')
+    export.work()
+    export.limits = ReadLimits()
+    assert (first := export.retry()).stretches == 1
+    assert first.cut_off == 1
+    export.work()
+    assert sorted(export.receiver("crm").lines) == [b'{"deep":{}}', b'{"ok":1}']
+    assert [record.is_whole for _, record in export.quarantine.records()] == [False]
+    assert (again := export.retry()).stretches == 0
+    assert again.cut_off == 1
 
 
 @pytest.fixture
