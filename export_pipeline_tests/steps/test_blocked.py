@@ -9,22 +9,16 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.batching.objects import open_objects
-from export_pipeline.batching.quarantine import Quarantine, Record
-from export_pipeline.batching.staging import Staging
+from export_pipeline.batching.quarantine import Record
 from export_pipeline.errors import DeliveryError, FileError, FileForbidden, TryLater
 from export_pipeline.ledger import deliveries, owed
 from export_pipeline.source import local
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.limits import ReadLimits
-from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.retry import retry_quarantined
-from export_pipeline.steps.workspace import Workspace
-from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.testing.doubles import RecordingSubscriber
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 OLD = tuple(f"2026/11/21/{n}.json" for n in range(3))
 NEW = "2026/11/22/a.json"
@@ -50,19 +44,7 @@ class Runs(Export):
         super().__init__(folder, ledger_url)
         self.subscribers = {"crm": None, "dwh": None}
         self.receivers = {name: Receiver(retry_for_seconds=0) for name in self.subscribers}
-        self.staging = Staging(open_objects(str(folder / "staging"), StoreSettings(), private=True))
-        self.quarantine = Quarantine(open_objects(str(folder / "quarantine"), StoreSettings(), private=True))
-
-    @property
-    def place(self) -> Workspace:
-        return Workspace(
-            source=self.source,
-            ledger=self.ledger,
-            staging=self.staging,
-            quarantine=self.quarantine,
-            limits=ReadLimits(),
-            max_attempts=2,
-        )
+        self.max_attempts = 2
 
     def put_events(self, *keys: str) -> None:
         """One event in each file, which names it."""
@@ -210,17 +192,7 @@ def test_a_replay_owes_again_what_was_given_up(lagging: Runs) -> None:
     with without(lagging, GONE):
         lagging.work()
         lagging.work()
-    plan_day(
-        lagging.source,
-        lagging.ledger,
-        lagging.settings,
-        day=date(2026, 11, 21),
-        wanted=lagging.subscribers,
-        chosen=[],
-        again=False,
-        run_id="backfill",
-        now=NOW,
-    )
+    lagging.ask_for(date(2026, 11, 21))
     assert lagging.work() == []
     assert (lagging.got("crm"), lagging.got("dwh")) == ([*OLD], [*OLD])
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,73 +13,9 @@ from sqlalchemy import event, select
 from export_pipeline.errors import ListingFailed
 from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.layout import Layout
-from export_pipeline.source.settings import SourceSettings
-from export_pipeline.source.store import Source, open_source
-from export_pipeline.steps.backfill import plan_day
-from export_pipeline.steps.discover import discover
-from export_pipeline.steps.listing import Found
-from export_pipeline_tests.steps.search import search_settings
-
-NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
-SETTINGS = search_settings(Layout("%Y/%m/%d"))
-
-
-class Export:
-    """A source in a folder, a ledger, and a cursor that is kept between two listings."""
-
-    def __init__(self, folder: Path, ledger_url: str) -> None:
-        self.bucket = folder / "bucket"
-        self.bucket.mkdir()
-        self.ledger = Ledger(ledger_url)
-        self.cursor = ""
-        self.runs = 0
-        self.settings = SETTINGS
-        self.subscribers: dict[str, str | None] = {"crm": None}
-
-    @property
-    def source(self) -> Source:
-        return open_source(SourceSettings(url=str(self.bucket)))
-
-    def put(self, *keys: str, text: str = "{}\n") -> None:
-        for key in keys:
-            path = self.bucket / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    def run(self, *, max_files: int = 100, now: datetime = NOW) -> Found:
-        self.runs += 1
-        found = discover(
-            self.source,
-            self.ledger,
-            self.settings,
-            cursor=self.cursor,
-            wanted=self.subscribers,
-            max_files=max_files,
-            run_id=f"run-{self.runs}",
-            now=now,
-        )
-        self.cursor = found.cursor
-        return found
-
-    def planned(self) -> list[str]:
-        """Every key ever planned, one for each file version."""
-        with self.ledger.read() as tx:
-            return list(tx.execute(select(t.files.c.key).where(t.files.c.manifest_id.is_not(None))).scalars())
-
-    def owed(self, name: str) -> list[str]:
-        """Keys owed to a subscriber, in the order of delivery."""
-        with self.ledger.read() as tx:
-            query = (
-                select(t.files.c.key)
-                .join(t.deliveries, t.deliveries.c.manifest_id == t.files.c.manifest_id)
-                .join(t.subscriptions, t.subscriptions.c.id == t.deliveries.c.subscription_id)
-                .where(t.subscriptions.c.name == name, t.deliveries.c.state == t.OWED)
-                .order_by(t.deliveries.c.day, t.deliveries.c.first_key, t.files.c.key)
-            )
-            return list(tx.execute(query).scalars())
+from export_pipeline.source.store import Source
+from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 
 
 @pytest.fixture
@@ -367,17 +303,7 @@ def test_the_past_is_found_though_a_backfill_met_its_subscriber_first(export: Ex
     export.put("2026/10/01/a.json", "2026/10/02/b.json", "2026/11/23/a.json")
     export.run()
     export.subscribers = {"crm": None, "dwh": "beginning"}
-    plan_day(
-        export.source,
-        export.ledger,
-        export.settings,
-        day=date(2026, 10, 2),
-        wanted=export.subscribers,
-        chosen=[],
-        again=False,
-        run_id="backfill",
-        now=NOW,
-    )
+    export.ask_for(date(2026, 10, 2))
     export.run()
     assert export.owed("dwh") == ["2026/10/01/a.json", "2026/10/02/b.json", "2026/11/23/a.json"]
 

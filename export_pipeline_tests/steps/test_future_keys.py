@@ -9,8 +9,8 @@ import pytest
 from export_pipeline.orchestration.wording import found_odd
 from export_pipeline.source.layout import Layout
 from export_pipeline.steps.freshness import look
+from export_pipeline_tests.steps.exporting import NOW, Export
 from export_pipeline_tests.steps.search import search_settings
-from export_pipeline_tests.steps.test_discover import NOW, Export
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

@@ -10,10 +10,9 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import readings
 from export_pipeline.ledger import tables as t
-from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.completeness import compare, plan_missing
 from export_pipeline.steps.freshness import look
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 KEY = "2026/11/22/a.json"
 DAY = date(2026, 11, 22)
@@ -40,17 +39,7 @@ def give_up(export: Export) -> None:
 
 def replay(export: Export) -> int:
     """How many files a backfill of the day plans."""
-    return plan_day(
-        export.source,
-        export.ledger,
-        export.settings,
-        day=DAY,
-        wanted=export.subscribers,
-        chosen=[],
-        again=False,
-        run_id="backfill",
-        now=NOW,
-    ).found.files
+    return export.ask_for(DAY).found.files
 
 
 @pytest.mark.parametrize("by_listing", [True, False])

@@ -10,7 +10,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.planning import PlanLimits, manifest_id
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.rebuild import Rebuilt, rebuild, recover
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 URL = "s3://bucket/events"
 LIMITS = PlanLimits(max_events=10_000, max_bytes=1 << 22, manifest_max_files=1_000, manifest_max_bytes=1 << 28)

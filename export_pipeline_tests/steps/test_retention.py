@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.batching.objects import open_objects
-from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import FileError, LedgerError
 from export_pipeline.ledger import owed, subscriptions
-from export_pipeline.source.limits import ReadLimits
-from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
-from export_pipeline.steps.workspace import Workspace
 from export_pipeline.testing.doubles import RecordingSubscriber
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 A, B = "2026/10/01/a.json", "2026/10/01/b.json"
 DAY = date(2026, 10, 1)
@@ -30,14 +24,7 @@ class Folded(Export):
 
     def __init__(self, folder: Path, ledger_url: str) -> None:
         super().__init__(folder, ledger_url)
-        self.place = Workspace(
-            source=self.source,
-            ledger=self.ledger,
-            staging=Staging(open_objects(str(folder / "staging"))),
-            quarantine=Quarantine(open_objects(str(folder / "quarantine"))),
-            limits=ReadLimits(),
-            max_attempts=2,
-        )
+        self.max_attempts = 2
         self.receivers = {"crm": RecordingSubscriber(), "dwh": RecordingSubscriber()}
         self.put(A, text='{"n":1}\n')
         self.put(B, text='{"n":2}\n')
@@ -57,17 +44,7 @@ class Folded(Export):
 
     def replay(self, *, again: bool) -> tuple[int, int]:
         """How many deliveries ``backfill_job`` adds and repeats."""
-        backfill = plan_day(
-            self.source,
-            self.ledger,
-            self.settings,
-            day=DAY,
-            wanted=self.subscribers,
-            chosen=[],
-            again=again,
-            run_id="backfill",
-            now=NOW,
-        )
+        backfill = self.ask_for(DAY, again=again)
         return backfill.added, backfill.repeated
 
     @contextmanager

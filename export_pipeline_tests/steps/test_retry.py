@@ -10,22 +10,17 @@ import pytest
 from sqlalchemy import select
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import Refused
 from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.source.limits import ReadLimits
-from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import Retried, retry_quarantined
-from export_pipeline.steps.workspace import Workspace
-from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.testing.doubles import RecordingSubscriber
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 A, B = "2026/11/22/a.json", "2026/11/22/b.json"
 DAY = date(2026, 11, 22)
@@ -52,21 +47,7 @@ class Retries(Export):
 
     def __init__(self, folder: Path, ledger_url: str) -> None:
         super().__init__(folder, ledger_url)
-        self.limits = ReadLimits()
-        self.staging = Staging(open_objects(str(folder / "staging"), StoreSettings(), private=True))
-        self.quarantine = Quarantine(open_objects(str(folder / "quarantine"), StoreSettings(), private=True))
         self.receivers: dict[str, RecordingSubscriber] = {}
-
-    @property
-    def place(self) -> Workspace:
-        return Workspace(
-            source=self.source,
-            ledger=self.ledger,
-            staging=self.staging,
-            quarantine=self.quarantine,
-            limits=self.limits,
-            max_attempts=5,
-        )
 
     def work(self, *, now: datetime = NOW, max_files: int = 100) -> None:
         """One run: find, read and deliver."""
@@ -104,17 +85,7 @@ class Retries(Export):
         return self.ask_for_the_day(again=False)
 
     def ask_for_the_day(self, *, again: bool) -> tuple[int, int]:
-        asked = plan_day(
-            self.source,
-            self.ledger,
-            self.settings,
-            day=DAY,
-            wanted=self.subscribers,
-            chosen=[],
-            again=again,
-            run_id="backfill",
-            now=NOW,
-        )
+        asked = self.ask_for(DAY, again=again)
         return asked.added, asked.repeated
 
     def origins(self) -> list[str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.steps.backfill import plan_day
-from export_pipeline_tests.steps.test_discover import NOW, Export
+from export_pipeline_tests.steps.exporting import NOW, Export
 
 
 class Starts(Export):
@@ -18,20 +17,6 @@ class Starts(Export):
     def arrive(self, key: str, at: datetime = NOW) -> None:
         self.put(key)
         os.utime(self.bucket / key, (at.timestamp(), at.timestamp()))
-
-    def replay(self, day: date, name: str) -> None:
-        """``backfill_job`` of a day for one subscriber, which is not up to being delivered to."""
-        plan_day(
-            self.source,
-            self.ledger,
-            self.settings,
-            day=day,
-            wanted=self.subscribers,
-            chosen=[name],
-            again=False,
-            run_id="backfill",
-            now=NOW,
-        )
 
 
 @pytest.fixture
@@ -60,7 +45,7 @@ def test_a_replay_from_before_the_start_stays_owed(starts: Starts, later: str) -
     starts.subscribers = {"crm": None, "dwh": "2026-11-22"}
     starts.arrive("2026/11/01/a.json")
     starts.run()
-    starts.replay(date(2026, 11, 1), "dwh")
+    starts.ask_for(date(2026, 11, 1), chosen=("dwh",))
     assert starts.owed("dwh") == ["2026/11/01/a.json"]
     starts.subscribers = {"crm": None}
     starts.run(now=NOW + timedelta(hours=1))
