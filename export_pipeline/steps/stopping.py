@@ -50,7 +50,7 @@ class Allowance:
         self._seconds = seconds
         self._stop = stop
         self._clock = clock
-        self._started = clock()
+        self._started: float | None = None
         self.cut_short = False
         self._spent_before = 0.0
         if seconds is not None:
@@ -63,17 +63,23 @@ class Allowance:
             return reason
         if self._seconds is None:
             return ""
-        if self._spent_before + self._clock() - self._started < self._seconds:
+        if self._spent_before + self._used() < self._seconds:
             return ""
         return f"{self._subscription.name} has used its {self._seconds:g} s of this run"
 
     def keep(self) -> None:
-        """Write down what was used since this was made; called once."""
+        """Write down what was used since this was first asked; called once."""
         if self._seconds is None:
             return
-        used = self._clock() - self._started
         with self._ledger.write() as tx:
-            spending.set_spent(tx, self._subscription.id, self._run_id, self._spent_before + used)
+            spending.set_spent(tx, self._subscription.id, self._run_id, self._spent_before + self._used())
+
+    def _used(self) -> float:
+        """Seconds since this was first asked: a budget shorter than a look into the ledger still lets one batch in."""
+        now = self._clock()
+        if self._started is None:
+            self._started = now
+        return now - self._started
 
     def sleep(self, seconds: float) -> None:
         """Wait between two tries of a batch; the subscriber's own budget is no reason to give up a batch under way.
