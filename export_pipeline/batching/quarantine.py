@@ -132,19 +132,14 @@ class Quarantine:
 
     def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
         """Keep that *file* was given up. Its bytes stay in the source, where a later try looks for them again."""
-        with _spool() as spool:
-            _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
-            self._put(f"{day.isoformat()}/{manifest_id}", spool)
+        self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
 
     def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> None:
         """Keep that what is owed of a manifest was given up, since *files* of it cannot be read again: file → reason.
 
         Beside its bad stretches, which were found when it was read.
         """
-        with _spool() as spool:
-            for file, reason in files.items():
-                _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
-            self._put(f"{day.isoformat()}/{manifest_id}.unreadable", spool)
+        self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
 
     def archive(self, name: str) -> None:
         """Let the records of one object wait no longer; they stay under ``RETRIED_FOLDER``."""
@@ -185,6 +180,12 @@ class Quarantine:
         for name in list(self.objects.list(day.isoformat())):
             if name.removesuffix(".ndjson").partition(".part-")[0] in stems:
                 self.archive(name)
+
+    def _put_files(self, stem: str, manifest_id: str, files: Mapping[SourceFile, str]) -> None:
+        with _spool() as spool:
+            for file, reason in files.items():
+                _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
+            self._put(stem, spool)
 
     def _put(self, stem: str, spool: IO[bytes]) -> None:
         spool.seek(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_all, update
 
+from export_pipeline.ledger import backlog
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.subscriptions import Subscription
 
@@ -119,7 +120,7 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
 
 def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
-    d, m, s = t.deliveries.c, t.manifests.c, t.subscriptions.c
+    d, m = t.deliveries.c, t.manifests.c
     subscriptions = list(subscriptions)
     counted: Mapping[int, tuple[int, int]] = {
         row[0]: (row[1], row[2])
@@ -131,7 +132,7 @@ def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) 
             .group_by(d.subscription_id)
         )
     }
-    failing = set(tx.execute(select(s.id).where(s.source_id == source, s.last_error.is_not(None))).scalars())
+    failing = backlog.failing(tx, source)
     found = []
     for subscription in subscriptions:
         manifests, files = counted.get(subscription.id, (0, 0))

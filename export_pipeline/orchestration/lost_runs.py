@@ -3,7 +3,7 @@
 Dagster learns that a run's process died from whoever started it: a code server, a container service. Nobody tells of
 ``dagster job execute``, of a machine that lost power, or of a code server that died together with the runs it had
 started, and such a run would keep the schedule waiting for hours. But each process of a run holds a claim in the
-ledger, which the operating system or PostgreSQL gives back the moment it dies.
+ledger, which the operating system or PostgreSQL gives back the moment it dies, or soon after its machine did.
 """
 
 import time
@@ -20,8 +20,8 @@ from export_pipeline.orchestration.underway import of_export
 _WITH_CLAIMS = ("in_process", "multiprocess", "celery")
 
 # A step takes its claim when it opens the ledger and gives it back a moment before it ends; from one step to the next
-# it is seconds. And where a connection to PostgreSQL broke, a process that lives has lost it: the one that waits for
-# Celery's workers takes it anew, and any other writes into its log every ten seconds, if it works.
+# it is seconds. Where a connection to PostgreSQL broke, a process that lives takes its claim anew within two; while
+# PostgreSQL is away there are none, and what works writes into its log every ten seconds.
 _SILENT_SECONDS = 120.0
 
 _BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)

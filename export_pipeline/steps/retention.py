@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta, timezone
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import folding, readings, subscriptions
+from export_pipeline.ledger import attempts, folding, readings, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.readings import Manifest
 from export_pipeline.printable import printable
@@ -81,10 +81,8 @@ def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
         f"{printable(first_key)} and {printable(last_key)}, are no longer in the source as they were delivered"
     )
     with place.ledger.write(durable=True) as tx:
-        attempts = readings.count_failure(tx, found.id, reason)
-        if attempts >= place.max_attempts:
-            folding.give_up_deliveries(tx, found.id, reason)
-            # Should it be owed to anybody again, all tries are left.
-            readings.forget_failures(tx, found.id)
+        tries = readings.count_failure(tx, found.id, reason)
+        if tries >= place.max_attempts:
+            attempts.give_up_owed(tx, found.id, reason)
             return None
-    raise LedgerError(f"{reason}; try {attempts} of {place.max_attempts}, then what is owed of it is given up")
+    raise LedgerError(f"{reason}; try {tries} of {place.max_attempts}, then what is owed of it is given up")

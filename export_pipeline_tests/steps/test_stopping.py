@@ -24,8 +24,11 @@ def test_a_budget_that_is_too_small_lets_one_batch_in(export: Export) -> None:
     with export.ledger.read() as tx:
         (crm,) = subscriptions.active(tx, 1)
     seconds = count()
+
+    def clock() -> float:
+        return float(next(seconds))
+
     for run_id in ("run-1", "run-2"):
-        clock = lambda: float(next(seconds))  # noqa: E731
         allowance = Allowance(export.ledger, crm, run_id=run_id, seconds=0.1, clock=clock)
         assert allowance.reason() == ""
         assert allowance.reason() == "crm has used its 0.1 s of this run"
