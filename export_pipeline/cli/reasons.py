@@ -52,6 +52,7 @@ class Rules:
         subscribers: how many the deployment file names.
         instead_of_future: what counts in place of a cursor that lies in the future.
         cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
+        goes_on_after: behind this key the listing of what a subscriber wants of the past goes on; empty: none does.
         more_to_list: the last listing stopped at ``max_files``.
         is_notified: messages tell of new files, and the source is only listed now and then.
     """
@@ -64,6 +65,7 @@ class Rules:
     subscribers: int
     instead_of_future: datetime
     cursor: Callable[[], str]
+    goes_on_after: str
     more_to_list: bool
     is_notified: bool
     enabled: bool
@@ -178,7 +180,7 @@ def _behind_cursor(file: "SourceFile", day: date, rules: Rules) -> Answer | None
         return None
     is_future = moment > rules.now
     begins = (rules.instead_of_future if is_future else moment) - rules.lookback
-    if file.key > rules.layout.start_after(begins):
+    if file.key > rules.layout.start_after(begins) or (rules.goes_on_after and file.key > rules.goes_on_after):
         return None
     return Answer(
         "behind_cursor",

@@ -129,7 +129,7 @@ def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
 def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     from export_pipeline.cli.instance import read_cursor
     from export_pipeline.cli.reasons import Rules
-    from export_pipeline.ledger import planning, subscriptions
+    from export_pipeline.ledger import listings, planning, subscriptions
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.source.layout import Layout
     from export_pipeline.steps.resuming import instead_of_future
@@ -146,6 +146,7 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
             instead_of_future(*view.known, start_date=outline.source.start_date, now=now) if view.known else now
         ),
         cursor=lambda: read_cursor(outline.prefix),
+        goes_on_after=listings.state(*view.known).after if view.known else "",
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
         is_notified=outline.source.notifications is not None,
         enabled=outline.enabled,

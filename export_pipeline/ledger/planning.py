@@ -48,14 +48,6 @@ def manifest_id(url: str, files: Iterable[SourceFile], *, max_events: int, max_b
     return digest.hexdigest()[:24]
 
 
-def known_between(tx: Connection, source: int, *, first_key: str, last_key: str) -> set[tuple[str, str]]:
-    """Key and etag of each file that the ledger has seen between two keys, both included."""
-    f = t.files.c
-    rows = tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.between(first_key, last_key)))
-    # All at once, a page of the listing: asked for row by row they take a sixth more time.
-    return {(key, etag) for key, etag in rows.all()}
-
-
 def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:
     """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
     f = t.files.c

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger import deliveries, never_read, owed, planning
+from export_pipeline.ledger import deliveries, known, owed, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
@@ -79,7 +79,7 @@ def plan_day(
         ]
         served = _served(registration.subscriptions, chosen)
         with ledger.write(durable=True) as tx:
-            never_read.take_after_all(tx, number, found.after_all)
+            known.take_after_all(tx, number, found.after_all)
             planned = planning.plan(
                 tx,
                 source=number,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
-from export_pipeline.ledger import comparing, folding, never_read, planning, subscriptions
+from export_pipeline.ledger import comparing, known, planning, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
@@ -92,31 +92,24 @@ def compare(
     result = Comparison(first_day, last_day, subscribers={name: Tally() for name in wanted})
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, source.url)
-        known = subscriptions.active(tx, number) if number is not None else ()
+        configured = subscriptions.active(tx, number) if number is not None else ()
         # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
         number = number or 0
         states = comparing.delivery_states(tx, number, first_day=first_day, last_day=last_day)
-    names = {one.id: one for one in known if one.name in result.subscribers}
+    names = {one.id: one for one in configured if one.name in result.subscribers}
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
-            seen = comparing.seen(tx, number, first_key=first_key, last_key=last_key)
-            days = {one.day for one in chunk}
-            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-            given_up = never_read.never_read_keys(tx, number, first_key=first_key, last_key=last_key)
-        keys = {key for key, _ in seen} - given_up.keys()
+            seen = known.between(tx, number, chunk)
         for one in chunk:
             result.objects += 1
-            identity = (one.file.key, one.file.etag)
-            manifest = folded.manifest_of(one.file)
-            was_ignored = one.file.key in given_up and one.file.etag not in given_up[one.file.key]
-            if (identity in seen and not was_ignored) or manifest:
-                _count_planned(result, one, states.get(manifest or seen[identity] or "", {}), names, due_before)
-            elif settings.on_overwrite == "ignore" and (one.file.key in keys or folded.has_key(one.file.key)):
+            if seen.has(one.file, one.day):
+                manifest = seen.manifest_of(one.file, one.day)
+                _count_planned(result, one, states.get(manifest or "", {}), names, due_before)
+            elif settings.on_overwrite == "ignore" and seen.was_taken(one.file.key, one.day):
                 result.unwanted += 1
             else:
-                _count_unknown(result, one, names, due_before, is_new_ledger=not known)
+                _count_unknown(result, one, names, due_before, is_new_ledger=not configured)
     return result
 
 
@@ -145,7 +138,7 @@ def plan_missing(
             if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
         ]
         with ledger.write(durable=True) as tx:
-            never_read.take_after_all(tx, number, [one for one in found.after_all if one in new])
+            known.take_after_all(tx, number, [one for one in found.after_all if one in new])
             manifests = planning.plan(
                 tx,
                 source=number,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import listings, never_read, planning, subscriptions
+from export_pipeline.ledger import known, listings, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
@@ -217,7 +217,7 @@ class Discovery:
         if not (new or self._ignored or more != self.more_before or listing != self.state):
             return
         with self.ledger.write(durable=True) as tx:
-            never_read.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
+            known.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
             planned = planning.plan(
                 tx,
                 source=self.number,

@@ -7,12 +7,12 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger import listings, owed, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings
-from export_pipeline.steps.listing import Found, dated, unknown
+from export_pipeline.steps.listing import Found, dated, unknown, utf8
 from export_pipeline.steps.resuming import instead_of_future, midnight
 
 MOST_UNLISTED = 10_000
@@ -46,6 +46,9 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         known = subscriptions.active(tx, number) if number is not None else ()
         waiting = owed.waiting(tx, number, known) if number is not None else []
         start = _start(tx, number or 0, settings, cursor, now)
+        goes_on = listings.state(tx, number).after if number is not None else ""
+        # What a subscriber wants of the past is listed little by little, from there on.
+        start = min(start, goes_on or start, key=utf8)
     listing = dated(source, settings.layout, Found(), after=start, before=_end(settings, now))
     wanted = (
         one

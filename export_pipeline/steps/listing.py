@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
 
-from export_pipeline.ledger import folding, never_read, planning
+from export_pipeline.ledger import known
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.subscriptions import Subscription
@@ -122,32 +122,14 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            first_key, last_key = chunk[0].file.key, chunk[-1].file.key
-            known = planning.known_between(tx, number, first_key=first_key, last_key=last_key)
-            days = {one.day for one in chunk}
-            folded = folding.near(tx, number, first_key=first_key, last_key=last_key, days=days)
-            given_up = never_read.never_read_keys(tx, number, first_key=first_key, last_key=last_key)
-        strange = [one for one in chunk if (one.file.key, one.file.etag) not in known]
-        if given_up:
-            ignored = [one for one in chunk if _was_ignored(one.file, known, given_up)]
-            found.after_all += ignored
-            strange = sorted((*strange, *ignored), key=lambda one: utf8(one.file.key))
-        if not strange:
-            continue
-        keys = {key for key, _ in known} - given_up.keys()
-        for one in strange:
-            key = one.file.key
-            if folded.manifest_of(one.file):
-                continue
-            overwrites = key in keys or folded.has_key(key)
-            if overwrites or (key in given_up and (key, one.file.etag) not in known):
-                found.note_overwritten(key)
-            yield one, overwrites
-
-
-def _was_ignored(file: SourceFile, known: set[tuple[str, str]], given_up: dict[str, set[str]]) -> bool:
-    """Whether the ledger knows *file* only as an overwrite of what could never be read."""
-    return (file.key, file.etag) in known and file.key in given_up and file.etag not in given_up[file.key]
+            seen = known.between(tx, number, chunk)
+        for one in seen.new_among(chunk):
+            file, day = one.file, one.day
+            if seen.was_ignored(file.key, file.etag):
+                found.after_all.append(one)
+            elif seen.has_key(file.key, day):
+                found.note_overwritten(file.key)
+            yield one, seen.was_taken(file.key, day)
 
 
 def utf8(key: str) -> bytes:

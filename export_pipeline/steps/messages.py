@@ -6,15 +6,14 @@ again; their files are then either known, or still to be planned.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime, timezone
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import FileError, FileUnreachable
-from export_pipeline.ledger import folding, never_read, planning
-from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger import known as known_files
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.notifications import Notice, Told, read_message
@@ -28,6 +27,7 @@ LEAST_MESSAGES = 10_000
 
 _SHOWN = 5
 _LOOKS_AT_ONCE = 16
+_SOME_MOMENT = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(slots=True)
@@ -157,26 +157,27 @@ class MessageTaker:
         """
         settings = self._search.settings
         days = {key: settings.layout.date_of(key) for key in notices}
-        known = _Known(self._search.ledger, self._search.number, days)
+        with self._search.ledger.read() as tx:
+            known = known_files.of_keys(tx, self._search.number, days)
         whole: list[SourceFile] = []
         to_ask: list[str] = []
         for key, by_etag in notices.items():
             day = days[key]
             is_out = day is None or day < settings.start_date
-            if not is_out and all(etag and known.has(key, etag) for etag in by_etag):
+            if not is_out and all(etag and known.has(_content(key, etag), day) for etag in by_etag):
                 self.taken.known += 1
                 continue
             file = _file(key, next(iter(by_etag.values())))
             # One that is only counted need not be asked for.
             if is_out:
                 whole.append(file or SourceFile(key, "", 0, self._search.now))
-            elif file is not None and len(by_etag) == 1 and not known.has_key(key):
+            elif file is not None and len(by_etag) == 1 and not known.has_key(key, day):
                 whole.append(file)
             else:
                 to_ask.append(key)
         seen, unseen = self._ask(to_ask)
         for file in seen:
-            if known.has(file.key, file.etag):
+            if known.has(file, days[file.key]):
                 self.taken.known += 1
             else:
                 whole.append(file)
@@ -186,9 +187,9 @@ class MessageTaker:
         for one in new:
             if known.was_ignored(one.file.key, one.file.etag):
                 found.after_all.append(one)
-            elif known.has_key(one.file.key):
+            elif known.has_key(one.file.key, one.day):
                 found.note_overwritten(one.file.key)
-        return [(one, known.was_taken(one.file.key)) for one in new], unseen
+        return [(one, known.was_taken(one.file.key, one.day)) for one in new], unseen
 
     def _ask(self, keys: Sequence[str]) -> tuple[list[SourceFile], set[str]]:
         """What is under *keys* now, and those that the store would not tell of."""
@@ -238,40 +239,9 @@ class MessageTaker:
         return set()
 
 
-class _Known:
-    """What the ledger knows of some keys, which may lie far apart."""
-
-    def __init__(self, ledger: Ledger, number: int, days: Mapping[str, date | None]) -> None:
-        with ledger.read() as tx:
-            self._etags = planning.etags_of(tx, number, list(days))
-            folded_days = folding.folded_days(tx, number, {day for day in days.values() if day is not None})
-            self._folded = {
-                key: folding.of_file(tx, number, key=key, day=day) for key, day in _of_days(days, folded_days)
-            }
-            ends = {"first_key": min(days, key=utf8, default=""), "last_key": max(days, key=utf8, default="")}
-            self._given_up = never_read.never_read_keys(tx, number, **ends, days=days)
-
-    def was_ignored(self, key: str, etag: str) -> bool:
-        """Whether this content was an overwrite that nobody took, of what could never be read."""
-        return etag in self._etags.get(key, ()) and etag not in self._given_up.get(key, {etag})
-
-    def was_taken(self, key: str) -> bool:
-        """Whether any content of *key* was taken that was not given up."""
-        return self.has_key(key) and key not in self._given_up
-
-    def has(self, key: str, etag: str) -> bool:
-        """Whether this content of *key* is known."""
-        if self.was_ignored(key, etag):
-            return False
-        return etag in self._etags.get(key, ()) or (key in self._folded and self._folded[key].has_content(key, etag))
-
-    def has_key(self, key: str) -> bool:
-        """Whether any content of *key* is known."""
-        return key in self._etags or (key in self._folded and self._folded[key].has_key(key))
-
-
-def _of_days(days: Mapping[str, date | None], wanted: set[date]) -> Iterator[tuple[str, date]]:
-    return ((key, day) for key, day in days.items() if day is not None and day in wanted)
+def _content(key: str, etag: str) -> SourceFile:
+    """Enough of a file to be looked up."""
+    return SourceFile(key, etag, 0, _SOME_MOMENT)
 
 
 def _file(key: str, notice: Notice) -> SourceFile | None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import deliveries, owed, planning, readings, subscriptions
+from export_pipeline.ledger import deliveries, known, owed, planning, readings, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import Totals
@@ -97,8 +97,9 @@ def test_files_come_back_as_they_were_planned(ledger: Ledger) -> None:
     expected = sorted(keys, key=lambda key: key.encode())
     assert [found.key for found in get(ledger, identity).files] == expected
     with ledger.read() as tx:
-        known = planning.known_between(tx, 1, first_key=expected[1], last_key=expected[3])
-    assert known == {(key, file(key).etag) for key in expected[1:4]}
+        some = [DatedFile(file(key), date(2026, 11, 23)) for key in expected[1:4]]
+        seen = known.between(tx, 1, some)
+    assert seen.manifests == dict.fromkeys(((key, file(key).etag) for key in expected[1:4]), identity)
     assert get(ledger, identity).files[0] == file(expected[0])
 
 
