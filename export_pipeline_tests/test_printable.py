@@ -97,7 +97,7 @@ def test_keys_stay_in_their_code_spans() -> None:
 
 def test_a_late_key_forges_no_line() -> None:
     """Nor does the first file that no run has found."""
-    found = Freshness(1, NOW, HOSTILE.key, ())
+    found = Freshness("", 1, NOW, HOSTILE.key, ())
     text = check_results.freshness(found, timedelta(hours=1), NOW)[""].text
     assert r"from 2026/11/23/`<b>\n# owned\x1b[2K on;" in text
 

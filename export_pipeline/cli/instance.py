@@ -18,11 +18,12 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
         yield instance
 
 
-def read_cursor(prefix: str) -> str:
+def read_cursor(prefix: str, mark: str) -> str:
     """The cursor of ``new_files``, as a run by command line sees it; empty where there is none.
 
     Args:
         prefix: of the deployment's names.
+        mark: of the ledger and the source.
     """
     from dagster import DagsterRun
 
@@ -31,4 +32,4 @@ def read_cursor(prefix: str) -> str:
 
     names = Names(prefix)
     with dagster_instance() as instance:
-        return SensorCursor.of_run(instance, DagsterRun(job_name=names.export_job), names).read()
+        return SensorCursor.of_run(instance, DagsterRun(job_name=names.export_job), names, mark=mark).read()

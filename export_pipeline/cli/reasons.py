@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from export_pipeline.ledger.subscriptions import Subscription
     from export_pipeline.source.file import SourceFile
     from export_pipeline.source.store import Source
+    from export_pipeline.steps.next_listing import NextListing
     from export_pipeline.storage.location import Location
 
 _LISTED_NEARBY = 1_000
@@ -50,9 +51,8 @@ class Rules:
         start_from: where a new ledger starts.
         subscriptions: the active ones; none before the first run.
         subscribers: how many the deployment file names.
-        instead_of_future: what counts in place of a cursor that lies in the future.
+        begins: where the next listing begins, by a cursor.
         cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
-        goes_on_after: behind this key the listing of what a subscriber wants of the past goes on; empty: none does.
         more_to_list: the last listing stopped at ``max_files``.
         is_notified: messages tell of new files, and the source is only listed now and then.
     """
@@ -60,12 +60,10 @@ class Rules:
     layout: Layout
     start_date: date
     start_from: date | str
-    lookback: timedelta
     subscriptions: "Sequence[Subscription]"
     subscribers: int
-    instead_of_future: datetime
+    begins: Callable[[str], "NextListing"]
     cursor: Callable[[], str]
-    goes_on_after: str
     more_to_list: bool
     is_notified: bool
     enabled: bool
@@ -134,7 +132,7 @@ def why_not_taken(file: "SourceFile", rules: Rules) -> Answer:
             f"its key does not begin with the layout {rules.layout.pattern!r}, as {example!r} would",
             "if files like this one belong to the export, give their layout in source.layout",
         )
-    for rule in (_before_start_date, _before_subscribers, _before_start_from, _behind_cursor):
+    for rule in (_before_start_date, _before_subscribers, _before_start_from, _before_next_listing):
         answer = rule(file, day, rules)
         if answer is not None:
             return answer
@@ -158,7 +156,7 @@ def _before_subscribers(file: "SourceFile", day: date, rules: Rules) -> Answer |
     if not rules.subscriptions or any(one.owes(file, day) for one in rules.subscriptions):
         return None
     starts = ", ".join(f"{one.name} {_start(one)}" for one in rules.subscriptions)
-    return Answer("before_subscribers", f"it lies before the start of every subscriber: {starts}", _take(day))
+    return Answer("before_subscribers", f"it lies before the start of every subscriber: {starts}", _hand_over(day))
 
 
 def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
@@ -169,29 +167,32 @@ def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Answer | 
         "before_start_from",
         f"no run was made yet, and the first one starts at start_from: {start}, unless the since of a subscriber says "
         "otherwise",
-        _take(day),
+        _hand_over(day),
     )
 
 
-def _behind_cursor(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
-    cursor = rules.cursor()
-    moment = rules.layout.moment_of(cursor) if cursor else None
-    if moment is None:
+def _before_next_listing(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+    # A cursor can only make the listing longer.
+    if rules.begins("").covers(file.key):
         return None
-    is_future = moment > rules.now
-    begins = (rules.instead_of_future if is_future else moment) - rules.lookback
-    if file.key > rules.layout.start_after(begins) or (rules.goes_on_after and file.key > rules.goes_on_after):
+    begins = rules.begins(rules.cursor())
+    if begins.covers(file.key):
         return None
     return Answer(
-        "behind_cursor",
-        f"the next listing begins at {rules.layout.key_floor(begins)}: "
-        + (f"the cursor {cursor} lies in the future" if is_future else f"the cursor {cursor} less lookback_hours"),
-        f"{_take(day)}; or move the cursor of new_files back",
+        "before_next_listing",
+        f"it came later than lookback_hours allow: the source is listed further, and the next listing begins at "
+        f"{rules.layout.floor_after(begins.first)}",
+        "list its day once more: dagster sensor cursor new_files --set "
+        f"{rules.layout.day_prefix(day)} (or set it in the UI); each subscriber then gets what lies within its start. "
+        "The daily check completeness finds it, too",
     )
 
 
-def _take(day: date) -> str:
-    return f"take its day: export-pipeline replay {day}"
+def _hand_over(day: date) -> str:
+    return (
+        f"hand its day to a subscriber of your choice: export-pipeline replay {day} --subscriber NAME; or set an "
+        "earlier start"
+    )
 
 
 def why_not_there(key: str, source: "Source", location: "Location") -> Answer:

@@ -129,26 +129,34 @@ def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
 def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     from export_pipeline.cli.instance import read_cursor
     from export_pipeline.cli.reasons import Rules
-    from export_pipeline.ledger import listings, planning, subscriptions
+    from export_pipeline.ledger import identity, listings, planning, subscriptions
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.source.layout import Layout
-    from export_pipeline.steps.resuming import instead_of_future
+    from export_pipeline.steps.next_listing import ListingRules, next_listing
+    from export_pipeline.storage.location import parse_location
 
     now = utc_now()
-    return Rules(
+    location = parse_location(outline.source.url)
+    rules = ListingRules(
         layout=Layout(outline.source.layout),
         start_date=outline.source.start_date,
-        start_from=outline.start_from,
         lookback=timedelta(hours=outline.lookback_hours),
-        subscriptions=subscriptions.active(*view.known) if view.known else (),
+        prefix=location.prefix,
+        follows_messages=outline.source.notifications is not None,
+    )
+    active = subscriptions.active(*view.known) if view.known else ()
+    state = listings.state(*view.known) if view.known else listings.ListingState()
+    mark = identity.mark(view.known[0], location.url) if view.known else ""
+    return Rules(
+        layout=rules.layout,
+        start_date=rules.start_date,
+        start_from=outline.start_from,
+        subscriptions=active,
         subscribers=len(outline.subscribers),
-        instead_of_future=(
-            instead_of_future(*view.known, start_date=outline.source.start_date, now=now) if view.known else now
-        ),
-        cursor=lambda: read_cursor(outline.prefix),
-        goes_on_after=listings.state(*view.known).after if view.known else "",
+        begins=lambda cursor: next_listing(rules, state, active, cursor=cursor, mark=mark, now=now),
+        cursor=lambda: read_cursor(outline.prefix, mark),
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
-        is_notified=outline.source.notifications is not None,
+        is_notified=rules.follows_messages,
         enabled=outline.enabled,
         now=now,
     )

@@ -13,7 +13,7 @@ from export_pipeline.ledger import folding
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.folding import FoldedFiles
 from export_pipeline.ledger.planning import DatedFile
-from export_pipeline.source.file import SourceFile
+from export_pipeline.source.file import SourceFile, utf8
 
 _KEYS_A_QUERY = 500
 _NONE_FOLDED = FoldedFiles(frozenset(), {})
@@ -91,11 +91,11 @@ def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Kno
         some = keys[at : at + _KEYS_A_QUERY]
         rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.in_(some)))
         manifests |= {(key, etag): manifest for key, etag, manifest in rows}
-    ends = (min(days, key=_utf8, default=""), max(days, key=_utf8, default=""))
+    ends = (min(days, key=utf8, default=""), max(days, key=utf8, default=""))
     of_days = folding.folded_days(tx, source, {day for day in days.values() if day is not None})
     folded: dict[date | None, FoldedFiles] = {}
     for day in of_days:
-        of_day = sorted((key for key, one in days.items() if one == day), key=_utf8)
+        of_day = sorted((key for key, one in days.items() if one == day), key=utf8)
         folded[day] = _together([folding.of_file(tx, source, key=key, day=day) for key in of_day])
     return _known(manifests, _given_up(tx, source, *ends, days), folded)
 
@@ -148,7 +148,3 @@ def _given_up(
         if all(row.state == t.GIVEN_UP for row in taken) and not folded.has_key(key):
             found[key] = {row.etag for row in taken}
     return found
-
-
-def _utf8(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")

@@ -1,7 +1,14 @@
-"""How far the listing of a source is, where notifications tell of new files and listing only fills the gaps."""
+"""How far a source is listed. The ledger alone says so; the cursor of ``new_files`` only shows it.
+
+listing_after                     frontier
+──────────┬─────────────────────┬──────────┬──────────▶ keys
+planned  │  may hold files     │ planned  │ not listed yet
+│  that no run listed │
+└ frontier less the lookback: where the next listing begins
+"""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import Connection, select, update
 
@@ -13,22 +20,30 @@ class ListingState:
     """How far listing is.
 
     Attributes:
-        listed_at: when the last listing began that came to its end; None: none ever did.
-        began_at: when the one began that is under way; None: none is.
-        after: the key behind which that one goes on. Without one under way: where the next one begins at the latest,
-            since a subscriber wants what no earlier one had to find. Empty: neither.
+        frontier: every key up to this one was listed, and planned where somebody is owed it, except what ``after``
+            says; never dated in the future. Empty: nothing was listed yet.
+        after: behind this key, and before where the next listing begins, keys may be unlisted: a subscriber or a person
+            wants what no earlier listing had to find, or a listing stopped at its limit. Empty: none are.
+        complete_at: when the last listing began that came to the end of the source; None: none did yet.
+        start_date: ``source.start_date`` when the source was last listed; None: it never was.
+        listed_at: with notifications, when the last listing began that came to its end; None: none ever did.
+        began_at: when the listing of what ``after`` says began; None: none is under way.
     """
 
+    frontier: str = ""
+    after: str = ""
+    complete_at: datetime | None = None
+    start_date: date | None = None
     listed_at: datetime | None = None
     began_at: datetime | None = None
-    after: str = ""
 
 
 def state(tx: Connection, source: int) -> ListingState:
     """How far the listing of *source* is."""
     s = t.sources.c
-    row = tx.execute(select(s.listed_at, s.listing_began_at, s.listing_after).where(s.id == source)).one()
-    return ListingState(row.listed_at, row.listing_began_at, row.listing_after or "")
+    columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
+    frontier, after, *times = tx.execute(select(*columns).where(s.id == source)).one()
+    return ListingState(frontier or "", after or "", *times)
 
 
 def set_state(tx: Connection, source: int, to: ListingState) -> None:
@@ -36,5 +51,12 @@ def set_state(tx: Connection, source: int, to: ListingState) -> None:
     tx.execute(
         update(t.sources)
         .where(t.sources.c.id == source)
-        .values(listed_at=to.listed_at, listing_began_at=to.began_at, listing_after=to.after or None)
+        .values(
+            frontier=to.frontier or None,
+            listing_after=to.after or None,
+            complete_at=to.complete_at,
+            start_date=to.start_date,
+            listed_at=to.listed_at,
+            listing_began_at=to.began_at,
+        )
     )

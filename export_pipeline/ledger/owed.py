@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_a
 from export_pipeline.ledger import backlog
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.source.file import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def choose(
         wanted.setdefault(manifest.id, []).append(name)
     return sorted(
         (_with_subscribers(manifest, wanted[manifest.id]) for manifest in chosen.values()),
-        key=lambda manifest: (manifest.day, manifest.first_key.encode("utf-8", "surrogatepass")),
+        key=lambda manifest: (manifest.day, utf8(manifest.first_key)),
     )
 
 

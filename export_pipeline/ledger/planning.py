@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.owing import owe
 from export_pipeline.ledger.subscriptions import Subscription, inactive
-from export_pipeline.source.file import SourceFile
+from export_pipeline.source.file import SourceFile, utf8
 
 _KEYS_A_QUERY = 500
 
@@ -198,7 +198,7 @@ def _groups(
     groups = [
         (day, owed_to, part) for (day, owed_to, _), members in together.items() for part in _split(members, limits)
     ]
-    return sorted(groups, key=lambda group: group[2][0].key.encode("utf-8", "surrogatepass"))
+    return sorted(groups, key=lambda group: utf8(group[2][0].key))
 
 
 def _split(files: list[SourceFile], limits: PlanLimits) -> Iterable[list[SourceFile]]:

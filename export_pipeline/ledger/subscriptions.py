@@ -162,9 +162,8 @@ def register(
     return Registration(
         subscriptions=_in_order(active(tx, source), wanted),
         notes=tuple(notes),
-        # In a new ledger the cursor, if somebody set one, was set on purpose: it is where the export takes over. Not so
-        # where a start is given, as for a bucket that moved, whose cursor is still that of the old one.
-        list_again=bool(starts) and (not fresh or start_from != BEGINNING or any(wanted.values())),
+        # The first listing of a source begins where the first subscriber does.
+        list_again=bool(starts) and not fresh,
         list_from=None if everywhere or not starts else min(day for day in starts if day is not None),
     )
 

@@ -63,6 +63,14 @@ SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
 
 metadata = MetaData()
 
+# One row, written when the ledger is made: what tells this ledger from all others; see ledger.identity.
+identity = Table(
+    "identity",
+    metadata,
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(32), nullable=False),
+)
+
 sources = Table(
     "sources",
     metadata,
@@ -72,10 +80,13 @@ sources = Table(
     Column("more_to_list", Boolean, nullable=False, default=False),
     # Whatever of earlier days can be folded is; null: nothing was folded yet.
     Column("folded_before", Date),
-    # Used where notifications tell of new files; see ledger.listings.
+    # How far the source is listed; see ledger.listings.
     Column("listed_at", UtcDateTime),
     Column("listing_began_at", UtcDateTime),
     Column("listing_after", key_type()),
+    Column("frontier", key_type()),
+    Column("complete_at", UtcDateTime),
+    Column("start_date", Date),
 )
 
 manifests = Table(

@@ -86,7 +86,7 @@ def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, 
         f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {first} on; the "
         f"oldest arrived {_ago(oldest, now)}"
         if oldest
-        else "every file in the source has been found by a run"
+        else f"nothing new is listed{f' since {printable(found.since)}' if found.since else ''}"
     )
     results = {"": _lag(unlisted, oldest, found.unlisted, allowed, now)}
     for one in found.waiting:

@@ -21,9 +21,8 @@ from dagster import (
 from export_pipeline.ledger import balance, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import check_results
-from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.finding import discovery_settings
+from export_pipeline.orchestration.finding import cursor_of, discovery_settings
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.lag import allowed_lag
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
@@ -126,12 +125,13 @@ def _freshness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefini
     def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         with failures_without_secrets(export.secrets):
             places = Places(context.resources, export.names)
+            source, ledger = places.source.open(), places.ledger.open()
             now = utc_now()
             found = look(
-                places.source.open(),
-                places.ledger.open(),
+                source,
+                ledger,
                 discovery_settings(export, places.source),
-                cursor=SensorCursor.of_run(context.instance, context.run, export.names).read(),
+                cursor=cursor_of(context.instance, context.run, export, source, ledger).read(),
                 now=now,
             )
             results = check_results.freshness(found, allowed_lag(export.watching, now), now)

@@ -2,15 +2,17 @@
 
 from datetime import date, timedelta
 
-from dagster import Enum, EnumValue, Failure, Field, Int, OpExecutionContext
+from dagster import DagsterInstance, DagsterRun, Enum, EnumValue, Failure, Field, Int, OpExecutionContext
 
-from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger import identity
+from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.orchestration import reporting, wording, wording_notifications
 from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.places import QUARANTINE, Places
 from export_pipeline.orchestration.resources import SourceResource
 from export_pipeline.source.queue import Queue
+from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, discover
 from export_pipeline.steps.listing import Found
 from export_pipeline.steps.notified import Noticed, Notifications, discover_notified
@@ -21,7 +23,7 @@ _LISTING = Enum(
     "Listing",
     [
         EnumValue(DUE, description="List the source where source.notifications.listing_every_seconds says so."),
-        EnumValue(NOW, description="List the source in this run, from the cursor less the lookback on."),
+        EnumValue(NOW, description="List the source in this run."),
     ],
 )
 
@@ -60,7 +62,7 @@ def discovery_settings(export: Export, source: SourceResource) -> DiscoverySetti
 
 
 def find_new_files(context: OpExecutionContext, export: Export, places: Places) -> tuple[Found, str]:
-    """Plan what is new, and move the cursor as far as it was listed; with what to say where nothing was found.
+    """Plan what is new, and let the cursor show how far it was listed; with what to say where nothing was found.
 
     Raises:
         Failure: ``max_files`` of the run is none.
@@ -68,8 +70,9 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
     max_files = context.op_config["max_files"]
     if max_files < 1:
         raise Failure(f"ops.{export.names.list_new_files}.config.max_files: found {max_files}; allowed: 1 or more")
-    cursor = SensorCursor.of_run(context.instance, context.run, export.names)
     source, ledger = places.source.open(), places.ledger.open()
+    cursor = cursor_of(context.instance, context.run, export, source, ledger)
+    read = cursor.read()
     settings = discovery_settings(export, places.source)
     queue = places.source.open_queue()
     if queue is None:
@@ -77,7 +80,7 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             source,
             ledger,
             settings,
-            cursor=cursor.read(),
+            cursor=read,
             wanted=export.subscribers,
             max_files=max_files,
             run_id=context.run_id,
@@ -91,7 +94,7 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             ledger,
             settings,
             _notifications(context, places, queue),
-            cursor=cursor.read(),
+            cursor=read,
             wanted=export.subscribers,
             max_files=max_files,
             run_id=context.run_id,
@@ -101,9 +104,17 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
         found = noticed.found
         nothing = wording_notifications.nothing(noticed, export.frequency)
         _say_what_messages_told(context, noticed)
-    if found.cursor and found.cursor != cursor.read():
-        cursor.move(found.cursor)
+    cursor.replace(read, found.cursor)
     return found, nothing
+
+
+def cursor_of(
+    instance: DagsterInstance, run: DagsterRun, export: Export, source: Source, ledger: Ledger
+) -> SensorCursor:
+    """The cursor of ``new_files`` as *run* sees it."""
+    with ledger.read() as tx:
+        mark = identity.mark(tx, source.url)
+    return SensorCursor.of_run(instance, run, export.names, mark=mark)
 
 
 def _notifications(context: OpExecutionContext, places: Places, queue: Queue) -> Notifications:

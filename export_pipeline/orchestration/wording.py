@@ -37,15 +37,11 @@ def found_nothing(found: Found, frequency: str) -> str:
 def found_odd(found: Found) -> list[str]:
     """Sentences about keys that were not taken, or taken with a question."""
     odd = []
-    if found.bad_cursor:
+    if found.why_ignored:
         odd.append(
-            f"the cursor {found.bad_cursor!r} is no key of this source's layout, so the listing started at the "
-            "beginning; what was planned before is not planned again"
-        )
-    if found.future_cursor:
-        odd.append(
-            f"the cursor {printable(found.future_cursor)} lies in the future and does not tell what was listed, so the "
-            f"listing started at {found.since or 'the beginning'}, by what the ledger knows; nothing is planned twice"
+            f"the cursor {printable(found.ignored_cursor)} {found.why_ignored}, so it was ignored: the listing began "
+            f"at {found.since or 'the first key'}, as the ledger says. To leave out older files set `start_from`, or "
+            "the `since` of a subscriber; to list once more from an earlier day on, set the cursor to that day"
         )
     if found.overwritten:
         odd.append(

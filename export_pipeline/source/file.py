@@ -18,3 +18,8 @@ class SourceFile(NamedTuple):
     etag: str
     size_bytes: int
     last_modified: datetime
+
+
+def utf8(key: str) -> bytes:
+    """What keys sort by in every store: their UTF-8 bytes, also of half a surrogate pair, as a local name may hold."""
+    return key.encode("utf-8", "surrogatepass")

@@ -83,6 +83,12 @@ class Layout:
         # Of the printable ASCII characters, the tilde is the last one.
         return floor[:-1] + chr(ord(floor[-1]) - 1) + "~"
 
+    def floor_after(self, start: str) -> str:
+        """What keys begin with behind a string of :meth:`start_after`; behind a key, that key."""
+        floor = start[:-2] + chr(ord(start[-2]) + 1) if len(start) > 1 and start.endswith("~") else ""
+        moment = self.moment_of(floor)
+        return floor if moment is not None and self.start_after(moment) == start else start
+
     def day_prefix(self, day: date) -> str:
         """What all keys of that day begin with, and no others."""
         return _text(self._day_parts, _midnight(day))

@@ -1,45 +1,36 @@
 """Find the source's new files and plan them: all that the op ``list_new_files`` does, in plain Python.
 
-The cursor says where listing starts, the ledger says what is known. So a cursor that is lost, moved back or overwritten
-costs a longer listing and nothing else.
+Where a listing begins is the rule of :mod:`export_pipeline.steps.next_listing`; what is known is said by
+:mod:`export_pipeline.ledger.known`. Here the two meet, and what comes of it is written down in one transaction.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import known, listings, planning, subscriptions
+from export_pipeline.ledger import identity, known, listings, planning, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.ledger.subscriptions import Registration
-from export_pipeline.source.file import SourceFile
-from export_pipeline.source.layout import Layout
+from export_pipeline.source.file import SourceFile, utf8
 from export_pipeline.source.store import Source
-from export_pipeline.steps.listing import Found, Walk, unknown, utf8, with_days
+from export_pipeline.steps.listing import Found, Walk, unknown, with_days
+from export_pipeline.steps.next_listing import Cursor, ListingRules, NextListing, midnight, next_listing
 from export_pipeline.steps.progress import Progress
-from export_pipeline.steps.resuming import instead_of_future, midnight
 
 OTHER_PLANNER_SECONDS = 900
 
 
-@dataclass(frozen=True, slots=True)
-class DiscoverySettings:
-    """What the deployment file says about finding files.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverySettings(ListingRules):
+    """What the deployment file says about finding files."""
 
-    Attributes:
-        prefix: the source's path in its bucket. Cursors are relative to it, but a person may paste a whole key.
-    """
-
-    layout: Layout
-    start_date: date
-    lookback: timedelta
     on_overwrite: str
     start_from: str
     limits: PlanLimits
-    prefix: str
 
 
 def discover(
@@ -54,24 +45,26 @@ def discover(
     now: datetime,
     progress: Progress | None = None,
 ) -> Found:
-    """List what is new since *cursor* less the lookback, and plan at most *max_files* of it.
+    """List what is new, from where :func:`next_listing` says, and plan at most *max_files* of it.
 
     Args:
-        cursor: where the last listing ended; empty: nowhere yet.
+        cursor: the text on the page of the sensor ``new_files``, which may make the listing longer.
         wanted: the configured subscribers and their ``since``.
-        now: aware. The cursor is not moved to keys dated beyond it, which are planned all the same.
+        now: aware. The frontier is not moved to keys dated beyond it, which are planned all the same.
         progress: told how many keys were listed, as files.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
     with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
-        start, state = one.start(now), one.state
-        new, _ = one.list_new(one.walk(start), max_files=max_files, progress=progress)
-        # What lies before the start, for a subscriber that begins earlier, gets what is left of the run, and may take
-        # several: the others' new files must not wait for years of it.
-        past, after = one.list_past(before=start, max_files=max_files - len(new), progress=progress)
-        one.plan(past + new, listing=replace(state, after=after, began_at=(state.began_at or now) if after else None))
+        begin = one.begin()
+        new, _ = one.list_new(one.walk(begin.after), max_files=max_files, progress=progress)
+        complete_at = one.state.complete_at if one.found.more else now
+        # What lies before the start, wanted by a subscriber or a person, gets what is left of the run, and may take
+        # several: new files must not wait for years of it.
+        past, after = one.list_past(begin, max_files=max_files - len(new), progress=progress)
+        began_at = (one.state.began_at or now) if after else None
+        one.plan(past + new, listing=one.listed(after=after, began_at=began_at, complete_at=complete_at))
     return one.found
 
 
@@ -79,7 +72,9 @@ class Discovery:
     """One run's search for new files: what it came to so far, and what it writes down.
 
     Attributes:
+        cursor: the text on the page of the sensor ``new_files``, as the run found it.
         number: of the source, in the ledger.
+        mark: of the source in this ledger, in what runs write as the cursor.
         found: counts all that is met on the way.
         state: how far the source is listed, by the ledger.
         more_before: new files were left behind, by the ledger.
@@ -90,8 +85,9 @@ class Discovery:
         source: Source,
         ledger: Ledger,
         settings: DiscoverySettings,
-        found: Found,
+        registration: Registration,
         *,
+        cursor: str,
         number: int,
         run_id: str,
         now: datetime,
@@ -99,56 +95,61 @@ class Discovery:
         self.source = source
         self.ledger = ledger
         self.settings = settings
-        self.found = found
+        self.cursor = cursor
         self.number = number
         self.run_id = run_id
         self.now = now
         self._ignored: list[DatedFile] = []
         with ledger.read() as tx:
+            self.mark = identity.mark(tx, source.url)
             self.state = listings.state(tx, number)
             self.more_before = planning.more_to_list(tx, number)
+        # One that another layout left says nothing of the keys of this one.
+        frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
+        self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
         # Sorts after every key of this moment and of earlier ones, and before those of the future.
         self._end_of_now = settings.layout.key_floor(now) + "\U0010ffff"
 
-    def start(self, latest: datetime) -> str:
-        """The string to list after; empty: from the very first key on.
+    def begin(self) -> NextListing:
+        """Where this listing begins; says in ``found`` what was not followed."""
+        begin = next_listing(
+            self.settings,
+            self.state,
+            self.found.subscriptions,
+            cursor=self.cursor,
+            mark=self.mark,
+            now=self.now,
+        )
+        self.found.since = begin.since
+        self.found.ignored_cursor, self.found.why_ignored = Cursor.parse(self.cursor).key, begin.ignored
+        return begin
 
-        Args:
-            latest: aware; a cursor between it and now counts as one of this moment. One of the future is replaced.
-        """
-        found, settings = self.found, self.settings
-        starts = [subscription.first_day for subscription in found.subscriptions]
-        bounds = [settings.start_date] + ([min(day for day in starts if day)] if starts and all(starts) else [])
-        first_wanted = midnight(max(bounds)) - (settings.lookback if len(bounds) > 1 else timedelta())
-        beginning = max(first_wanted, midnight(settings.start_date))
-        if settings.prefix and settings.layout.moment_of(found.cursor) is None:
-            found.cursor = found.cursor.removeprefix(f"{settings.prefix.strip('/')}/")
-        moment = settings.layout.moment_of(found.cursor) if found.cursor else None
-        if found.cursor and moment is None:
-            found.bad_cursor = found.cursor
-            found.cursor = ""
-        if moment is not None and moment > self.now:
-            with self.ledger.read() as tx:
-                moment = instead_of_future(tx, self.number, start_date=settings.start_date, now=self.now)
-            found.future_cursor, found.cursor = found.cursor, settings.layout.key_floor(moment)
-        if moment is not None:
-            beginning = max(beginning, min(moment, latest) - settings.lookback)
-        # The very first listing starts at the very first key, so that it can tell what it does not take.
-        if moment is None and len(bounds) == 1 and not found.bad_cursor:
-            return ""
-        found.since = settings.layout.key_floor(beginning)
-        return settings.layout.start_after(beginning)
+    def listed(
+        self,
+        *,
+        after: str,
+        began_at: datetime | None,
+        complete_at: datetime | None,
+        listed_at: datetime | None = None,
+    ) -> ListingState:
+        """How far the source is listed after this search."""
+        return ListingState(
+            frontier=self.found.frontier or self.state.frontier,
+            after=after,
+            complete_at=complete_at,
+            start_date=self.settings.start_date,
+            listed_at=listed_at or self.state.listed_at,
+            began_at=began_at,
+        )
 
     def walk(self, after: str, *, before: str | None = None, most_keys: int | None = None) -> Walk:
         """A listing from behind *after* on."""
-        if after == self.state.after:
-            self.found.since = after if self.state.began_at else ""
         return Walk(self.source, after=after, before=before, layout=self.settings.layout, most_keys=most_keys)
 
     def list_new(self, walk: Walk, *, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
         """The new files of *walk* that somebody gets, at most *max_files*, and the last key seen.
 
-        Counts into ``found``, and moves its cursor; never into the future, or whatever comes until then, and is not
+        Counts into ``found``, and moves its frontier; never into the future, or whatever comes until then, and is not
         found at once, would lie before it.
         """
         found = self.found
@@ -169,21 +170,25 @@ class Discovery:
                 last_key = new[-1].file.key
                 break
             new.append(one)
-        found.cursor = max(found.cursor, min(last_key, last_key_of_now, key=utf8), key=utf8)
+        found.frontier = max(found.frontier, min(last_key, last_key_of_now, key=utf8), key=utf8)
         if walk.is_cut and not found.more:
             found.more, last_key = True, walk.last_key
         return new, last_key
 
-    def list_past(self, *, before: str, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
-        """New files up to *before*, from where the ledger says; and behind which key a later run goes on, if any."""
-        after = self.state.after
-        if not after or utf8(after) >= utf8(before):
+    def list_past(
+        self, begin: NextListing, *, max_files: int, progress: Progress | None
+    ) -> tuple[list[DatedFile], str]:
+        """New files up to where *begin* begins; and behind which key a later run goes on with them, if any."""
+        after = begin.past_after
+        if not after:
             return [], ""
         if not max_files:
             self.found.more = True
             return [], after
+        self.found.since = self.settings.layout.floor_after(after)
         more, self.found.more = self.found.more, False
-        new, last_key = self.list_new(self.walk(after, before=before), max_files=max_files, progress=progress)
+        walk = self.walk(after, before=begin.after)
+        new, last_key = self.list_new(walk, max_files=max_files, progress=progress)
         is_cut, self.found.more = self.found.more, more or self.found.more
         return new, last_key if is_cut else ""
 
@@ -216,7 +221,10 @@ class Discovery:
         more, listing = self.found.more, listing or self.state
         if not (new or self._ignored or more != self.more_before or listing != self.state):
             return
-        with self.ledger.write(durable=True) as tx:
+        # When the last listing ended need not wait for the disk, at every tick of a quiet source.
+        tells_when = replace(self.state, complete_at=listing.complete_at)
+        is_quiet = not (new or self._ignored) and more == self.more_before and listing == tells_when
+        with self.ledger.write(durable=not is_quiet) as tx:
             known.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
             planned = planning.plan(
                 tx,
@@ -257,8 +265,9 @@ def discovery(
     """
     with planning_alone(source, ledger):
         number, registration = register(source, ledger, settings, wanted, now=now)
-        found = Found(cursor=cursor, notes=registration.notes, subscriptions=registration.subscriptions)
-        yield Discovery(source, ledger, settings, found, number=number, run_id=run_id, now=now)
+        one = Discovery(source, ledger, settings, registration, cursor=cursor, number=number, run_id=run_id, now=now)
+        yield one
+        one.found.cursor = str(Cursor(one.found.frontier, one.mark))
 
 
 @contextmanager

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import Connection
-
-from export_pipeline.ledger import listings, owed, subscriptions
+from export_pipeline.ledger import identity, listings, owed, subscriptions
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings
-from export_pipeline.steps.listing import Found, dated, unknown, utf8
-from export_pipeline.steps.resuming import instead_of_future, midnight
+from export_pipeline.steps.listing import Found, dated, unknown
+from export_pipeline.steps.next_listing import next_listing
 
 MOST_UNLISTED = 10_000
 
@@ -23,12 +22,15 @@ class Freshness:
     """What waits, in the source and for each subscriber.
 
     Attributes:
+        since: what keys begin with where the next listing begins; empty: at the very first key. What lies before that
+            was not looked for.
         unlisted: files that no run has found yet; the count stops at ``MOST_UNLISTED``.
         oldest_unlisted: when the oldest of them arrived; None: there is none.
         first_unlisted_key: the first of them; empty: there is none.
         waiting: what each subscriber is owed; empty in a ledger that no run has used.
     """
 
+    since: str
     unlisted: int
     oldest_unlisted: datetime | None
     first_unlisted_key: str
@@ -36,7 +38,7 @@ class Freshness:
 
 
 def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor: str, now: datetime) -> Freshness:
-    """List from *cursor* on, as the next run will, and ask the ledger what it owes. Changes nothing.
+    """List what the next runs will, and ask the ledger what it owes. Changes nothing.
 
     Raises:
         ListingFailed: the source could not be listed.
@@ -45,11 +47,15 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         number = subscriptions.source_id(tx, source.url)
         known = subscriptions.active(tx, number) if number is not None else ()
         waiting = owed.waiting(tx, number, known) if number is not None else []
-        start = _start(tx, number or 0, settings, cursor, now)
-        goes_on = listings.state(tx, number).after if number is not None else ""
-        # What a subscriber wants of the past is listed little by little, from there on.
-        start = min(start, goes_on or start, key=utf8)
-    listing = dated(source, settings.layout, Found(), after=start, before=_end(settings, now))
+        begin = next_listing(
+            settings,
+            listings.state(tx, number) if number is not None else ListingState(),
+            known,
+            cursor=cursor,
+            mark=identity.mark(tx, source.url),
+            now=now,
+        )
+    listing = dated(source, settings.layout, Found(), after=begin.first, before=_end(settings, now))
     wanted = (
         one
         for one, overwrites in unknown(listing, ledger, number or 0, Found())
@@ -59,21 +65,12 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
     )
     unlisted = list(islice(wanted, MOST_UNLISTED))
     return Freshness(
+        since=settings.layout.floor_after(begin.first) if begin.first else "",
         unlisted=len(unlisted),
         oldest_unlisted=min((one.file.last_modified for one in unlisted), default=None),
         first_unlisted_key=unlisted[0].file.key if unlisted else "",
         waiting=waiting,
     )
-
-
-def _start(tx: Connection, source: int, settings: DiscoverySettings, cursor: str, now: datetime) -> str:
-    first = midnight(settings.start_date)
-    moment = settings.layout.moment_of(cursor) if cursor else None
-    if moment is None:
-        return settings.layout.start_after(first)
-    if moment > now:
-        moment = instead_of_future(tx, source, start_date=settings.start_date, now=now)
-    return settings.layout.start_after(max(first, moment - settings.lookback))
 
 
 def _end(settings: DiscoverySettings, now: datetime) -> str:

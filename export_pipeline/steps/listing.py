@@ -26,8 +26,9 @@ class Found:
 
     Attributes:
         since: what keys began with where the listing started; empty: at the very first key.
-        cursor: the key up to which everything is planned, or what keys of such a moment begin with; none of the future;
-            empty while no file was ever found.
+        frontier: the key up to which everything is listed and planned; none of the future; empty while no file was
+            ever found.
+        cursor: what the sensor's page is to show of that: the key, with the mark of this ledger.
         files: how many new files were planned.
         manifests: into how many manifests.
         more: at least one more new file waits behind ``max_files``.
@@ -35,12 +36,13 @@ class Found:
         too_old: how many files are older than ``start_date``.
         overwritten, overwritten_keys: how many known keys came with new content, and the first of them.
         notes: sentences about subscribers that came, went or moved their start.
-        bad_cursor: a cursor that is no key of this layout, so that it could not be used.
-        future_cursor: a cursor that lies in the future, in place of which another one was used.
+        ignored_cursor, why_ignored: the cursor that the run found, and why it was not followed; the latter is empty
+            where it was.
         after_all: files that were ignored as overwrites, and are taken now, since what was taken could never be read.
     """
 
     since: str = ""
+    frontier: str = ""
     cursor: str = ""
     files: int = 0
     manifests: int = 0
@@ -51,8 +53,8 @@ class Found:
     overwritten: int = 0
     overwritten_keys: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
-    bad_cursor: str = ""
-    future_cursor: str = ""
+    ignored_cursor: str = ""
+    why_ignored: str = ""
     after_all: list[DatedFile] = field(default_factory=list)
     subscriptions: tuple[Subscription, ...] = ()
 
@@ -130,8 +132,3 @@ def unknown(
             elif seen.has_key(file.key, day):
                 found.note_overwritten(file.key)
             yield one, seen.was_taken(file.key, day)
-
-
-def utf8(key: str) -> bytes:
-    """What keys sort by."""
-    return key.encode("utf-8", "surrogatepass")

@@ -15,11 +15,10 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import FileError, FileUnreachable
 from export_pipeline.ledger import known as known_files
 from export_pipeline.ledger.planning import DatedFile
-from export_pipeline.source.file import SourceFile
+from export_pipeline.source.file import SourceFile, utf8
 from export_pipeline.source.notifications import Notice, Told, read_message
 from export_pipeline.source.queue import Message, Queue
 from export_pipeline.steps.discover import Discovery
-from export_pipeline.steps.listing import utf8
 
 ROUND_MESSAGES = 1_000
 LEAST_MESSAGES = 10_000

@@ -144,6 +144,6 @@ def test_a_prefix_of_the_deployment(two: Project, cli: CommandLine, received: Pa
     assert receivers.events("crm", received) == lines
     two.put("2026/01/01/late.gz", [{"n": 1}])
     late = cli("why", "2026/01/01/late.gz", "--json").json()
-    assert late["answers"][0]["code"] == "behind_cursor"
+    assert late["answers"][0]["code"] == "before_next_listing"
     assert cli("replay", "2026-11-22", "--only", "all", "--subscriber", "dwh").code == 0
     assert len(receivers.events("dwh", received)) == len(lines) + 6

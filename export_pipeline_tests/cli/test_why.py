@@ -137,7 +137,7 @@ NOT_TAKEN = {
     "logs/2026/11/23/a.gz": "no_date",
     "2026/02/30/a.gz": "no_date",
     "2025/12/31/a.gz": "before_start_date",
-    "2026/11/01/late.gz": "behind_cursor",
+    "2026/11/01/late.gz": "before_next_listing",
     "2026/11/23/00/new.gz": "not_listed_yet",
     "2026/11/23/00/.hidden.gz": "left_out",
     "2026/11/23/00/half.gz.part": "left_out",
@@ -157,14 +157,33 @@ def test_why_a_file_was_not_taken(project: Project, cli: CommandLine) -> None:
     assert known == {"2026/11/23/00/new.gz"}
 
 
-def test_behind_the_cursor_tells_from_where_and_what_to_do(project: Project, cli: CommandLine) -> None:
-    """For a late file beyond the lookback, the next listing's beginning and the replay of its day are told."""
+def test_before_the_next_listing_tells_from_where_and_what_to_do(project: Project, cli: CommandLine) -> None:
+    """For a late file beyond the lookback, the next listing's beginning is told, and how to list its day once more;
+    that hands it to nobody whose start lies behind it. Done as told, the next run takes it.
+    """
     project.put_days("23")
     project.run()
     project.put("2026/11/01/late.gz", [{"a": 1}])
     out = cli("why", "2026/11/01/late.gz").out
-    assert "the next listing begins at 2026/11/21: the cursor 2026/11/23/00/001.gz less lookback_hours" in out
-    assert "export-pipeline replay 2026-11-01" in out
+    assert "the source is listed further, and the next listing begins at 2026/11/21" in out
+    assert "dagster sensor cursor new_files --set 2026/11/01" in out
+    assert "replay" not in out
+    project.set_cursor("2026/11/01")
+    assert codes(cli, "2026/11/01/late.gz") == ["not_listed_yet"]
+    project.run()
+    assert codes(cli, "2026/11/01/late.gz") == ["delivered"]
+
+
+def test_the_past_of_a_new_subscriber_is_not_called_late(project: Project, cli: CommandLine) -> None:
+    """A file that waits for a listing of the past, which a later subscriber wants, is said to wait for a run."""
+    project.config |= {"start_from": "2026-11-23", "max_files": 1}
+    project.put_days("01", "23", files=1)
+    project.run()
+    project.put("2026/11/02/00/000.gz", [{"a": 1}])
+    project.config["subscribers"]["second"] = {**project.config["subscribers"]["copy"], "since": "beginning"}
+    project.config["subscribers"]["second"]["url"] = str(project.root / "second")
+    project.run()
+    assert codes(cli, "2026/11/02/00/000.gz") == ["not_listed_yet"]
 
 
 def test_before_every_subscriber(project: Project, cli: CommandLine) -> None:

@@ -19,7 +19,7 @@ from export_pipeline.subscribers.files import Files
 
 PLACES: dict[str, tuple[Any, str]] = {
     "plan": (planning, "plan"),
-    "move_cursor": (SensorCursor, "move"),
+    "move_cursor": (SensorCursor, "replace"),
     "stage": (Staging, "put"),
     "record_reading": (readings, "record"),
     "deliver_files": (Files, "deliver"),

@@ -37,6 +37,7 @@ from export_pipeline.orchestration.cursor import SensorCursor
 from export_pipeline.orchestration.names import UNPREFIXED
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.store import open_source
+from export_pipeline.steps.next_listing import Cursor
 from export_pipeline.steps.workspace import Workspace
 
 DAGSTER_YAML = {
@@ -211,13 +212,19 @@ class Project:
             opened.close()
 
     def cursor(self) -> str:
-        """The cursor of the sensor new_files, as a run by command line sees it."""
-        with DagsterInstance.from_config(str(self.home)) as instance:
-            return SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), UNPREFIXED).read()
+        """The key in the cursor of the sensor new_files, as a run by command line sees it."""
+        with self._sensor() as cursor:
+            return Cursor.parse(cursor.read()).key
 
     def set_cursor(self, key: str) -> None:
+        """Set the cursor, as a person does."""
+        with self._sensor() as cursor:
+            cursor.replace(cursor.read(), key)
+
+    @contextmanager
+    def _sensor(self) -> Iterator[SensorCursor]:
         with DagsterInstance.from_config(str(self.home)) as instance:
-            SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), UNPREFIXED).move(key)
+            yield SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), UNPREFIXED, mark="")
 
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:

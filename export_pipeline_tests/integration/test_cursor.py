@@ -1,4 +1,4 @@
-"""The cursor of the sensor ``new_files``: seen and edited from outside, and never trusted with more than a start."""
+"""The cursor of the sensor ``new_files``: seen, edited, and obeyed where it makes a listing longer."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,37 +16,57 @@ load_from:
 
 
 def test_the_command_line_reads_and_sets_the_cursor(project: Project, received: Path) -> None:
-    """`dagster sensor cursor new_files --set <key>` is where the next run begins, and --delete starts it over."""
+    """`dagster sensor cursor new_files --set <day>` lists again from that day, once; --delete changes nothing."""
     (project.root / "workspace.yaml").write_text(WORKSPACE)
     project.config["subscribers"] = {"crm": CRM}
     project.config["lookback_hours"] = 0
-    lines = project.put_days("10", "20", "23")
-    code, printed = project.command("sensor", "cursor", "new_files", "--set", "2026/11/20/00/000.gz")
-    assert code == 0, printed
-    assert project.cursor() == "2026/11/20/00/000.gz"
+    lines = project.put_days("20", "23")
     project.run()
-    assert receivers.events("crm", received) == lines[6:]
+    assert receivers.events("crm", received) == lines
+    late = project.put("2026/11/20/01/late.gz", [{"late": 1}])
+    project.run()
+    code, printed = project.command("sensor", "cursor", "new_files", "--set", "2026/11/20")
+    assert code == 0, printed
+    assert project.cursor() == "2026/11/20"
+    project.run()
+    assert receivers.events("crm", received) == [*lines, *late]
     assert project.cursor() == "2026/11/23/00/001.gz"
     code, printed = project.command("sensor", "cursor", "new_files", "--delete")
     assert code == 0, printed
     assert project.cursor() == ""
     project.run()
-    assert sorted(receivers.events("crm", received)) == sorted(lines)
+    assert receivers.events("crm", received) == [*lines, *late]
     assert project.cursor() == "2026/11/23/00/001.gz"
 
 
-def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, received: Path) -> None:
-    """A cursor that was set with `-m export_pipeline.definitions`, without workspace.yaml, is found as well."""
+def test_a_cursor_set_before_the_first_run_hides_no_history(project: Project, received: Path) -> None:
+    """What another deployment of the folder left in the cursor is ignored, with one warning that says what to set."""
     project.config["subscribers"] = {"crm": CRM}
-    project.config["lookback_hours"] = 0
+    lines = project.put_days("01", "10", "23")
+    project.set_cursor("2026/11/23/00/theirs.gz (ledger 0123abcd)")
+    run = project.run()
+    assert receivers.events("crm", received) == lines
+    assert [one for one in run.messages("warning") if "cursor" in one] == [
+        "the cursor 2026/11/23/00/theirs.gz was written by another deployment, so it was ignored: the listing began at "
+        "the first key, as the ledger says. To leave out older files set `start_from`, or the `since` of a subscriber; "
+        "to list once more from an earlier day on, set the cursor to that day"
+    ]
+
+
+def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, received: Path) -> None:
+    """A cursor that was set with `-m export_pipeline.definitions`, without workspace.yaml, is the one that runs set;
+    before the first run it hides nothing.
+    """
+    project.config["subscribers"] = {"crm": CRM}
     lines = project.put_days("10", "23")
-    code, printed = project.command(
-        "sensor", "cursor", "new_files", "--set", "2026/11/22", "-m", "export_pipeline.definitions"
-    )
+    arguments = ("sensor", "cursor", "new_files", "--set", "2026/11/22", "-m", "export_pipeline.definitions")
+    code, printed = project.command(*arguments)
     assert code == 0, printed
     code, printed = project.execute()
     assert code == 0, printed
-    assert receivers.events("crm", received) == lines[6:]
+    assert "the cursor 2026/11/22 was set before anything was listed, so it was ignored" in printed
+    assert receivers.events("crm", received) == lines
+    assert project.cursor() == "2026/11/23/00/001.gz"
 
 
 def test_moving_the_cursor_back_or_deleting_it_repeats_nothing(project: Project, received: Path) -> None:
@@ -54,7 +74,6 @@ def test_moving_the_cursor_back_or_deleting_it_repeats_nothing(project: Project,
     project.config["subscribers"] = {"crm": CRM}
     lines = project.put_days("10", "20", "23")
     project.run()
-    # A cursor in the future counts as one of this moment, so the new files are of today.
     today = datetime.now(timezone.utc)
     for n, cursor in enumerate(["2026/11/01", "nonsense", "2026/11/23/00/001.gz", "2099/01/01"]):
         project.set_cursor(cursor)

@@ -33,6 +33,7 @@ class Export:
         self.bucket.mkdir()
         self.ledger = Ledger(ledger_url)
         self.cursor = ""
+        self.frontier = ""
         self.runs = 0
         self.settings = SETTINGS
         self.subscribers: dict[str, str | None] = {"crm": None}
@@ -76,6 +77,7 @@ class Export:
             now=now,
         )
         self.cursor = found.cursor
+        self.frontier = found.frontier
         return found
 
     def planned(self) -> list[str]:

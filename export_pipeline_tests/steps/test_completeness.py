@@ -36,6 +36,7 @@ class Export:
         self.settings = SETTINGS
         self.subscribers: dict[str, str | None] = {"crm": None}
         self.cursor = ""
+        self.frontier = ""
 
     def put(self, key: str, *, age: timedelta = timedelta(days=1), text: str = "{}\n") -> str:
         path = self.bucket / key
@@ -58,6 +59,7 @@ class Export:
             now=NOW,
         )
         self.cursor = found.cursor
+        self.frontier = found.frontier
         if deliver:
             self.set_states(t.DELIVERED)
 

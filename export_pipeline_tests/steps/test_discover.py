@@ -32,7 +32,7 @@ def test_a_run_plans_at_most_max_files_and_goes_on_behind_them(export: Export) -
     found = [export.run() for _ in range(4)]
     assert [run.files for run in found] == [100, 100, 50, 0]
     assert [run.more for run in found] == [True, True, False, False]
-    assert [run.cursor for run in found] == [keys[99], keys[199], keys[249], keys[249]]
+    assert [run.frontier for run in found] == [keys[99], keys[199], keys[249], keys[249]]
     assert export.owed("crm") == keys
 
 
@@ -42,7 +42,7 @@ def test_a_late_file_before_the_cursor_is_found(export: Export) -> None:
     export.run()
     export.put("2026/11/22/11/late.json")
     found = export.run()
-    assert (found.files, found.cursor) == (1, "2026/11/23/10/b.json")
+    assert (found.files, found.frontier) == (1, "2026/11/23/10/b.json")
     assert sorted(export.planned()) == ["2026/11/22/11/late.json", "2026/11/23/10/b.json"]
 
 
@@ -52,54 +52,17 @@ def test_more_late_files_than_a_run_takes_are_all_found(export: Export) -> None:
     export.run()
     export.put(*[f"2026/11/23/09/late-{n}.json" for n in range(5)])
     assert [export.run(max_files=2).files for _ in range(4)] == [2, 2, 1, 0]
-    assert export.cursor == "2026/11/23/10/b.json"
-
-
-@pytest.mark.parametrize("cursor", ["", "2026/11/20", "2026/11/01/00/a.json", "nonsense", "1999/01/01"])
-def test_a_cursor_that_was_moved_back_or_lost_repeats_nothing(export: Export, cursor: str) -> None:
-    """Whatever stands in the cursor, known files are not planned again, and new ones are found."""
-    export.put(*[f"2026/11/{day}/00/a.json" for day in range(10, 24)])
-    export.run()
-    export.cursor = cursor
-    export.put("2026/11/23/11/new.json")
-    assert export.run().files == 1
-    assert len(export.planned()) == 15
-    assert export.cursor == "2026/11/23/11/new.json"
-
-
-def test_a_cursor_that_is_no_key_is_reported(export: Export) -> None:
-    """A cursor that does not match the layout is named, and the listing starts at the beginning."""
-    export.put("2026/11/23/a.json")
-    export.cursor = "yesterday"
-    assert export.run().bad_cursor == "yesterday"
-    assert export.run().bad_cursor == ""
-
-
-def test_a_cursor_set_in_a_new_ledger_is_where_the_export_takes_over(export: Export) -> None:
-    """A cursor that was set before the first run, as when moving from another system, is obeyed, less the lookback."""
-    export.put("2026/11/01/a.json", "2026/11/20/a.json", "2026/11/23/a.json")
-    export.cursor = "2026/11/20/a.json"
-    export.run()
-    assert sorted(export.planned()) == ["2026/11/20/a.json", "2026/11/23/a.json"]
-
-
-def test_a_whole_key_may_be_pasted_as_cursor(export: Export) -> None:
-    """A cursor that holds the source's prefix too, as the S3 console shows keys, means the same key."""
-    export.settings = replace(SETTINGS, prefix="events/")
-    export.put("2026/11/01/a.json", "2026/11/23/a.json")
-    export.cursor = "events/2026/11/22/a.json"
-    found = export.run()
-    assert (found.bad_cursor, export.planned()) == ("", ["2026/11/23/a.json"])
+    assert export.frontier == "2026/11/23/10/b.json"
 
 
 def test_a_file_dated_in_the_future_does_not_hide_later_ones(export: Export) -> None:
     """A key far in the future is planned, once, but the cursor stays behind it, at the last key of today."""
     export.put("2027/12/31/23/odd.json")
     assert export.run().files == 1
-    assert export.cursor == ""
+    assert export.frontier == ""
     export.put("2026/11/23/11/new.json")
     assert export.run().files == 1
-    assert export.cursor == "2026/11/23/11/new.json"
+    assert export.frontier == "2026/11/23/11/new.json"
 
 
 def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
@@ -108,7 +71,7 @@ def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
     found = export.run(max_files=10)
     assert (found.files, found.undated) == (1, 1_100)
     assert found.undated_keys[0] == "0-junk/0000"
-    assert export.cursor == "2026/11/23/a.json"
+    assert export.frontier == "2026/11/23/a.json"
     export.put("2026/11/23/b.json")
     assert export.run(max_files=10).files == 1
 
@@ -165,7 +128,7 @@ def test_a_missing_source_is_an_error_and_plans_nothing(export: Export) -> None:
     export.bucket.rename(export.bucket.with_name("elsewhere"))
     with pytest.raises(ListingFailed, match="bucket"):
         export.run()
-    assert export.cursor == "2026/11/23/a.json"
+    assert export.frontier == "2026/11/23/a.json"
 
 
 def test_a_manifest_holds_files_of_one_day_and_bounded_size(export: Export) -> None:
@@ -256,7 +219,7 @@ def test_more_of_the_past_than_a_run_takes_is_all_found(export: Export) -> None:
     assert [one.files for one in runs] == [2, 2, 1, 0]
     assert [one.more for one in runs] == [True, True, False, False]
     assert export.owed("dwh") == [*past, "2026/11/23/a.json"]
-    assert export.cursor == "2026/11/23/a.json"
+    assert export.frontier == "2026/11/23/a.json"
 
 
 def test_the_past_that_one_subscriber_wants_does_not_keep_new_files_waiting(export: Export) -> None:

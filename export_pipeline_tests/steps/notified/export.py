@@ -34,6 +34,7 @@ class Export:
         self.queue = queue
         self.quarantined = folder / "quarantine"
         self.cursor = ""
+        self.frontier = ""
         self.settings = SETTINGS
         self.subscribers: dict[str, str | None] = {"crm": None}
         self.source: Source = open_source(SourceSettings(url=str(self.bucket)))
@@ -78,6 +79,7 @@ class Export:
             now=now,
         )
         self.cursor = noticed.found.cursor
+        self.frontier = noticed.found.frontier
         return noticed
 
     def planned(self) -> list[str]:

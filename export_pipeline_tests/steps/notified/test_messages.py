@@ -26,7 +26,7 @@ def test_a_file_becomes_known_as_a_listing_shows_it(listed: Export, tmp_path: Pa
     by_listing = [file._replace(last_modified=file.last_modified.replace(microsecond=0)) for file in _listing(listed)]
     assert listed.files() == by_listing
     assert listed.queue.bodies == {}
-    assert listed.cursor == ""
+    assert listed.frontier == ""
 
 
 def _listing(export: Export) -> list[SourceFile]:
