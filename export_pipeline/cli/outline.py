@@ -7,6 +7,7 @@ ledger needs neither, nor the secrets of destinations: a variable that only a su
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,8 +22,11 @@ from export_pipeline.configuration.validation import Reading, problems_of, secre
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import resolve
+from export_pipeline.source.layout import Layout
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
+from export_pipeline.steps.next_listing import ListingRules
+from export_pipeline.storage.location import parse_location
 
 _NEEDED = ("source", "ledger", "quarantine", "limits", "lookback_hours", "start_from", "enabled", "prefix")
 
@@ -51,6 +55,17 @@ class Outline:
     prefix: str
     subscribers: tuple[str, ...]
     secrets: frozenset[str]
+
+    def listing_rules(self) -> ListingRules:
+        """Which files of a listing are taken."""
+        return ListingRules(
+            layout=Layout(self.source.layout),
+            start_date=self.source.start_date,
+            lookback=timedelta(hours=self.lookback_hours),
+            on_overwrite=self.source.on_overwrite,
+            prefix=parse_location(self.source.url).prefix,
+            follows_messages=self.source.notifications is not None,
+        )
 
 
 def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = os.environ) -> Outline:

@@ -1,9 +1,11 @@
-"""``export-pipeline status``: how far every subscriber is, and whether all events are accounted for."""
+"""``export-pipeline status``: how far the source is listed, how far every subscriber is, and what needs a person."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, looking_at_ledger
 from export_pipeline.quantities import counted, lasting
@@ -12,9 +14,22 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from export_pipeline.cli.outline import Outline
-    from export_pipeline.ledger.inspection import Account, Standing
+    from export_pipeline.cli.verification import Verified
+    from export_pipeline.ledger.inspection import Account, GivenUp, Standing
+    from export_pipeline.ledger.listings import ListingState
 
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="List the source from source.start_date on, and compare every object with the ledger. Takes as long as a "
+        "listing of the whole source.",
+    ),
+]
+MOST_GIVEN_UP = 1_000
 _SHOWN_IMBALANCES = 20
+_SHOWN_GIVEN_UP = 10
+_SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +39,12 @@ class _Report:
     outline: "Outline"
     source: str
     ledger: str
+    listing: "ListingState | None"
     standings: "Sequence[Standing]"
     account: "Account"
+    given_up: "Sequence[GivenUp]"
     imbalances: Sequence[str]
+    verified: "Verified | None"
     now: datetime
 
     @property
@@ -35,36 +53,54 @@ class _Report:
         known = {one.subscriber for one in self.standings if one.is_active}
         return [name for name in self.outline.subscribers if name not in known]
 
+    @property
+    def blocked(self) -> list[str]:
+        """Subscribers that get nothing until a person changes something."""
+        return [one.subscriber for one in self.standings if one.is_active and one.is_blocked]
 
-def status(session: Session, json: JsonOption = False) -> int:
-    """Show how far each subscriber is, and what it is owed.
+    @property
+    def is_well(self) -> bool:
+        """Nothing needs a person."""
+        is_verified = self.verified is None or self.verified.is_well
+        return is_verified and not (self.imbalances or self.given_up or self.blocked)
 
-    Also whether every event is accounted for: read = delivered + quarantined. Ends with 1 where the ledger's
-    equations do not hold, else with 0, however much is owed.
+
+def status(session: Session, verify: VerifyOption = False, json: JsonOption = False) -> int:
+    """Show how far the source is listed, how far each subscriber is, and what it is owed.
+
+    Ends with 1 where something was given up, a subscriber is blocked, the ledger's equations do not hold or, with
+    --verify, an object of the source is missing or owed for too long; else with 0, however much is owed.
     """
-    report = _look(session.outline())
+    report = _look(session, session.outline(), verify=verify)
     if json:
         session.show_json(_as_json(report))
     else:
         _show(session, report)
-    return FAILED if report.imbalances else 0
+    return 0 if report.is_well else FAILED
 
 
-def _look(outline: "Outline") -> _Report:
-    from export_pipeline.ledger import deliveries, inspection
+def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
+    from export_pipeline.cli import verification
+    from export_pipeline.ledger import deliveries, inspection, listings
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.storage.location import parse_location
 
     url = parse_location(outline.source.url).url
+    now = utc_now()
+    # First, so that what a run plans meanwhile is in the ledger by the time that it is looked at.
+    verified = verification.verify(session, outline, now=now) if verify else None
     with looking_at_ledger(outline.ledger_url, url) as view:
         return _Report(
             outline=outline,
             source=url,
             ledger=view.description,
+            listing=listings.state(*view.known) if view.known else None,
             standings=inspection.standings(*view.known) if view.known else (),
             account=inspection.account(*view.known) if view.known else inspection.NOTHING,
+            given_up=inspection.given_up(*view.known, most=MOST_GIVEN_UP) if view.known else (),
             imbalances=deliveries.imbalances(*view.known) if view.known else (),
-            now=utc_now(),
+            verified=verified,
+            now=now,
         )
 
 
@@ -73,9 +109,14 @@ def _show(session: Session, report: _Report) -> None:
 
     outline = report.outline
     file = f"{outline.name} ({outline.path}){'' if outline.enabled else ', enabled: false'}"
-    places = (("Deployment", file), ("Source", report.source), ("Ledger", report.ledger))
+    places = (
+        ("Deployment", file),
+        ("Source", report.source),
+        ("Ledger", report.ledger),
+        ("Listed", _listed(report)),
+    )
     session.show(layout.lines((label, session.clean(text)) for label, text in places), "")
-    headings = ("subscriber", "owed files#", "lag#", "last success", "delivered up to")
+    headings = ("subscriber", "owed files#", "lag#", "last success", "last file delivered")
     rows = [
         *(_row(one, report.now) for one in report.standings),
         *((name, "-", "-", "never", "not known before its first run") for name in report.not_started),
@@ -87,7 +128,25 @@ def _show(session: Session, report: _Report) -> None:
     for one in report.standings:
         if one.last_error:
             session.show("", _failure(session, one, report.now))
-    session.show("", layout.lines(_totals(report.account, report.imbalances)))
+    session.show("", layout.lines(_totals(session, report)))
+
+
+def _listed(report: _Report) -> str:
+    """How far, when, and what is still to be listed."""
+    from export_pipeline.cli import layout
+
+    listing = report.listing
+    if listing is None or not (listing.frontier or listing.complete_at):
+        return "nothing yet"
+    text = f"up to {listing.frontier}" if listing.frontier else "no key of the layout is there"
+    if listing.complete_at:
+        text += f"; the end of the source was last reached {layout.ago(listing.complete_at, report.now)}"
+    if listing.after:
+        text += f"; earlier files from {report.outline.listing_rules().layout.floor_after(listing.after)} on are not "
+        text += "all listed yet"
+    if report.account.more_to_list:
+        text += "; more files wait to be listed by the next run"
+    return text
 
 
 def _row(one: "Standing", now: datetime) -> "tuple[str | Text, ...]":
@@ -111,13 +170,15 @@ def _failure(session: Session, one: "Standing", now: datetime) -> "Text":
     from export_pipeline.cli import layout
 
     run = f" in run {one.last_error_run_id[:8]}" if one.last_error_run_id else ""
-    head = f"{one.subscriber} failed {layout.ago(one.last_error_at, now)}{run}: "
+    what = "is blocked until somebody changes something; it failed" if one.is_blocked else "failed"
+    head = f"{one.subscriber} {what} {layout.ago(one.last_error_at, now)}{run}: "
     return Text.assemble((head, "bold red"), session.clean(one.last_error or ""))
 
 
-def _totals(account: "Account", imbalances: Sequence[str]) -> "Iterable[tuple[str, str | Text]]":
+def _totals(session: Session, report: _Report) -> "Iterable[tuple[str, str | Text]]":
     from rich.text import Text
 
+    account = report.account
     waiting = [
         f"{number:,} {what}"
         for number, what in (
@@ -127,8 +188,7 @@ def _totals(account: "Account", imbalances: Sequence[str]) -> "Iterable[tuple[st
         )
         if number
     ]
-    more = "; more wait to be listed" if account.more_to_list else ""
-    yield "Files", f"{counted(account.files, 'file')} seen" + "".join(f", {one}" for one in waiting) + more
+    yield "Files", f"{counted(account.files, 'file')} seen" + "".join(f", {one}" for one in waiting)
     yield (
         "Events",
         f"{account.events_framed:,} read = {account.events_batched:,} in batches + "
@@ -139,12 +199,38 @@ def _totals(account: "Account", imbalances: Sequence[str]) -> "Iterable[tuple[st
         f"{counted(account.events_quarantined, 'bad stretch', 'bad stretches')}, "
         f"{counted(account.refused_events, 'refused event')}, {counted(account.given_up_files, 'unreadable file')}",
     )
-    if not imbalances:
-        yield "Account", Text("every event is accounted for", style="green")
-        return
-    rest = len(imbalances) - _SHOWN_IMBALANCES
-    sentences = [*imbalances[:_SHOWN_IMBALANCES], *([f"and {rest:,} more"] if rest > 0 else [])]
-    yield "Account", Text("\n".join(["does not hold:", *sentences]), style="bold red")
+    if report.given_up:
+        yield "Given up", Text("\n".join(_given_up(session, report.given_up)), style="bold red")
+    yield "Account", _account(report)
+    if report.verified is not None:
+        style = "green" if report.verified.is_well else "bold red"
+        yield "Verified", Text("\n".join(map(session.clean, report.verified.sentences())), style=style)
+
+
+def _given_up(session: Session, given_up: "Sequence[GivenUp]") -> Iterable[str]:
+    for one in given_up[:_SHOWN_GIVEN_UP]:
+        more = one.files - min(len(one.keys), _SHOWN_KEYS)
+        keys = ", ".join(map(session.clean, one.keys[:_SHOWN_KEYS])) + (f" and {more:,} more" if more else "")
+        reason = f": {session.clean(one.reason)}" if one.reason else ""
+        yield f"{keys}, for {', '.join(one.subscribers) or 'nobody'}{reason}"
+    rest = len(given_up) - _SHOWN_GIVEN_UP
+    if rest > 0:
+        yield f"and {'at least ' if len(given_up) == MOST_GIVEN_UP else ''}{rest:,} more (--json shows them)"
+    yield "once repaired: export-pipeline quarantine retry"
+
+
+def _account(report: _Report) -> "Text":
+    from rich.text import Text
+
+    imbalances = report.imbalances
+    if imbalances:
+        rest = len(imbalances) - _SHOWN_IMBALANCES
+        sentences = [*imbalances[:_SHOWN_IMBALANCES], *([f"and {rest:,} more"] if rest > 0 else [])]
+        return Text("\n".join(["does not hold:", *sentences]), style="bold red")
+    if report.listing is None:
+        return Text("no run has been made yet")
+    compared = "" if report.verified else "; the source itself was not compared (--verify does)"
+    return Text(f"the events of every file that was read add up{compared}")
 
 
 def _as_json(report: _Report) -> dict[str, Any]:
@@ -158,9 +244,14 @@ def _as_json(report: _Report) -> dict[str, Any]:
         "enabled": report.outline.enabled,
         "source": report.source,
         "at": report.now.isoformat(),
+        "listing": as_plain(report.listing),
         "subscribers": subscribers,
         "not_started": report.not_started,
         "account": as_plain(report.account),
+        "given_up": as_plain(list(report.given_up)),
+        "blocked": report.blocked,
         "equations_hold": not report.imbalances,
         "imbalances": list(report.imbalances),
+        "verified": report.verified.as_plain() if report.verified else None,
+        "is_well": report.is_well,
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,22 +130,14 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     from export_pipeline.cli.reasons import Rules
     from export_pipeline.ledger import identity, listings, planning, subscriptions
     from export_pipeline.ledger.database import utc_now
-    from export_pipeline.source.layout import Layout
-    from export_pipeline.steps.next_listing import ListingRules, next_listing
+    from export_pipeline.steps.next_listing import next_listing
     from export_pipeline.storage.location import parse_location
 
     now = utc_now()
-    location = parse_location(outline.source.url)
-    rules = ListingRules(
-        layout=Layout(outline.source.layout),
-        start_date=outline.source.start_date,
-        lookback=timedelta(hours=outline.lookback_hours),
-        prefix=location.prefix,
-        follows_messages=outline.source.notifications is not None,
-    )
+    rules = outline.listing_rules()
     active = subscriptions.active(*view.known) if view.known else ()
     state = listings.state(*view.known) if view.known else listings.ListingState()
-    mark = identity.mark(view.known[0], location.url) if view.known else ""
+    mark = identity.mark(view.known[0], parse_location(outline.source.url).url) if view.known else ""
     return Rules(
         layout=rules.layout,
         start_date=rules.start_date,

@@ -109,13 +109,17 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> To
     tx.execute(
         update(t.subscriptions)
         .where(s.id == found.subscription_id)
-        .values(last_success_at=now, last_error=None, last_error_at=None, last_error_run_id=None)
+        .values(last_success_at=now, last_error=None, last_error_at=None, last_error_run_id=None, is_blocked=False)
     )
     return totals
 
 
-def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: datetime) -> None:
-    """Keep why an attempt failed; the delivery stays owed."""
+def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: datetime, is_blocked: bool = False) -> None:
+    """Keep why an attempt failed; the delivery stays owed.
+
+    Args:
+        is_blocked: later runs will fail too, until a person changes something.
+    """
     d, s = t.deliveries.c, t.subscriptions.c
     tx.execute(
         update(t.deliveries)
@@ -125,7 +129,7 @@ def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: date
     tx.execute(
         update(t.subscriptions)
         .where(s.id == found.subscription_id)
-        .values(last_error=reason, last_error_at=now, last_error_run_id=run_id)
+        .values(last_error=reason, last_error_at=now, last_error_run_id=run_id, is_blocked=is_blocked)
     )
 
 

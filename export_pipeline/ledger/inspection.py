@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 
 from export_pipeline.ledger import folding, owed
 from export_pipeline.ledger import tables as t
@@ -23,6 +23,7 @@ class Standing:
         oldest_arrival: when the oldest owed file arrived in the store; None where nothing is owed.
         given_up_files: files that it will not get, since they could not be read and lie in the quarantine.
         last_error: why the latest attempt failed; None while it went well.
+        is_blocked: later attempts will fail too, until a person changes something.
     """
 
     subscriber: str
@@ -40,6 +41,25 @@ class Standing:
     last_error: str | None
     last_error_at: datetime | None
     last_error_run_id: str | None
+    is_blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Files that are given up: nobody tries them again before a person does.
+
+    Attributes:
+        keys: of the files; only the first one where the manifest is folded.
+        files: how many they are.
+        subscribers: who does not get them; empty: nobody was owed them.
+        reason: why they could not be read; None where that is not known any more.
+    """
+
+    day: date
+    keys: tuple[str, ...]
+    files: int
+    subscribers: tuple[str, ...]
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,7 @@ def standings(tx: Connection, source: int) -> list[Standing]:
                 last_error=row.last_error,
                 last_error_at=row.last_error_at,
                 last_error_run_id=row.last_error_run_id,
+                is_blocked=row.is_blocked and row.last_error is not None,
             )
         )
     return found
@@ -139,6 +160,29 @@ def account(tx: Connection, source: int) -> Account:
         refused_events=int(tx.execute(refused).scalar_one()),
         more_to_list=bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source)).scalar()),
     )
+
+
+def given_up(tx: Connection, source: int, *, most: int) -> list[GivenUp]:
+    """What was given up, for everybody or for some, the newest days first; at most *most* manifests."""
+    m, d, f, s = t.manifests.c, t.deliveries.c, t.files.c, t.subscriptions.c
+    for_some = exists().where(d.manifest_id == m.id, d.state == t.GIVEN_UP)
+    manifests = tx.execute(
+        select(m.id, m.day, m.first_key, m.files, m.last_error)
+        .where(m.source_id == source, or_(m.state == t.GIVEN_UP, for_some))
+        .order_by(m.day.desc(), m.first_key)
+        .limit(most)
+    ).all()
+    found = []
+    for row in manifests:
+        keys = tx.execute(select(f.key).where(f.manifest_id == row.id).order_by(f.key)).scalars()
+        names = tx.execute(
+            select(s.name)
+            .join(t.deliveries, d.subscription_id == s.id)
+            .where(d.manifest_id == row.id, d.state == t.GIVEN_UP)
+            .order_by(s.name)
+        ).scalars()
+        found.append(GivenUp(row.day, tuple(keys) or (row.first_key,), row.files, tuple(names), row.last_error))
+    return found
 
 
 def _given_up_files(tx: Connection, source: int) -> dict[int, int]:

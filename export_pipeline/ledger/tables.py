@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -174,6 +175,8 @@ subscriptions = Table(
     # Null while the latest attempt went well.
     Column("last_error", Text),
     Column("last_error_at", UtcDateTime),
+    # It failed for good, until a person changes something: a wrong password, a place that is gone.
+    Column("is_blocked", Boolean, nullable=False, default=False, server_default=false()),
     # Later manifests are held back for the rest of the run in which one failed: order, and no storm on a sick receiver.
     Column("last_error_run_id", String(64)),
     # The run that delivered to it last, and how long that run has spent on it: its time budget.

@@ -125,7 +125,7 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
 
 
 def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Result:
-    missing = tally.wanted - tally.delivered - tally.waiting - tally.overdue - tally.given_up
+    missing = tally.missing
     text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
     text += f", {tally.waiting:,} on their way" if tally.waiting else ""
     text += f", {missing:,} missing" if missing else ""

@@ -1,6 +1,6 @@
 """Compare the listing of some days with the ledger, and plan what is missing: the check ``completeness``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
@@ -13,6 +13,7 @@ from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, planning_alone, register
 from export_pipeline.steps.listing import Found, dated, unknown
+from export_pipeline.steps.next_listing import ListingRules, midnight
 
 _COMPARED_AT_ONCE = 1_000
 SHOWN_KEYS = 20
@@ -38,6 +39,19 @@ class Tally:
     given_up: int = 0
     given_up_keys: list[str] = field(default_factory=list)
 
+    @property
+    def missing(self) -> int:
+        """Wanted, and found by no run though it is time."""
+        return self.wanted - self.delivered - self.waiting - self.overdue - self.given_up
+
+    def add(self, other: "Tally") -> None:
+        """Count *other*, of further days, too."""
+        for name in ("wanted", "delivered", "waiting", "overdue", "given_up"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("overdue_keys", "given_up_keys"):
+            ours = getattr(self, name)
+            ours += getattr(other, name)[: SHOWN_KEYS - len(ours)]
+
 
 @dataclass(slots=True)
 class Comparison:
@@ -48,7 +62,8 @@ class Comparison:
         planned: those that the ledger knows.
         unwanted: those that nobody gets: older than every start, or known keys with new content that are ignored.
         recent: those that no run has found yet, but which arrived so lately that none need have.
-        missing: those that no run has found though it is time, in key order.
+        missing: those that no run has found though it is time, in key order; of a long stretch the first ones.
+        missing_objects: how many these are.
         subscribers: name → how it stands.
     """
 
@@ -59,7 +74,17 @@ class Comparison:
     unwanted: int = 0
     recent: int = 0
     missing: list[DatedFile] = field(default_factory=list)
+    missing_objects: int = 0
     subscribers: dict[str, Tally] = field(default_factory=dict)
+
+    def add(self, other: "Comparison") -> None:
+        """Count *other*, of the days that follow, too; of what is missing the first ones are kept."""
+        self.last_day = other.last_day
+        for name in ("objects", "planned", "unwanted", "recent", "missing_objects"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.missing += other.missing[: max(0, SHOWN_KEYS - len(self.missing))]
+        for name, tally in other.subscribers.items():
+            self.subscribers.setdefault(name, Tally()).add(tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +98,7 @@ class Repaired:
 def compare(
     source: Source,
     ledger: Ledger,
-    settings: DiscoverySettings,
+    settings: ListingRules,
     *,
     first_day: date,
     last_day: date,
@@ -110,6 +135,34 @@ def compare(
                 result.unwanted += 1
             else:
                 _count_unknown(result, one, names, due_before, is_new_ledger=not configured)
+    return result
+
+
+def compare_all(
+    source: Source,
+    ledger: Ledger,
+    settings: ListingRules,
+    *,
+    first_day: date,
+    last_day: date,
+    wanted: Sequence[str],
+    due_before: datetime,
+    progress: Callable[[Comparison], None] = lambda _: None,
+) -> Comparison:
+    """The same as :func:`compare` for years: month by month, so that memory holds one month's deliveries at a time.
+
+    Args:
+        progress: told what it came to so far, after each month.
+    """
+    result = Comparison(first_day, first_day, subscribers={name: Tally() for name in wanted})
+    begin = max(first_day, settings.start_date)
+    while begin <= last_day:
+        end = min(last_day, (begin.replace(day=1) + timedelta(days=31)).replace(day=1) - timedelta(days=1))
+        result.add(
+            compare(source, ledger, settings, first_day=begin, last_day=end, wanted=wanted, due_before=due_before)
+        )
+        progress(result)
+        begin = end + timedelta(days=1)
     return result
 
 
@@ -152,13 +205,12 @@ def plan_missing(
     return Repaired(len(new), len(manifests))
 
 
-def _listing(source: Source, settings: DiscoverySettings, *, first_day: date, last_day: date) -> Iterator[DatedFile]:
-    midnight = datetime(first_day.year, first_day.month, first_day.day, tzinfo=timezone.utc)
+def _listing(source: Source, settings: ListingRules, *, first_day: date, last_day: date) -> Iterator[DatedFile]:
     listing = dated(
         source,
         settings.layout,
         Found(),
-        after=settings.layout.start_after(midnight),
+        after=settings.layout.start_after(midnight(first_day)),
         before=settings.layout.next_day_floor(last_day),
     )
     return (one for one in listing if first_day <= one.day <= last_day)
@@ -202,6 +254,7 @@ def _count_unknown(
         result.recent += 1
     else:
         result.missing.append(one)
+        result.missing_objects += 1
         for name in getting:
             result.subscribers[name].wanted += 1
 

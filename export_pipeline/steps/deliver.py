@@ -9,7 +9,7 @@ from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
-from export_pipeline.errors import DeliveryError, StagingLost, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
 from export_pipeline.ledger import deliveries
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import Delivery, Totals
@@ -194,7 +194,14 @@ def _send_all(
                     failure = sent
                     failure.batch_id = batch.id
                     with place.ledger.write() as tx:
-                        deliveries.fail(tx, delivery, reason=f"batch {batch.id}: {sent}", run_id=run_id, now=utc_now())
+                        deliveries.fail(
+                            tx,
+                            delivery,
+                            reason=f"batch {batch.id}: {sent}",
+                            run_id=run_id,
+                            now=utc_now(),
+                            is_blocked=isinstance(sent, Blocked),
+                        )
                 continue  # what was under way beside it may have been accepted, and is recorded
             if sent.refused:
                 # Before the acceptance: a crash in between repeats the batch and overwrites the same quarantine object.

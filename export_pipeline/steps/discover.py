@@ -28,7 +28,6 @@ OTHER_PLANNER_SECONDS = 900
 class DiscoverySettings(ListingRules):
     """What the deployment file says about finding files."""
 
-    on_overwrite: str
     start_from: str
     limits: PlanLimits
 

@@ -22,10 +22,11 @@ _MARKED = re.compile(r"(?P<key>.*?)\s*\(ledger (?P<mark>[0-9a-f]{8})\)", re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class ListingRules:
-    """What the deployment file says about where a listing begins.
+    """What the deployment file says about which files of a listing are taken.
 
     Attributes:
         lookback: how far before the frontier a listing begins, so that late files are found.
+        on_overwrite: read or ignore: whether new content under a known key is taken.
         prefix: the source's path in its bucket. Cursors are relative to it, but a person may paste a whole key.
         follows_messages: notifications tell of new files. A late file may come, without a message, right after the last
             listing has passed its place, so the lookback counts from when that listing began.
@@ -34,6 +35,7 @@ class ListingRules:
     layout: Layout
     start_date: date
     lookback: timedelta
+    on_overwrite: str = "read"
     prefix: str = ""
     follows_messages: bool = False
 

@@ -1,6 +1,8 @@
 """``export-pipeline status``."""
 
+import os
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
 from sqlalchemy import text, update
@@ -38,7 +40,8 @@ def test_how_far_each_subscriber_is(project: Project, cli: CommandLine, received
     shown = cli("status").out
     assert "2026/11/22/00/001.gz" in shown
     assert re.search(rf"^crm failed \d+ s ago in run {run.run_id[:8]}: batch .*503", shown, re.MULTILINE)
-    assert "every event is accounted for" in shown
+    assert "Listed        up to 2026/11/23/00/001.gz; the end of the source was last reached" in shown
+    assert "the events of every file that was read add up; the source itself was not compared (--verify does)" in shown
 
 
 def test_an_export_without_any_run(project: Project, cli: CommandLine) -> None:
@@ -46,6 +49,8 @@ def test_an_export_without_any_run(project: Project, cli: CommandLine) -> None:
     done = cli("status")
     assert done.code == 0
     assert "none yet: the first run makes it" in done.out
+    assert "Listed        nothing yet" in done.out
+    assert "no run has been made yet" in done.out
     assert "not known before its first run" in done.out
     assert not (project.root / "ledger.db").exists()
     assert cli("status", "--json").json()["not_started"] == ["copy"]
@@ -78,7 +83,13 @@ def test_what_lies_in_the_quarantine_is_counted(project: Project, cli: CommandLi
     project.run()
     account = cli("status", "--json").json()["account"]
     assert (account["unread_files"], account["unreadable_files"], account["given_up_files"]) == (0, 0, 1)
-    assert "1 bad stretch, 0 refused events, 1 unreadable file" in cli("status").out
+    done = cli("status")
+    assert done.code == 1
+    assert "1 bad stretch, 0 refused events, 1 unreadable file" in done.out
+    assert "Given up      2026/11/23/b.gz, for copy: " in done.out
+    assert "export-pipeline quarantine retry" in done.out
+    (given_up,) = cli("status", "--json").json()["given_up"]
+    assert (given_up["keys"], given_up["subscribers"], given_up["files"]) == (["2026/11/23/b.gz"], ["copy"], 1)
 
 
 def test_an_equation_that_does_not_hold_is_an_exit_code(project: Project, cli: CommandLine) -> None:
@@ -100,9 +111,73 @@ def test_more_files_wait_than_a_run_takes(project: Project, cli: CommandLine) ->
     project.config["max_files"] = 1
     project.put_days("23")
     project.run()
-    assert "; more wait to be listed" in cli("status").out
+    assert "; more files wait to be listed by the next run" in cli("status").out
     project.run()
-    assert "more wait" not in cli("status").out
+    assert "more files wait" not in cli("status").out
+
+
+def test_a_past_that_is_not_listed_yet_is_said(project: Project, cli: CommandLine) -> None:
+    """While runs list what a later subscriber wants of the past, it is said from where on that is not done."""
+    project.config |= {"max_files": 1, "start_from": "2026-11-23"}
+    project.put_days("10", "11", "23", files=1)
+    project.run()
+    project.config["subscribers"]["second"] = {**project.config["subscribers"]["copy"], "since": "2026-11-10"}
+    project.config["subscribers"]["second"]["url"] = str(project.root / "second")
+    project.run()
+    assert "; earlier files from 2026/11/10/00/000.gz on are not all listed yet" in cli("status").out
+    for _ in range(3):
+        project.run()
+    assert "not all listed" not in cli("status").out
+
+
+def test_a_blocked_subscriber_is_an_exit_code(project: Project, cli: CommandLine, received: Path) -> None:
+    """A subscriber that gets nothing before somebody changes something makes the exit code 1; one that is only down
+    does not.
+    """
+    project.config["subscribers"]["crm"] = CRM
+    project.put_days("23")
+    (received / "crm.fails").write_text("")
+    project.run()
+    assert (cli("status").code, cli("status", "--json").json()["blocked"]) == (0, [])
+    (received / "crm.fails").write_text("blocked")
+    project.run()
+    done = cli("status")
+    assert done.code == 1
+    assert "crm is blocked until somebody changes something; it failed " in done.out
+    assert cli("status", "--json").json()["blocked"] == ["crm"]
+    (received / "crm.fails").unlink()
+    project.run()
+    assert cli("status").code == 0
+
+
+def test_verify_compares_the_source_with_the_ledger(project: Project, cli: CommandLine) -> None:
+    """With --verify the whole source is listed: an object that no run has found is named, and the exit code is 1."""
+    project.put_days("01", "23")
+    project.run()
+    done = cli("status", "--verify")
+    assert done.code == 0, done.out
+    assert "4 objects of the layout listed, 4 planned" in done.out
+    assert "copy has 4 of the 4 objects that it gets" in done.out
+    assert "not compared" not in done.out
+    project.put("2026/11/01/late.gz", [{"a": 1}])
+    assert cli("status", "--verify").code == 0
+    moment = datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp()
+    os.utime(project.bucket / "2026/11/01/late.gz", (moment, moment))
+    assert cli("status").code == 0
+    done = cli("status", "--verify")
+    assert done.code == 1
+    assert "MISSING: no run has found 1 object: 2026/11/01/late.gz" in done.out
+    assert "copy has 4 of the 5 objects that it gets, 1 missing" in done.out
+    report = cli("status", "--verify", "--json").json()
+    assert (report["is_well"], report["verified"]["missing_keys"]) == (False, ["2026/11/01/late.gz"])
+
+
+def test_verify_before_the_first_run(project: Project, cli: CommandLine) -> None:
+    """Without a ledger nothing can be compared, which is not called well."""
+    project.put_days("23")
+    done = cli("status", "--verify")
+    assert done.code == 1
+    assert "there is no ledger to compare the source with" in done.out
 
 
 def test_a_variable_of_a_subscriber_may_be_missing(project: Project, cli: CommandLine) -> None:

@@ -1,7 +1,7 @@
 """Functions for the ``python`` subscriber that tests in other processes can steer and read back.
 
 Everything goes through the folder that RECEIVED names: ``<name>.calls`` holds a line for each call, and a file
-``<name>.fails`` makes every call fail while it is there.
+``<name>.fails`` makes every call fail while it is there, for good where it says "blocked".
 """
 
 import json
@@ -104,7 +104,10 @@ def events(name: str, where: Path) -> list[bytes]:
 
 
 def _receive(name: str, ndjson: str, batch: Batch) -> None:
-    if (folder() / f"{name}.fails").exists():
+    fails = folder() / f"{name}.fails"
+    if fails.exists():
+        if fails.read_text() == "blocked":
+            raise Blocked("401: the token has expired")
         raise TryLater("503: down for maintenance")
     with (folder() / f"{name}.calls").open("a") as file:
         file.write(json.dumps([batch.id, ndjson]) + "\n")

@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("sources", sa.Column("frontier", KEY, nullable=True))
     op.add_column("sources", sa.Column("complete_at", sa.DateTime(), nullable=True))
     op.add_column("sources", sa.Column("start_date", sa.Date(), nullable=True))
+    op.add_column("subscriptions", sa.Column("is_blocked", sa.Boolean(), nullable=False, server_default=sa.false()))
     identity = op.create_table(
         "identity",
         sa.Column("n", sa.Integer(), autoincrement=False, primary_key=True),
