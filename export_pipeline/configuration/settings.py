@@ -145,7 +145,8 @@ class ExportSettings(Section):
     lookback_hours: float = Field(
         default=26,
         ge=0,
-        description="How far behind the cursor a listing begins, in hours, so that late files are found. Firehose "
+        description="How far before the last listed key a listing begins, in hours, so that late files are found. "
+        "Firehose "
         "retries for 24 hours.",
     )
     start_from: Annotated[StartFrom, BeforeValidator(parse_start)] = Field(

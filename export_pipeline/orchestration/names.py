@@ -84,7 +84,7 @@ class Names:
 
     @property
     def new_files(self) -> str:
-        """The sensor that owns the cursor."""
+        """The sensor whose cursor shows how far the source is listed."""
         return self.prefixed("new_files")
 
     @property

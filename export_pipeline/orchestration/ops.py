@@ -51,8 +51,8 @@ def list_new_files_op(export: Export) -> OpDefinition:
         required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING, *finding.places_needed(export)]),
         out=manifests_out("One for each manifest that this run reads and delivers."),
         config_schema=finding.config_fields(export),
-        description="Find new files, by listing the source from the cursor of new_files on or by notifications; plan "
-        "what the ledger does not know, move the cursor, and choose the oldest manifests still owed.",
+        description="Find new files, by listing the source or by notifications; plan what the ledger does not know, "
+        "and choose the oldest manifests still owed. The cursor of new_files then shows how far the source is listed.",
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, export.names)

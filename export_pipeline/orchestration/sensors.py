@@ -1,4 +1,4 @@
-"""The sensor ``new_files``: the owner of the cursor, and, while it is on, what drains a backlog."""
+"""The sensor ``new_files``: its cursor shows how far the source is listed, and, while it is on, it drains a backlog."""
 
 from dagster import (
     DefaultSensorStatus,
@@ -30,8 +30,9 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
         required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Its cursor is the key up to which the source has been listed; runs read and move it, and it may "
-        "be edited here. Turned on, it starts the next run at once while a backlog waits, with catch_up_max_files.",
+        description="Its cursor shows the key up to which the source has been listed. Set it back to list once more "
+        "from there; moved forward it changes nothing. Turned on, it starts the next run at once while a backlog waits, "
+        "with catch_up_max_files.",
     )
     def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, export.names)
