@@ -168,6 +168,13 @@ def register(
     )
 
 
+def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> None:
+    """Owe *some* nothing of earlier days than *day*: they have it."""
+    d = t.deliveries.c
+    of_them = update(t.deliveries).where(d.day < day, d.subscription_id.in_([one.id for one in some]))
+    tx.execute(of_them.values(state=t.WAIVED))
+
+
 def _removed(moment: datetime) -> str:
     # Who shares a ledger by mistake sees one subscriber after the other come back, run after run.
     return (

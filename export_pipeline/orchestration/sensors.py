@@ -31,8 +31,8 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.STOPPED,
         description="Its cursor shows the key up to which the source has been listed. Set it back to list once more "
-        "from there; moved forward it changes nothing. Turned on, it starts the next run at once while a backlog waits, "
-        "with catch_up_max_files.",
+        "from there; moved forward it changes nothing. Turned on, it starts the next run at once while a backlog "
+        "waits, with catch_up_max_files.",
     )
     def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, export.names)

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from hashlib import sha256
 from itertools import groupby
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from export_pipeline.errors import ConfigurationError, LedgerError
 from export_pipeline.ledger import planning, subscriptions
@@ -141,10 +141,7 @@ def rebuild(
             if result.unmatched and not ignore_unmatched:
                 raise LedgerError(_unmatched(result))
             if from_day is not None:
-                d = t.deliveries.c
-                numbers = [one.id for one in found if one.name in silent]
-                before = update(t.deliveries).where(d.day < from_day, d.subscription_id.in_(numbers))
-                tx.execute(before.values(state=t.WAIVED))
+                subscriptions.waive_before(tx, [one for one in found if one.name in silent], from_day)
     return result
 
 
