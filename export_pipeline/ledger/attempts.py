@@ -28,11 +28,11 @@ def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
     return tx.execute(found.limit(1)).first() is not None
 
 
-def owed_to(tx: Connection, identity: str) -> list[str]:
-    """Names of the subscribers that a manifest is owed to."""
-    d, s = t.deliveries.c, t.subscriptions.c
-    query = select(s.name).join(t.deliveries, d.subscription_id == s.id)
-    return list(tx.execute(query.where(d.manifest_id == identity, d.state == t.OWED).order_by(s.name)).scalars())
+def owed_to(tx: Connection, identity: str) -> list[int]:
+    """The subscriptions that a manifest is owed to."""
+    d = t.deliveries.c
+    query = select(d.subscription_id).where(d.manifest_id == identity, d.state == t.OWED)
+    return list(tx.execute(query.order_by(d.subscription_id)).scalars())
 
 
 def give_up_owed(tx: Connection, identity: str, reason: str) -> None:

@@ -219,10 +219,11 @@ def _is_done() -> tuple[ColumnElement[bool], ...]:
         .correlate(t.deliveries)
         .scalar_subquery()
     )
-    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED)), and_(d.state == t.WAIVED, accepted > 0))
+    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED, t.SPLIT)), and_(d.state == t.WAIVED, accepted > 0))
     # Counted for each manifest, which has an index: of EXISTS PostgreSQL makes a join with all deliveries.
     still_open = select(func.count()).where(d.manifest_id == m.id, is_open).correlate(t.manifests).scalar_subquery()
-    return m.origin == t.SOURCE, or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
+    # A part has no rows of files that could be folded.
+    return m.origin == t.SOURCE, m.part_of.is_(None), or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
 
 
 def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[object]]]:

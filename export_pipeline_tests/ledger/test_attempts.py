@@ -60,7 +60,7 @@ def test_what_is_still_owed_is_given_up_and_owed_again(ledger: Ledger) -> None:
     deliver(ledger, identity, crm)
     with ledger.write() as tx:
         readings.count_failure(tx, identity, "gone")
-        assert attempts.owed_to(tx, identity) == ["dwh"]
+        assert attempts.owed_to(tx, identity) == [dwh.id]
         attempts.give_up_owed(tx, identity, "gone")
         assert attempts.owed_to(tx, identity) == []
     assert [delivery(ledger, identity, one).state for one in (crm, dwh)] == [t.DELIVERED, t.GIVEN_UP]
