@@ -20,8 +20,19 @@ def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
     Asked before the attempt under way, which *began* then, is noted.
     """
     m = t.manifests.c
-    own = tx.execute(select(m.source_id, m.origin, m.tried_at).where(m.id == identity)).one()
-    since = min(own.tried_at or began, began)
+    tried_at = tx.execute(select(m.tried_at).where(m.id == identity)).scalar_one()
+    return _others_read_since(tx, identity, min(tried_at or began, began))
+
+
+def others_read_since_planned(tx: Connection, identity: str) -> bool:
+    """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
+    m = t.manifests.c
+    return _others_read_since(tx, identity, tx.execute(select(m.planned_at).where(m.id == identity)).scalar_one())
+
+
+def _others_read_since(tx: Connection, identity: str, since: datetime) -> bool:
+    m = t.manifests.c
+    own = tx.execute(select(m.source_id, m.origin).where(m.id == identity)).one()
     # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
     same_store = m.origin == t.SOURCE if own.origin == t.SOURCE else m.origin != t.SOURCE
     found = select(m.id).where(m.source_id == own.source_id, m.read_at >= since, same_store, m.id != identity)

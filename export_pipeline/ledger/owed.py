@@ -37,7 +37,8 @@ class OwedManifest:
     Attributes:
         files, size_bytes: how many files it has, and their size as they are stored.
         subscribers: names of those it is owed to and who are served in this run.
-        is_suspect: a run began to read it and has not ended; where none does so now, it died.
+        deaths: 0, or one more than the tries it counts: a run began to read it and has not ended. Where none does so
+            now, it died.
     """
 
     id: str
@@ -46,7 +47,7 @@ class OwedManifest:
     files: int
     size_bytes: int
     subscribers: tuple[str, ...]
-    is_suspect: bool = False
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def choose(
         now: aware; None: now.
 
     Returns:
-        In key order, but those last whose reader died: they may end this run as well.
+        In key order, but those last whose reader died: they may end this run as well, the more often the likelier.
     """
     chosen: dict[str, OwedManifest] = {}
     wanted: dict[str, list[str]] = {}
@@ -98,7 +99,7 @@ def choose(
             wanted.setdefault(manifest.id, []).append(subscription.name)
     return sorted(
         (_with_subscribers(manifest, wanted[manifest.id]) for manifest in chosen.values()),
-        key=lambda one: (one.is_suspect, one.day, one.first_key.encode("utf-8", "surrogatepass")),
+        key=lambda one: (one.deaths, one.day, one.first_key.encode("utf-8", "surrogatepass")),
     )
 
 
@@ -256,8 +257,8 @@ def _as_many(rows: Iterable[Any], max_files: int) -> list[OwedManifest]:
 
 
 def _manifest(row: Row[Any]) -> OwedManifest:
-    is_suspect = row.reading_run_id is not None
-    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, (), is_suspect)
+    deaths = 0 if row.reading_run_id is None else 1 + row.read_attempts
+    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, (), deaths)
 
 
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:

@@ -98,8 +98,8 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     """Draw the consequence of a reading that ended its process, or was ended with it.
 
     A run may be killed for many reasons, so a manifest of several files is divided at first, and no file of it counts a
-    try. Only a file that was read alone when its process died does. The caller holds the claim of reading, so whoever
-    had it is dead.
+    try. Only a file that was read alone when its process died does, and it is given up only if others could be read
+    meanwhile. The caller holds the claim of reading, so whoever had it is dead.
 
     Returns:
         What became of the manifest; None where it is to be read again.
@@ -118,7 +118,8 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     with place.ledger.write(durable=True) as tx:
         tries = readings.count_failure(tx, manifest.id, reason)
         attempts.note(tx, [manifest.id], began=began)
-    if tries < place.max_attempts:
+        others_read = attempts.others_read_since_planned(tx, manifest.id)
+    if tries < place.max_attempts or not others_read:
         return None
     file = manifest.files[0]
     error = FileFailed(file.key, f"{reason}, for the {tries}. time")
