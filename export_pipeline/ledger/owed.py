@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from sqlalchemy import (
@@ -37,8 +37,8 @@ class OwedManifest:
     Attributes:
         files, size_bytes: how many files it has, and their size as they are stored.
         subscribers: names of those it is owed to and who are served in this run.
-        deaths: 0, or one more than the tries it counts: a run began to read it and has not ended. Where none does so
-            now, it died.
+        is_suspect: a run began to read it and has not ended. Where none does so now, it died.
+        tried_at: when that was seen last; None: never.
     """
 
     id: str
@@ -47,7 +47,8 @@ class OwedManifest:
     files: int
     size_bytes: int
     subscribers: tuple[str, ...]
-    deaths: int = 0
+    is_suspect: bool = False
+    tried_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def choose(
         now: aware; None: now.
 
     Returns:
-        In key order, but those last whose reader died: they may end this run as well, the more often the likelier.
+        In key order, but those last whose reader died, since they may end this run as well; of these the one first
+        that was tried longest ago, so that each is seen apart from the others.
     """
     chosen: dict[str, OwedManifest] = {}
     wanted: dict[str, list[str]] = {}
@@ -99,7 +101,7 @@ def choose(
             wanted.setdefault(manifest.id, []).append(subscription.name)
     return sorted(
         (_with_subscribers(manifest, wanted[manifest.id]) for manifest in chosen.values()),
-        key=lambda one: (one.deaths, one.day, one.first_key.encode("utf-8", "surrogatepass")),
+        key=_turn,
     )
 
 
@@ -200,7 +202,7 @@ def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | No
 def _owed_manifests() -> Select[Any]:
     d, m = t.deliveries.c, t.manifests.c
     return (
-        select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts, m.reading_run_id)
+        select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts, m.reading_run_id, m.tried_at)
         .join(t.deliveries, d.manifest_id == m.id)
         .where(d.state == t.OWED)
     )
@@ -257,8 +259,14 @@ def _as_many(rows: Iterable[Any], max_files: int) -> list[OwedManifest]:
 
 
 def _manifest(row: Row[Any]) -> OwedManifest:
-    deaths = 0 if row.reading_run_id is None else 1 + row.read_attempts
-    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, (), deaths)
+    is_suspect = row.reading_run_id is not None
+    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, (), is_suspect, row.tried_at)
+
+
+def _turn(one: OwedManifest) -> tuple[bool, datetime, date, bytes]:
+    never = datetime.min.replace(tzinfo=timezone.utc)
+    tried_at = one.tried_at or never if one.is_suspect else never
+    return one.is_suspect, tried_at, one.day, one.first_key.encode("utf-8", "surrogatepass")
 
 
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:

@@ -98,8 +98,7 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     """Draw the consequence of a reading that ended its process, or was ended with it.
 
     A run may be killed for many reasons, so a manifest of several files is divided at first, and no file of it counts a
-    try. Only a file that was read alone when its process died does, and it is given up only if others could be read
-    meanwhile. The caller holds the claim of reading, so whoever had it is dead.
+    try. Only a file that was read alone when its process died does, once others could be read since it was planned. The caller holds the claim of reading, so whoever had it is dead.
 
     Returns:
         What became of the manifest; None where it is to be read again.
@@ -116,10 +115,11 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     reason = f"{died} {'this manifest' if several else 'this file alone'}"
     began = utc_now()
     with place.ledger.write(durable=True) as tx:
-        tries = readings.count_failure(tx, manifest.id, reason)
+        # Where no run can read anything, as with too little memory for any file, that says nothing about this one.
+        counts = attempts.others_read_since_planned(tx, manifest.id)
+        tries = readings.count_failure(tx, manifest.id, reason) if counts else 0
         attempts.note(tx, [manifest.id], began=began)
-        others_read = attempts.others_read_since_planned(tx, manifest.id)
-    if tries < place.max_attempts or not others_read:
+    if tries < place.max_attempts:
         return None
     file = manifest.files[0]
     error = FileFailed(file.key, f"{reason}, for the {tries}. time")
