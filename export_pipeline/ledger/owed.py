@@ -266,7 +266,7 @@ def _manifest(row: Row[Any]) -> OwedManifest:
 def _turn(one: OwedManifest) -> tuple[bool, datetime, date, bytes]:
     never = datetime.min.replace(tzinfo=timezone.utc)
     tried_at = one.tried_at or never if one.is_suspect else never
-    return one.is_suspect, tried_at, one.day, one.first_key.encode("utf-8", "surrogatepass")
+    return one.is_suspect, tried_at, one.day, utf8(one.first_key)
 
 
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:

@@ -98,7 +98,8 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     """Draw the consequence of a reading that ended its process, or was ended with it.
 
     A run may be killed for many reasons, so a manifest of several files is divided at first, and no file of it counts a
-    try. Only a file that was read alone when its process died does, once others could be read since it was planned. The caller holds the claim of reading, so whoever had it is dead.
+    try. Only a file that was read alone when its process died does, once others could be read since it was planned. The
+    caller holds the claim of reading, so whoever had it is dead.
 
     Returns:
         What became of the manifest; None where it is to be read again.

@@ -20,7 +20,7 @@ from export_pipeline.errors import (
     FileUnreachable,
     LedgerError,
 )
-from export_pipeline.source import local
+from export_pipeline.source import compression, local
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.limits import ReadLimits
 from export_pipeline_tests.steps.running import Receiver, Runs, without
@@ -135,7 +135,7 @@ def test_whatever_a_reader_raises_is_the_error_of_its_file(
         raise error
 
     if where == "decompress":
-        unpack = reading.decompress
+        unpack = compression.decompress
         monkeypatch.setattr(
             reading,
             "decompress",
