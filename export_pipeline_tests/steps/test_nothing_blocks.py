@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,9 +21,14 @@ from export_pipeline.errors import (
     FileUnreachable,
     LedgerError,
 )
+from export_pipeline.ledger import history, inspection, owed, subscriptions
+from export_pipeline.ledger.unreadable import unreadable
 from export_pipeline.source import compression, local
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.limits import ReadLimits
+from export_pipeline.steps.completeness import compare
+from export_pipeline.steps.read import ensure_staged
+from export_pipeline_tests.steps.exporting import NOW
 from export_pipeline_tests.steps.running import Receiver, Runs, without
 
 NEW = tuple(f"2026/11/22/{n}.json" for n in range(5))
@@ -343,3 +349,55 @@ def test_an_error_that_is_no_files_does_not_hold_back_others(export: Runs, monke
     export.put_events(*NEW)
     export.work()
     assert export.got("crm") == [*NEW]
+
+
+def test_what_is_told_of_a_split_manifest_is_true_of_each_file(export: Runs) -> None:
+    """`why`, `status` and the check of completeness tell of each file, not of its manifest, what became of it."""
+    accepted_in_part(export, files=4, events=5, batch_events=5, accepted=1)
+    keys = old(4)
+    with without(export, keys[2]):
+        for _ in range(4):
+            export.work()
+    with export.ledger.read() as tx:
+        told = {
+            key: {one.subscriber: one.state for life in history.lives(tx, 1, [key]) for one in life.deliveries}
+            for key in keys
+        }
+        given_up = {one.subscriber: one.given_up_files for one in inspection.standings(tx, 1)}
+        account = inspection.account(tx, 1)
+    sound = {"crm": "delivered", "dwh": "delivered"}
+    assert told == {keys[0]: sound, keys[1]: sound, keys[2]: {"crm": "delivered", "dwh": "given_up"}, keys[3]: sound}
+    assert given_up == {"crm": 0, "dwh": 1}
+    assert (account.given_up_files, account.unread_files, account.events_batched) == (1, 0, 20)
+    day = date(2026, 11, 21)
+    tallies = compare(
+        export.source,
+        export.ledger,
+        export.settings,
+        first_day=day,
+        last_day=day,
+        wanted=["crm", "dwh"],
+        due_before=NOW + timedelta(days=36_500),
+    ).subscribers
+    assert {name: (one.delivered, one.given_up, one.overdue) for name, one in tallies.items()} == {
+        "crm": (4, 0, 0),
+        "dwh": (3, 1, 0),
+    }
+    assert tallies["dwh"].given_up_keys == [keys[2]]
+
+
+def test_a_file_of_a_part_that_cannot_be_read_turns_the_run_red(export: Runs) -> None:
+    """What a run could not read is reported by name, also where it is in a part of a manifest."""
+    accepted_in_part(export, files=3, events=5, batch_events=3, accepted=1)
+    with without(export, old(3)[1]):
+        export.work()
+        export.work()
+    with export.ledger.read() as tx:
+        found = owed.choose(tx, subscriptions.active(tx, 1), max_files=10, max_retries=1)
+    with export.ledger.write() as tx:
+        owed.assign(tx, found, subscriptions.active(tx, 1), "run-x")
+    with raising(lambda key: FileCorrupt(key, "truncated"), at=(old(3)[2],)):
+        ensure_staged(export.place, found[0].id, run_id="run-x")
+    with export.ledger.read() as tx:
+        (told,) = unreadable(tx, 1, [date(2026, 11, 21)], ["run-x"])
+    assert (told.key, told.reason, told.attempts, told.given_up) == (old(3)[2], "truncated", 1, False)
