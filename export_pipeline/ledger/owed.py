@@ -229,7 +229,7 @@ def _retries(tx: Connection, subscription: Subscription, *, most: int, more: int
     d, m = t.deliveries.c, t.manifests.c
     # Those tried least come first, then those tried longest ago, so that all get their turn.
     failed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
-    failed = failed.order_by(m.read_attempts, m.tried_at, d.day, d.first_key)
+    failed = failed.order_by(m.read_attempts, m.tried_at.nulls_first(), d.day, d.first_key)
     found = [_manifest(row) for row in tx.execute(failed.limit(most))]
     if more and len(found) == most:
         known = {one.id for one in found}
