@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from export_pipeline.ledger import folding, readings
 from export_pipeline.ledger import tables as t
 
 
@@ -44,10 +43,3 @@ def owed_to(tx: Connection, identity: str) -> list[int]:
     d = t.deliveries.c
     query = select(d.subscription_id).where(d.manifest_id == identity, d.state == t.OWED)
     return list(tx.execute(query.order_by(d.subscription_id)).scalars())
-
-
-def give_up_owed(tx: Connection, identity: str, reason: str) -> None:
-    """Close what is owed of a manifest that cannot be read again; what was delivered of it stays delivered."""
-    folding.give_up_deliveries(tx, identity, reason)
-    # Should it be owed to anybody again, all tries are left.
-    readings.forget_failures(tx, identity)

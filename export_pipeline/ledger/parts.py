@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.folding import stands_for
 from export_pipeline.ledger.owing import owe
 from export_pipeline.source.file import SourceFile
 
@@ -29,12 +30,30 @@ class PartFile:
     """A file of a part.
 
     Attributes:
+        file: of a folded manifest, where the file is gone and only its fingerprint is left, one without a key, and with
+            the fingerprint in the place of its etag; see :func:`is_nameless`.
         ranges: which of its events belong to the part, by their numbers from 0: first one, and the one behind the last;
             None: all of them.
     """
 
     file: SourceFile
     ranges: Ranges | None = None
+
+
+def nameless(fingerprint: bytes) -> PartFile:
+    """A folded file that is gone."""
+    return PartFile(SourceFile("", fingerprint.hex(), 0, datetime.fromtimestamp(0, timezone.utc)))
+
+
+def is_nameless(file: SourceFile) -> bool:
+    """Whether only the fingerprint of the file is known."""
+    return not file.key
+
+
+def set_files(tx: Connection, identity: str, files: Sequence[PartFile]) -> None:
+    """Give the files of a part their names, now that they were found; its id stays what it is."""
+    values = {"part_files": dump(files), "first_key": files[0].file.key}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
 
 
 def part_id(whole: str, files: Sequence[PartFile]) -> str:
@@ -106,8 +125,7 @@ def add(
         values = {"state": t.READ if known.read_at else t.PLANNED, "last_error": None, "read_attempts": 0}
         tx.execute(update(t.manifests).where(m.id == identity).values(values))
     there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity)).scalars())
-    day = tx.execute(select(m.day).where(m.id == whole)).scalar_one()
-    first_key = files[0].file.key
+    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == identity)).one()
     for subscription, run in owed_to:
         if subscription not in there:
             owe(tx, identity, [subscription], day=day, first_key=first_key, now=now, run_id=run)
@@ -121,7 +139,11 @@ def holding(tx: Connection, whole: str, key: str) -> list[str]:
     """The ids of those parts of the manifest *whole* that hold events of the file under *key*."""
     m = t.manifests.c
     rows = tx.execute(select(m.id, m.part_files).where(m.part_of == whole, m.state != t.SUPERSEDED).order_by(m.id))
-    return [row.id for row in rows if any(one.file.key == key for one in load(row.part_files))]
+    return [row.id for row in rows if any(_is_of(one.file, key) for one in load(row.part_files))]
+
+
+def _is_of(file: SourceFile, key: str) -> bool:
+    return stands_for(bytes.fromhex(file.etag), key) if is_nameless(file) else file.key == key
 
 
 def delivery_states(tx: Connection, whole: str, key: str) -> dict[int, str]:
@@ -202,7 +224,7 @@ def _of_whole(tx: Connection, whole: str, files: Sequence[PartFile]) -> dict[str
     of: RowMapping = tx.execute(select(t.manifests).where(t.manifests.c.id == whole)).mappings().one()
     return {
         **{name: of[name] for name in ("source_id", "origin", "day", "max_events", "max_bytes", "read_limits")},
-        "first_key": files[0].file.key,
+        "first_key": files[0].file.key or of["first_key"],
         "files": len(files),
         "size_bytes": sum(one.file.size_bytes for one in files),
         "read_attempts": 0,

@@ -12,6 +12,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.owing import hold_still
 from export_pipeline.ledger.parts import PartFile
 from export_pipeline.ledger.readings import Manifest
+from export_pipeline.source.file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,31 @@ def shares(
             )
         )
     return result
+
+
+def shares_of_folded(
+    tx: Connection, found: Manifest, sound: Sequence[SourceFile], gone: Sequence[bytes], subscriptions: Collection[int]
+) -> list[Share]:
+    """As :func:`shares`, of a folded manifest: whom it is owed to for the first time has accepted none of it.
+
+    Args:
+        sound: its files that are in the source.
+        gone: fingerprints of the others.
+    """
+    d, s = t.deliveries.c, t.subscriptions.c
+    rows = tx.execute(
+        select(d.subscription_id, d.round, s.name)
+        .join(t.subscriptions, s.id == d.subscription_id)
+        .where(d.manifest_id == found.id, d.state == t.OWED, d.subscription_id.in_(subscriptions))
+        .order_by(s.name)
+    ).all()
+    kept, lost = tuple(map(PartFile, sound)), tuple(map(parts.nameless, gone))
+    return [
+        Share(row.subscription_id, row.name, (), (), is_given_up=True)
+        if row.round > 1
+        else Share(row.subscription_id, row.name, kept, lost)
+        for row in rows
+    ]
 
 
 def lost_parts(found: Manifest, given: Iterable[Share]) -> dict[str, PartFile]:

@@ -11,6 +11,7 @@ from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.errors import AccountingError, FileError, LedgerError
 from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.parts import is_nameless
 from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading, ReadingDiffers
 from export_pipeline.ledger.tables import GIVEN_UP, READ, SOURCE, SUPERSEDED
 from export_pipeline.secrets import scrub
@@ -133,11 +134,8 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
         return None
     if manifest.reading_run_id is not None and (apart := after_death(place, manifest, run_id=run_id)) is not None:
         return outcome.take(apart)
-    if manifest.is_folded:
-        returned = bring_back(place, manifest)
-        if returned is None:
-            return None
-        manifest = returned
+    if manifest.is_folded or any(map(is_nameless, manifest.files)):
+        manifest = bring_back(place, manifest, run_id=run_id)
     with place.ledger.read() as tx:
         batches = readings.batches(tx, manifest.id)
     if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):

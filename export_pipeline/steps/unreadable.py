@@ -4,9 +4,11 @@ A manifest that others have got never changes. Where a file of it cannot be read
 get the sound ones in a part of the manifest, and the file by itself is given up for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileUnreachable
 from export_pipeline.ledger import attempts, parts, readings, splitting
@@ -222,6 +224,37 @@ def _split(
         reason: why the manifest cannot be read.
         differs: it can, but comes to other events.
     """
+    done, sound = split_for_all(
+        place,
+        manifest,
+        lambda tx, number: splitting.shares(tx, manifest, reasons.keys(), [number], differs=differs),
+        reasons,
+        reason=reason,
+        groups=1 if reasons or differs else DIVIDED_INTO,
+        run_id=run_id,
+    )
+    return _told(manifest, reasons, reason, done, sound, tries=f"{tries} of {place.max_attempts} tries")
+
+
+def split_for_all(
+    place: Workspace,
+    manifest: Manifest,
+    shares: Callable[[Connection, int], list[Share]],
+    reasons: Mapping[str, str],
+    *,
+    reason: str,
+    groups: int = 1,
+    run_id: str,
+) -> tuple[list[Share], list[str]]:
+    """Give each subscriber that a manifest is owed to its share, and keep in the quarantine what is given up.
+
+    Args:
+        shares: tells the share of a subscription.
+        reasons, reason, groups: as :func:`splitting.split` takes them.
+
+    Returns:
+        The shares, and the ids of the sound parts.
+    """
     done: list[Share] = []
     sound: list[str] = []
     with place.ledger.read() as tx:
@@ -232,16 +265,15 @@ def _split(
             if not mine:
                 continue
             with place.ledger.read() as tx:
-                given = splitting.shares(tx, manifest, reasons.keys(), [number], differs=differs)
+                given = shares(tx, number)
             # First: after a crash in between the same is written once more.
             _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
-                groups = 1 if reasons or differs else DIVIDED_INTO
                 sound += splitting.split(
                     tx, manifest, given, reasons, reason=reason, groups=groups, run_id=run_id, now=utc_now()
                 )
             done += given
-    return _told(manifest, reasons, reason, done, sound, tries=f"{tries} of {place.max_attempts} tries")
+    return done, list(dict.fromkeys(sound))
 
 
 def _keep_lost(
@@ -254,6 +286,7 @@ def _keep_lost(
     if any(share.is_given_up for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files
+        lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files have no names any more
         files = {file: f"{reasons.get(file.key, reason)}; {end}" for file in lost}
         place.quarantine.put_owed(manifest_id=manifest.id, day=manifest.day, files=files)
 
@@ -306,6 +339,8 @@ def _is_hopeless(place: Workspace, error: FileError, tries: int, *, others_read:
 
 def _alone(place: Workspace, manifest: Manifest, file: SourceFile) -> str:
     """The id of a manifest of this one file."""
+    if len(manifest.files) == 1:
+        return manifest.id
     if manifest.part_of is not None:
         (one,) = (member for member in manifest.part_files if member.file == file)
         return parts.part_id(manifest.part_of, [one])
