@@ -175,7 +175,7 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
 
     Raises:
         ReadingDiffers: the bytes are not those of the first reading.
-        LedgerError: the numbers do not add up.
+        LedgerError: the numbers do not add up, or others have come in its place meanwhile.
     """
     batched = sum(batch.events for batch in reading.batches)
     if reading.events_framed != batched + reading.events_quarantined:
@@ -187,9 +187,9 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
         _must_be_the_same(found.id, batches(tx, found.id), reading.batches)
         forget_failures(tx, found.id)
         return
-    tx.execute(
+    written = tx.execute(
         update(t.manifests)
-        .where(t.manifests.c.id == found.id)
+        .where(t.manifests.c.id == found.id, t.manifests.c.state == found.state)
         .values(
             state=t.READ,
             read_at=now,
@@ -205,6 +205,8 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
             events_quarantined=reading.events_quarantined,
         )
     )
+    if written.rowcount != 1:
+        raise LedgerError(f"manifest {found.id} was {found.state} when it was read, and is not any more")
     rows = [
         {
             "manifest_id": found.id,
