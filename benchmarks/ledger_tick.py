@@ -91,6 +91,8 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
     for one in chosen:
         with ledger.read() as tx:
             owed.assigned(tx, one.id, [run_id])
+        with ledger.write() as tx:
+            readings.begin(tx, one.id, run_id)
         with ledger.write(durable=True) as tx:
             readings.record(tx, readings.manifest(tx, one.id), READING, now=now)
             attempts.others_read(tx, one.id, began=now)

@@ -16,8 +16,10 @@ ExportError
 │   ├── FileReplaced          its etag is not the listed one: the new object is a file of its own
 │   ├── FileForbidden         the credentials do not reach it
 │   ├── FileUnreachable       the store did not answer well, however often it was asked
+│   ├── FileArchived          it lies in cold storage, and has to be restored before anybody can read it
 │   ├── FileCorrupt           truncated, wrong checksum, or not the compression its first bytes announce
-│   └── FileOverLimit         it would unpack to more than the limits allow
+│   ├── FileOverLimit         it would unpack to more than the limits allow
+│   └── FileFailed            reading it raised what no rule foresees, or ended the process that read it
 └── DeliveryError             a subscriber did not accept a batch
     ├── TryLater              nothing is wrong with the batch: the same one is sent again, later
     ├── Blocked               no batch can get through until a person acts: all data stays owed
@@ -122,12 +124,20 @@ class FileUnreachable(FileError):
     """The store failed to answer, retries included."""
 
 
+class FileArchived(FileError):
+    """The store keeps the file in an archive: it answers, and hands out no byte before the file is restored."""
+
+
 class FileCorrupt(FileError):
     """The bytes are truncated, fail their checksum, or contradict their own format."""
 
 
 class FileOverLimit(FileError):
     """Unpacking the file would exceed a configured limit."""
+
+
+class FileFailed(FileError):
+    """Reading the file raised an error of a kind that no rule foresees, or ended the process that read it."""
 
 
 class DeliveryError(ExportError):

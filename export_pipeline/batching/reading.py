@@ -1,6 +1,6 @@
 """Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -13,14 +13,19 @@ from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
 from export_pipeline.errors import AccountingError
 from export_pipeline.printable import printable
+from export_pipeline.source.blame import blaming
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.compression import PIECE_BYTES, decompress
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framed import BadStretch, Framed, Lines, Tally
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.lines import split_lines
 
 _LOADS_AHEAD = 1
+
+Ranges = tuple[tuple[int, int], ...]
+"""Events of a file by their numbers from 0: each first one, and the one behind each last one."""
 
 _Piece = tuple[SourceFile, bytes | None]
 """A file, and bytes of it that come next; None behind the last ones."""
@@ -61,6 +66,7 @@ class FileReading:
         bytes_quarantined: of stretches that are no event.
         events: number of events put into batches.
         quarantined: number of stretches put into the quarantine.
+        left_out: number of events that were not asked for, and are among ``events`` all the same.
     """
 
     key: str
@@ -72,6 +78,7 @@ class FileReading:
     bytes_quarantined: int
     events: int
     quarantined: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class ManifestReading:
 
     Attributes:
         batches: in order; empty where the files hold no event.
-        events_framed: events and bad stretches that framing found.
+        events_framed: events and bad stretches that framing found, without events that were not asked for.
         events_batched: events in ``batches``, counted by the cutter.
         events_quarantined: records written to the quarantine, counted by the quarantine.
         bytes_unpacked: of all files.
@@ -101,9 +108,10 @@ def read_manifest(
     manifest_id: str,
     day: date,
     stage: Stage,
-    quarantine: Quarantine,
+    quarantine: Quarantine | None,
     batch_limits: BatchLimits,
     read_limits: ReadLimits,
+    ranges: Mapping[str, Ranges] | None = None,
 ) -> ManifestReading:
     """Read the files of a manifest, one after the other, into batches.
 
@@ -112,16 +120,21 @@ def read_manifest(
         manifest_id: names the batches.
         day: of the files.
         stage: takes each batch as soon as it is full: its NDJSON, one part after the other.
-        quarantine: keeps what is no event.
+        quarantine: keeps what is no event; None: it is counted and not kept.
         batch_limits: where batches end.
         read_limits: what a file may cost.
+        ranges: key → which of its events are asked for, of a file that is not wanted whole.
 
     Raises:
-        FileError: a file cannot be read. Nothing of this reading counts; what was staged is to be removed.
-        AccountingError: bytes or events were lost or invented: a defect of this package.
+        FileError: a file cannot be read, for whatever reason. Nothing of this reading counts; what was staged is to be
+            removed.
+        AccountingError: events were lost or invented between files and batches: a defect of this package.
     """
-    aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
-    reader = _Reader(manifest_id, stage, aside, Cutter(batch_limits), read_limits)
+    if quarantine is None:
+        aside = ManifestQuarantine(lambda _: None, manifest_id)
+    else:
+        aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
+    reader = _Reader(manifest_id, stage, aside, Cutter(batch_limits), read_limits, ranges=ranges or {})
     try:
         # A thread unpacks while this one frames. Both want the interpreter's lock, and who has it may keep it for 5 ms:
         # so what is handed over is large, and unpacked without the lock in a few calls.
@@ -140,8 +153,9 @@ def read_manifest(
 def _unpacked(files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits) -> Iterator[_Piece]:
     """The unpacked pieces of each file, and None behind the last one."""
     for file, chunks in files:
-        for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
-            yield file, piece
+        with blaming(file.key):
+            for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
+                yield file, piece
         yield file, None
 
 
@@ -169,12 +183,16 @@ class _Reader:
         aside: ManifestQuarantine,
         cutter: Cutter,
         limits: ReadLimits,
+        *,
+        ranges: Mapping[str, Ranges],
     ) -> None:
         self._manifest_id = manifest_id
         self._stage = stage
         self._aside = aside
         self._cutter = cutter
         self._limits = limits
+        self._ranges = ranges
+        self._left_out = 0
         self._checker = Checker(limits)
         self._files: list[FileReading] = []
         self._batches: list[StagedBatch] = []
@@ -185,15 +203,16 @@ class _Reader:
         """Frame the next piece of *file*, or its end; its last event is never joined to the next file's first."""
         if self._framer is None:
             self._framer = Framer(self._limits, self._checker)
-            self._bytes_unpacked = self._events = 0
+            self._bytes_unpacked = self._events = self._left_out = 0
             self._quarantined_before, self._quarantined_bytes_before = self._aside.records, self._aside.size_bytes
-        if piece is not None:
-            self._bytes_unpacked += len(piece)
-            self._events += self._keep(file, self._framer.feed(piece))
-            return
-        self._events += self._keep(file, self._framer.finish())
-        self._files.append(self._balanced(file, self._framer.tally))
-        self._framer = None
+        with blaming(file.key):
+            framed = self._framer.finish() if piece is None else self._framer.feed(piece)
+        self._bytes_unpacked += len(piece or b"")
+        self._events += self._keep(file, framed)
+        if piece is None:
+            with blaming(file.key):
+                self._files.append(self._balanced(file, self._framer.tally))
+            self._framer = None
 
     def _balanced(self, file: SourceFile, tally: Tally) -> FileReading:
         """What became of the file, once what was framed is what came in and what was kept."""
@@ -207,6 +226,7 @@ class _Reader:
             bytes_quarantined=self._aside.size_bytes - self._quarantined_bytes_before,
             events=self._events,
             quarantined=self._aside.records - self._quarantined_before,
+            left_out=self._left_out,
         )
         kept_bytes = found.bytes_events + found.bytes_separators + found.bytes_quarantined
         if kept_bytes != found.bytes_unpacked or (tally.events, tally.stretches) != (found.events, found.quarantined):
@@ -221,7 +241,7 @@ class _Reader:
         """Cut the last batch and add everything up."""
         for cut in self._cutter.finish():
             self._put(cut)
-        framed = sum(file.events + file.quarantined for file in self._files)
+        framed = sum(file.events + file.quarantined - file.left_out for file in self._files)
         if framed != self._cutter.events + self._aside.records:
             raise AccountingError(
                 f"manifest {self._manifest_id}: {framed} were framed, but {self._cutter.events} events are in batches "
@@ -242,10 +262,22 @@ class _Reader:
             if isinstance(part, BadStretch):
                 self._aside.add(file, part)
                 continue
-            events += part.events if isinstance(part, Lines) else len(part)
-            for cut in self._cutter.add(part, file=file.key):
+            first, events = self._events + events, events + (part.events if isinstance(part, Lines) else len(part))
+            with blaming(file.key):
+                cuts = list(self._cutter.add(self._wanted(file, part, first) if self._ranges else part, file=file.key))
+            for cut in cuts:
                 self._put(cut)
         return events
+
+    def _wanted(self, file: SourceFile, found: Lines | list[bytes], first: int) -> Lines | list[bytes]:
+        """Those of *found* that are asked for; *first* is the number of their first one in the file."""
+        ranges = self._ranges.get(file.key)
+        if ranges is None:
+            return found
+        lines = split_lines(bytes(found.text))[0] if isinstance(found, Lines) else found
+        wanted = [line for n, line in enumerate(lines, first) if any(start <= n < stop for start, stop in ranges)]
+        self._left_out += len(lines) - len(wanted)
+        return wanted
 
     def _put(self, cut: Cut) -> None:
         n = len(self._batches)

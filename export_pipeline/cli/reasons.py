@@ -104,6 +104,9 @@ def _state(life: "FileLife") -> Answer:
     if manifest.read_attempts:
         times = counted(manifest.read_attempts, "time")
         return Answer("unreadable", f"it could not be read {times}, later runs try again: {manifest.last_error}")
+    if manifest.last_error:
+        text = "the latest reading failed, for which no file is to blame so far; later runs try again"
+        return Answer("unreadable", f"{text}: {manifest.last_error}")
     owed = [one.subscriber for one in life.deliveries if one.state == OWED]
     return Answer("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
 

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from export_pipeline.ledger import folding, readings
 from export_pipeline.ledger import tables as t
 
 
@@ -20,23 +19,27 @@ def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
     Asked before the attempt under way, which *began* then, is noted.
     """
     m = t.manifests.c
-    own = tx.execute(select(m.source_id, m.origin, m.tried_at).where(m.id == identity)).one()
-    since = min(own.tried_at or began, began)
+    tried_at = tx.execute(select(m.tried_at).where(m.id == identity)).scalar_one()
+    return _others_read_since(tx, identity, min(tried_at or began, began))
+
+
+def others_read_since_planned(tx: Connection, identity: str) -> bool:
+    """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
+    m = t.manifests.c
+    return _others_read_since(tx, identity, tx.execute(select(m.planned_at).where(m.id == identity)).scalar_one())
+
+
+def _others_read_since(tx: Connection, identity: str, since: datetime) -> bool:
+    m = t.manifests.c
+    own = tx.execute(select(m.source_id, m.origin).where(m.id == identity)).one()
     # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
     same_store = m.origin == t.SOURCE if own.origin == t.SOURCE else m.origin != t.SOURCE
     found = select(m.id).where(m.source_id == own.source_id, m.read_at >= since, same_store, m.id != identity)
     return tx.execute(found.limit(1)).first() is not None
 
 
-def owed_to(tx: Connection, identity: str) -> list[str]:
-    """Names of the subscribers that a manifest is owed to."""
-    d, s = t.deliveries.c, t.subscriptions.c
-    query = select(s.name).join(t.deliveries, d.subscription_id == s.id)
-    return list(tx.execute(query.where(d.manifest_id == identity, d.state == t.OWED).order_by(s.name)).scalars())
-
-
-def give_up_owed(tx: Connection, identity: str, reason: str) -> None:
-    """Close what is owed of a manifest that cannot be read again; what was delivered of it stays delivered."""
-    folding.give_up_deliveries(tx, identity, reason)
-    # Should it be owed to anybody again, all tries are left.
-    readings.forget_failures(tx, identity)
+def owed_to(tx: Connection, identity: str) -> list[int]:
+    """The subscriptions that a manifest is owed to."""
+    d = t.deliveries.c
+    query = select(d.subscription_id).where(d.manifest_id == identity, d.state == t.OWED)
+    return list(tx.execute(query.order_by(d.subscription_id)).scalars())

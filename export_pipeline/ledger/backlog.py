@@ -11,30 +11,24 @@ def note_failure(tx: Connection, identity: str, reason: str) -> None:
 
     Reading it clears that.
     """
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(last_error=reason))
+    values = {"last_error": reason, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
 
 
-def gets_on(tx: Connection, subscription: Subscription, *, max_files: int) -> bool:
-    """Whether any of the manifests that a run of *max_files* would take to the subscriber did not fail to be read.
+def gets_on(tx: Connection, subscription: Subscription) -> bool:
+    """Whether anything is owed to the subscriber that no reading failed of: each run takes some of that.
 
-    Not whether any that is owed: where the store is down, each run takes the same oldest ones.
+    Not whether anything is owed: where the store is down, or a file is corrupt, run after run would be started.
     """
     d, m = t.deliveries.c, t.manifests.c
-    rows = tx.execute(
-        select(m.files, m.last_error)
+    fresh = (
+        select(m.id)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(d.subscription_id == subscription.id, d.state == t.OWED, m.read_attempts == 0)
-        .order_by(d.day, d.first_key)
-        .limit(max_files)
+        .where(d.subscription_id == subscription.id, d.state == t.OWED, m.last_error.is_(None))
+        .where(m.reading_run_id.is_(None))
+        .limit(1)
     )
-    files = 0
-    for row in rows:
-        if row.last_error is None:
-            return True
-        files += row.files
-        if files >= max_files:
-            return False
-    return False
+    return tx.execute(fresh).first() is not None
 
 
 def failing(tx: Connection, source: int) -> set[int]:

@@ -47,7 +47,9 @@ def reading_balance(tx: Connection, source: int) -> ReadingBalance:
     """Events framed = in batches + quarantined."""
     m = t.manifests.c
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
-    row = tx.execute(select(func.count(), *sums).where(m.source_id == source, m.state == t.READ)).one()
+    # Parts were counted when the whole was read.
+    read = (m.source_id == source, m.state == t.READ, m.part_of.is_(None))
+    row = tx.execute(select(func.count(), *sums).where(*read)).one()
     manifests, framed, batched, quarantined = (int(number) for number in row)
     return ReadingBalance(manifests, framed, batched, quarantined, deliveries.reading_imbalances(tx, source))
 

@@ -26,7 +26,7 @@ def read_of_day(tx: Connection, source: int, day: date) -> DayTotal:
     """What has been read of *day*."""
     m = t.manifests.c
     found = select(func.sum(m.events_batched), func.sum(m.files)).where(
-        m.source_id == source, m.day == day, m.state == t.READ
+        m.source_id == source, m.day == day, m.state == t.READ, m.part_of.is_(None)
     )
     events, files = tx.execute(found).one()
     return DayTotal(int(events or 0), int(files or 0))

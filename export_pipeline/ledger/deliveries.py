@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, case, exists, func, insert, literal, or
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe_missing
+from export_pipeline.ledger.owing import hold_still, owe_missing
 from export_pipeline.ledger.subscriptions import Subscription
 
 
@@ -167,8 +167,8 @@ def owe_day(
 ) -> tuple[int, int]:
     """Owe a day's manifests to subscriptions, whatever their start: what a backfill asks for.
 
-    Also what was given up of a folded manifest whose files were gone: they may be back, and nothing lies in the
-    quarantine that could be retried. What does lie there waits for just that.
+    Also what was given up since others had got the rest of its manifest, or as files of a folded manifest were gone:
+    they may be back. Other files that lie in the quarantine wait for a retry from there.
 
     Args:
         again: also those which were delivered before, if only in part; they get a new round, with the same batch ids.
@@ -176,11 +176,15 @@ def owe_day(
     Returns:
         How many deliveries were added, and how many are repeated.
     """
+    hold_still(tx, source)
     m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
+    given_up_parts = (m.source_id == source, m.day == day, m.part_of.is_not(None), m.state == t.GIVEN_UP)
+    opened = {"state": case((m.read_at.is_not(None), t.READ), else_=t.PLANNED), "read_attempts": 0, "last_error": None}
+    tx.execute(update(t.manifests).where(*given_up_parts).values(opened))
     accepted = and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
     # What was refused lies in the manifest that it came from as well, and is repeated with that.
     is_refused = exists().where(m.id == d.manifest_id, m.origin == t.REFUSED)
-    begun = and_(or_(d.state == t.DELIVERED, exists().where(accepted)), ~is_refused)
+    begun = and_(or_(d.state == t.DELIVERED, exists().where(accepted)), ~is_refused, d.state != t.SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)

@@ -58,6 +58,11 @@ def fingerprint(file: SourceFile) -> bytes:
     return _of_content(file.key, file.etag)
 
 
+def stands_for(one: bytes, key: str) -> bool:
+    """Whether a fingerprint is one of *key*, with whatever content."""
+    return one[:_HALF] == _of_key(key)
+
+
 def near(
     tx: Connection, source: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
 ) -> FoldedFiles:
@@ -181,18 +186,15 @@ def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: s
     tx.execute(update(t.manifests).where(m.id == identity).values(folded_at=None))
 
 
-def stretch(tx: Connection, identity: str) -> tuple[str, str, frozenset[bytes]]:
-    """First key, last key and fingerprints of a folded manifest's files."""
-    c = t.folded.c
-    row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == identity)).one()
-    return row.first_key, row.last_key, frozenset(_split(row.fingerprints))
-
-
-def give_up_deliveries(tx: Connection, identity: str, reason: str) -> None:
-    """Close what is owed of a manifest of which files are gone; what was delivered of it stays delivered."""
-    d = t.deliveries.c
-    owed = update(t.deliveries).where(d.manifest_id == identity, d.state == t.OWED)
-    tx.execute(owed.values(state=t.GIVEN_UP, last_error=reason))
+def stretch(tx: Connection, identity: str) -> tuple[str, str, tuple[bytes, ...]]:
+    """First key, last key and fingerprints, in key order, of the files of a manifest, folded or not."""
+    c, f = t.folded.c, t.files.c
+    row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == identity)).first()
+    if row is not None:
+        return row.first_key, row.last_key, tuple(_split(row.fingerprints))
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == identity)
+    files = [SourceFile(*one) for one in tx.execute(rows.order_by(f.key, f.etag))]
+    return files[0].key, files[-1].key, tuple(map(fingerprint, files))
 
 
 def folded_before(tx: Connection, source: int) -> date | None:
@@ -219,10 +221,11 @@ def _is_done() -> tuple[ColumnElement[bool], ...]:
         .correlate(t.deliveries)
         .scalar_subquery()
     )
-    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED)), and_(d.state == t.WAIVED, accepted > 0))
+    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED, t.SPLIT)), and_(d.state == t.WAIVED, accepted > 0))
     # Counted for each manifest, which has an index: of EXISTS PostgreSQL makes a join with all deliveries.
     still_open = select(func.count()).where(d.manifest_id == m.id, is_open).correlate(t.manifests).scalar_subquery()
-    return m.origin == t.SOURCE, or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
+    # A part has no rows of files that could be folded.
+    return m.origin == t.SOURCE, m.part_of.is_(None), or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
 
 
 def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[object]]]:

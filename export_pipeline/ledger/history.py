@@ -1,12 +1,12 @@
 """The life of one file as the ledger knows it. Changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from sqlalchemy import Connection, func, select
 
-from export_pipeline.ledger import folding, readings
+from export_pipeline.ledger import folding, parts, readings
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.readings import LedgerBatch
 from export_pipeline.source.file import SourceFile
@@ -70,7 +70,7 @@ class FileLife:
         file: as it was listed.
         note: why it was seen and not taken; None where it was taken.
         manifest: None only where it was not taken.
-        deliveries: of the manifest, by subscriber.
+        deliveries: of the manifest, by subscriber; of a part of it to whom it goes in parts.
     """
 
     file: SourceFile
@@ -94,7 +94,7 @@ def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
             seen_at=row.seen_at,
             note=row.note,
             manifest=_manifest(tx, row.manifest_id, row.key) if row.manifest_id else None,
-            deliveries=_deliveries(tx, row.manifest_id) if row.manifest_id else (),
+            deliveries=_deliveries(tx, row.manifest_id, row.key) if row.manifest_id else (),
         )
         for row in rows
     ]
@@ -112,7 +112,7 @@ def folded_life(tx: Connection, source: int, file: SourceFile) -> FileLife | Non
         seen_at=row.planned_at,
         note=None,
         manifest=_manifest(tx, identity, file.key),
-        deliveries=_deliveries(tx, identity),
+        deliveries=_deliveries(tx, identity, file.key),
     )
 
 
@@ -138,7 +138,22 @@ def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
     )
 
 
-def _deliveries(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
+def _deliveries(tx: Connection, identity: str, key: str) -> tuple[DeliveryLife, ...]:
+    """Of the manifest, or of the part of it that holds the file: to whom it went in parts, the part tells."""
+    whole = _of(tx, identity)
+    split = {one.subscriber for one in whole if one.state == t.SPLIT}
+    if not split:
+        return whole
+    held = [one for part in parts.holding(tx, identity, key) for one in _of(tx, part) if one.subscriber in split]
+    # Who had accepted all events of the file before is owed none of it in a part.
+    done = [
+        replace(one, state=t.DELIVERED) for one in whole if one.subscriber in split - {part.subscriber for part in held}
+    ]
+    others = [one for one in whole if one.subscriber not in split]
+    return tuple(sorted([*others, *held, *done], key=lambda one: one.subscriber))
+
+
+def _of(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
     d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
     accepted = (
         select(func.count())

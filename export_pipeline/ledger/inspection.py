@@ -70,7 +70,7 @@ class Account:
         files: seen, ignored ones included.
         ignored_files: seen and, by configuration, not taken.
         unread_files: planned, and not read yet.
-        unreadable_files: of these, the ones that could not be read so far and are tried again.
+        unreadable_files: the ones that could not be read so far and are tried again.
         given_up_files: kept in the quarantine as a whole.
         events_framed, events_batched, events_quarantined: of the files read; the first is the sum of the other two.
         refused_events: in the quarantine because a subscriber refused them, each subscriber counted.
@@ -140,7 +140,8 @@ def account(tx: Connection, source: int) -> Account:
     unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, m.state == t.PLANNED)
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     framed, batched, quarantined = tx.execute(
-        select(*sums).where(m.source_id == source, m.state == t.READ, m.origin == t.SOURCE)
+        # What is in a part was counted when the whole was read.
+        select(*sums).where(m.source_id == source, m.state == t.READ, m.origin == t.SOURCE, m.part_of.is_(None))
     ).one()
     given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, m.state == t.GIVEN_UP)
     refused = (
@@ -151,7 +152,7 @@ def account(tx: Connection, source: int) -> Account:
     return Account(
         files=files + folding.folded_files(tx, source),
         ignored_files=files - taken,
-        unread_files=int(tx.execute(unread).scalar_one()),
+        unread_files=int(tx.execute(unread.where(m.part_of.is_(None))).scalar_one()),
         unreadable_files=int(tx.execute(unread.where(m.read_attempts > 0)).scalar_one()),
         given_up_files=int(tx.execute(given_up).scalar_one()),
         events_framed=int(framed),
@@ -202,7 +203,7 @@ def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, st
     of_source = select(d.day, d.first_key, d.manifest_id).join(t.manifests, m.id == d.manifest_id)
     of_source = of_source.where(d.subscription_id == subscription, m.origin == t.SOURCE)
     owed_first = of_source.where(d.state == t.OWED).order_by(d.day, d.first_key).limit(1)
-    delivered = of_source.where(d.state == t.DELIVERED)
+    delivered = of_source.where(d.state == t.DELIVERED, m.part_of.is_(None))
     first = tx.execute(owed_first).first()
     if first is not None:
         of_the_same_day = and_(d.day == first.day, d.first_key < first.first_key)

@@ -1,16 +1,33 @@
 """What is owed: which manifests a run works on, and how much waits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from export_pipeline.ledger import backlog
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.file import utf8
+
+# Before a file that failed by itself once, twice, … is tried again with more than the few of each run. No longer: after
+# an outage all that waits is to be read soon.
+_PAUSES_MINUTES = (2, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +37,8 @@ class OwedManifest:
     Attributes:
         files, size_bytes: how many files it has, and their size as they are stored.
         subscribers: names of those it is owed to and who are served in this run.
+        is_suspect: a run began to read it and has not ended. Where none does so now, it died.
+        tried_at: when that was seen last; None: never.
     """
 
     id: str
@@ -28,6 +47,8 @@ class OwedManifest:
     files: int
     size_bytes: int
     subscribers: tuple[str, ...]
+    is_suspect: bool = False
+    tried_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +68,40 @@ class Waiting:
 
 
 def choose(
-    tx: Connection, subscriptions: Sequence[Subscription], *, max_files: int, max_retries: int
+    tx: Connection,
+    subscriptions: Sequence[Subscription],
+    *,
+    max_files: int,
+    max_retries: int,
+    now: datetime | None = None,
 ) -> list[OwedManifest]:
-    """The oldest manifests owed, in key order: at most *max_files* files for each subscriber, at least one manifest.
+    """The oldest manifests owed: at most *max_files* files for each subscriber, at least one manifest.
 
-    Manifests whose reading failed before come on top of these, at most *max_retries*: a day of corrupt files must not
-    keep the healthy ones waiting.
+    Where some of them could not be read before, since the store refused or a run died, they take half of that at most
+    as long as others wait that were never tried. Files that failed by themselves are tried again alone, at most
+    *max_retries* of them on top, and as many as fit into what the others leave: those after a pause that doubles with
+    each try. So nothing that cannot be read keeps waiting what can.
+
+    Args:
+        now: aware; None: now.
+
+    Returns:
+        In key order, but those last whose reader died, since they may end this run as well; of these the one first
+        that was tried longest ago, so that each is seen apart from the others.
     """
     chosen: dict[str, OwedManifest] = {}
     wanted: dict[str, list[str]] = {}
     for subscription in subscriptions:
-        for manifest in _oldest(tx, subscription, max_files=max_files):
+        taken = _oldest(tx, subscription, max_files=max_files)
+        left = max_files - sum(manifest.files for manifest in taken)
+        more = max(0, left - max_retries) if max_retries else 0
+        taken += _retries(tx, subscription, most=max_retries, more=more, now=now or utc_now())
+        for manifest in taken:
             chosen[manifest.id] = manifest
             wanted.setdefault(manifest.id, []).append(subscription.name)
-    for manifest, name in _retries(tx, subscriptions, max_retries=max_retries):
-        chosen[manifest.id] = manifest
-        wanted.setdefault(manifest.id, []).append(name)
     return sorted(
         (_with_subscribers(manifest, wanted[manifest.id]) for manifest in chosen.values()),
-        key=lambda manifest: (manifest.day, utf8(manifest.first_key)),
+        key=_turn,
     )
 
 
@@ -149,7 +185,11 @@ def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | No
     planned early arrived early. To look at the files of all would take as long as the backlog.
     """
     d, f, c = t.deliveries.c, t.files.c, t.folded.c
-    owed = select(d.manifest_id).where(d.subscription_id == subscription.id, d.state == t.OWED).limit(1)
+    m = t.manifests.c
+    # The rows of a part's files are those of the whole.
+    holder = func.coalesce(m.part_of, m.id)
+    owed = select(holder).join(t.deliveries, d.manifest_id == m.id)
+    owed = owed.where(d.subscription_id == subscription.id, d.state == t.OWED).limit(1)
     first, longest = owed.order_by(d.day, d.first_key), owed.order_by(d.owed_at, d.day, d.first_key)
     manifests = (first.scalar_subquery(), longest.scalar_subquery())
     arrivals = union_all(
@@ -162,42 +202,71 @@ def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | No
 def _owed_manifests() -> Select[Any]:
     d, m = t.deliveries.c, t.manifests.c
     return (
-        select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts)
+        select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts, m.reading_run_id, m.tried_at)
         .join(t.deliveries, d.manifest_id == m.id)
         .where(d.state == t.OWED)
     )
 
 
 def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> list[OwedManifest]:
+    """The oldest that were never tried, and those that failed through no fault of a file."""
     d, m = t.deliveries.c, t.manifests.c
-    query = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts == 0)
-    query = query.order_by(d.day, d.first_key).limit(max_files)
+    owed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts == 0)
+    owed = owed.order_by(d.day, d.first_key).limit(max_files)
+    fresh = _as_many(tx.execute(owed.where(m.last_error.is_(None), m.reading_run_id.is_(None))), max_files)
+    # By an index of just these, as the condition stands: else SQLite would look for them in the whole backlog.
+    troubled = or_(m.last_error.is_not(None), m.reading_run_id.is_not(None))
+    failed = _as_many(tx.execute(owed.where(troubled)), max_files)
+    if fresh and failed:
+        rest = max_files - sum(one.files for one in fresh)
+        failed = _as_many(failed, max(max_files // 2, rest))
+        fresh = _as_many(fresh, max(max_files // 2, max_files - sum(one.files for one in failed)))
+    return fresh + failed
+
+
+def _retries(tx: Connection, subscription: Subscription, *, most: int, more: int, now: datetime) -> list[OwedManifest]:
+    """Manifests that failed by themselves: *most* of them, and *more* of those whose pause is over."""
+    d, m = t.deliveries.c, t.manifests.c
+    # Those tried least come first, then those tried longest ago, so that all get their turn.
+    failed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
+    failed = failed.order_by(m.read_attempts, m.tried_at.nulls_first(), d.day, d.first_key)
+    found = [_manifest(row) for row in tx.execute(failed.limit(most))]
+    if more and len(found) == most:
+        known = {one.id for one in found}
+        rested = tx.execute(failed.where(or_(*_pauses_over(now))).limit(most + more))
+        found += [one for one in map(_manifest, rested) if one.id not in known][:more]
+    return found
+
+
+def _pauses_over(now: datetime) -> Iterator[ColumnElement[bool]]:
+    m = t.manifests.c
+    yield m.tried_at.is_(None)
+    for tries, minutes in enumerate(_PAUSES_MINUTES, start=1):
+        times = m.read_attempts == tries if tries < len(_PAUSES_MINUTES) else m.read_attempts >= tries
+        yield and_(times, m.tried_at <= now - timedelta(minutes=minutes))
+
+
+def _as_many(rows: Iterable[Any], max_files: int) -> list[OwedManifest]:
+    """The first of *rows* that have *max_files* files together, and at least one."""
     chosen: list[OwedManifest] = []
     files = 0
-    for row in tx.execute(query):
+    for row in rows:
         if chosen and files + row.files > max_files:
             break
-        chosen.append(_manifest(row))
+        chosen.append(row if isinstance(row, OwedManifest) else _manifest(row))
         files += row.files
     return chosen
 
 
-def _retries(
-    tx: Connection, subscriptions: Sequence[Subscription], *, max_retries: int
-) -> list[tuple[OwedManifest, str]]:
-    d, m = t.deliveries.c, t.manifests.c
-    found = []
-    for subscription in subscriptions:
-        query = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
-        # Those tried least come first, so that all get their turn.
-        query = query.order_by(m.read_attempts, d.day, d.first_key).limit(max_retries)
-        for row in tx.execute(query):
-            found.append((_manifest(row), subscription.name))
-    return found
-
-
 def _manifest(row: Row[Any]) -> OwedManifest:
-    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, ())
+    is_suspect = row.reading_run_id is not None
+    return OwedManifest(row.id, row.day, row.first_key, row.files, row.size_bytes, (), is_suspect, row.tried_at)
+
+
+def _turn(one: OwedManifest) -> tuple[bool, datetime, date, bytes]:
+    never = datetime.min.replace(tzinfo=timezone.utc)
+    tried_at = one.tried_at or never if one.is_suspect else never
+    return one.is_suspect, tried_at, one.day, utf8(one.first_key)
 
 
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:

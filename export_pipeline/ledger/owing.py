@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, literal, select
 
 from export_pipeline.ledger import tables as t
 
@@ -41,6 +41,7 @@ def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[boo
     """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many.
 
     Not those of refused events: they were another's, and come to this subscription in the batches they were refused of.
+    Nor parts, which were made for others; this subscription is owed the whole.
     """
     m, d = t.manifests.c, t.deliveries.c
     known = exists().where(d.manifest_id == m.id, d.subscription_id == subscription_id)
@@ -55,8 +56,19 @@ def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[boo
         d.attempts: literal(0),
     }
     living = m.state.in_((t.PLANNED, t.READ))
-    missing = select(*columns.values()).where(living, m.origin != t.REFUSED, ~known, *wanted)
+    is_for_all = and_(m.origin != t.REFUSED, m.part_of.is_(None))
+    missing = select(*columns.values()).where(living, is_for_all, ~known, *wanted)
     return tx.execute(insert(t.deliveries).from_select(list(columns), missing)).rowcount
+
+
+def hold_still(tx: Connection, source: int) -> None:
+    """Keep others, to the end of this transaction, from owing manifests of a source or from ending their lives.
+
+    Who adds a subscriber looks for the living manifests, and who sets files apart or gives up looks for those that wait
+    for a manifest. PostgreSQL lets both look at what was before the other: the newcomer would be owed what lives no
+    longer, and never what took its place. On SQLite one transaction writes at a time anyway.
+    """
+    tx.execute(select(t.sources.c.id).where(t.sources.c.id == source).with_for_update(key_share=True))
 
 
 def waived_for(tx: Connection, identity: str) -> set[int]:

@@ -1,19 +1,39 @@
-"""What reading a manifest came to: its batches, or the files that stood in the way."""
+"""What reading a manifest came to: its batches, or the files that stood in the way.
+
+The states of manifests and of deliveries, and what leads from one to another:
+
+    manifest:  planned ── record ─▶ read
+               planned, read ── isolate, divide ─▶ superseded (its files go on in others)
+               planned, read ── give_up ─▶ given_up ── reopen, owe_day (of a part) ─▶ planned, read
+               planned, read, and done for everybody ── fold ─▶ folded_at is set ── unfold ─▶ as before
+    delivery:  – ── owe ─▶ owed ── commit ─▶ delivered ── owe_day (all) ─▶ owed, one round more
+               owed ── _waive, rebuild ─▶ waived ── _owe_again, owe_day ─▶ owed
+               owed ── give_up, give_up_owed ─▶ given_up ── reopen, owe_day ─▶ owed
+               owed ── split ─▶ split (what is left of it is owed in parts; for good)
+
+While a manifest's state changes nobody can be added to it: see ``owing.hold_still``.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 
 from sqlalchemy import Connection, Row, bindparam, case, delete, insert, or_, select, update
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import subscriptions
+from export_pipeline.ledger import parts, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.owing import owe, owe_missing
+from export_pipeline.ledger.owing import hold_still, owe, owe_missing
+from export_pipeline.ledger.parts import PartFile, Ranges
 from export_pipeline.ledger.planning import add_manifest, manifest_id
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.limits import ReadLimits
+
+
+class ReadingDiffers(LedgerError):
+    """A second reading of a manifest came to something else than the first: its batches cannot be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +45,11 @@ class Manifest:
         state: planned, read, superseded or given_up.
         read_attempts: failed readings so far, of a file that was isolated.
         is_folded: its files and batches are folded, and have to be brought back before it can be read.
+        reading_run_id: the run that began to read it and has not ended. Who holds the claim of reading it knows that
+            this one died.
+        read_limits: what it was first read with; None: it was not read yet, or by a version that did not keep them.
+        part_of: the manifest that it is a part of; None: of none.
+        ranges: key → which of its events belong to it; of a file that is not here, all.
         events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
     """
 
@@ -41,6 +66,15 @@ class Manifest:
     events_batched: int | None
     events_quarantined: int | None
     is_folded: bool = False
+    reading_run_id: str | None = None
+    read_limits: ReadLimits | None = None
+    part_of: str | None = None
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+
+    @property
+    def part_files(self) -> list[PartFile]:
+        """The files with their ranges."""
+        return [PartFile(file, self.ranges.get(file.key)) for file in self.files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +95,19 @@ class LedgerBatch:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What reading came to. events_framed = events in batches + events_quarantined."""
+    """What reading came to. events_framed = events in batches + events_quarantined.
+
+    Attributes:
+        events_of_files: of each file, in order, how many events the batches hold; None: not told.
+        limits: what it was read with; None: not told.
+    """
 
     batches: tuple[LedgerBatch, ...]
     bytes_unpacked: int
     events_framed: int
     events_quarantined: int
+    events_of_files: tuple[int, ...] | None = None
+    limits: ReadLimits | None = None
 
 
 def manifest(tx: Connection, identity: str) -> Manifest:
@@ -74,16 +115,13 @@ def manifest(tx: Connection, identity: str) -> Manifest:
     row = _row(tx, identity)
     while row.successor_id is not None:
         row = _row(tx, row.successor_id)
-    f = t.files.c
-    files = tx.execute(
-        select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == row.id).order_by(f.key, f.etag)
-    )
+    members = parts.load(row.part_files) if row.part_files else _files(tx, row.id)
     return Manifest(
         id=row.id,
         source_id=row.source_id,
         origin=row.origin,
         day=row.day,
-        files=tuple(SourceFile(*file) for file in files),
+        files=tuple(one.file for one in members),
         max_events=row.max_events,
         max_bytes=row.max_bytes,
         state=row.state,
@@ -92,7 +130,17 @@ def manifest(tx: Connection, identity: str) -> Manifest:
         events_batched=row.events_batched,
         events_quarantined=row.events_quarantined,
         is_folded=row.folded_at is not None,
+        reading_run_id=row.reading_run_id,
+        read_limits=ReadLimits(**json.loads(row.read_limits)) if row.read_limits else None,
+        part_of=row.part_of,
+        ranges={one.file.key: one.ranges for one in members if one.ranges is not None},
     )
+
+
+def _files(tx: Connection, identity: str) -> list[PartFile]:
+    f = t.files.c
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == identity)
+    return [PartFile(SourceFile(*row)) for row in tx.execute(rows.order_by(f.key, f.etag))]
 
 
 def exists(tx: Connection, identity: str) -> bool:
@@ -109,11 +157,25 @@ def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:
     return tuple(LedgerBatch(*row[:4], tuple(json.loads(row[4]))) for row in rows)
 
 
+def begin(tx: Connection, identity: str, run_id: str) -> None:
+    """Write down that a run reads a manifest, before it does: should its process die of that, the next one knows.
+
+    :func:`record` and :func:`end` take that back.
+    """
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(reading_run_id=run_id))
+
+
+def end(tx: Connection, identity: str) -> None:
+    """Note that a reading came to nothing, and that the process which read lives."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(reading_run_id=None))
+
+
 def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) -> None:
     """Keep what reading *found* came to; a second reading must have come to exactly the same.
 
     Raises:
-        LedgerError: the numbers do not add up, or the bytes are not those of the first reading.
+        ReadingDiffers: the bytes are not those of the first reading.
+        LedgerError: the numbers do not add up, or others have come in its place meanwhile.
     """
     batched = sum(batch.events for batch in reading.batches)
     if reading.events_framed != batched + reading.events_quarantined:
@@ -125,14 +187,17 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
         _must_be_the_same(found.id, batches(tx, found.id), reading.batches)
         forget_failures(tx, found.id)
         return
-    tx.execute(
+    written = tx.execute(
         update(t.manifests)
-        .where(t.manifests.c.id == found.id)
+        .where(t.manifests.c.id == found.id, t.manifests.c.state == found.state)
         .values(
             state=t.READ,
             read_at=now,
             last_error=None,
             read_attempts=0,
+            reading_run_id=None,
+            read_limits=_compact(asdict(reading.limits)) if reading.limits else None,
+            events_of_files=_compact(reading.events_of_files) if reading.events_of_files is not None else None,
             bytes_unpacked=reading.bytes_unpacked,
             batches=len(reading.batches),
             events_framed=reading.events_framed,
@@ -140,6 +205,8 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
             events_quarantined=reading.events_quarantined,
         )
     )
+    if written.rowcount != 1:
+        raise LedgerError(f"manifest {found.id} was {found.state} when it was read, and is not any more")
     rows = [
         {
             "manifest_id": found.id,
@@ -147,7 +214,7 @@ def record(tx: Connection, found: Manifest, reading: Reading, *, now: datetime) 
             "events": batch.events,
             "size_bytes": batch.size_bytes,
             "crc32": batch.crc32,
-            "file_positions": json.dumps(batch.file_positions, separators=(",", ":")),
+            "file_positions": _compact(batch.file_positions),
         }
         for batch in reading.batches
     ]
@@ -178,39 +245,54 @@ def isolate(
     Returns:
         The id of the manifest that holds the readable files; None where none is left.
     """
-    d = t.deliveries.c
-    owed_to = [
-        (row.subscription_id, row.last_run_id)
-        for row in tx.execute(
-            select(d.subscription_id, d.last_run_id).where(d.manifest_id == found.id, d.state == t.OWED)
-        )
-    ]
-    tx.execute(delete(t.deliveries).where(t.deliveries.c.manifest_id == found.id))
-    tx.execute(delete(t.batches).where(t.batches.c.manifest_id == found.id))
-    readable = [file for file in found.files if file.key not in unreadable]
+    owed_to = _take_away(tx, found)
+    readable = [one for one in found.part_files if one.file.key not in unreadable]
     rest = _replan(tx, found, readable, owed_to, url=url, run_id=run_id, now=now) if readable else None
-    for file in found.files:
-        if file.key in unreadable:
-            alone = _replan(tx, found, [file], owed_to, url=url, run_id=run_id, now=now)
-            count_failure(tx, alone, unreadable[file.key])
-    tx.execute(update(t.manifests).where(t.manifests.c.id == found.id).values(state=t.SUPERSEDED, successor_id=rest))
+    for one in found.part_files:
+        if one.file.key in unreadable:
+            alone = _replan(tx, found, [one], owed_to, url=url, run_id=run_id, now=now)
+            count_failure(tx, alone, unreadable[one.file.key])
+    _supersede(tx, found.id, rest)
     return rest
+
+
+def divide(
+    tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run_id: str, now: datetime
+) -> list[str]:
+    """Put a manifest of each of *groups* in the place of one whose reader died, so that the cause is found.
+
+    No file of it is to blame so far, and none counts a try.
+
+    Returns:
+        Their ids.
+    """
+    owed_to = _take_away(tx, found)
+    members = {one.file: one for one in found.part_files}
+    ids = [
+        _replan(tx, found, [members[file] for file in group], owed_to, url=url, run_id=run_id, now=now)
+        for group in groups
+    ]
+    _supersede(tx, found.id, None)
+    return ids
 
 
 def count_failure(tx: Connection, identity: str, reason: str) -> int:
     """Count one more failed reading of a manifest; returns how many there are now."""
     m = t.manifests.c
-    tx.execute(update(t.manifests).where(m.id == identity).values(read_attempts=m.read_attempts + 1, last_error=reason))
+    values = {"read_attempts": m.read_attempts + 1, "last_error": reason, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(m.id == identity).values(values))
     return int(tx.execute(select(m.read_attempts).where(m.id == identity)).scalar_one())
 
 
 def forget_failures(tx: Connection, identity: str) -> None:
     """Let a manifest count its failed readings from none again."""
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(read_attempts=0, last_error=None))
+    values = {"read_attempts": 0, "last_error": None, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
 
 
 def give_up(tx: Connection, identity: str, reason: str) -> None:
     """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
+    _hold_still(tx, identity)
     tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(state=t.GIVEN_UP, last_error=reason))
     d = t.deliveries.c
     tx.execute(update(t.deliveries).where(d.manifest_id == identity, d.state == t.OWED).values(state=t.GIVEN_UP))
@@ -218,6 +300,7 @@ def give_up(tx: Connection, identity: str, reason: str) -> None:
 
 def reopen(tx: Connection, identity: str) -> None:
     """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
+    _hold_still(tx, identity)
     m, d = t.manifests.c, t.deliveries.c
     # What was read before it was given up has its batches in the ledger: a second reading has to come to the same.
     state = case((m.read_at.is_not(None), t.READ), else_=t.PLANNED)
@@ -234,6 +317,34 @@ def reopen(tx: Connection, identity: str) -> None:
             owe_missing(tx, one.id, m.id == identity, now=utc_now())
 
 
+def _hold_still(tx: Connection, identity: str) -> None:
+    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == identity)).scalar_one())
+
+
+def _take_away(tx: Connection, found: Manifest) -> list[tuple[int, str | None]]:
+    """Take a manifest's deliveries and batches away, for others come in its place.
+
+    Returns:
+        The subscriptions that it was owed to, each with the run that takes it there, if one does.
+    """
+    hold_still(tx, found.source_id)
+    d = t.deliveries.c
+    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == found.id, d.state == t.OWED))
+    owed_to = [(row.subscription_id, row.last_run_id) for row in rows]
+    tx.execute(delete(t.deliveries).where(t.deliveries.c.manifest_id == found.id))
+    tx.execute(delete(t.batches).where(t.batches.c.manifest_id == found.id))
+    return owed_to
+
+
+def _supersede(tx: Connection, identity: str, successor: str | None) -> None:
+    values = {"state": t.SUPERSEDED, "successor_id": successor, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
     row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).first()
     if row is None:
@@ -244,13 +355,16 @@ def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
 def _replan(
     tx: Connection,
     found: Manifest,
-    files: Sequence[SourceFile],
+    members: Sequence[PartFile],
     owed_to: Iterable[tuple[int, str | None]],
     *,
     url: str,
     run_id: str,
     now: datetime,
 ) -> str:
+    if found.part_of is not None:
+        return parts.add(tx, found.part_of, members, owed_to, run_id=run_id, now=now)
+    files = [one.file for one in members]
     identity = manifest_id(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
     add_manifest(
         tx,
@@ -278,8 +392,7 @@ def _must_be_the_same(identity: str, first: Sequence[LedgerBatch], second: Seque
     if tuple(first) == tuple(second):
         return
     position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
-    raise LedgerError(
+    raise ReadingDiffers(
         f"manifest {identity}: a second reading differs from the first, from batch {position} on "
-        f"({len(first)} batches then, {len(second)} now); nothing of it is delivered, since some of it was before. "
-        "Where `limits` were changed since, set them back until it is delivered"
+        f"({len(first)} batches then, {len(second)} now), so that its batches cannot be made again"
     )

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, insert, not_, se
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe_missing
+from export_pipeline.ledger.owing import hold_still, owe_missing
 from export_pipeline.quantities import counted
 from export_pipeline.source.file import SourceFile
 
@@ -109,6 +109,7 @@ def register(
         start_from: the start of subscribers without ``since`` in a ledger that has none yet.
         now: aware.
     """
+    hold_still(tx, source)
     s = t.subscriptions.c
     rows = {row.name: row for row in tx.execute(select(t.subscriptions).where(s.source_id == source))}
     fresh = not rows

@@ -59,6 +59,8 @@ def key_type() -> TypeEngine[str]:
 
 
 OWED, DELIVERED, WAIVED, GIVEN_UP = "owed", "delivered", "waived", "given_up"
+# What a subscriber had not accepted of the manifest is owed to it in parts, which are manifests of their own.
+SPLIT = "split"
 PLANNED, READ, SUPERSEDED = "planned", "read", "superseded"
 SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
 
@@ -111,11 +113,20 @@ manifests = Table(
     Column("read_attempts", Integer, nullable=False, default=0),
     # When the latest reading that failed began; see ledger.attempts.
     Column("tried_at", UtcDateTime),
+    # Which run began to read it and has not ended; where nobody holds the claim of reading it, that run died doing so.
+    Column("reading_run_id", String(64)),
     Column("last_error", Text),
     # The same files without those that could not be read; set once, when state becomes superseded.
     Column("successor_id", ForeignKey("manifests.id")),
     Column("bytes_unpacked", BigInteger),
     Column("batches", Integer),
+    # What it was first read with, as JSON: a second reading has to find the same events.
+    Column("read_limits", Text),
+    # Of each file, in key order, how many events its batches hold; as JSON.
+    Column("events_of_files", Text),
+    # Of a manifest that must not change and cannot be read whole any more, what goes on alone; see ledger.parts.
+    Column("part_of", String(32)),
+    Column("part_files", Text),
     # events_framed = events_batched + events_quarantined
     Column("events_framed", BigInteger),
     Column("events_batched", BigInteger),
@@ -126,6 +137,12 @@ manifests = Table(
     Index("ix_manifests_read_at", "source_id", "read_at"),
     Index("ix_manifests_not_folded", "source_id", "day", sqlite_where=text("folded_at IS NULL")),
     Index("ix_manifests_unreadable", "source_id", sqlite_where=text("read_attempts > 0")),
+    Index(
+        "ix_manifests_troubled",
+        "source_id",
+        sqlite_where=text("last_error IS NOT NULL OR reading_run_id IS NOT NULL"),
+    ),
+    Index("ix_manifests_part_of", "part_of", sqlite_where=text("part_of IS NOT NULL")),
 )
 
 files = Table(

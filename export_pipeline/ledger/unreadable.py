@@ -6,7 +6,9 @@ from datetime import date
 
 from sqlalchemy import Connection, select
 
+from export_pipeline.ledger import parts
 from export_pipeline.ledger import tables as t
+from export_pipeline.source.file import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,16 @@ def unreadable(tx: Connection, source: int, days: Collection[date], run_ids: Col
         .where(m.source_id == source, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
         .order_by(f.key)
     )
+    of_parts = tx.execute(
+        select(m.part_files, m.day, m.last_error, m.read_attempts, m.state)
+        .distinct()
+        .join(t.deliveries, d.manifest_id == m.id)
+        .where(m.source_id == source, m.day.in_(days), m.part_of.is_not(None))
+        .where(m.read_attempts > 0, d.last_run_id.in_(run_ids))
+    )
+    found = [(row.key, row) for row in rows]
+    found += [(one.file.key, row) for row in of_parts for one in parts.load(row.part_files)]
     return [
-        UnreadableFile(row.key, row.day, row.last_error, row.read_attempts, row.state == t.GIVEN_UP) for row in rows
+        UnreadableFile(key, row.day, row.last_error, row.read_attempts, row.state == t.GIVEN_UP)
+        for key, row in sorted(found, key=lambda one: utf8(one[0]))
     ]

@@ -219,6 +219,8 @@ def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names:
             context.log.info(wording.read(staged, names))
         else:
             context.log.warning(wording.read_empty(staged))
+    for note in outcome.notes:
+        context.log.warning(note)
     if outcome.unreadable:
         context.log.error(wording.unreadable(outcome, export.max_attempts))
 

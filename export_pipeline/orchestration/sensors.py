@@ -41,7 +41,7 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
             if reason:
                 return SkipReason(reason)
             url = places.source.open().url
-            if not backlog(places.ledger.open(), url, max_files=export.catch_up_max_files):
+            if not backlog(places.ledger.open(), url):
                 return SkipReason("nothing waits for a run; the schedule looks for new files")
         return RunRequest(
             run_config=RunConfig(
@@ -52,8 +52,8 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
     return new_files
 
 
-def backlog(ledger: Ledger, url: str, *, max_files: int = 1_000) -> bool:
-    """Whether another run, of *max_files*, could get on at once.
+def backlog(ledger: Ledger, url: str) -> bool:
+    """Whether another run could get on at once.
 
     What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a sick receiver
     would be knocked at without end. Nor is what could not be read, or a corrupt file, or a store that refuses access,
@@ -66,4 +66,4 @@ def backlog(ledger: Ledger, url: str, *, max_files: int = 1_000) -> bool:
         more = planning.more_to_list(tx, number)
         failing = ledger_backlog.failing(tx, number)
         well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
-        return any(more or ledger_backlog.gets_on(tx, one, max_files=max_files) for one in well)
+        return any(more or ledger_backlog.gets_on(tx, one) for one in well)

@@ -7,6 +7,7 @@ from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
+from export_pipeline.source.file import utf8
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered, Stopped
 from export_pipeline.steps.listing import Found
@@ -95,7 +96,7 @@ def handing_on(manifests: Sequence[OwedManifest]) -> str:
     files = sum(manifest.files for manifest in manifests)
     return (
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
-        f"{printable(manifests[0].first_key)} on, for {', '.join(names)}"
+        f"{printable(min((one.first_key for one in manifests), key=utf8))} on, for {', '.join(names)}"
     )
 
 

@@ -125,6 +125,8 @@ class LocalSource(Source):
                 data = _read(opened.fileno(), start, stop)
                 _check(file, os.fstat(opened.fileno()))
         except (FileNotFoundError, NotADirectoryError):
+            if not os.path.isdir(self._root):
+                raise FileUnreachable(file.key, f"the folder {printable(self._root)} is not there") from None
             raise FileGone(file.key, "there is no such file") from None
         except IsADirectoryError:
             raise FileReplaced(file.key, "a folder has taken its place") from None

@@ -1,11 +1,20 @@
 """A bucket as a source: reading at the listed etag through obstore, and listing Google and Azure."""
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
+from export_pipeline.errors import (
+    FileArchived,
+    FileError,
+    FileForbidden,
+    FileGone,
+    FileReplaced,
+    FileUnreachable,
+    ListingFailed,
+)
 from export_pipeline.secrets import scrub
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
@@ -17,6 +26,23 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
 _LISTED = 1_000
+_CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
+# Of S3 for Glacier and of Azure for the archive tier, also while a restore is under way.
+_ARCHIVED = {"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"}
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
+
+
+def by_code(key: str, code: str) -> FileError | None:
+    """The error of a file for which a store answered with this *code*; None: its status says all.
+
+    S3 has one status for an object in Glacier and for a login without rights, and one for an object that is gone and
+    for a bucket that is; what such an answer proves is not the same.
+    """
+    if code in _ARCHIVED:
+        return FileArchived(key, f"it lies in an archive ({code}) and has to be restored before it can be read")
+    if code in _NO_BUCKET:
+        return FileUnreachable(key, f"the bucket or container does not exist ({code})")
+    return None
 
 
 class BucketSource(Source):
@@ -49,14 +75,14 @@ class BucketSource(Source):
             answer = self._store.get(self._location.prefix + file.key, options=options)
             self._check_identity(file, answer.meta["e_tag"], answer.meta["size"])
             data = answer.bytes().to_bytes()
-        except FileNotFoundError:
-            raise FileGone(file.key, "there is no such object") from None
+        except FileNotFoundError as error:
+            raise self._by_code(file.key, error) or FileGone(file.key, "there is no such object") from None
         except PreconditionError:
             raise FileReplaced(file.key, f"its etag is no longer {file.etag}, which was listed") from None
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise FileForbidden(file.key, self._explain(error)) from None
+            raise self._by_code(file.key, error) or FileForbidden(file.key, self._explain(error)) from None
         except (BaseError, OSError) as error:
-            raise FileUnreachable(file.key, self._explain(error)) from None
+            raise self._by_code(file.key, error) or FileUnreachable(file.key, self._explain(error)) from None
         self._check_length(file, data, start, stop)
         return data
 
@@ -79,6 +105,11 @@ class BucketSource(Source):
     def _check_length(self, file: SourceFile, data: bytes, start: int, stop: int) -> None:
         if len(data) != stop - start:
             raise FileUnreachable(file.key, f"{len(data)} bytes came from {start} on, expected {stop - start}")
+
+    def _by_code(self, key: str, error: BaseException) -> FileError | None:
+        """What the store's own code says, where a status alone would be taken for something else."""
+        found = _CODE.search(str(error))
+        return by_code(key, found[1] if found else "")
 
     def _explain(self, error: BaseException) -> str:
         return scrub(brief(error), self._settings.secrets())

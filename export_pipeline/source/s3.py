@@ -11,7 +11,7 @@ from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUn
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.listing import Page, list_ranges, splits
-from export_pipeline.source.remote import BucketSource
+from export_pipeline.source.remote import BucketSource, by_code
 from export_pipeline.source.s3_page import FILES, Listed, read_pages_fast
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.storage.aws import AwsLogin
@@ -143,6 +143,8 @@ class S3Source(BucketSource):
             self._check_identity(file, answer.get("ETag"), int(total))
             data: bytes = answer["Body"].read()
         except ClientError as error:
+            if (found := by_code(file.key, error.response.get("Error", {}).get("Code", ""))) is not None:
+                raise found from None
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             raise _BY_STATUS.get(status or 0, FileUnreachable)(file.key, self._explain(error)) from None
         except BotoCoreError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
-from export_pipeline.ledger import comparing, known, planning, subscriptions
+from export_pipeline.ledger import comparing, known, parts, planning, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
@@ -129,8 +129,12 @@ def compare(
         for one in chunk:
             result.objects += 1
             if seen.has(one.file, one.day):
-                manifest = seen.manifest_of(one.file, one.day)
-                _count_planned(result, one, states.get(manifest or "", {}), names, due_before)
+                manifest = seen.manifest_of(one.file, one.day) or ""
+                of_file = states.get(manifest, {})
+                if t.SPLIT in of_file.values():
+                    with ledger.read() as tx:
+                        of_file = of_file | parts.delivery_states(tx, manifest, one.file.key)
+                _count_planned(result, one, of_file, names, due_before)
             elif settings.on_overwrite == "ignore" and seen.was_taken(one.file.key, one.day):
                 result.unwanted += 1
             else:

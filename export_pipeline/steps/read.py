@@ -2,25 +2,30 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
 from export_pipeline.batching.retried import RetriedFiles
-from export_pipeline.errors import FileError, LedgerError
+from export_pipeline.errors import AccountingError, FileError, LedgerError
 from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading
+from export_pipeline.ledger.parts import is_nameless
+from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading, ReadingDiffers
 from export_pipeline.ledger.tables import GIVEN_UP, READ, SOURCE, SUPERSEDED
 from export_pipeline.secrets import scrub
+from export_pipeline.source.blame import blaming
+from export_pipeline.source.checker import Checker
 from export_pipeline.source.compression import decompress
 from export_pipeline.source.fetch import fetch_in_order
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.framing import Framer
+from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.store import Source
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.retention import bring_back
-from export_pipeline.steps.unreadable import set_apart
+from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
 from export_pipeline.steps.workspace import Workspace
 
 _OTHER_READER_SECONDS = 600
@@ -49,27 +54,37 @@ class ReadOutcome:
         staged: what can be delivered; None where no readable file is left.
         unreadable: key → what is wrong, of the files that could not be read this time.
         given_up: those of them that will not be tried again and lie in the quarantine.
+        notes: what else happened, one sentence each.
         seconds: how long reading took.
     """
 
     staged: Staged | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     given_up: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def take(self, apart: Apart) -> str | None:
+        """Add what became of a manifest's files; returns what is left of it, and is to be seen to next."""
+        self.unreadable |= apart.reasons
+        self.given_up += apart.given_up
+        self.notes += apart.notes
+        return apart.rest
 
 
 def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Progress | None = None) -> ReadOutcome:
     """See that the batches of a manifest lie staged; read them where they do not.
 
     A file that cannot be read is set apart and the manifest read again without it, before anything is staged for
-    delivery. A manifest of which something was delivered never changes.
+    delivery. A manifest of which something was delivered never changes. Each reading is written down before it begins,
+    so that one which ends its process is known to the next.
 
     Args:
         progress: told of the manifest's files and their bytes as stored, and of the events found in them.
 
     Raises:
         FileError: no file could be reached at all, so that none is to blame; or one cannot be read of a manifest that
-            must not change, so that all of it waits, or was given up for those it was still owed to.
+            must not change, so that all of it waits, or the file was given up for those it was still owed to.
         LedgerError: the ledger contradicts itself, or another process has been reading the manifest for ten minutes.
     """
     outcome = ReadOutcome()
@@ -87,13 +102,21 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
 
 @contextmanager
 def _failures_noted(place: Workspace, identity: str) -> Iterator[None]:
-    """Where no file is to blame none is set apart; the ledger has it, or the sensor would start run after run."""
+    """Where no file is to blame none is set apart; the ledger has it, or the sensor would start run after run.
+
+    It also has that the reading is over, however it ended: only of one whose process died it does not.
+    """
     try:
         yield
-    except (FileError, LedgerError) as error:
-        reason = error.reason if isinstance(error, FileError) else str(error)
+    except Exception as error:
+        reason = error.reason if isinstance(error, FileError) else str(error) or type(error).__name__
         with place.ledger.write() as tx:
             backlog.note_failure(tx, identity, scrub(reason, place.secrets))
+        raise
+    except BaseException:
+        # Somebody ends the run: that is nothing against the files.
+        with suppress(Exception), place.ledger.write() as tx:
+            readings.end(tx, identity)
         raise
 
 
@@ -109,45 +132,66 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
         return manifest.id  # it took this one's place, and may have a reader: its own claim tells
     if manifest.state in (GIVEN_UP, SUPERSEDED):
         return None
-    if manifest.is_folded:
-        returned = bring_back(place, manifest)
-        if returned is None:
-            return None
-        manifest = returned
+    if manifest.reading_run_id is not None and (apart := after_death(place, manifest, run_id=run_id)) is not None:
+        return outcome.take(apart)
+    if manifest.is_folded or any(map(is_nameless, manifest.files)):
+        manifest = bring_back(place, manifest, run_id=run_id)
     with place.ledger.read() as tx:
         batches = readings.batches(tx, manifest.id)
     if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
         outcome.staged = Staged(manifest, batches)
         return None
-    started, began = time.monotonic(), utc_now()
+    started = time.monotonic()
     try:
-        reading = _stage(place, manifest, progress)
+        return _read(place, manifest, outcome, progress, run_id=run_id)
+    finally:
+        outcome.seconds += time.monotonic() - started
+
+
+def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
+    """As :func:`_see_to`, of a manifest that has to be read."""
+    began = utc_now()
+    limits = manifest.read_limits or place.limits
+    with place.ledger.write() as tx:
+        readings.begin(tx, manifest.id, run_id)
+    try:
+        reading = _stage(place, manifest, limits, progress)
     except FileError as error:
         place.staging.delete(manifest.id)
         # One look at the others, so that many bad files do not mean many readings of the good ones.
         others = [file for file in manifest.files if file.key != error.key]
-        failures = {error.key: error, **_failing(place, manifest, others)}
+        failures = {error.key: error, **_failing(place, manifest, limits, others)}
         # In the ledger before what is left is staged: of what it does not know, nothing would ever be swept.
-        apart = set_apart(place, manifest, failures, began=began, run_id=run_id)
-        outcome.unreadable |= apart.reasons
-        outcome.given_up += apart.given_up
-        return apart.rest
-    finally:
-        outcome.seconds += time.monotonic() - started
-    with place.ledger.write(durable=True) as tx:
-        readings.record(tx, manifest, _for_ledger(manifest, reading), now=utc_now())
-        outcome.staged = Staged(readings.manifest(tx, manifest.id), readings.batches(tx, manifest.id), reading)
+        return outcome.take(set_apart(place, manifest, failures, began=began, run_id=run_id))
+    except AccountingError as error:
+        with place.ledger.read() as tx:
+            may_change = len(manifest.files) > 1 and readings.may_change(tx, manifest.id)
+        if not may_change:
+            raise
+        return outcome.take(divide(place, manifest, str(error), run_id=run_id))
+    try:
+        with place.ledger.write(durable=True) as tx:
+            readings.record(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
+            outcome.staged = Staged(readings.manifest(tx, manifest.id), readings.batches(tx, manifest.id), reading)
+    except ReadingDiffers as error:
+        outcome.staged = None
+        raise reading_differs(place, manifest, error, began=began, run_id=run_id) from None
     return None
 
 
-def _failing(place: Workspace, manifest: Manifest, files: Sequence[SourceFile]) -> dict[str, FileError]:
+def _failing(
+    place: Workspace, manifest: Manifest, limits: ReadLimits, files: Sequence[SourceFile]
+) -> dict[str, FileError]:
     """Which of *files* cannot be read, and why. Nothing is kept of them."""
     failures: dict[str, FileError] = {}
     with closing(fetch_in_order(_source(place, manifest), files)) as fetched:
         for file, chunks in fetched:
+            framer = Framer(limits, Checker(limits))
             try:
-                for _ in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=place.limits):
-                    pass
+                with blaming(file.key):
+                    for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
+                        framer.feed(piece)
+                    framer.finish()
             except FileError as error:
                 failures[error.key] = error
     return failures
@@ -158,7 +202,7 @@ def _source(place: Workspace, manifest: Manifest) -> Source:
     return place.source if manifest.origin == SOURCE else RetriedFiles(place.quarantine.objects)
 
 
-def _stage(place: Workspace, manifest: Manifest, progress: Progress) -> ManifestReading:
+def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: Progress) -> ManifestReading:
     def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
         place.staging.put(manifest.id, batch.n, *parts)
         progress.advance(events=batch.events)
@@ -172,9 +216,11 @@ def _stage(place: Workspace, manifest: Manifest, progress: Progress) -> Manifest
             manifest_id=manifest.id,
             day=manifest.day,
             stage=stage,
-            quarantine=place.quarantine,
+            # What is no event in a part was kept when the whole was read.
+            quarantine=place.quarantine if manifest.part_of is None else None,
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
-            read_limits=place.limits,
+            read_limits=limits,
+            ranges=manifest.ranges,
         )
     place.staging.flush(manifest.id)
     return reading
@@ -195,7 +241,7 @@ def _counted(
         progress.count(files=1)
 
 
-def _for_ledger(manifest: Manifest, reading: ManifestReading) -> Reading:
+def _for_ledger(manifest: Manifest, reading: ManifestReading, limits: ReadLimits) -> Reading:
     positions = {file.key: position for position, file in enumerate(manifest.files)}
     return Reading(
         batches=tuple(
@@ -211,4 +257,6 @@ def _for_ledger(manifest: Manifest, reading: ManifestReading) -> Reading:
         bytes_unpacked=reading.bytes_unpacked,
         events_framed=reading.events_framed,
         events_quarantined=reading.events_quarantined,
+        events_of_files=tuple(file.events - file.left_out for file in reading.files),
+        limits=limits,
     )

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta, timezone
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import attempts, folding, readings, subscriptions
+from export_pipeline.ledger import folding, parts, readings, splitting, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.ledger.parts import PartFile
 from export_pipeline.ledger.readings import Manifest
 from export_pipeline.printable import printable
-from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
+from export_pipeline.steps.unreadable import OwedGivenUp, split_for_all
 from export_pipeline.steps.workspace import Workspace
 
 # A transaction of so many manifests keeps other writers waiting for some ten milliseconds.
@@ -54,35 +55,59 @@ def fold_old_days(
     return count
 
 
-def bring_back(place: Workspace, found: Manifest) -> Manifest | None:
-    """Unfold a manifest, its files found in the source by their fingerprints.
+def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
+    """Unfold a manifest, or name the files of a part, its files found in the source by their fingerprints.
 
-    The caller holds the claim of reading it.
-
-    Returns:
-        The manifest with its files; None where what is owed of it was given up, because files of it are gone. Should
-        they come back, a backfill of the day owes it again.
+    The caller holds the claim of reading it. Where files are gone in the end, the others go on in a part to those it is
+    owed to, and these are given up for them, each by itself. Should one come back, a retry from the quarantine or a
+    backfill of the day owes it again.
 
     Raises:
-        LedgerError: files of it are not in the source now. After ``max_attempts`` tries it is given up.
+        LedgerError: files of it are not in the source now. After ``max_attempts`` tries they are given up.
+        OwedGivenUp: they were.
         ListingFailed: the source could not be listed.
     """
     with place.ledger.read() as tx:
-        first_key, last_key, wanted = folding.stretch(tx, found.id)
+        first_key, last_key, fingerprints = folding.stretch(tx, found.part_of or found.id)
+    if found.part_of is not None:
+        fingerprints = tuple(bytes.fromhex(file.etag) for file in found.files)
     # A string that sorts right before every key from first_key on, as far as a listing can be told.
     listing = place.source.list_files(after=first_key[:-1], before=last_key + "\0")
-    files: list[SourceFile] = [file for file in listing if folding.fingerprint(file) in wanted]
-    if len(files) == len(wanted):
+    there = {one: file for file in listing if (one := folding.fingerprint(file)) in set(fingerprints)}
+    files = [there[one] for one in fingerprints if one in there]
+    if len(files) == len(fingerprints):
         with place.ledger.write(durable=True) as tx:
-            folding.unfold(tx, found.id, files, url=place.source.url, now=utc_now())
+            if found.part_of is None:
+                folding.unfold(tx, found.id, files, url=place.source.url, now=utc_now())
+            else:
+                parts.set_files(tx, found.id, [PartFile(file) for file in files])
             return readings.manifest(tx, found.id)
+    gone = [one for one in fingerprints if one not in there]
     reason = (
-        f"manifest {found.id} of {found.day}: {len(wanted) - len(files)} of its {len(wanted)} files, between "
+        f"manifest {found.id} of {found.day}: {len(gone)} of its {len(fingerprints)} files, between "
         f"{printable(first_key)} and {printable(last_key)}, are no longer in the source as they were delivered"
     )
     with place.ledger.write(durable=True) as tx:
         tries = readings.count_failure(tx, found.id, reason)
-        if tries >= place.max_attempts:
-            attempts.give_up_owed(tx, found.id, reason)
-            return None
-    raise LedgerError(f"{reason}; try {tries} of {place.max_attempts}, then what is owed of it is given up")
+    if tries < place.max_attempts:
+        raise LedgerError(f"{reason}; try {tries} of {place.max_attempts}, then what is gone is given up")
+    if found.part_of is not None:
+        place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
+        with place.ledger.write(durable=True) as tx:
+            readings.give_up(tx, found.id, reason)
+        raise OwedGivenUp(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
+    done, sound = split_for_all(
+        place,
+        found,
+        lambda tx, number: splitting.shares_of_folded(tx, found, files, gone, [number]),
+        {"": reason},
+        reason=reason,
+        run_id=run_id,
+    )
+    # Nobody waits for what an earlier reading may have left there.
+    place.staging.delete(found.id)
+    names = ", ".join(share.subscriber for share in done) or "nobody"
+    end = f"given up for {names} after {tries} of {place.max_attempts} tries, and kept in the quarantine"
+    if sound:
+        end += f"; its other files go on to those who had not got them, in manifest {', '.join(sound)}"
+    raise OwedGivenUp(first_key, f"{reason}; {end}")

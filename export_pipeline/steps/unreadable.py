@@ -1,24 +1,36 @@
-"""What becomes of files that cannot be read: set apart where the manifest may change, and given up in the end."""
+"""What becomes of files that cannot be read: set apart where the manifest may change, and given up in the end.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A manifest that others have got never changes. Where a file of it cannot be read in the end, those it is still owed to
+get the sound ones in a part of the manifest, and the file by itself is given up for them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from export_pipeline.errors import FileError, FileForbidden, FileReplaced, FileUnreachable
-from export_pipeline.ledger import attempts, readings
+from sqlalchemy import Connection
+
+from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileUnreachable
+from export_pipeline.ledger import attempts, parts, readings, splitting
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.planning import manifest_id
-from export_pipeline.ledger.readings import Manifest
+from export_pipeline.ledger.readings import Manifest, ReadingDiffers
+from export_pipeline.ledger.splitting import Share
 from export_pipeline.ledger.tables import READ
+from export_pipeline.printable import printable
+from export_pipeline.quantities import counted
 from export_pipeline.secrets import scrub
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.workspace import Workspace
 
+DIVIDED_INTO = 10
+"""Into how many manifests one is divided whose reader died: of a thousand files three divisions find the one."""
+
 
 class OwedGivenUp(FileError):
-    """A manifest that others have got cannot be read again, and what was owed of it was given up."""
+    """A file of a manifest that others have got was given up for those it was still owed to."""
 
-    next_step = "once the file is back, export-pipeline quarantine retry owes it again"
+    next_step = "once the file is back, export-pipeline quarantine retry owes it again; its sound neighbours are owed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +41,13 @@ class Apart:
         reasons: key → what is wrong.
         given_up: keys of those that lie in the quarantine now.
         rest: the manifest of the other files; None where there is none.
+        notes: what else happened, one sentence each.
     """
 
-    reasons: dict[str, str]
-    given_up: list[str]
-    rest: str | None
+    reasons: dict[str, str] = field(default_factory=dict)
+    given_up: list[str] = field(default_factory=list)
+    rest: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def set_apart(
@@ -47,7 +61,7 @@ def set_apart(
 
     Raises:
         FileError: none could be reached, and no file is to blame; or nothing may be set apart from the manifest any
-            more, so that all of it waits, or is given up for those it is still owed to.
+            more, so that all of it waits, or files of it are given up for those it is still owed to.
     """
     several = len(manifest.files) > 1
     with place.ledger.read() as tx:
@@ -62,7 +76,7 @@ def set_apart(
     reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
     if not may_change or (manifest.state == READ and not several):
         others_read = others_read or len(failures) < len(manifest.files)
-        raise _wait(place, manifest, failures, reasons, began=began, others_read=others_read)
+        raise _wait(place, manifest, failures, reasons, began=began, others_read=others_read, run_id=run_id)
     apart = [file for file in manifest.files if file.key in failures]
     rest = None
     with place.ledger.write(durable=True) as tx:
@@ -80,6 +94,75 @@ def set_apart(
         if _give_up(place, manifest, file, failures[file.key], reasons[file.key], others_read=others_read)
     ]
     return Apart(reasons, given_up, rest)
+
+
+def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart | None:
+    """Draw the consequence of a reading that ended its process, or was ended with it.
+
+    A run may be killed for many reasons, so a manifest of several files is divided at first, and no file of it counts a
+    try. Only a file that was read alone when its process died does, once others could be read since it was planned. The
+    caller holds the claim of reading, so whoever had it is dead.
+
+    Returns:
+        What became of the manifest; None where it is to be read again.
+
+    Raises:
+        FileError: see :func:`set_apart`.
+    """
+    died = f"run {manifest.reading_run_id} died while it read"
+    several = len(manifest.files) > 1
+    with place.ledger.read() as tx:
+        may_change = readings.may_change(tx, manifest.id)
+    if several and may_change:
+        return divide(place, manifest, f"{died} it", run_id=run_id)
+    reason = f"{died} {'this manifest' if several else 'this file alone'}"
+    began = utc_now()
+    with place.ledger.write(durable=True) as tx:
+        # Where no run can read anything, as with too little memory for any file, that says nothing about this one.
+        counts = attempts.others_read_since_planned(tx, manifest.id)
+        tries = readings.count_failure(tx, manifest.id, reason) if counts else 0
+        attempts.note(tx, [manifest.id], began=began)
+    if tries < place.max_attempts:
+        return None
+    file = manifest.files[0]
+    error = FileFailed(file.key, f"{reason}, for the {tries}. time")
+    if several:
+        raise _split(place, manifest, {}, reason, tries=tries, run_id=run_id)
+    if not may_change or manifest.state == READ:
+        raise _split(place, manifest, {file.key: error.reason}, reason, tries=tries, run_id=run_id)
+    _give_up(place, manifest, file, error, error.reason, others_read=True)
+    return Apart({file.key: error.reason}, [file.key])
+
+
+def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Apart:
+    """Put several manifests in the place of one that cannot be read as a whole, and no file is known to be the cause.
+
+    Later runs read them, and what is sound of them is out of danger.
+    """
+    groups = [[one.file for one in group] for group in splitting.grouped(manifest.part_files, DIVIDED_INTO)]
+    with place.ledger.write(durable=True) as tx:
+        ids = readings.divide(tx, manifest, groups, url=place.source.url, run_id=run_id, now=utc_now())
+    place.staging.delete(manifest.id)
+    place.quarantine.archive_stretches(manifest.id, manifest.day)
+    files = counted(len(manifest.files), "file")
+    note = f"manifest {manifest.id} of {files} was divided into {len(ids)}, which the next runs read apart: {why}"
+    return Apart(notes=(note,))
+
+
+def reading_differs(
+    place: Workspace, manifest: Manifest, error: ReadingDiffers, *, began: datetime, run_id: str
+) -> Exception:
+    """Count a second reading that came to something else than the first; returns what to raise.
+
+    After all tries, those who have accepted nothing of it get it under the ids of a manifest of its own.
+    """
+    place.staging.delete(manifest.id)
+    with place.ledger.write(durable=True) as tx:
+        tries = readings.count_failure(tx, manifest.id, str(error))
+        attempts.note(tx, [manifest.id], began=began)
+    if tries < place.max_attempts:
+        return ReadingDiffers(f"{error}; try {tries} of {place.max_attempts}")
+    return _split(place, manifest, {}, str(error), tries=tries, run_id=run_id, differs=True)
 
 
 def _give_up(
@@ -105,8 +188,9 @@ def _wait(
     *,
     began: datetime,
     others_read: bool,
+    run_id: str,
 ) -> FileError:
-    """Count the try of a manifest that must not change, or give up what is owed of it; returns what to raise.
+    """Count the try of a manifest that must not change, or split it for those it is owed to; returns what to raise.
 
     A manifest with failed tries is one of those that come on top of a run's files, so that it holds nothing back.
     """
@@ -114,22 +198,135 @@ def _wait(
     with place.ledger.write(durable=True) as tx:
         tries = readings.count_failure(tx, manifest.id, reasons[key])
         attempts.note(tx, [manifest.id], began=began)
-        names = attempts.owed_to(tx, manifest.id)
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    reason = f"{reasons[key]}{more}; manifest {manifest.id}, which was read with it before, is not delivered without it"
-    if not any(_is_hopeless(place, error, tries, others_read=others_read) for error in failures.values()):
-        return FileError(key, f"{reason}; try {tries} of {place.max_attempts}, then what is owed of it is given up")
-    end = f"what is owed of manifest {manifest.id} to {', '.join(names) or 'nobody'} is given up"
-    if names:
-        # First: after a crash in between the same is written once more.
-        place.quarantine.put_owed(
-            manifest_id=manifest.id,
-            day=manifest.day,
-            files={file: f"{reasons[file.key]}; {end}" for file in manifest.files if file.key in reasons},
+    if any(_is_hopeless(place, error, tries, others_read=others_read) for error in failures.values()):
+        return _split(place, manifest, reasons, reasons[key], tries=tries, run_id=run_id)
+    return FileError(
+        key,
+        f"{reasons[key]}{_more(reasons)}; manifest {manifest.id}, which was read with it before, waits for it; try "
+        f"{tries} of {place.max_attempts}, then it is given up, and the other files go on without it",
+    )
+
+
+def _split(
+    place: Workspace,
+    manifest: Manifest,
+    reasons: Mapping[str, str],
+    reason: str,
+    *,
+    tries: int,
+    run_id: str,
+    differs: bool = False,
+) -> OwedGivenUp:
+    """Split a manifest for those it is still owed to; returns what to raise.
+
+    Args:
+        reasons: key → why it cannot be read; none: it is not known of which file that is.
+        reason: why the manifest cannot be read.
+        differs: it can, but comes to other events.
+    """
+    done, sound = split_for_all(
+        place,
+        manifest,
+        lambda tx, number: splitting.shares(tx, manifest, reasons.keys(), [number], differs=differs),
+        reasons,
+        reason=reason,
+        groups=1 if reasons or differs else DIVIDED_INTO,
+        run_id=run_id,
+    )
+    return _told(manifest, reasons, reason, done, sound, tries=f"{tries} of {place.max_attempts} tries")
+
+
+def split_for_all(
+    place: Workspace,
+    manifest: Manifest,
+    shares: Callable[[Connection, int], list[Share]],
+    reasons: Mapping[str, str],
+    *,
+    reason: str,
+    groups: int = 1,
+    run_id: str,
+) -> tuple[list[Share], list[str]]:
+    """Give each subscriber that a manifest is owed to its share, and keep in the quarantine what is given up.
+
+    Args:
+        shares: tells the share of a subscription.
+        reasons, reason, groups: as :func:`splitting.split` takes them.
+
+    Returns:
+        The shares, and the ids of the sound parts.
+    """
+    done: list[Share] = []
+    sound: list[str] = []
+    with place.ledger.read() as tx:
+        owed_to = attempts.owed_to(tx, manifest.id)
+    for number in owed_to:
+        # Who is at work on it may have read it before: what is accepted then counts at the next try.
+        with place.ledger.claims.claim(f"deliver:{manifest.id}:{number}") as mine:
+            if not mine:
+                continue
+            with place.ledger.read() as tx:
+                given = shares(tx, number)
+            # First: after a crash in between the same is written once more.
+            _keep_lost(place, manifest, given, reasons, reason)
+            with place.ledger.write(durable=True) as tx:
+                sound += splitting.split(
+                    tx, manifest, given, reasons, reason=reason, groups=groups, run_id=run_id, now=utc_now()
+                )
+            done += given
+    return done, list(dict.fromkeys(sound))
+
+
+def _keep_lost(
+    place: Workspace, manifest: Manifest, given: Sequence[Share], reasons: Mapping[str, str], reason: str
+) -> None:
+    names = ", ".join(share.subscriber for share in given)
+    for identity, one in splitting.lost_parts(manifest, given).items():
+        why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
+        place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=one.file, reason=why)
+    if any(share.is_given_up for share in given):
+        end = f"what is owed of manifest {manifest.id} to {names} is given up"
+        lost = [file for file in manifest.files if file.key in reasons] or manifest.files
+        lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files have no names any more
+        files = {file: f"{reasons.get(file.key, reason)}; {end}" for file in lost}
+        place.quarantine.put_owed(manifest_id=manifest.id, day=manifest.day, files=files)
+
+
+def _told(
+    manifest: Manifest,
+    reasons: Mapping[str, str],
+    reason: str,
+    done: Sequence[Share],
+    sound: Sequence[str],
+    *,
+    tries: str,
+) -> OwedGivenUp:
+    key = next(iter(reasons), manifest.files[0].key)
+    said = [f"{reason}{_more(reasons)}"]
+    lost = [share.subscriber for share in done if share.lost]
+    if lost:
+        said.append(f"given up for {', '.join(lost)} after {tries}, and kept in the quarantine")
+    going_on = [share.subscriber for share in done if share.sound]
+    if going_on:
+        ids = counted(len(sound), "manifest")
+        what = "other files" if reasons else "files"
+        said.append(
+            f"the {what} of manifest {manifest.id} go on to {', '.join(going_on)} alone, in {ids}: {', '.join(sound)}"
         )
-    with place.ledger.write(durable=True) as tx:
-        attempts.give_up_owed(tx, manifest.id, reasons[key])
-    return OwedGivenUp(key, f"{reason}; {end} after {tries} of {place.max_attempts} tries, and kept in the quarantine")
+    given_up = [share.subscriber for share in done if share.is_given_up]
+    if given_up:
+        names = ", ".join(given_up)
+        said.append(
+            f"what is owed of manifest {manifest.id} to {names} is given up after {tries}, and kept in the quarantine"
+        )
+    if not done:
+        said.append(f"manifest {manifest.id} is owed to nobody, or another run delivers it")
+    return OwedGivenUp(key, "; ".join(said))
+
+
+def _more(reasons: Mapping[str, str]) -> str:
+    others = [printable(key) for key in reasons][1:]
+    some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    return f" (and {len(others)} more: {some})" if others else ""
 
 
 def _is_hopeless(place: Workspace, error: FileError, tries: int, *, others_read: bool) -> bool:
@@ -142,8 +339,14 @@ def _is_hopeless(place: Workspace, error: FileError, tries: int, *, others_read:
 
 def _alone(place: Workspace, manifest: Manifest, file: SourceFile) -> str:
     """The id of a manifest of this one file."""
+    if len(manifest.files) == 1:
+        return manifest.id
+    if manifest.part_of is not None:
+        (one,) = (member for member in manifest.part_files if member.file == file)
+        return parts.part_id(manifest.part_of, [one])
     return manifest_id(place.source.url, [file], max_events=manifest.max_events, max_bytes=manifest.max_bytes)
 
 
 def _is_about_access(error: FileError) -> bool:
+    """Whether the same answer would come for any file where the store is down or the login lacks a right."""
     return isinstance(error, FileForbidden | FileUnreachable)

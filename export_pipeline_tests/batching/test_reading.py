@@ -11,7 +11,7 @@ from export_pipeline.batching import reading as reading_module
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
-from export_pipeline.errors import AccountingError, FileCorrupt, FileError, FileGone
+from export_pipeline.errors import FileCorrupt, FileError, FileFailed, FileGone
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framed import BadStretch, Framed
 from export_pipeline.source.framing import Framer
@@ -211,5 +211,5 @@ def test_what_is_lost_on_the_way_is_noticed(
 ) -> None:
     """A defect that loses an event or a byte ends the reading before anything is delivered."""
     monkeypatch.setattr(reading_module, "Framer", framer)
-    with pytest.raises(AccountingError, match=message):
+    with pytest.raises(FileFailed, match=message):
         Manifest(b'{"a":1}\n{"b":2}').read()

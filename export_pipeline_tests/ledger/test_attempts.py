@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from export_pipeline.ledger import attempts, readings
+from export_pipeline.ledger import attempts
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline_tests.ledger.test_manifests import NOW, READING, deliver, delivery, get, plan, read
+from export_pipeline_tests.ledger.test_manifests import NOW, plan, read
 
 MINUTE = timedelta(minutes=1)
 
@@ -51,22 +51,3 @@ def test_the_quarantine_is_no_proof_for_the_source(ledger: Ledger, origin: str) 
     read(ledger, second)
     assert not others_read(ledger, first, began=NOW - MINUTE)
     assert not others_read(ledger, second, began=NOW - MINUTE)
-
-
-def test_what_is_still_owed_is_given_up_and_owed_again(ledger: Ledger) -> None:
-    """Only what is owed of a read manifest is given up; reopening it owes just that again, with all tries left."""
-    identity, (crm, dwh) = plan(ledger, "2026/11/23/a", "2026/11/23/b", names=("crm", "dwh"))
-    read(ledger, identity)
-    deliver(ledger, identity, crm)
-    with ledger.write() as tx:
-        readings.count_failure(tx, identity, "gone")
-        assert attempts.owed_to(tx, identity) == ["dwh"]
-        attempts.give_up_owed(tx, identity, "gone")
-        assert attempts.owed_to(tx, identity) == []
-    assert [delivery(ledger, identity, one).state for one in (crm, dwh)] == [t.DELIVERED, t.GIVEN_UP]
-    assert (get(ledger, identity).state, get(ledger, identity).read_attempts) == (t.READ, 0)
-    with ledger.write() as tx:
-        readings.reopen(tx, identity)
-    assert [delivery(ledger, identity, one).state for one in (crm, dwh)] == [t.DELIVERED, t.OWED]
-    read(ledger, identity, READING)
-    assert get(ledger, identity).read_attempts == 0

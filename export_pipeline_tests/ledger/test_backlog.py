@@ -2,21 +2,29 @@
 
 from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import Ledger
-from export_pipeline_tests.ledger.test_manifests import get, plan, read
+from export_pipeline_tests.ledger.test_manifests import get, plan
 
 
-def test_what_failed_to_be_read_counts_as_far_as_a_run_takes_it(ledger: Ledger) -> None:
-    """Behind manifests that failed and fill a run others are no reason for one: it would take the former first."""
+def test_what_failed_to_be_read_is_no_reason_for_a_run(ledger: Ledger) -> None:
+    """Only what no reading failed of is a reason for a run, however much that failed lies before it."""
     first, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
-    plan(ledger, "2026/11/23/c", "2026/11/23/d")
     with ledger.write() as tx:
-        assert backlog.gets_on(tx, crm, max_files=2)
+        assert backlog.gets_on(tx, crm)
         backlog.note_failure(tx, first, "403 Forbidden")
-        assert not backlog.gets_on(tx, crm, max_files=2)
-        assert backlog.gets_on(tx, crm, max_files=4)
-    read(ledger, first)
+        assert not backlog.gets_on(tx, crm)
+    plan(ledger, "2026/11/23/c", "2026/11/23/d")
     with ledger.read() as tx:
-        assert backlog.gets_on(tx, crm, max_files=2)
+        assert backlog.gets_on(tx, crm)
+
+
+def test_what_a_run_began_to_read_is_no_reason_for_another(ledger: Ledger) -> None:
+    """A manifest whose reader died would end the next run as well; one that is being read has a run."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    with ledger.write() as tx:
+        readings.begin(tx, identity, "run-1")
+        assert not backlog.gets_on(tx, crm)
+        readings.end(tx, identity)
+        assert backlog.gets_on(tx, crm)
 
 
 def test_a_noted_failure_counts_no_try(ledger: Ledger) -> None:
@@ -32,7 +40,7 @@ def test_a_file_that_is_tried_alone_fills_no_run(ledger: Ledger) -> None:
     broken, (crm,) = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
         readings.count_failure(tx, broken, "truncated")
-        assert not backlog.gets_on(tx, crm, max_files=1)
+        assert not backlog.gets_on(tx, crm)
     plan(ledger, "2026/11/23/b")
     with ledger.read() as tx:
-        assert backlog.gets_on(tx, crm, max_files=1)
+        assert backlog.gets_on(tx, crm)

@@ -119,6 +119,17 @@ def test_numbers_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
     assert get(ledger, identity).state == t.PLANNED
 
 
+def test_a_reading_of_what_was_divided_meanwhile_is_not_kept(ledger: Ledger) -> None:
+    """Who lost its claim, and reads on, brings no manifest back to life in whose place others have come."""
+    identity, _ = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    found = get(ledger, identity)
+    with ledger.write() as tx:
+        readings.divide(tx, found, [[one] for one in found.files], url=URL, run_id="run-2", now=NOW)
+    with pytest.raises(LedgerError, match="was planned when it was read, and is not any more"), ledger.write() as tx:
+        readings.record(tx, found, READING, now=NOW)
+    assert get(ledger, identity).state == t.SUPERSEDED
+
+
 def test_a_second_reading_must_be_the_same(ledger: Ledger) -> None:
     """Reading again what was read before is fine with the same bytes, and an error with others."""
     identity, _ = plan(ledger, "2026/11/23/a", "2026/11/23/b")

@@ -19,7 +19,7 @@ SHAPE = Shape("file:///made-up", date(2026, 11, 23), days=6, files_a_day=300)
 # They hold a row for each source, or for each subscriber, and never more.
 SMALL = {"sources", "subscriptions", "alembic_version"}
 # They hold only what waits, or could not be read; where all was delivered they are empty however old the ledger.
-OF_WHAT_WAITS = {"ix_deliveries_owed", "ix_manifests_unreadable"}
+OF_WHAT_WAITS = {"ix_deliveries_owed", "ix_manifests_unreadable", "ix_manifests_troubled"}
 
 
 @contextmanager

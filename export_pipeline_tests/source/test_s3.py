@@ -1,11 +1,22 @@
 """A bucket of S3 as a source, over the wire, against servers that speak the protocol."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from export_pipeline.batching.objects import open_objects
-from export_pipeline.errors import ConfigurationError, FileForbidden, FileGone, FileReplaced, ListingFailed
+from export_pipeline.errors import (
+    ConfigurationError,
+    FileArchived,
+    FileForbidden,
+    FileGone,
+    FileReplaced,
+    FileUnreachable,
+    ListingFailed,
+)
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.s3 import S3Source
 from export_pipeline.source.settings import SourceSettings
@@ -271,3 +282,24 @@ def test_nothing_is_asked_before_it_is_needed() -> None:
     assert source.url == "s3://bkt/in"
     with pytest.raises(ListingFailed, match="credentials"):
         list(source.list_files())
+
+
+@pytest.mark.parametrize("key", ["2026/a.gz", "2026//odd.gz"])
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
+def test_an_object_in_an_archive_is_told_from_a_refusal(moto: S3Server, key: str, storage_class: Any) -> None:
+    """S3 answers 403 for an object in Glacier, which says nothing about the login: the file alone is to blame."""
+    bucket = moto.new_bucket()
+    moto.client().put_object(Bucket=bucket, Key=key, Body=b"x", StorageClass=storage_class)
+    source = source_of(moto, f"s3://{bucket}")
+    [file] = source.list_files()
+    with pytest.raises(FileArchived, match=r"it lies in an archive \(InvalidObjectState\) and has to be restored"):
+        read(source, file)
+
+
+@pytest.mark.parametrize("key", ["2026/a.gz", "2026//odd.gz"])
+def test_a_bucket_that_is_gone_is_no_file_that_is_gone(s3: S3Server, key: str) -> None:
+    """Where the bucket does not exist any more no file is to blame, though the status is that of a missing file."""
+    source = source_of(s3, f"s3://{'no-such-bucket-' + uuid4().hex[:8]}")
+    file = SourceFile(key, "e", 1, datetime(2026, 11, 23, tzinfo=timezone.utc))
+    with pytest.raises(FileUnreachable, match=r"the bucket or container does not exist \(NoSuchBucket\)"):
+        read(source, file)

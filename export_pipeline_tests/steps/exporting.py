@@ -30,7 +30,7 @@ class Export:
 
     def __init__(self, folder: Path, ledger_url: str) -> None:
         self.bucket = folder / "bucket"
-        self.bucket.mkdir()
+        self.bucket.mkdir(exist_ok=True)
         self.ledger = Ledger(ledger_url)
         self.cursor = ""
         self.frontier = ""

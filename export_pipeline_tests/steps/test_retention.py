@@ -7,11 +7,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, LedgerError
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger import deliveries, history, owed, subscriptions
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
+from export_pipeline.steps.retry import retry_quarantined
+from export_pipeline.steps.unreadable import OwedGivenUp
 from export_pipeline.testing.doubles import RecordingSubscriber
 from export_pipeline_tests.steps.exporting import NOW, Export
 
@@ -94,17 +97,58 @@ def test_a_replay_of_a_folded_manifest_keeps_its_ids(folded: Folded) -> None:
 
 
 def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> None:
-    """What was given up, as files of a folded manifest were gone, a backfill owes again, with all its tries."""
+    """Of a folded manifest what is gone is given up aloud and by itself; the rest comes, and it too once it is back."""
     away = folded.bucket.parent / "away"
     folded.subscribers = {"crm": None, "dwh": "beginning"}
     folded.run()
     (folded.bucket / A).rename(away)
+    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+        folded.deliver()
+    with pytest.raises(OwedGivenUp, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "):
+        folded.deliver()
+    folded.deliver()
+    assert folded.receivers["dwh"].lines == [b'{"n":2}']
     for _ in range(2):
+        ((_, record),) = folded.quarantine.records()
+        assert (record.kind, record.key) == ("file", "")
+        assert "1 of its 2 files, between 2026/10/01/a.json and 2026/10/01/b.json" in record.reason or "1 of its 1" in (
+            record.reason
+        )
+        assert folded.replay(again=False) == (0, 1)
         with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
             folded.deliver()
-        folded.deliver()
-        assert folded.owed("dwh") == []
-        assert folded.replay(again=False) == (0, 1)
-    away.rename(folded.bucket / A)
+        with pytest.raises(OwedGivenUp, match="given up after 2 tries"):
+            folded.deliver()
     folded.deliver()
-    assert folded.ids("dwh") == folded.ids("crm")
+    away.rename(folded.bucket / A)
+    names = [name for name, _ in folded.quarantine.records()]
+    assert retry_quarantined(folded.place, names, run_id="retry", now=NOW).files == [""]
+    folded.deliver()
+    assert sorted(folded.receivers["dwh"].lines) == [b'{"n":1}', b'{"n":2}']
+    assert len(folded.ids("crm")) == 1
+    with folded.ledger.read() as tx:
+        assert deliveries.imbalances(tx, 1) == []
+        states = [one.state for key in (A, B) for one in told_of(tx, folded, key) if one.subscriber == "dwh"]
+    assert states == ["delivered", "delivered"]
+
+
+def told_of(tx: Connection, folded: Folded, key: str) -> tuple[history.DeliveryLife, ...]:
+    """What `why` tells of the deliveries of a folded file."""
+    file = folded.source.find_file(key)
+    assert file is not None
+    life = history.folded_life(tx, 1, file)
+    assert life is not None
+    return life.deliveries
+
+
+def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded: Folded) -> None:
+    """Who has had all of a folded manifest is told that a replay of it cannot come, and gets none of it again."""
+    assert folded.replay(again=True) == (0, 1)
+    (folded.bucket / A).unlink()
+    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+        folded.deliver()
+    with pytest.raises(OwedGivenUp, match="given up for crm after 2 of 2 tries"):
+        folded.deliver()
+    folded.deliver()
+    assert len(folded.ids("crm")) == 1
+    assert [record.kind for _, record in folded.quarantine.records()] == ["file"]

@@ -1,0 +1,113 @@
+"""A manifest's state never changes while somebody can be added to it, whatever other transactions see."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection, text
+
+from export_pipeline.ledger import deliveries, parts, readings, splitting, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import Ledger
+from export_pipeline_tests.ledger.test_manifests import DAY, NOW, URL, deliver, get, plan, read
+
+KEYS = ("2026/11/23/a", "2026/11/23/b")
+
+
+def isolate(tx: Connection, identity: str) -> None:
+    found = readings.manifest(tx, identity)
+    readings.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run_id="run-1", now=NOW)
+
+
+def divide(tx: Connection, identity: str) -> None:
+    found = readings.manifest(tx, identity)
+    readings.divide(tx, found, [[file] for file in found.files], url=URL, run_id="run-1", now=NOW)
+
+
+def give_up(tx: Connection, identity: str) -> None:
+    readings.give_up(tx, identity, "truncated")
+
+
+def register(tx: Connection) -> None:
+    subscriptions.register(tx, 1, {"crm": None, "late": "beginning"}, start_from="beginning", now=NOW)
+
+
+def backfill(tx: Connection) -> None:
+    late = next(one for one in subscriptions.active(tx, 1) if one.name == "late")
+    deliveries.owe_day(tx, 1, [late], day=DAY, again=False, now=NOW)
+
+
+def waits_for_a_lock(ledger: Ledger) -> bool:
+    with ledger.read() as tx:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return bool(tx.execute(text(waiting)).scalar())
+
+
+@pytest.mark.parametrize("end", [isolate, divide, give_up])
+@pytest.mark.parametrize("add", [register, backfill])
+def test_who_comes_while_a_manifest_ends_is_owed_what_takes_its_place(
+    new_postgres: str, end: Callable[[Connection, str], None], add: Callable[[Connection], None]
+) -> None:
+    """On PostgreSQL a newcomer waits for a transaction that ends a manifest, and is then owed living ones alone."""
+    ledger = Ledger(new_postgres)
+    identity, _ = plan(ledger, *KEYS)
+    if add is backfill:
+        with ledger.write() as tx:
+            wanted: dict[str, str | None] = {"crm": None, "late": "2027-01-01"}
+            subscriptions.register(tx, 1, wanted, start_from="beginning", now=NOW)
+
+    def other() -> None:
+        with ledger.write() as tx:
+            add(tx)
+
+    newcomer = threading.Thread(target=other)
+    with ledger.write() as tx:
+        end(tx, identity)
+        newcomer.start()
+        while newcomer.is_alive() and not waits_for_a_lock(ledger):
+            pass
+        assert newcomer.is_alive()
+    newcomer.join()
+    with ledger.read() as tx:
+        rows = tx.execute(
+            text(
+                "SELECT m.state, count(*) FROM deliveries d JOIN manifests m ON m.id = d.manifest_id "
+                "JOIN subscriptions s ON s.id = d.subscription_id WHERE s.name = 'late' GROUP BY m.state"
+            )
+        )
+        owed = {row[0]: row[1] for row in rows}
+    assert owed == ({} if end is give_up else {"planned": 2})
+    ledger.close()
+
+
+def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
+    """No newcomer is owed a part, but the whole; a backfill owes again what was given up of it."""
+    identity, (crm, dwh) = plan(ledger, *KEYS, names=("crm", "dwh"))
+    read(ledger, identity)
+    deliver(ledger, identity, crm)
+    with ledger.write() as tx:
+        found = readings.manifest(tx, identity)
+        given = splitting.shares(tx, found, {KEYS[1]}, [dwh.id])
+        (sound,) = splitting.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run_id="run-2", now=NOW)
+        (lost,) = splitting.lost_parts(found, given)
+    assert (get(ledger, sound).state, get(ledger, lost).state) == (t.PLANNED, t.GIVEN_UP)
+    assert [file.key for file in get(ledger, sound).files] == [KEYS[0]]
+    with ledger.write() as tx:
+        wanted: dict[str, str | None] = {"crm": None, "dwh": None, "late": "beginning"}
+        late = subscriptions.register(tx, 1, wanted, start_from="beginning", now=NOW).subscriptions[2]
+        for one in (sound, lost):
+            assert deliveries.delivery(tx, one, late) is None
+            assert deliveries.delivery(tx, one, crm) is None
+        assert deliveries.owe_day(tx, 1, [crm, dwh, late], day=DAY, again=False, now=NOW) == (0, 1)
+        states = {name: deliveries.delivery(tx, lost, one) for name, one in (("dwh", dwh), ("late", late))}
+        assert states["late"] is None
+        assert states["dwh"] is not None
+        assert states["dwh"].state == t.OWED
+        # All of the day once more: dwh gets its parts again, and never the whole under other ids.
+        assert deliveries.owe_day(tx, 1, [dwh], day=DAY, again=True, now=NOW) == (0, 0)
+        whole = deliveries.delivery(tx, identity, dwh)
+        assert whole is not None
+        assert whole.state == t.SPLIT
+    assert get(ledger, lost).state == t.PLANNED
+    with ledger.read() as tx:
+        assert parts.delivery_states(tx, identity, KEYS[1]) == {dwh.id: t.OWED}
