@@ -39,9 +39,12 @@ def test_dagster_reports_nothing_home() -> None:
 
 
 def test_one_run_at_a_time() -> None:
-    """The queue lets one run of an export start at a time, from the first one on, and forgets none that died."""
+    """The queue lets one run of an export start at a time, from the first one on, keeps those whose code server
+    restarts, and forgets none that died.
+    """
     settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert settings["concurrency"]["runs"]["tag_concurrency_limits"] == [{"key": "export_pipeline/ledger", "limit": 1}]
+    assert settings["run_queue"] == {"max_user_code_failure_retries": 10, "user_code_failure_retry_delay": 10}
     assert settings["run_monitoring"]["enabled"] is True
     assert settings["run_monitoring"]["max_runtime_seconds"] > 0
 

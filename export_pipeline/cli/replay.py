@@ -71,10 +71,7 @@ def replay(
                 break
     if json:
         session.show_json(
-            {
-                day.isoformat(): {**as_plain(outcome), "still_owed": still_owed[day]}
-                for day, outcome in outcomes.items()
-            }
+            {day.isoformat(): {**as_plain(outcome), "still_owed": still_owed[day]} for day, outcome in outcomes.items()}
         )
     else:
         _sum_up(session, days, outcomes, still_owed)

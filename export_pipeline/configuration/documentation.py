@@ -72,8 +72,9 @@ _SUBSCRIBERS = """\
 
 A mapping from a name of your choice to a destination. The name becomes part of the op `deliver_to_<name>`, and the name
 of the resource and of the asset, so keep it: a renamed subscriber is a new one. It begins with a lower-case letter,
-goes on with `a`–`z`, digits and `_`, has at most {max_name} characters, and is neither a keyword of Python nor one of
-{reserved}.
+goes on with `a`–`z`, digits and `_`, has at most {max_name} characters, and is neither one of {reserved}
+nor a name that Python or Dagster reserves, such as `class`, `type`, `config`, `context`, `input` or `int`: those are
+refused when the file is read, with the line.
 
 `type` is one of {types}, or `package.module:Class` for a class of
 your own ([how](your_own_subscriber.md)). The remaining options are those of the type; these are common to all:

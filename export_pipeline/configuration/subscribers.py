@@ -112,13 +112,33 @@ def wrong_with_name(name: str) -> list[str]:
             f"a lower-case letter, then letters a-z, digits and underscores, {MAX_NAME_CHARACTERS} characters at most"
         )
         return [f"not a subscriber's name; allowed: {form}"]
-    # Dagster builds a named tuple of the resources, which takes no Python keyword.
-    if name in RESERVED_NAMES or keyword.iskeyword(name):
+    if name in RESERVED_NAMES:
+        others = ", ".join(sorted(RESERVED_NAMES))
+        return [f"this name is taken; allowed: any that this project does not use itself, which are {others}"]
+    if not _dagster_takes(name):
         return [
-            "this name is taken; allowed: any that is neither a keyword of Python nor "
-            + ", ".join(sorted(RESERVED_NAMES))
+            f"this name is taken: Dagster, or Python, reserves it for itself; allowed: any other, such as {name}_events"
         ]
     return []
+
+
+def _dagster_takes(name: str) -> bool:
+    """Whether an op, an output and a resource may have *name*: Dagster decides, because it builds them."""
+    from dagster import DagsterInvalidDefinitionError, OpDefinition
+
+    # Dagster builds a named tuple of the resources, which takes no Python keyword, and checks names of ops against its
+    # own list, which holds those and more.
+    if keyword.iskeyword(name):
+        return False
+    try:
+        OpDefinition(compute_fn=_nothing, name=name)
+    except DagsterInvalidDefinitionError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """What no run ever calls."""
 
 
 def _wrong_type(place: Place, reading: Reading) -> list[Problem]:

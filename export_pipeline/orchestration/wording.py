@@ -138,7 +138,9 @@ def delivered(name: str, done: Delivered) -> str:
     filtered = f", {totals.filtered:,} were filtered out" if totals.filtered else ""
     events, batches = counted(totals.accepted, "event"), counted(done.batches, "batch", "batches")
     took = _time_and_rate(totals.accepted, done.seconds)
-    again = "; a replay was requested meanwhile and is still owed: the next run delivers it" if done.is_asked_again else ""
+    again = (
+        "; a replay was requested meanwhile and is still owed: the next run delivers it" if done.is_asked_again else ""
+    )
     return f"{name} accepted {events} of {done.manifest.day} in {batches} ({took}){refused}{filtered}{again}"
 
 
