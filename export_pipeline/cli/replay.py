@@ -57,8 +57,8 @@ def replay(
         raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
     days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
     names = names_of(deployment)
-    ops = {names.list_day_files: {"config": {"subscribers": subscriber or [], "only": only}}}
     names_of_subscribers = subscriber or list(deployment.subscribers)
+    ops = {names.list_day_files: {"config": {"subscribers": names_of_subscribers, "only": only}}}
     outcomes: dict[date, Outcome] = {}
     still_owed: dict[date, dict[str, int]] = {}
     with runner(session, deployment) as one, one.counting(len(days)) as count:

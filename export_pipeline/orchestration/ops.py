@@ -21,7 +21,7 @@ from dagster import (
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.orchestration import finding, materialisations, reporting, wording
+from export_pipeline.orchestration import backfills, finding, materialisations, reporting, wording
 from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
@@ -65,6 +65,7 @@ def list_new_files_op(export: Export) -> OpDefinition:
                 context.log.info(f"nothing is listed: {reason}")
                 return
             found, nothing = finding.find_new_files(context, export, places)
+            backfills.owe_days_without_a_run(context, export, places)
             max_files = context.op_config["max_files"]
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(

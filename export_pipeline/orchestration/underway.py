@@ -41,6 +41,12 @@ def other_runs(context: OpExecutionContext, export: Export) -> list[str]:
     return [run.run_id for run in of_export(context.instance, export) if run.run_id != context.run_id]
 
 
+def location_of(run: DagsterRun) -> str | None:
+    """The code location that a run was launched from; None for one by command line, which knows none."""
+    origin = run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin is not None else None
+
+
 def run_is_over(context: OpExecutionContext, export: Export) -> Stop:
     """A reason to begin nothing more once somebody has ended the run, or its own process has died.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from export_pipeline.ledger.backfills import AskedDay
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.printable import printable
@@ -196,6 +197,14 @@ def backfill(day: str, planned: Backfill) -> list[str]:
     if planned.repeated:
         sentences.append(f"{counted(planned.repeated, 'delivery', 'deliveries')} of {day} are made once more")
     return [*sentences, handing_on(planned.manifests)]
+
+
+def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
+    """What becomes of a day whose run Dagster dropped."""
+    return (
+        f"backfill {one.backfill_id}: no run came to {one.day}, such as while the code server was away; its files are "
+        f"owed to {', '.join(names)} now, and delivered by this run and the next ones"
+    )
 
 
 def _rate(done: Amount, seconds: float) -> str:

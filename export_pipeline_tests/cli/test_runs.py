@@ -97,7 +97,7 @@ def test_a_replay_of_what_is_missing_and_of_all(two: Project, cli: CommandLine, 
 def test_a_replay_beside_a_delivery_under_way_is_not_called_replayed(
     two: Project, cli: CommandLine, received: Path
 ) -> None:
-    """A day that another run is delivering is reported as still owed, with exit code 1, and the next run delivers it."""
+    """A day that another run is delivering is reported as still owed, with exit code 1; the next run delivers it."""
     two.put_days("21")
     two.run()
     first = receivers.calls("crm", received)
