@@ -139,6 +139,17 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
     )
 
 
+def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
+    """Ids of the manifests that one of these runs took last, and that are still owed to somebody, in key order."""
+    d = t.deliveries.c
+    rows = tx.execute(
+        select(d.manifest_id)
+        .where(d.last_run_id.in_(list(run_ids)), d.state == t.OWED)
+        .order_by(d.day, d.first_key, d.manifest_id)
+    ).scalars()
+    return list(dict.fromkeys(rows))
+
+
 def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
     d, m = t.deliveries.c, t.manifests.c

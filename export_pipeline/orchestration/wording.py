@@ -19,7 +19,9 @@ NO_SUBSCRIBER = (
 )
 
 
-ALL_READ = "every file could be read"
+ALL_READ = "no file that this run read was unreadable"
+_SHOWN_MANIFESTS = 10
+NEVER_READ_NEXT = "nothing: they stay owed, and the next run of export_job reads and delivers them"
 
 
 def found_new(found: Found) -> str:
@@ -197,6 +199,18 @@ def backfill(day: str, planned: Backfill) -> list[str]:
     if planned.repeated:
         sentences.append(f"{counted(planned.repeated, 'delivery', 'deliveries')} of {day} are made once more")
     return [*sentences, handing_on(planned.manifests)]
+
+
+def never_read(manifests: Sequence[str]) -> str:
+    """Manifests that a re-execution left out."""
+    shown = ", ".join(manifests[:_SHOWN_MANIFESTS])
+    more = f" and {len(manifests) - _SHOWN_MANIFESTS:,} more" if len(manifests) > _SHOWN_MANIFESTS else ""
+    was = "was" if len(manifests) == 1 else "were"
+    return (
+        f"{counted(len(manifests), 'manifest')} that the first run had taken {was} "
+        "never read, neither by it nor by this re-execution: of a run that was killed Dagster repeats only what had "
+        f"begun. They stay owed, and the next run of export_job delivers them: {shown}{more}"
+    )
 
 
 def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
