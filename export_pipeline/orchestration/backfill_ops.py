@@ -24,7 +24,7 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
 from export_pipeline.orchestration.names import BACKFILL_TAG, ONLY_TAG, SUBSCRIBERS_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
-from export_pipeline.orchestration.underway import run_is_over
+from export_pipeline.orchestration.underway import mark_with_ledger, run_is_over
 from export_pipeline.steps.backfill import plan_day
 
 ONLY = Enum(
@@ -71,6 +71,7 @@ def list_day_files_op(export: Export) -> OpDefinition:
             if reason := run_is_over(context, export)():
                 context.log.info(f"nothing is listed: {reason}")
                 return
+            mark_with_ledger(context, places.ledger.open())
             asked = asked_by_run(context, export)
             backfill = plan_day(
                 places.source.open(),

@@ -22,6 +22,7 @@ from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
     CONFIGURED_TAG,
     EXECUTOR_TAG,
+    FOUND_TAG,
     LEDGER_IDENTITY_TAG,
     LEDGER_TAG,
     ONLY_TAG,
@@ -35,7 +36,7 @@ from export_pipeline.orchestration.underway import location_of
 from export_pipeline.steps.backfill import plan_day
 
 MISSING, ALL = "missing", "all"
-_KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG)
+_KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
 # A backfill that nobody saw for so long was launched while no run of the export took place at all.
 _SEEN_WITHIN = timedelta(days=30)
 

@@ -92,6 +92,7 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
         max_attempts=deployment.max_attempts,
         max_run_seconds=_max_run_seconds(deployment),
         keep_days=deployment.ledger.keep_days,
+        runs_days=deployment.retention.runs_days,
         executor=deployment.executor,
         is_notified=deployment.source.notifications is not None,
         secrets=deployment.secret_values(),

@@ -42,6 +42,7 @@ class Export:
         frequency: as configured, for messages.
         max_run_seconds: how long after its start a run begins new work.
         keep_days: days that the ledger keeps in full; None: all.
+        runs_days: days that Dagster keeps runs which found nothing; None: for ever.
         executor: what runs the steps.
         is_notified: a queue tells of new files, and the source is only listed now and then.
         secrets: values that must appear in no text.
@@ -62,6 +63,7 @@ class Export:
     max_attempts: int
     max_run_seconds: float
     keep_days: int | None
+    runs_days: int | None
     executor: ExecutorSettings
     is_notified: bool
     secrets: frozenset[str]

@@ -8,6 +8,7 @@ sensor was ever turned on.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance, DagsterInvariantViolationError, SensorEvaluationContext
@@ -53,6 +54,11 @@ def repository_of(context: SensorEvaluationContext) -> Repository | None:
     if context.code_location_origin is None or context.repository_name is None:
         return None
     return RemoteRepositoryOrigin(context.code_location_origin, context.repository_name)
+
+
+def location_of(repository: Repository) -> str:
+    """The name of a repository's code location."""
+    return repository.code_location_origin.location_name
 
 
 def origin_of(repository: Repository, name: str) -> Origin:
@@ -140,6 +146,17 @@ def backfill(instance: DagsterInstance, identity: str) -> LaunchedBackfill | Non
     """One backfill; None where Dagster does not know it."""
     found = instance.get_backfill(identity)
     return _launched(found) if found is not None else None
+
+
+def forget_run(instance: DagsterInstance, run_id: str) -> None:
+    """Delete a run with all that Dagster keeps of it: its record, its events, and what its steps printed."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    instance.delete_run(run_id)
+    # SQLite has a file for each run, which Dagster empties and leaves there.
+    shard = getattr(instance.event_log_storage, "path_for_shard", None)
+    if shard is not None:
+        for end in ("", "-wal", "-shm"):
+            Path(shard(run_id) + end).unlink(missing_ok=True)
 
 
 def _launched(found: PartitionBackfill) -> LaunchedBackfill:
