@@ -167,7 +167,7 @@ def _checked(text: str, path: Path) -> list[str]:
         draft = Path(folder) / path.with_suffix(".yaml").name
         draft.write_text(text, encoding="utf-8")
         try:
-            load_deployment(str(draft))
+            load_deployment(str(draft), root=Path.cwd())
         except ConfigurationError as error:
             found = {line: _MISSING_VARIABLE.search(line) for line in str(error).splitlines()}
             wrong = [line.replace(str(draft), str(path)) for line, match in found.items() if match is None]

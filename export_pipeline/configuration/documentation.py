@@ -52,7 +52,11 @@ deployments/production.yaml:31: subscribers.crm.secret: the environment variable
 `{{env: NAME}}` stands for the value of an environment variable wherever a text is allowed. Write every secret so:
 Dagster's UI, the logs and errors show the variable's name at most. A mapping whose only key is `env` is always read so.
 
-Paths and `file:` URLs without a leading slash start at the folder that the command runs in.
+Paths and `file:` URLs without a leading slash belong to the deployment, not to the folder that a command runs in: they start
+at the folder that holds `deployments/`, where the file lies anywhere below such a folder, else at the file's own folder. So
+`deployments/mine.yaml` has its ledger in `.dagster/export.db` beside `deployments/`, whoever starts it, from wherever. Where
+the working folder has a ledger of the same source, made when relative paths still started there, and the deployment's
+folder has none, loading refuses, and says which path to set or where to move it: a new ledger would deliver everything again.
 
 ## The keys at the top
 
