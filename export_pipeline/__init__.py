@@ -32,7 +32,7 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
     from export_pipeline.orchestration.build import definitions_of
     from export_pipeline.orchestration.names import Names
 
-    return definitions_of(load_deployment(str(path)), None if prefix is None else Names(prefix))
+    return definitions_of(load_deployment(str(path), without_variables=True), None if prefix is None else Names(prefix))
 
 
 def __getattr__(name: str) -> Any:

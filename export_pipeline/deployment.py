@@ -90,7 +90,11 @@ class Deployment(ExportSettings):
 
 
 def load_deployment(
-    name_or_path: str | None = None, environ: Mapping[str, str] = os.environ, *, root: Path | None = None
+    name_or_path: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    root: Path | None = None,
+    without_variables: bool = False,
 ) -> Deployment:
     """Read and check a deployment file.
 
@@ -98,6 +102,8 @@ def load_deployment(
         name_or_path: a name under ``deployments/``, or a path; by default what EXPORT_DEPLOYMENT of *environ* says,
             else ``local``.
         environ: where ``{env: NAME}`` is looked up.
+        without_variables: load it also where a variable of a subscriber or an alert is not set, or has a value that
+            cannot be used: the subscriber is then unusable, and says why.
         root: where relative paths start; by default the folder that holds ``deployments/``, else the file's own.
 
     Raises:
@@ -114,8 +120,11 @@ def load_deployment(
         raise configuration_error(location.shown, document.problems)
     environment = read_environment(document, environ)
     reading = Reading(document, environment, frozenset(secret_places(Deployment) | alert_places(document.tree)))
-    problems = [*document.problems, *environment.problems]
-    subscribers, wrong = read_subscribers(reading)
+    subscribers, wrong = read_subscribers(reading, without_variables=without_variables)
+    spared = {("subscribers", name) for name in subscribers} if without_variables else set()
+    problems = [*document.problems, *(one for one in environment.problems if one.place[:2] not in spared)]
+    if without_variables:
+        problems = [one for one in problems if one.place[:1] != ("alerts",) or one not in environment.problems]
     problems += wrong
     problems += _wrong_with_values(reading)
     if not problems:

@@ -50,7 +50,7 @@ def replay(
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.orchestration.build import names_of
 
-    deployment = session.deployment()
+    deployment = session.deployment(without_variables=True)
     strangers = [name for name in subscriber or () if name not in deployment.subscribers]
     if strangers:
         known = ", ".join(deployment.subscribers) or "none"

@@ -52,11 +52,17 @@ deployments/production.yaml:31: subscribers.crm.secret: the environment variable
 `{{env: NAME}}` stands for the value of an environment variable wherever a text is allowed. Write every secret so:
 Dagster's UI, the logs and errors show the variable's name at most. A mapping whose only key is `env` is always read so.
 
-Paths and `file:` URLs without a leading slash belong to the deployment, not to the folder that a command runs in: they start
-at the folder that holds `deployments/`, where the file lies anywhere below such a folder, else at the file's own folder. So
-`deployments/mine.yaml` has its ledger in `.dagster/export.db` beside `deployments/`, whoever starts it, from wherever. Where
-the working folder has a ledger of the same source, made when relative paths still started there, and the deployment's
-folder has none, loading refuses, and says which path to set or where to move it: a new ledger would deliver everything again.
+Paths and `file:` URLs without a leading slash belong to the deployment, not to the folder that a command runs in: they
+start at the folder that holds `deployments/`, where the file lies anywhere below such a folder, else at the file's own
+folder. So `deployments/mine.yaml` has its ledger in `.dagster/export.db` beside `deployments/`, from wherever it is
+started. Where the working folder has a ledger of the same source, made when relative paths still started there, and
+the deployment's folder has none, loading refuses, and says which path to set or where to move it: a new ledger would
+deliver everything again.
+
+A variable that is not set, or whose value cannot be used, stops what needs it: that of a subscriber only this
+subscriber, whose deliveries fail with the reason and stay owed, while all others go on; that of an alert only this
+alert; any other one the whole deployment, and Dagster's UI shows why the code location does not load.
+`export-pipeline check` reports all.
 
 ## The keys at the top
 

@@ -71,6 +71,8 @@ def list_day_files_op(export: Export) -> OpDefinition:
             if reason := run_is_over(context, export)():
                 context.log.info(f"nothing is listed: {reason}")
                 return
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
             mark_with_ledger(context, places.ledger.open())
             asked = asked_by_run(context, export)
             backfill = plan_day(

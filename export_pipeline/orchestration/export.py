@@ -38,6 +38,7 @@ class Export:
     Attributes:
         deployment: the file's name, for messages.
         subscribers: name → since (now, beginning, a date) or None; in the order of the file.
+        unusable: those of them that cannot be set up → why.
         start_from: where subscribers without since start in a new ledger.
         frequency: as configured, for messages.
         max_run_seconds: how long after its start a run begins new work.
@@ -52,6 +53,7 @@ class Export:
 
     deployment: str
     subscribers: dict[str, str | None]
+    unusable: dict[str, str]
     enabled: bool
     frequency: str
     max_files: int

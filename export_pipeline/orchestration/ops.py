@@ -65,6 +65,8 @@ def list_new_files_op(export: Export) -> OpDefinition:
                 context.log.info(f"nothing is listed: {reason}")
                 return
             found, nothing = finding.find_new_files(context, export, places)
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
             mark_with_ledger(context, places.ledger.open())
             backfills.owe_days_without_a_run(context, export, places)
             max_files = context.op_config["max_files"]

@@ -201,6 +201,11 @@ def backfill(day: str, planned: Backfill) -> list[str]:
     return [*sentences, handing_on(planned.manifests)]
 
 
+def unusable(name: str, reason: str) -> str:
+    """A subscriber that cannot be set up."""
+    return f"nothing is delivered to {name}, and what it is owed waits: {reason}"
+
+
 def never_read(manifests: Sequence[str]) -> str:
     """Manifests that a re-execution left out."""
     shown = ", ".join(manifests[:_SHOWN_MANIFESTS])

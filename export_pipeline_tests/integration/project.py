@@ -126,7 +126,8 @@ class Project:
 
     def job(self, name: str = "export_job") -> JobDefinition:
         """As Dagster loads it now."""
-        return definitions_of(load_deployment(str(self.deployment_path))).resolve_job_def(name)
+        deployment = load_deployment(str(self.deployment_path), without_variables=True)
+        return definitions_of(deployment).resolve_job_def(name)
 
     def run(
         self,
