@@ -42,7 +42,13 @@ from export_pipeline.steps.workspace import Workspace
 
 DAGSTER_YAML = {
     "telemetry": {"enabled": False},
-    "concurrency": {"runs": {"tag_concurrency_limits": [{"key": "export_pipeline/ledger", "limit": 1}]}},
+    "concurrency": {
+        "runs": {
+            "tag_concurrency_limits": [
+                {"key": "export_pipeline/ledger", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+            ]
+        }
+    },
 }
 
 EXECUTE_JOB = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")

@@ -32,7 +32,7 @@ def hooked(project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "text"),
+    "wrong",
     [
         ("HOOK_SECRET", None, "the environment variable HOOK_SECRET is not set"),
         ("HOOK_URL", "", "the environment variable HOOK_URL is empty"),
@@ -41,15 +41,13 @@ def hooked(project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 )
 def test_only_its_own_deliveries_fail_and_wait(
     hooked: Project,
-    receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str | None,
-    text: str,
+    wrong: tuple[str, str | None, str],
 ) -> None:
     """The others get all; its own deliveries fail and wait, each run says why without the variable's value, and once
     that is right it gets all of it.
     """
+    variable, value, text = wrong
     right = os.environ[variable]
     if value is None:
         monkeypatch.delenv(variable)
