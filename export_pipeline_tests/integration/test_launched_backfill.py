@@ -100,6 +100,9 @@ def test_a_code_server_that_dies_during_a_backfill_costs_no_day(
         "run_queue": {"max_user_code_failure_retries": retries, "user_code_failure_retry_delay": 1},
     }
     (project.home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    # Dagster's storage must be there: processes that make its tables at the same moment hinder each other.
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        assert instance.get_runs() == []
     lines = project.put_days(*DAYS)
     port = free_port()
     with code_server(project, port) as first, dagster_dev(project, workspace(port)) as dev:

@@ -18,6 +18,7 @@ from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.retrying import retry
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -110,3 +111,18 @@ def test_every_run_says_which_ledger_it_works_with(neighbours: tuple[Project, Pr
             found += [run.tags[LEDGER_IDENTITY_TAG] for run in instance.get_runs(limit=2)]
             assert set(found[-2:]) == {mark(ledger)}
     assert len(set(found)) == 2
+
+
+def test_a_retry_takes_nothing_of_a_neighbour_out_of_a_shared_quarantine(neighbours: tuple[Project, Project]) -> None:
+    """What another deployment keeps in the same quarantine stays there, until that one drives it again."""
+    here, there = neighbours
+    there.config["quarantine"] = here.config["quarantine"]
+    there.put_bytes("2026/11/23/00/bad.gz", b"no event\n")
+    there.run()
+    here.run()
+    kept = here.quarantined()
+    assert kept
+    found = retry(here)
+    assert (found.stretches, found.of_others) == (0, 1)
+    assert here.quarantined() == kept
+    assert retry(there).stretches == 1
