@@ -34,6 +34,7 @@ from export_pipeline.orchestration.places import Places
 from export_pipeline.orchestration.stopping import nothing_more
 from export_pipeline.orchestration.underway import location_of
 from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.stopping import Stop
 
 MISSING, ALL = "missing", "all"
 _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
@@ -63,13 +64,14 @@ def asked_by_run(context: OpExecutionContext, export: Export) -> Asked:
 def owe_days_without_a_run(context: OpExecutionContext, export: Export, places: Places) -> None:
     """Owe the days of backfills that are over and that none of their runs came to; the log says which these were."""
     ledger, url = places.ledger.open(), places.source.open().url
-    enough = nothing_more(context, export)
+    enough: Stop | None = None
     for one in _days_without_a_run(context, export, ledger, url):
         names = [name for name in one.asked.subscribers if name in export.subscribers]
         if not names:
             with ledger.write() as tx:
                 ledger_backfills.settle(tx, url, one.backfill_id, [one.day], now=utc_now())
             continue
+        enough = enough or nothing_more(context, export)
         if enough():
             return  # the next run goes on with it
         plan_day(

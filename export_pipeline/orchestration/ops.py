@@ -82,7 +82,8 @@ def list_new_files_op(export: Export) -> OpDefinition:
             fold_old_days(context, places, export)
             if not chosen:
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
-            purge_idle_runs(context, places, export)
+                # For each that comes, up to twenty go; a run that has work to do is spared the look.
+                purge_idle_runs(context, places, export)
         yield from chosen_outputs(chosen)
 
     return list_new_files

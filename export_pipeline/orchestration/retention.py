@@ -1,4 +1,4 @@
-"""Each run of the export folds a piece of the ledger's old days, and purges a few old runs that found nothing."""
+"""Each run folds a piece of the ledger's old days; one that finds nothing purges a few old ones that found nothing."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from export_pipeline.orchestration.places import Places
 from export_pipeline.secrets import scrub
 from export_pipeline.steps import retention
 
-# To delete one costs 0.1 s of CPU with SQLite. Every tick may find nothing, so each run has to take one at least.
+# To delete one costs 0.1 s of CPU with SQLite.
 _MOST_RUNS = 20
 
 
