@@ -31,8 +31,8 @@ class Location:
     @property
     def root(self) -> Path:
         """Where relative paths in the file start: the folder that holds ``deployments/``, else the file's own."""
-        if self.path == _EMBEDDED:
-            return Path.cwd()
+        if self.path == _EMBEDDED or (self.name == DEFAULT_NAME and self.path.read_bytes() == _EMBEDDED.read_bytes()):
+            return Path.cwd()  # that of the demo, which makes its bucket and all else where it is started
         folder = Path(os.path.abspath(self.path)).parent
         above = [one for one in (folder, *folder.parents) if one.name == _FOLDER]
         return above[0].parent if above else folder

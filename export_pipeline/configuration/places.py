@@ -1,8 +1,8 @@
 """Relative places of a deployment: they belong to the deployment, not to the folder that a command happens to run in.
 
 They start at the project that the deployment file is part of: the folder that holds ``deployments/`` where the file is
-anywhere below such a folder, else the file's own folder. Those of the deployment ``local`` that the package brings
-start at the working folder, as its sample bucket does.
+anywhere below such a folder, else the file's own folder. Those of ``local`` as the package brings it start at the
+working folder, in which the demo makes its sample bucket.
 """
 
 import os

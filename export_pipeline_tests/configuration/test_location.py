@@ -138,6 +138,13 @@ def test_relative_places_belong_to_the_deployment(
     assert (outline.ledger_url, outline.source.url) == (found.ledger.url, found.source.url)
 
 
+def test_the_demos_places_are_where_it_is_started(folder: Path) -> None:
+    """`local` as it is shipped starts at the working folder, with its bucket; one of somebody's own at its folder."""
+    assert locate("local").root == folder
+    own = write(folder / "elsewhere" / "deployments" / "local.yaml")
+    assert locate(str(own)).root == folder / "elsewhere"
+
+
 def test_places_of_the_deployment_in_the_working_folder_stay_as_written(folder: Path) -> None:
     """Where the working folder is the deployment's, paths are shown as the file has them."""
     write(folder / "deployments" / "mine.yaml")
