@@ -1,6 +1,5 @@
 """The ``subscribers:`` part of a deployment file: each entry is checked against the class that its ``type`` names."""
 
-import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -156,30 +155,14 @@ def wrong_with_name(name: str) -> list[str]:
     if name in RESERVED_NAMES:
         others = ", ".join(sorted(RESERVED_NAMES))
         return [f"this name is taken; allowed: any that this project does not use itself, which are {others}"]
-    if not _dagster_takes(name):
+    # Late, since it imports Dagster; whoever names a subscriber in a file needs that for its class in any case.
+    from export_pipeline.subscribers.launchable import dagster_takes
+
+    if not dagster_takes(name):
         return [
             f"this name is taken: Dagster, or Python, reserves it for itself; allowed: any other, such as {name}_events"
         ]
     return []
-
-
-def _dagster_takes(name: str) -> bool:
-    """Whether an op, an output and a resource may have *name*: Dagster decides, because it builds them."""
-    from dagster import DagsterInvalidDefinitionError, OpDefinition
-
-    # Dagster builds a named tuple of the resources, which takes no Python keyword, and checks names of ops against its
-    # own list, which holds those and more.
-    if keyword.iskeyword(name):
-        return False
-    try:
-        OpDefinition(compute_fn=_nothing, name=name)
-    except DagsterInvalidDefinitionError:
-        return False
-    return True
-
-
-def _nothing() -> None:
-    """What no run ever calls."""
 
 
 def _wrong_type(place: Place, reading: Reading) -> list[Problem]:
