@@ -25,7 +25,7 @@ CONFIGURED_TAG = "export_pipeline/configured_subscribers"
 # The ledger that a run works with, by the identity that is kept in it.
 LEDGER_IDENTITY_TAG = "export_pipeline/ledger_identity"
 # A run of export_job that found nothing, and had nothing to deliver, says so: by it old ones are purged.
-FOUND_TAG, NOTHING = "export_pipeline/found", "nothing"
+FOUND_TAG, NOTHING, FILES = "export_pipeline/found", "nothing", "files"
 TAG_PREFIXES = ("export_pipeline/", "export-pipeline/")
 PRIORITY_TAG = "dagster/priority"
 BACKFILL_TAG = "dagster/backfill"

@@ -27,7 +27,7 @@ from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
-from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, FOUND_TAG, NOTHING, PRIORITY_TAG
+from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, FILES, FOUND_TAG, NOTHING, PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
 from export_pipeline.orchestration.retention import fold_old_days, purge_idle_runs
 from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
@@ -80,10 +80,13 @@ def list_new_files_op(export: Export) -> OpDefinition:
             _say_what_was_found(context, found, nothing, chosen, left)
             reporting.run_begins(context, chosen)
             fold_old_days(context, places, export)
-            if not chosen:
+            if not chosen and not found.files:
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
                 # For each that comes, up to twenty go; a run that has work to do is spared the look.
                 purge_idle_runs(context, places, export)
+            elif FOUND_TAG in context.run.tags:
+                # Of the run that this one executes again, which found nothing.
+                context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
         yield from chosen_outputs(chosen)
 
     return list_new_files

@@ -62,9 +62,11 @@ def other_runs(context: OpExecutionContext, export: Export, ledger: Ledger) -> l
 
 def mark_with_ledger(context: OpExecutionContext, ledger: Ledger) -> None:
     """Have the run say which ledger it works with, whatever that lies under and is called."""
-    if LEDGER_IDENTITY_TAG not in context.run.tags:
-        with ledger.read() as tx:
-            context.instance.add_run_tags(context.run_id, {LEDGER_IDENTITY_TAG: identity.read(tx)})
+    with ledger.read() as tx:
+        mine = identity.read(tx)
+    # A run that is executed again has the tags of the first one, which may have had another ledger.
+    if context.run.tags.get(LEDGER_IDENTITY_TAG) != mine:
+        context.instance.add_run_tags(context.run_id, {LEDGER_IDENTITY_TAG: mine})
 
 
 class _Ours:

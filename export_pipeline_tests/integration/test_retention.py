@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger import tables as t
+from export_pipeline.orchestration.names import FILES, FOUND_TAG, LEDGER_IDENTITY_TAG, NOTHING
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
@@ -169,3 +170,16 @@ def test_old_runs_that_found_nothing_are_purged(project: Project, tmp_path: Path
     del neighbour.config["retention"]
     neighbour.run()
     assert another.run_id not in left()
+
+
+def test_a_run_that_is_executed_again_says_itself_what_it_found(project: Project) -> None:
+    """A run that repeats one which found nothing, and finds files, is none that is purged, though it has its tags."""
+    project.run()
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        tags = dict(instance.get_runs(limit=1)[0].tags)
+        assert tags[FOUND_TAG] == NOTHING
+        project.put_days("23")
+        assert project.run(tags={**tags, LEDGER_IDENTITY_TAG: "of another ledger"}).success
+        found = instance.get_runs(limit=1)[0].tags
+    assert found[FOUND_TAG] == FILES
+    assert found[LEDGER_IDENTITY_TAG] == tags[LEDGER_IDENTITY_TAG]
