@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from dagster import DagsterRunStatus, OpExecutionContext, RunsFilter
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills as ledger_backfills
@@ -38,8 +38,8 @@ from export_pipeline.steps.stopping import Stop
 
 MISSING, ALL = "missing", "all"
 _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
-# A backfill that nobody saw for so long was launched while no run of the export took place at all.
-_SEEN_WITHIN = timedelta(days=30)
+# Those of earlier days a run has seen, or no run took place at all.
+_SEEN_WITHIN = timedelta(days=3)
 
 
 def asked_by_run(context: OpExecutionContext, export: Export) -> Asked:
@@ -117,7 +117,7 @@ def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Le
     launched = [
         one
         for one in instigators.backfills_of(context.instance, export.names.backfill_job, after=after)
-        if one.location == here and one.is_whole and one.is_over and not one.is_canceled
+        if one.location == here and one.is_whole and one.is_failed
     ]
     if not launched:
         return
@@ -126,7 +126,7 @@ def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Le
     for one in launched:
         if one.id in known:
             continue
-        runs = context.instance.get_runs(RunsFilter(tags={BACKFILL_TAG: one.id}), limit=1)
+        runs = context.instance.get_runs(RunsFilter(tags={BACKFILL_TAG: one.id}))
         tags = {**(runs[0].tags if runs else {}), **one.tags}
         ops = one.run_config.get("ops", {})
         config = ops.get(export.names.list_day_files, {}).get("config", {})
@@ -136,8 +136,21 @@ def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Le
             # Its runs said so as well, those that began. Written down all the same, or each run would say it again.
             context.log.warning(f"backfill {one.id} cannot be done: {error}")
             asked = Asked((), again=False)
+        came_to = {run.tags.get(PARTITION_TAG, "") for run in runs if _came_to_its_day(context, run)}
         with ledger.write(durable=True) as tx:
             ledger_backfills.ask(tx, url, one.id, _days(one.days), asked, now=utc_now())
+            # Of a version that wrote nothing down, say: what its runs have owed is not owed once more.
+            ledger_backfills.settle(tx, url, one.id, _days(sorted(came_to & set(one.days))), now=utc_now())
+
+
+def _came_to_its_day(context: OpExecutionContext, run: DagsterRun) -> bool:
+    """Whether a run has owed its day, whatever became of it after that."""
+    if run.status is not DagsterRunStatus.FAILURE:
+        return True  # it has succeeded, or was canceled
+    # Its first op owes the day, and no other can succeed before that.
+    return bool(
+        context.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_SUCCESS, limit=1).records
+    )
 
 
 def _is_canceled(context: OpExecutionContext, identity: str, day: date) -> bool:

@@ -124,6 +124,7 @@ class LaunchedBackfill:
         is_whole: each of its days gets a run of its own; false where it only repeats what failed before.
         is_over: no run of it is made any more.
         is_canceled: somebody has taken it back.
+        is_failed: it is over, and not all of its runs ended well.
     """
 
     id: str
@@ -134,6 +135,7 @@ class LaunchedBackfill:
     is_whole: bool
     is_over: bool
     is_canceled: bool
+    is_failed: bool
 
 
 def backfills_of(instance: DagsterInstance, job: str, *, after: datetime) -> list[LaunchedBackfill]:
@@ -170,6 +172,7 @@ def _launched(found: PartitionBackfill) -> LaunchedBackfill:
         is_whole=not found.from_failure and not found.reexecution_steps,
         is_over=found.status in BULK_ACTION_TERMINAL_STATUSES,
         is_canceled=found.status in (BulkActionStatus.CANCELED, BulkActionStatus.CANCELING),
+        is_failed=found.status in (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED),
     )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import RemotePartitionSetOrigin
 
+from export_pipeline.orchestration import backfills, instigators
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project, Run
 
@@ -232,6 +234,35 @@ def test_days_whose_runs_dagster_dropped_are_owed_by_the_next_run(
     ]
     for name in ("crm", "dwh"):
         assert sorted(receivers.events(name, received)) == sorted(lines)
+    assert about_backfills(two.run()) == []
+
+
+def test_a_backfill_that_nothing_was_written_down_of_is_repeated_for_no_day_that_it_owed(
+    two: Project, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a failed backfill that the ledger knows nothing of, only the days without a run that came to them are owed:
+    one that was delivered is not sent again, though all was asked for, nor one whose delivery failed and is owed.
+    """
+    two.config["start_from"] = "2026-11-23"
+    lines = two.put_days("10", "11", "12")
+    only_all = {"export_pipeline/only": "all"}
+    with DagsterInstance.from_config(str(two.home)) as instance:
+        assert two.run("backfill_job", partition="2026-11-10", tags=only_all).success
+        (received / "dwh.fails").touch()
+        assert not two.run("backfill_job", partition="2026-11-11", tags=only_all).success
+        (received / "dwh.fails").unlink()
+        for run, day in zip(instance.get_runs(), ("11", "10"), strict=True):
+            instance.add_run_tags(run.run_id, {"dagster/backfill": "history", "dagster/partition": f"2026-11-{day}"})
+        origin = RemotePartitionSetOrigin(
+            repository_origin=instigators.repository_named("here"), partition_set_name="backfill_job_partition_set"
+        )
+        failed = launched(["10", "11", "12"], BulkActionStatus.COMPLETED_FAILED)
+        instance.add_backfill(failed._replace(tags=only_all, partition_set_origin=origin))
+    monkeypatch.setattr(backfills, "location_of", lambda run: "here")
+    assert [line.split(",")[0] for line in about_backfills(two.run())] == [
+        "backfill history: no run came to 2026-11-12"
+    ]
+    assert sorted(receivers.events("crm", received)) == sorted(receivers.events("dwh", received)) == sorted(lines)
     assert about_backfills(two.run()) == []
 
 
