@@ -20,8 +20,8 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
     ``defs = Definitions.merge(build_defs("deployments/web.yaml", prefix="web"), Definitions(…))``
 
     Args:
-        path: of the deployment file, or its name under ``deployments/``. Relative paths in it start at the folder that
-            Dagster runs in.
+        path: of the deployment file, or its name under ``deployments/``. Relative paths in it start at the
+            folder that holds ``deployments/``, else at the file's own.
         prefix: begins the names of all that it makes, so that several exports fit into one code location: ``web`` gives
             ``web_export_job`` and the asset ``web/raw_events``. By default what the file says under ``prefix``.
 
@@ -32,7 +32,7 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
     from export_pipeline.orchestration.build import definitions_of
     from export_pipeline.orchestration.names import Names
 
-    return definitions_of(load_deployment(str(path)), None if prefix is None else Names(prefix))
+    return definitions_of(load_deployment(str(path), without_variables=True), None if prefix is None else Names(prefix))
 
 
 def __getattr__(name: str) -> Any:

@@ -10,4 +10,4 @@ from export_pipeline.orchestration.build import celery_app_of
 # As in definitions.py.
 warnings.filterwarnings("ignore", message="Parameter `owners` of initializer `SensorDefinition", category=BetaWarning)
 
-app = celery_app_of(load_deployment())
+app = celery_app_of(load_deployment(without_variables=True))

@@ -11,6 +11,13 @@ from export_pipeline.configuration.document import read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
+from export_pipeline.configuration.places import (
+    absolute_entry,
+    absolute_ledger,
+    absolute_url,
+    refuse_second_ledger,
+    unplaced,
+)
 from export_pipeline.configuration.problems import Place, Problem, configuration_error
 from export_pipeline.configuration.schedule import cron_of
 from export_pipeline.configuration.settings import ExportSettings
@@ -82,13 +89,22 @@ class Deployment(ExportSettings):
         return self._secrets
 
 
-def load_deployment(name_or_path: str | None = None, environ: Mapping[str, str] = os.environ) -> Deployment:
+def load_deployment(
+    name_or_path: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    root: Path | None = None,
+    without_variables: bool = False,
+) -> Deployment:
     """Read and check a deployment file.
 
     Args:
         name_or_path: a name under ``deployments/``, or a path; by default what EXPORT_DEPLOYMENT of *environ* says,
             else ``local``.
         environ: where ``{env: NAME}`` is looked up.
+        without_variables: load it also where a variable of a subscriber or an alert is not set, or has a value that
+            cannot be used: the subscriber is then unusable, and says why.
+        root: where relative paths start; by default the folder that holds ``deployments/``, else the file's own.
 
     Raises:
         ConfigurationError: there is no such file, or something in it is wrong: all problems, one a line, with file,
@@ -104,15 +120,21 @@ def load_deployment(name_or_path: str | None = None, environ: Mapping[str, str] 
         raise configuration_error(location.shown, document.problems)
     environment = read_environment(document, environ)
     reading = Reading(document, environment, frozenset(secret_places(Deployment) | alert_places(document.tree)))
-    problems = [*document.problems, *environment.problems]
-    subscribers, wrong = read_subscribers(reading)
+    subscribers, wrong = read_subscribers(reading, without_variables=without_variables)
+    spared = {("subscribers", name) for name in subscribers} if without_variables else set()
+    problems = [*document.problems, *(one for one in environment.problems if one.place[:2] not in spared)]
+    if without_variables:
+        problems = [one for one in problems if one.place[:1] != ("alerts",) or one not in environment.problems]
     problems += wrong
     problems += _wrong_with_values(reading)
     if not problems:
         problems += spread_problems(reading, subscribers)
+    root = root or location.root
+    if not problems:
+        problems += unplaced(subscribers, reading, root)
     if problems:
         raise configuration_error(location.shown, problems)
-    return _assembled(location, reading, subscribers)
+    return _assembled(location, reading, subscribers, root)
 
 
 def _wrong_with_values(reading: Reading) -> list[Problem]:
@@ -124,10 +146,27 @@ def _wrong_with_values(reading: Reading) -> list[Problem]:
     return []
 
 
-def _assembled(location: Location, reading: Reading, subscribers: dict[str, SubscriberEntry]) -> Deployment:
+def placed(deployment: Deployment, root: Path) -> Deployment:
+    """The same with its own relative places below *root*.
+
+    Raises:
+        ConfigurationError: the working folder has a ledger of this source, and *root* has none.
+    """
+    refuse_second_ledger(deployment.ledger.url, deployment.source.url, root)
+    sections: dict[str, SourceSettings | StagingSettings | QuarantineSettings | LedgerSettings] = {}
+    for name in ("source", "staging", "quarantine"):
+        section = getattr(deployment, name)
+        sections[name] = section.model_copy(update={"url": absolute_url(section.url, root)})
+    ledger = absolute_ledger(deployment.ledger.url, root)
+    sections["ledger"] = deployment.ledger.model_copy(update={"url": ledger})
+    return deployment.model_copy(update=sections)
+
+
+def _assembled(location: Location, reading: Reading, subscribers: dict[str, SubscriberEntry], root: Path) -> Deployment:
     """The deployment, once nothing is wrong with it."""
     values = reading.with_references_at(reading.secret_places)
-    deployment = Deployment.model_validate({**values, "subscribers": subscribers})
+    subscribers = {name: absolute_entry(entry, root) for name, entry in subscribers.items()}
+    deployment = placed(Deployment.model_validate({**values, "subscribers": subscribers}), root)
     places = {
         place
         for entry in subscribers.values()

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.test_utils import create_run_for_test
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,9 +41,21 @@ def test_dagster_reports_nothing_home() -> None:
 
 
 def test_one_run_at_a_time() -> None:
-    """The queue lets one run of an export start at a time, from the first one on, and forgets none that died."""
+    """The queue lets one run of each deployment start at a time, from the first one on, keeps those whose code server
+    restarts, and forgets none that died.
+    """
     settings = yaml.safe_load((ROOT / "dagster.yaml").read_text())
-    assert settings["concurrency"]["runs"]["tag_concurrency_limits"] == [{"key": "export_pipeline/ledger", "limit": 1}]
+    limits = settings["concurrency"]["runs"]["tag_concurrency_limits"]
+    with DagsterInstance.ephemeral() as instance:
+        mine, other = (
+            create_run_for_test(instance, tags={"export_pipeline/ledger": name}) for name in ("mine", "other")
+        )
+    under_way = TagConcurrencyLimitsCounter(limits, [mine])
+    assert under_way.is_blocked(mine)
+    assert not under_way.is_blocked(other)
+    under_way.update_counters_with_launched_item(other)
+    assert under_way.is_blocked(other)
+    assert settings["run_queue"] == {"max_user_code_failure_retries": 10, "user_code_failure_retry_delay": 10}
     assert settings["run_monitoring"]["enabled"] is True
     assert settings["run_monitoring"]["max_runtime_seconds"] > 0
 

@@ -19,7 +19,7 @@ from export_pipeline.configuration.problems import configuration_error
 from export_pipeline.configuration.settings import StartFrom
 from export_pipeline.configuration.stores import QuarantineSettings
 from export_pipeline.configuration.validation import Reading, problems_of, secret_places
-from export_pipeline.deployment import Deployment
+from export_pipeline.deployment import Deployment, placed
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import resolve
 from export_pipeline.source.layout import Layout
@@ -95,6 +95,7 @@ def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = o
         raise configuration_error(location.shown, [*problems, *problems_of(error, reading, Deployment)]) from None
     if problems:
         raise configuration_error(location.shown, problems)
+    found = placed(found, location.root)
     names = document.tree.get("subscribers")
     return Outline(
         name=location.name,

@@ -115,6 +115,11 @@ def retry_quarantine(
         session.show(f"the next run tries again: {', '.join(told)}; start it now: export-pipeline run")
     else:
         session.show("nothing to try again")
+    if done.of_others:
+        session.show(
+            f"{counted(done.of_others, 'entry', 'entries')} of another deployment, whose ledger or source this is not, "
+            "stay as they are"
+        )
     if done.cut_off:
         session.show(
             f"{counted(done.cut_off, 'bad stretch', 'bad stretches')} too long to be kept whole stay where they are"

@@ -43,33 +43,39 @@ def replay(
     """Deliver whole days again, or what is missing of them.
 
     It is backfill_job, one run a day, in this process. What no run has listed yet is found, too. Ends with 1 where
-    a day failed: what it did not deliver stays owed, and the next run of the export delivers it.
+    a day failed, or is still owed in part, such as to a subscriber that another run is delivering to: what it did not
+    deliver stays owed, and the next run of the export delivers it.
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.orchestration.build import names_of
 
-    deployment = session.deployment()
+    deployment = session.deployment(without_variables=True)
     strangers = [name for name in subscriber or () if name not in deployment.subscribers]
     if strangers:
         known = ", ".join(deployment.subscribers) or "none"
         raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
     days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
     names = names_of(deployment)
-    ops = {names.list_day_files: {"config": {"subscribers": subscriber or [], "only": only}}}
+    names_of_subscribers = subscriber or list(deployment.subscribers)
+    ops = {names.list_day_files: {"config": {"subscribers": names_of_subscribers, "only": only}}}
     outcomes: dict[date, Outcome] = {}
+    still_owed: dict[date, dict[str, int]] = {}
     with runner(session, deployment) as one, one.counting(len(days)) as count:
         for day in days:
             one.say(f"replaying {day}")
             outcomes[day] = one.run(names.backfill_job, ops, title=day.isoformat(), partition=day.isoformat())
+            still_owed[day] = one.still_owed(day, names_of_subscribers)
             count()
             if not outcomes[day].success and not keep_going:
                 break
     if json:
-        session.show_json({day.isoformat(): as_plain(outcome) for day, outcome in outcomes.items()})
+        session.show_json(
+            {day.isoformat(): {**as_plain(outcome), "still_owed": still_owed[day]} for day, outcome in outcomes.items()}
+        )
     else:
-        _sum_up(session, days, outcomes)
-    return 0 if all(outcome.success for outcome in outcomes.values()) else FAILED
+        _sum_up(session, days, outcomes, still_owed)
+    return 0 if all(outcome.success and not still_owed[day] for day, outcome in outcomes.items()) else FAILED
 
 
 def days_between(first: str, last: str, *, earliest: date, latest: date) -> list[date]:
@@ -92,7 +98,12 @@ def days_between(first: str, last: str, *, earliest: date, latest: date) -> list
     return [bounds[0] + timedelta(days=number) for number in range((bounds[1] - bounds[0]).days + 1)]
 
 
-def _sum_up(session: Session, days: Sequence[date], outcomes: "Mapping[date, Outcome]") -> None:
+def _sum_up(
+    session: Session,
+    days: Sequence[date],
+    outcomes: "Mapping[date, Outcome]",
+    still_owed: Mapping[date, Mapping[str, int]],
+) -> None:
     from export_pipeline.cli import layout
     from export_pipeline.cli.runs import delivered
     from export_pipeline.ledger.progress import Progress
@@ -102,10 +113,21 @@ def _sum_up(session: Session, days: Sequence[date], outcomes: "Mapping[date, Out
         for name, found in outcome.subscribers.items():
             totals[name] = totals.get(name, Progress()) + found
     failed = [day.isoformat() for day, outcome in outcomes.items() if not outcome.success]
-    nothing = "" if totals or failed else "; nothing was owed"
-    session.show(f"{counted(len(outcomes), 'day')} {'FAILED' if failed else 'replayed'}{nothing}")
+    partly = [day for day, outcome in outcomes.items() if outcome.success and still_owed[day]]
+    session.show(_verdict(len(outcomes), failed=len(failed), partly=len(partly), nothing=not totals))
     session.show(layout.lines(delivered(totals)))
+    for day in partly:
+        rest = ", ".join(f"{name} is still owed {counted(files, 'file')}" for name, files in still_owed[day].items())
+        session.show(f"{day}: {rest}. The next run of the export delivers them.")
     if failed:
         left = [day.isoformat() for day in days if day not in outcomes]
         rest = f"; not begun: {left[0]} to {left[-1]}" if left else ""
         session.show(f"failed: {', '.join(failed)}{rest}. What they still owe, the next run of the export delivers.")
+
+
+def _verdict(days: int, *, failed: int, partly: int, nothing: bool) -> str:
+    if failed:
+        return f"{counted(days, 'day')} FAILED"
+    if partly:
+        return f"{days - partly:,} of {counted(days, 'day')} replayed, {partly:,} in part"
+    return f"{counted(days, 'day')} replayed" + ("; nothing was owed" if nothing else "")

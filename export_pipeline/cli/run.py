@@ -28,7 +28,7 @@ def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = F
     from export_pipeline.cli.runs import delivered, runner
     from export_pipeline.orchestration.build import names_of
 
-    deployment = session.deployment()
+    deployment = session.deployment(without_variables=True)
     names = names_of(deployment)
     ops = {names.list_new_files: {"config": {"max_files": max_files}}} if max_files else {}
     with runner(session, deployment) as one:

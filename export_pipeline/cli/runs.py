@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from threading import Event, Thread
 from time import localtime, monotonic, strftime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -103,6 +104,15 @@ class Runner:
         if self._was_stopped:
             raise KeyboardInterrupt
         return Outcome(run_id, result.success, monotonic() - started, self._progress(run_id))
+
+    def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
+        """Subscriber out of *names* → how many files of *day* it is still owed; without those owed nothing."""
+        from export_pipeline.ledger import owed, subscriptions
+        from export_pipeline.storage.location import parse_location
+
+        with self.ledger.read() as tx:
+            number = subscriptions.source_id(tx, parse_location(self.deployment.source.url).url)
+            return {} if number is None else owed.owed_of_day(tx, number, names, day=day)
 
     @contextmanager
     def counting(self, days: int) -> Iterator[Callable[[], None]]:

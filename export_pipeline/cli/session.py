@@ -65,11 +65,15 @@ class Session:
         self.secrets = found.secrets
         return found
 
-    def deployment(self) -> "Deployment":
-        """The whole deployment."""
+    def deployment(self, *, without_variables: bool = False) -> "Deployment":
+        """The whole deployment.
+
+        Args:
+            without_variables: as for :func:`export_pipeline.deployment.load_deployment`.
+        """
         from export_pipeline.deployment import load_deployment
 
-        found = load_deployment(self.name)
+        found = load_deployment(self.name, without_variables=without_variables)
         self.secrets = found.secret_values()
         return found
 

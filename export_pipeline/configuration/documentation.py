@@ -52,7 +52,17 @@ deployments/production.yaml:31: subscribers.crm.secret: the environment variable
 `{{env: NAME}}` stands for the value of an environment variable wherever a text is allowed. Write every secret so:
 Dagster's UI, the logs and errors show the variable's name at most. A mapping whose only key is `env` is always read so.
 
-Paths and `file:` URLs without a leading slash start at the folder that the command runs in.
+Paths and `file:` URLs without a leading slash belong to the deployment, not to the folder that a command runs in: they
+start at the folder that holds `deployments/`, where the file lies anywhere below such a folder, else at the file's own
+folder. So `deployments/mine.yaml` has its ledger in `.dagster/export.db` beside `deployments/`, from wherever it is
+started. Where the working folder has a ledger of the same source, made when relative paths still started there, and
+the deployment's folder has none, loading refuses, and says which path to set or where to move it: a new ledger would
+deliver everything again.
+
+A variable that is not set, or whose value cannot be used, stops what needs it: that of a subscriber only this
+subscriber, whose deliveries fail with the reason and stay owed, while all others go on; that of an alert only this
+alert; any other one the whole deployment, and Dagster's UI shows why the code location does not load.
+`export-pipeline check` reports all.
 
 ## The keys at the top
 
@@ -72,8 +82,9 @@ _SUBSCRIBERS = """\
 
 A mapping from a name of your choice to a destination. The name becomes part of the op `deliver_to_<name>`, and the name
 of the resource and of the asset, so keep it: a renamed subscriber is a new one. It begins with a lower-case letter,
-goes on with `a`–`z`, digits and `_`, has at most {max_name} characters, and is neither a keyword of Python nor one of
-{reserved}.
+goes on with `a`–`z`, digits and `_`, has at most {max_name} characters, and is neither one of {reserved}
+nor a name that Python or Dagster reserves, such as `class`, `type`, `config`, `context`, `input` or `int`: those are
+refused when the file is read, with the line.
 
 `type` is one of {types}, or `package.module:Class` for a class of
 your own ([how](your_own_subscriber.md)). The remaining options are those of the type; these are common to all:

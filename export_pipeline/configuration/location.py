@@ -1,5 +1,6 @@
 """Which file describes the deployment."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ VARIABLE = "EXPORT_DEPLOYMENT"
 
 DEFAULT_NAME = "local"
 _EMBEDDED = Path(__file__).with_name("local.yaml")
+_FOLDER = "deployments"
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -25,6 +27,15 @@ class Location:
 
     name: str
     path: Path
+
+    @property
+    def root(self) -> Path:
+        """Where relative paths in the file start: the folder that holds ``deployments/``, else the file's own."""
+        if self.path == _EMBEDDED or (self.name == DEFAULT_NAME and self.path.read_bytes() == _EMBEDDED.read_bytes()):
+            return Path.cwd()  # that of the demo, which makes its bucket and all else where it is started
+        folder = Path(os.path.abspath(self.path)).parent
+        above = [one for one in (folder, *folder.parents) if one.name == _FOLDER]
+        return above[0].parent if above else folder
 
     @property
     def shown(self) -> str:
@@ -64,10 +75,10 @@ def locate(name_or_path: str) -> Location:
 
 def _folders() -> Iterator[Path]:
     """Where named deployments lie: in the working folder first, so that it wins."""
-    yield Path("deployments")
+    yield Path(_FOLDER)
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
-        yield checkout / "deployments"
+        yield checkout / _FOLDER
 
 
 def _choices() -> str:

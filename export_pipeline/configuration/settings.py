@@ -119,6 +119,18 @@ class LimitSettings(Section):
     )
 
 
+class RetentionSettings(Section):
+    """What is deleted once it is old."""
+
+    runs_days: int | None = Field(
+        default=30,
+        ge=1,
+        description="After how many days a run of export_job that succeeded, found nothing and had nothing to deliver "
+        "is deleted from Dagster's storage, with its log: Dagster itself keeps runs for ever. All other runs stay. "
+        "null: these stay, too.",
+    )
+
+
 class ExportSettings(Section):
     """The keys of a deployment file that stand at its top."""
 
@@ -184,4 +196,5 @@ class ExportSettings(Section):
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How large a batch may grow.")
     manifest: ManifestSettings = Field(default=ManifestSettings(), description="How many files are read as one unit.")
+    retention: RetentionSettings = Field(default=RetentionSettings(), description="What is deleted once it is old.")
     limits: LimitSettings = Field(default=LimitSettings(), description="What a single file or event may cost.")

@@ -1,6 +1,5 @@
 """The ``subscribers:`` part of a deployment file: each entry is checked against the class that its ``type`` names."""
 
-import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from export_pipeline.configuration.problems import Place, Problem
+from export_pipeline.configuration.problems import Place, Problem, dotted
 from export_pipeline.configuration.settings import StartFrom, parse_start
 from export_pipeline.configuration.validation import Reading, fields_of, problems_of, secret_places, unknown_key
 from export_pipeline.errors import ConfigurationError
@@ -49,6 +48,7 @@ class SubscriberEntry:
         resource_class: the class it names.
         options: every key but ``type``, as the file writes it, with an EnvRef where it names a variable (at any depth).
         since: where it starts; None where the file does not say.
+        unusable: why nothing can be delivered to it: a variable is not set, or its value cannot be used.
     """
 
     name: str
@@ -56,10 +56,17 @@ class SubscriberEntry:
     resource_class: "type[Subscriber]"
     options: "Mapping[str, Any | EnvRef]" = field(repr=False)  # a secret may be written into the file
     since: StartFrom | None
+    unusable: str = ""
 
 
-def read_subscribers(reading: Reading) -> tuple[dict[str, SubscriberEntry], list[Problem]]:
-    """The entries under ``subscribers`` in the order of the file, and what is wrong with the others."""
+def read_subscribers(
+    reading: Reading, *, without_variables: bool = False
+) -> tuple[dict[str, SubscriberEntry], list[Problem]]:
+    """The entries under ``subscribers`` in the order of the file, and what is wrong with the others.
+
+    Args:
+        without_variables: keep an entry whose variables are not set, or have values that cannot be used, as unusable.
+    """
     top: Place = ("subscribers",)
     entries = reading.value(top)
     if entries is None:
@@ -69,14 +76,16 @@ def read_subscribers(reading: Reading) -> tuple[dict[str, SubscriberEntry], list
     read: dict[str, SubscriberEntry] = {}
     problems: list[Problem] = []
     for name in entries:
-        entry, wrong = _read_entry(name, reading)
+        entry, wrong = _read_entry(name, reading, without_variables=without_variables)
         problems += wrong
         if entry is not None and not wrong:
             read[name] = entry
     return read, problems
 
 
-def _read_entry(name: str, reading: Reading) -> tuple[SubscriberEntry | None, list[Problem]]:
+def _read_entry(
+    name: str, reading: Reading, *, without_variables: bool
+) -> tuple[SubscriberEntry | None, list[Problem]]:
     place: Place = ("subscribers", name)
     problems = [reading.problem(place, text) for text in wrong_with_name(name)]
     values = reading.value(place)
@@ -91,6 +100,11 @@ def _read_entry(name: str, reading: Reading) -> tuple[SubscriberEntry | None, li
         return None, [*problems, reading.problem((*place, "type"), str(error))]
     reading = reading.with_secrets(secret_places(resource_class, place))
     wrong = _wrong_options(resource_class, place, reading)
+    unusable: list[Problem] = []
+    if without_variables:
+        unusable = [one for one in reading.environment.problems if _is_of_a_variable(one, place, reading)]
+        unusable += [one for one in wrong if _is_of_a_variable(one, place, reading, missing=bool(unusable))]
+        wrong = [one for one in wrong if one not in unusable]
     if wrong or problems:
         return None, problems + wrong
     written = reading.written(place)
@@ -101,8 +115,34 @@ def _read_entry(name: str, reading: Reading) -> tuple[SubscriberEntry | None, li
         resource_class=resource_class,
         options={key: value for key, value in written.items() if key != "type"},
         since=None if since is None else parse_start(since),
+        unusable="; ".join(_with_variable(one, reading) for one in unusable),
     )
     return entry, []
+
+
+def _is_of_a_variable(problem: Problem, place: Place, reading: Reading, *, missing: bool = False) -> bool:
+    """Whether a problem of the entry at *place* is that of a variable's value, and not of the file.
+
+    Args:
+        missing: a variable of the entry is not set, so what its class says of the options as a whole says nothing.
+    """
+    if problem.place[:2] != place or problem.place[2:3] in (("type",), ("since",)):
+        return False
+    return _variable(problem, reading) is not None or (missing and problem.place == place)
+
+
+def _variable(problem: Problem, reading: Reading) -> str | None:
+    """Name of the variable that stands where the problem is, or above; None: there is none."""
+    places = [problem.place[:length] for length in range(1, len(problem.place) + 1)]
+    names = [reading.environment.references[one].env for one in places if one in reading.environment.references]
+    return names[-1] if names else None
+
+
+def _with_variable(problem: Problem, reading: Reading) -> str:
+    name = _variable(problem, reading)
+    named = problem.text if name is None or name in problem.text else f"the environment variable {name}: {problem.text}"
+    # Not "secret: …", in which whoever scrubs a text takes the next word for the secret.
+    return f"{named} (option {dotted(problem.place[2:])})" if problem.place[2:] else named
 
 
 def wrong_with_name(name: str) -> list[str]:
@@ -112,11 +152,15 @@ def wrong_with_name(name: str) -> list[str]:
             f"a lower-case letter, then letters a-z, digits and underscores, {MAX_NAME_CHARACTERS} characters at most"
         )
         return [f"not a subscriber's name; allowed: {form}"]
-    # Dagster builds a named tuple of the resources, which takes no Python keyword.
-    if name in RESERVED_NAMES or keyword.iskeyword(name):
+    if name in RESERVED_NAMES:
+        others = ", ".join(sorted(RESERVED_NAMES))
+        return [f"this name is taken; allowed: any that this project does not use itself, which are {others}"]
+    # Late, since it imports Dagster; whoever names a subscriber in a file needs that for its class in any case.
+    from export_pipeline.subscribers.launchable import dagster_takes
+
+    if not dagster_takes(name):
         return [
-            "this name is taken; allowed: any that is neither a keyword of Python nor "
-            + ", ".join(sorted(RESERVED_NAMES))
+            f"this name is taken: Dagster, or Python, reserves it for itself; allowed: any other, such as {name}_events"
         ]
     return []
 

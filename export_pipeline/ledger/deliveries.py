@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, literal, or_, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
@@ -71,8 +71,12 @@ def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: date
     )
 
 
-def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> Totals:
-    """Close a delivery whose batches were all accepted.
+def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tuple[Totals, bool]:
+    """Close the round of a delivery whose batches were all accepted, and only that one.
+
+    Returns:
+        What the round came to, and whether the delivery is closed: it is not where a replay that was asked for in the
+        meantime began another round, which stays owed.
 
     Raises:
         LedgerError: events accepted, refused and filtered do not add up to the events in the manifest's batches.
@@ -92,9 +96,9 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> To
             f"manifest {found.manifest_id}: {batched} events are in its batches, but {totals.accepted} were accepted, "
             f"{totals.refused} refused and {totals.filtered} filtered"
         )
-    tx.execute(
+    closed = tx.execute(
         update(t.deliveries)
-        .where(d.manifest_id == found.manifest_id, d.subscription_id == found.subscription_id)
+        .where(_this_round(found))
         .values(
             state=t.DELIVERED,
             delivered_at=now,
@@ -105,17 +109,17 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> To
             refused=totals.refused,
             filtered=totals.filtered,
         )
-    )
+    ).rowcount
     tx.execute(
         update(t.subscriptions)
         .where(s.id == found.subscription_id)
         .values(last_success_at=now, last_error=None, last_error_at=None, last_error_run_id=None, is_blocked=False)
     )
-    return totals
+    return totals, bool(closed)
 
 
 def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: datetime, is_blocked: bool = False) -> None:
-    """Keep why an attempt failed; the delivery stays owed.
+    """Keep why an attempt at this round failed; the delivery stays owed.
 
     Args:
         is_blocked: later runs will fail too, until a person changes something.
@@ -123,13 +127,23 @@ def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: date
     d, s = t.deliveries.c, t.subscriptions.c
     tx.execute(
         update(t.deliveries)
-        .where(d.manifest_id == found.manifest_id, d.subscription_id == found.subscription_id)
+        .where(_this_round(found))
         .values(last_run_id=run_id, last_error=reason, attempts=d.attempts + 1)
     )
     tx.execute(
         update(t.subscriptions)
         .where(s.id == found.subscription_id)
         .values(last_error=reason, last_error_at=now, last_error_run_id=run_id, is_blocked=is_blocked)
+    )
+
+
+def _this_round(found: Delivery) -> ColumnElement[bool]:
+    """The delivery, as long as nobody has begun another round of it."""
+    d = t.deliveries.c
+    return and_(
+        d.manifest_id == found.manifest_id,
+        d.subscription_id == found.subscription_id,
+        d.round == found.round,
     )
 
 

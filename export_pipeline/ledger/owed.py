@@ -124,6 +124,26 @@ def choose_among(
     return [_with_subscribers(manifest, wanted[manifest.id]) for manifest in unique.values()]
 
 
+def owed_of_day(tx: Connection, source: int, names: Iterable[str], *, day: date) -> dict[str, int]:
+    """Active subscriber out of *names* → how many files of one *day* it is still owed; without those owed nothing."""
+    d, m, s = t.deliveries.c, t.manifests.c, t.subscriptions.c
+    rows = tx.execute(
+        select(s.name, func.sum(m.files))
+        .join_from(t.deliveries, t.manifests, m.id == d.manifest_id)
+        .join(t.subscriptions, s.id == d.subscription_id)
+        .where(
+            m.source_id == source,
+            d.day == day,
+            d.state == t.OWED,
+            s.inactive_since.is_(None),
+            s.name.in_(list(names)),
+        )
+        .group_by(s.name)
+        .order_by(s.name)
+    )
+    return {row[0]: int(row[1]) for row in rows}
+
+
 def assign(
     tx: Connection, manifests: Iterable[OwedManifest], subscriptions: Iterable[Subscription], run_id: str
 ) -> None:
@@ -153,6 +173,17 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
             .order_by(s.name)
         ).scalars()
     )
+
+
+def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
+    """Ids of the manifests that one of these runs took last, and that are still owed to somebody, in key order."""
+    d = t.deliveries.c
+    rows = tx.execute(
+        select(d.manifest_id)
+        .where(d.last_run_id.in_(list(run_ids)), d.state == t.OWED)
+        .order_by(d.day, d.first_key, d.manifest_id)
+    ).scalars()
+    return list(dict.fromkeys(rows))
 
 
 def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:

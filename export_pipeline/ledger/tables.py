@@ -263,3 +263,19 @@ folded = Table(
     Column("batches", LargeBinary, nullable=False),
     Index("ix_folded_day", "source_id", "day", "first_key"),
 )
+
+backfill_days = Table(
+    "backfill_days",
+    metadata,
+    # By url: a backfill may be asked for before any run has seen the source.
+    Column("source_url", Text, primary_key=True),
+    Column("backfill_id", String(64), primary_key=True),
+    Column("day", Date, primary_key=True),
+    # Names, as a JSON list: fixed when the backfill is first seen.
+    Column("subscribers", Text, nullable=False),
+    Column("again", Boolean, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    # When its manifests were owed, or it was taken back; none: no run has come to it.
+    Column("settled_at", UtcDateTime),
+    Index("ix_backfill_days_unsettled", "source_url", "day", sqlite_where=text("settled_at IS NULL")),
+)

@@ -14,27 +14,24 @@ from dagster import (
     op,
 )
 
-from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import owed
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import reporting, wording
+from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.finding import discovery_settings
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
+from export_pipeline.orchestration.names import BACKFILL_TAG, ONLY_TAG, SUBSCRIBERS_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
-from export_pipeline.orchestration.underway import run_is_over
+from export_pipeline.orchestration.underway import mark_with_ledger, run_is_over
 from export_pipeline.steps.backfill import plan_day
-
-# The UI's dialog for a range of days takes tags and no config; so does `dagster job backfill`.
-SUBSCRIBERS_TAG = "export_pipeline/subscribers"
-ONLY_TAG = "export_pipeline/only"
 
 ONLY = Enum(
     "Only",
     [
-        EnumValue("missing", description="What the subscribers have never got of that day."),
-        EnumValue("all", description="Everything of that day once more, under the same batch ids."),
+        EnumValue(MISSING, description="What the subscribers have never got of that day."),
+        EnumValue(ALL, description="Everything of that day once more, under the same batch ids."),
     ],
 )
 
@@ -49,15 +46,16 @@ def list_day_files_op(export: Export) -> OpDefinition:
         config_schema={
             "subscribers": Field(
                 Array(str),
-                default_value=[],
-                description=f"Who gets the day: names out of {', '.join(export.subscribers) or 'none'}. Empty: all. "
-                f"For a range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
+                is_required=False,
+                description=f"Who gets the day: names out of {', '.join(export.subscribers) or 'none'}. Left out: all "
+                "that are configured when the run, or the backfill of many days, is launched. In the UI's dialog for a "
+                f"range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
             ),
             "only": Field(
                 ONLY,
-                default_value="missing",
+                default_value=MISSING,
                 description="missing: what they have never got; all: everything once more, under the same batch ids. "
-                f"For a range of days: the tag {ONLY_TAG}.",
+                f"In the UI's dialog for a range of days: the tag {ONLY_TAG}.",
             ),
         },
         description="Find the day's files, plan those never seen, and owe the day to the chosen subscribers. The "
@@ -73,17 +71,21 @@ def list_day_files_op(export: Export) -> OpDefinition:
             if reason := run_is_over(context, export)():
                 context.log.info(f"nothing is listed: {reason}")
                 return
-            subscribers, only = _asked(context)
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
+            mark_with_ledger(context, places.ledger.open())
+            asked = asked_by_run(context, export)
             backfill = plan_day(
                 places.source.open(),
                 places.ledger.open(),
                 discovery_settings(export, places.source),
                 day=date.fromisoformat(context.partition_key),
                 wanted=export.subscribers,
-                chosen=subscribers,
-                again=only == "all",
+                chosen=asked.subscribers,
+                again=asked.again,
                 run_id=context.run_id,
                 now=utc_now(),
+                backfill_id=context.run.tags.get(BACKFILL_TAG),
                 progress=reporting.listing(context),
             )
             if backfill.manifests:
@@ -95,16 +97,3 @@ def list_day_files_op(export: Export) -> OpDefinition:
         yield from chosen_outputs(backfill.manifests)
 
     return list_day_files
-
-
-def _asked(context: OpExecutionContext) -> tuple[list[str], str]:
-    """Who gets the day, and what of it; a tag goes before the config, which stays as it is in a range of days."""
-    subscribers: list[str] = context.op_config["subscribers"]
-    if context.has_tag(SUBSCRIBERS_TAG):
-        subscribers = [name.strip() for name in (context.get_tag(SUBSCRIBERS_TAG) or "").split(",") if name.strip()]
-    only: str = context.op_config["only"]
-    if context.has_tag(ONLY_TAG):
-        only = context.get_tag(ONLY_TAG) or ""
-        if only not in ("missing", "all"):
-            raise ConfigurationError(f"tag {ONLY_TAG}: found {only!r}; allowed: missing, all")
-    return subscribers, only

@@ -33,6 +33,7 @@ from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.steps.deployed import plan_limits, wanted
 from export_pipeline.storage.location import parse_location
+from export_pipeline.subscribers.unusable import Unusable
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -81,6 +82,7 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
     return Export(
         deployment=deployment.name,
         subscribers=wanted(deployment),
+        unusable={name: entry.unusable for name, entry in deployment.subscribers.items() if entry.unusable},
         enabled=deployment.enabled,
         frequency=deployment.frequency,
         max_files=deployment.max_files,
@@ -92,6 +94,7 @@ def export_of(deployment: Deployment, names: Names | None = None) -> Export:
         max_attempts=deployment.max_attempts,
         max_run_seconds=_max_run_seconds(deployment),
         keep_days=deployment.ledger.keep_days,
+        runs_days=deployment.retention.runs_days,
         executor=deployment.executor,
         is_notified=deployment.source.notifications is not None,
         secrets=deployment.secret_values(),
@@ -184,6 +187,9 @@ def _store(
 
 
 def _subscriber(entry: SubscriberEntry) -> ConfigurableResource[None]:
+    if entry.unusable:
+        # Dagster resolves the variables of all resources when a run starts, and one that is not set ends the run.
+        return Unusable(reason=entry.unusable)
     return entry.resource_class(**{name: _plain(value) for name, value in entry.options.items()})
 
 

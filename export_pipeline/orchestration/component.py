@@ -12,7 +12,7 @@ from export_pipeline import build_defs
 
 _DEPLOYMENT = "deployment.yaml"
 _STARTER = """\
-    # Where raw files land, and who gets the events in them. Relative paths start at the folder that Dagster runs in.
+    # Where raw files land, and who gets the events in them. Relative paths start at this folder.
     # A secret is written {env: NAME}.
 
     source:

@@ -38,10 +38,12 @@ class Export:
     Attributes:
         deployment: the file's name, for messages.
         subscribers: name → since (now, beginning, a date) or None; in the order of the file.
+        unusable: those of them that cannot be set up → why.
         start_from: where subscribers without since start in a new ledger.
         frequency: as configured, for messages.
         max_run_seconds: how long after its start a run begins new work.
         keep_days: days that the ledger keeps in full; None: all.
+        runs_days: days that Dagster keeps runs which found nothing; None: for ever.
         executor: what runs the steps.
         is_notified: a queue tells of new files, and the source is only listed now and then.
         secrets: values that must appear in no text.
@@ -51,6 +53,7 @@ class Export:
 
     deployment: str
     subscribers: dict[str, str | None]
+    unusable: dict[str, str]
     enabled: bool
     frequency: str
     max_files: int
@@ -62,6 +65,7 @@ class Export:
     max_attempts: int
     max_run_seconds: float
     keep_days: int | None
+    runs_days: int | None
     executor: ExecutorSettings
     is_notified: bool
     secrets: frozenset[str]

@@ -19,6 +19,7 @@ from export_pipeline.alerting.state import Positions
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.run_happenings import backfill_prefix, happening_of, is_of
+from export_pipeline.orchestration.underway import location_of
 
 _ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
 _ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)
@@ -91,9 +92,8 @@ def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
 
 def _is_here(scope: Scope, run: DagsterRun) -> bool:
     """Whether *run* belongs to this code location, or to none, as a run from the command line."""
-    if run.remote_job_origin is None or scope.location is None:
-        return True
-    return run.remote_job_origin.repository_origin.code_location_origin.location_name == scope.location
+    location = location_of(run)
+    return location is None or scope.location is None or location == scope.location
 
 
 def _ticks(scope: Scope, repository: instigators.Repository, positions: Positions, now: float) -> Iterator[Happening]:

@@ -1,16 +1,26 @@
-"""Schedules and sensors as Dagster's instance keeps them.
+"""Schedules, sensors and backfills as Dagster's instance keeps them.
 
-Dagster has no public way to read a sensor's cursor or the ticks of another schedule, so everything of it that is not
-public stands in this file. The state is kept under (location, repository, name); it can be there before a sensor was
-ever turned on.
+Dagster has no public way to read a sensor's cursor, the ticks of another schedule or its backfills, so everything of it
+that is not public stands in this file. The state is kept under (location, repository, name); it can be there before a
+sensor was ever turned on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance, DagsterInvariantViolationError, SensorEvaluationContext
 from dagster._core.definitions.repository_definition.valid_definitions import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.sensor_definition import SensorType
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -28,6 +38,8 @@ from dagster._serdes import create_snapshot_id
 FINISHED = (TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED)
 _MOST_TICKS = 100
 
+_MOST_BACKFILLS = 50
+
 Origin = RemoteInstigatorOrigin
 Repository = RemoteRepositoryOrigin
 
@@ -42,6 +54,11 @@ def repository_of(context: SensorEvaluationContext) -> Repository | None:
     if context.code_location_origin is None or context.repository_name is None:
         return None
     return RemoteRepositoryOrigin(context.code_location_origin, context.repository_name)
+
+
+def location_of(repository: Repository) -> str:
+    """The name of a repository's code location."""
+    return repository.code_location_origin.location_name
 
 
 def origin_of(repository: Repository, name: str) -> Origin:
@@ -94,6 +111,69 @@ def ticks_after(instance: DagsterInstance, origin: Origin, timestamp: float) -> 
     selector = create_snapshot_id(origin.get_selector())
     found = instance.get_ticks(origin.get_id(), selector, after=timestamp, limit=_MOST_TICKS)
     return sorted(found, key=lambda tick: tick.timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedBackfill:
+    """A backfill of a job, as it was launched.
+
+    Attributes:
+        location: the code location that it was launched in; None: not known.
+        days: names of its partitions.
+        tags, run_config: as it was launched with.
+        is_whole: each of its days gets a run of its own; false where it only repeats what failed before.
+        is_over: no run of it is made any more.
+        is_canceled: somebody has taken it back.
+        is_failed: it is over, and not all of its runs ended well.
+    """
+
+    id: str
+    location: str | None
+    days: tuple[str, ...]
+    tags: Mapping[str, str]
+    run_config: Mapping[str, Any]
+    is_whole: bool
+    is_over: bool
+    is_canceled: bool
+    is_failed: bool
+
+
+def backfills_of(instance: DagsterInstance, job: str, *, after: datetime) -> list[LaunchedBackfill]:
+    """The latest fifty backfills of a job, in any code location, that were launched *after* a moment."""
+    wanted = BulkActionsFilter(job_name=job, created_after=after)
+    return [_launched(one) for one in instance.get_backfills(filters=wanted, limit=_MOST_BACKFILLS)]
+
+
+def backfill(instance: DagsterInstance, identity: str) -> LaunchedBackfill | None:
+    """One backfill; None where Dagster does not know it."""
+    found = instance.get_backfill(identity)
+    return _launched(found) if found is not None else None
+
+
+def forget_run(instance: DagsterInstance, run_id: str) -> None:
+    """Delete a run with all that Dagster keeps of it: its record, its events, and what its steps printed."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    instance.delete_run(run_id)
+    # SQLite has a file for each run, which Dagster empties and leaves there.
+    shard = getattr(instance.event_log_storage, "path_for_shard", None)
+    if shard is not None:
+        for end in ("", "-wal", "-shm"):
+            Path(shard(run_id) + end).unlink(missing_ok=True)
+
+
+def _launched(found: PartitionBackfill) -> LaunchedBackfill:
+    origin = found.partition_set_origin
+    return LaunchedBackfill(
+        id=found.backfill_id,
+        location=origin.repository_origin.code_location_origin.location_name if origin else None,
+        days=tuple(found.partition_names or ()),
+        tags=found.tags,
+        run_config=found.run_config or {},
+        is_whole=not found.from_failure and not found.reexecution_steps,
+        is_over=found.status in BULK_ACTION_TERMINAL_STATUSES,
+        is_canceled=found.status in (BulkActionStatus.CANCELED, BulkActionStatus.CANCELING),
+        is_failed=found.status in (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED),
+    )
 
 
 def _state(instance: DagsterInstance, origin: Origin) -> InstigatorState | None:

@@ -13,12 +13,20 @@ from dagster import (
     graph,
 )
 
-from export_pipeline.orchestration.backfill_ops import ONLY_TAG, SUBSCRIBERS_TAG, list_day_files_op
+from export_pipeline.orchestration.backfill_ops import list_day_files_op
 from export_pipeline.orchestration.executors import executor_of
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.finding import DUE
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
-from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_TAG, MAX_RUNTIME_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.names import (
+    CONFIGURED_TAG,
+    EXECUTOR_TAG,
+    LEDGER_TAG,
+    MAX_RUNTIME_TAG,
+    ONLY_TAG,
+    PRIORITY_TAG,
+    SUBSCRIBERS_TAG,
+)
 from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
 from export_pipeline.orchestration.places import LEDGER
 from export_pipeline.orchestration.resources import LedgerResource
@@ -75,13 +83,14 @@ def export_jobs(
         first=list_day_files_op(export),
         description="Deliver the files of chosen days: what the subscribers miss of them, or everything once more. One "
         "day: choose it in the Launchpad. Many: Partitions, Launch backfill; there the tags "
-        f"`{SUBSCRIBERS_TAG}` (names joined by commas) and `{ONLY_TAG}` (missing or all) stand in for the config.",
+        f"`{SUBSCRIBERS_TAG}` (names joined by commas) and `{ONLY_TAG}` (missing or all) stand in for the config. "
+        "Without them all subscribers that are configured at the launch get what they miss.",
     ).to_job(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
-        tags={**tags, PRIORITY_TAG: "0"},
+        tags={**tags, PRIORITY_TAG: "0", CONFIGURED_TAG: ",".join(export.subscribers)},
+        # No config of its own, which would stand for each day in the place of the one that a backfill is launched with.
         partitions_def=partitions,
-        config=_shown_first(export.names.list_day_files, subscribers=[], only="missing"),
     )
     return export_job, backfill_job
 

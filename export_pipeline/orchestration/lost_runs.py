@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
-from export_pipeline.ledger.claims import Claims, someone_is_at_work
+from export_pipeline.ledger.claims import someone_is_at_work
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.underway import of_export
@@ -31,20 +32,27 @@ _GONE = (
 )
 
 
-def end_lost_runs(instance: DagsterInstance, export: Export, claims: Callable[[], Claims]) -> list[DagsterRun]:
+def end_lost_runs(
+    instance: DagsterInstance, export: Export, *, ledger: Callable[[], Ledger], location: str | None
+) -> list[DagsterRun]:
     """Report as failed those runs of this export whose processes are gone; which these were.
 
     Only runs whose processes hold claims are looked at.
 
     Args:
-        claims: of the ledger, which is opened only where a run is silent.
+        ledger: of this export; only it tells who is at work, so no run of another one is looked at.
+        location: the code location of this export, where it is known.
     """
     lost = []
-    for run in of_export(instance, export):
+    for run in of_export(instance, export, ledger=ledger, location=location):
         if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _WITH_CLAIMS:
             continue
         # Silent both before and after: it may have gone on, or ended, while its claims were looked at.
-        if _is_silent(instance, run) and not someone_is_at_work(claims(), run.run_id) and _is_silent(instance, run):
+        if (
+            _is_silent(instance, run)
+            and not someone_is_at_work(ledger().claims, run.run_id)
+            and _is_silent(instance, run)
+        ):
             instance.report_run_failed(run, _GONE)
             lost.append(run)
     return lost

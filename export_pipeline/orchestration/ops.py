@@ -21,17 +21,17 @@ from dagster import (
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.orchestration import finding, materialisations, reporting, wording
+from export_pipeline.orchestration import backfills, finding, materialisations, reporting, wording
 from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.failures import delivery_failure
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
-from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, FILES, FOUND_TAG, NOTHING, PRIORITY_TAG
 from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
-from export_pipeline.orchestration.retention import fold_old_days
+from export_pipeline.orchestration.retention import fold_old_days, purge_idle_runs
 from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
-from export_pipeline.orchestration.underway import other_runs, run_is_over
+from export_pipeline.orchestration.underway import mark_with_ledger, other_runs, run_is_over
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.listing import Found
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
@@ -65,17 +65,28 @@ def list_new_files_op(export: Export) -> OpDefinition:
                 context.log.info(f"nothing is listed: {reason}")
                 return
             found, nothing = finding.find_new_files(context, export, places)
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
+            mark_with_ledger(context, places.ledger.open())
+            backfills.owe_days_without_a_run(context, export, places)
             max_files = context.op_config["max_files"]
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(
                 places.staging.open(),
                 places.ledger.open(),
                 keep={manifest.id for manifest in chosen},
-                runs=other_runs(context, export),
+                runs=other_runs(context, export, places.ledger.open()),
             )
             _say_what_was_found(context, found, nothing, chosen, left)
             reporting.run_begins(context, chosen)
             fold_old_days(context, places, export)
+            if not chosen and not found.files:
+                context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
+                # For each that comes, up to twenty go; a run that has work to do is spared the look.
+                purge_idle_runs(context, places, export)
+            elif FOUND_TAG in context.run.tags:
+                # Of the run that this one executes again, which found nothing.
+                context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
         yield from chosen_outputs(chosen)
 
     return list_new_files

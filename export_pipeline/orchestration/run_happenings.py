@@ -18,6 +18,7 @@ from dagster import (
 from export_pipeline.alerting.happening import CRITICAL, ERROR, WARNING, Happening, Line, Problem
 from export_pipeline.orchestration.checks import ACCOUNTED
 from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.names import LEDGER_TAG
 
 ASSET_JOB = "__ASSET_JOB"
 """What Dagster calls the job of checks that are run from an asset's page."""
@@ -38,6 +39,8 @@ def is_of(export: Export, run: DagsterRun) -> bool:
     if run.job_name.startswith(ASSET_JOB):
         ours = {names.raw_events, *(names.asset(name) for name in export.subscribers)}
         return any(check.asset_key in ours for check in run.asset_check_selection or ())
+    if run.tags.get(LEDGER_TAG, names.prefixed(export.deployment)) != names.prefixed(export.deployment):
+        return False  # a job of this name, of another deployment
     return run.job_name in (names.export_job, names.backfill_job, names.check_job)
 
 

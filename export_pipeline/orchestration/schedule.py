@@ -13,7 +13,7 @@ from dagster import (
     schedule,
 )
 
-from export_pipeline.ledger.claims import Claims
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -38,25 +38,28 @@ def export_schedule(export: Export, job: JobDefinition, *, cron: str, timezone: 
     def tick(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, export.names)
         with failures_without_secrets(export.secrets):
-            reason = reason_to_skip(export, context.instance, claims=lambda: places.ledger.open().claims)
+            reason = reason_to_skip(export, context.instance, ledger=places.ledger.open)
         return SkipReason(reason) if reason else RunRequest()
 
     return tick
 
 
-def reason_to_skip(export: Export, instance: DagsterInstance, *, claims: Callable[[], Claims]) -> str | None:
+def reason_to_skip(
+    export: Export, instance: DagsterInstance, *, ledger: Callable[[], Ledger], location: str | None = None
+) -> str | None:
     """Why no run should start now; None where one should. Runs whose process is gone are ended, and are no reason.
 
     Args:
-        claims: of the ledger.
+        ledger: of this export; opened only where there is a run to look at.
+        location: the code location of this export, where it is known.
     """
     if not export.enabled:
         return f"enabled: false in deployment {export.deployment}"
     if not export.subscribers:
         return wording.NO_SUBSCRIBER.format(deployment=export.deployment)
-    end_lost_runs(instance, export, claims)
+    end_lost_runs(instance, export, ledger=ledger, location=location)
     job = export.names.export_job
-    unfinished = of_export(instance, export, job=job, limit=1)
+    unfinished = of_export(instance, export, ledger=ledger, location=location, job=job)
     if unfinished:
         run = unfinished[0]
         return f"run {run.run_id[:8]} of {job} is still under way ({run.status.value.lower()})"

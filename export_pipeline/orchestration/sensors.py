@@ -14,6 +14,7 @@ from dagster import (
 from export_pipeline.ledger import backlog as ledger_backlog
 from export_pipeline.ledger import planning, subscriptions
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.names import SENSOR_INTERVAL_SECONDS
@@ -37,7 +38,13 @@ def new_files_sensor(export: Export, job: JobDefinition) -> SensorDefinition:
     def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, export.names)
         with failures_without_secrets(export.secrets):
-            reason = reason_to_skip(export, context.instance, claims=lambda: places.ledger.open().claims)
+            repository = instigators.repository_of(context)
+            reason = reason_to_skip(
+                export,
+                context.instance,
+                ledger=places.ledger.open,
+                location=instigators.location_of(repository) if repository is not None else None,
+            )
             if reason:
                 return SkipReason(reason)
             url = places.source.open().url

@@ -1,11 +1,15 @@
 """Runs that are not over, as Dagster knows them."""
 
 import time
+from collections.abc import Callable
+from functools import cached_property
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
 
+from export_pipeline.ledger import identity
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.names import LEDGER_TAG
+from export_pipeline.orchestration.names import LEDGER_IDENTITY_TAG, LEDGER_TAG
 from export_pipeline.steps.stopping import Stop
 
 UNFINISHED = [
@@ -25,20 +29,79 @@ _LOOK_SECONDS = 2.0
 
 
 def of_export(
-    instance: DagsterInstance, export: Export, *, job: str | None = None, limit: int | None = None
+    instance: DagsterInstance,
+    export: Export,
+    *,
+    ledger: Callable[[], Ledger],
+    location: str | None,
+    job: str | None = None,
 ) -> list[DagsterRun]:
     """Runs of this export that are not over, the latest first.
 
+    Others may have jobs and deployment files of the same names, in another code location or another folder. A run that
+    has begun bears the identity of its ledger; until then its code location tells.
+
     Args:
-        job: only those of this job. Another code location may have one of this name, for another deployment.
+        ledger: of this export; opened only where a run bears the identity of one.
+        location: the code location of this export; None: that of its latest run, where it has one.
+        job: only those of this job.
     """
-    ours = RunsFilter(job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: export.names.prefixed(export.deployment)})
-    return list(instance.get_runs(filters=ours, limit=limit))
+    named_so = RunsFilter(
+        job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: export.names.prefixed(export.deployment)}
+    )
+    found = instance.get_runs(filters=named_so)
+    ours = _Ours(instance, ledger, location)
+    return [run for run in found if ours.has(run)]
 
 
-def other_runs(context: OpExecutionContext, export: Export) -> list[str]:
+def other_runs(context: OpExecutionContext, export: Export, ledger: Ledger) -> list[str]:
     """Ids of the other runs of this export that are not over."""
-    return [run.run_id for run in of_export(context.instance, export) if run.run_id != context.run_id]
+    runs = of_export(context.instance, export, ledger=lambda: ledger, location=location_of(context.run))
+    return [run.run_id for run in runs if run.run_id != context.run_id]
+
+
+def mark_with_ledger(context: OpExecutionContext, ledger: Ledger) -> None:
+    """Have the run say which ledger it works with, whatever that lies under and is called."""
+    with ledger.read() as tx:
+        mine = identity.read(tx)
+    # A run that is executed again has the tags of the first one, which may have had another ledger.
+    if context.run.tags.get(LEDGER_IDENTITY_TAG) != mine:
+        context.instance.add_run_tags(context.run_id, {LEDGER_IDENTITY_TAG: mine})
+
+
+class _Ours:
+    """Tells the runs of one export from those of others of its name."""
+
+    def __init__(self, instance: DagsterInstance, ledger: Callable[[], Ledger], location: str | None) -> None:
+        self._instance = instance
+        self._ledger = ledger
+        self._location = location
+
+    def has(self, run: DagsterRun) -> bool:
+        named = run.tags.get(LEDGER_IDENTITY_TAG)
+        if named is not None:
+            return named == self._identity
+        there = location_of(run)
+        return there is None or self._here in (None, there)
+
+    @cached_property
+    def _identity(self) -> str:
+        with self._ledger().read() as tx:
+            return identity.read(tx)
+
+    @cached_property
+    def _here(self) -> str | None:
+        """A schedule does not know its own code location, but its latest run does."""
+        if self._location is not None:
+            return self._location
+        latest = self._instance.get_runs(RunsFilter(tags={LEDGER_IDENTITY_TAG: self._identity}), limit=1)
+        return location_of(latest[0]) if latest else None
+
+
+def location_of(run: DagsterRun) -> str | None:
+    """The code location that a run was launched from; None for one by command line, which knows none."""
+    origin = run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin is not None else None
 
 
 def run_is_over(context: OpExecutionContext, export: Export) -> Stop:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from export_pipeline.ledger.backfills import AskedDay
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.printable import printable
@@ -19,7 +20,9 @@ NO_SUBSCRIBER = (
 )
 
 
-ALL_READ = "every file could be read"
+ALL_READ = "no file that this run read was unreadable"
+_SHOWN_MANIFESTS = 10
+NEVER_READ_NEXT = "nothing: they stay owed, and the next run of export_job reads and delivers them"
 
 
 def found_new(found: Found) -> str:
@@ -139,7 +142,10 @@ def delivered(name: str, done: Delivered) -> str:
     filtered = f", {totals.filtered:,} were filtered out" if totals.filtered else ""
     events, batches = counted(totals.accepted, "event"), counted(done.batches, "batch", "batches")
     took = _time_and_rate(totals.accepted, done.seconds)
-    return f"{name} accepted {events} of {done.manifest.day} in {batches} ({took}){refused}{filtered}"
+    again = (
+        "; a replay was requested meanwhile and is still owed: the next run delivers it" if done.is_asked_again else ""
+    )
+    return f"{name} accepted {events} of {done.manifest.day} in {batches} ({took}){refused}{filtered}{again}"
 
 
 def stopped(name: str, done: Stopped) -> str:
@@ -194,6 +200,31 @@ def backfill(day: str, planned: Backfill) -> list[str]:
     if planned.repeated:
         sentences.append(f"{counted(planned.repeated, 'delivery', 'deliveries')} of {day} are made once more")
     return [*sentences, handing_on(planned.manifests)]
+
+
+def unusable(name: str, reason: str) -> str:
+    """A subscriber that cannot be set up."""
+    return f"nothing is delivered to {name}, and what it is owed waits: {reason}"
+
+
+def never_read(manifests: Sequence[str]) -> str:
+    """Manifests that a re-execution left out."""
+    shown = ", ".join(manifests[:_SHOWN_MANIFESTS])
+    more = f" and {len(manifests) - _SHOWN_MANIFESTS:,} more" if len(manifests) > _SHOWN_MANIFESTS else ""
+    was = "was" if len(manifests) == 1 else "were"
+    return (
+        f"{counted(len(manifests), 'manifest')} that the first run had taken {was} "
+        "never read, neither by it nor by this re-execution: of a run that was killed Dagster repeats only what had "
+        f"begun. They stay owed, and the next run of export_job delivers them: {shown}{more}"
+    )
+
+
+def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
+    """What becomes of a day whose run Dagster dropped."""
+    return (
+        f"backfill {one.backfill_id}: no run came to {one.day}, such as while the code server was away; its files are "
+        f"owed to {', '.join(names)} now, and delivered by this run and the next ones"
+    )
 
 
 def _rate(done: Amount, seconds: float) -> str:

@@ -60,7 +60,7 @@ class SourceSettings(StoreSettings):
     url: str = Field(
         min_length=1,
         description="The folder in which files land: s3://bucket/prefix, an S3 ARN (arn:aws:s3:::bucket/prefix), "
-        "gs://bucket/prefix, az://container/prefix, file:///absolute/path or a path relative to the working directory.",
+        "gs://bucket/prefix, az://container/prefix, file:///absolute/path or a path, which may be relative.",
     )
     layout: str = Field(
         default="%Y/%m/%d",

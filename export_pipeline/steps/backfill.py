@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger import deliveries, known, owed, planning
+from export_pipeline.ledger import backfills, deliveries, known, owed, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
@@ -43,6 +43,7 @@ def plan_day(
     again: bool,
     run_id: str,
     now: datetime,
+    backfill_id: str | None = None,
     progress: Progress | None = None,
 ) -> Backfill:
     """Find the day's files, plan those never seen, and owe the day's manifests to the *chosen* subscribers.
@@ -50,6 +51,7 @@ def plan_day(
     Args:
         chosen: names of subscribers; empty: all.
         again: also what was delivered before, with the same batch ids.
+        backfill_id: the backfill that asks for it, in whose books the day is then closed.
         progress: told how many keys were listed, as files.
 
     Raises:
@@ -91,6 +93,8 @@ def plan_day(
                 now=now,
             )
             added, repeated = deliveries.owe_day(tx, number, served, day=day, again=again, now=now)
+            if backfill_id is not None:
+                backfills.settle(tx, source.url, backfill_id, [day], now=now)
             manifests = owed.choose_among(tx, served, source=number, day=day)
     found.files, found.manifests = len(new), len(planned)
     return Backfill(found, manifests, added, repeated)

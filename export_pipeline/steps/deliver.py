@@ -57,6 +57,7 @@ class Delivered:
         batches, size_bytes: how much was sent in this run.
         totals: of the whole manifest, earlier runs included.
         seconds: how long this run took for it.
+        is_asked_again: a replay was asked for in the meantime, and is owed still.
     """
 
     manifest: Manifest
@@ -64,6 +65,7 @@ class Delivered:
     size_bytes: int
     totals: Totals
     seconds: float
+    is_asked_again: bool = False
 
 
 def deliver(
@@ -102,7 +104,7 @@ def deliver(
     manifest = staged.manifest
     with place.ledger.claims.claim(f"deliver:{manifest.id}:{subscription.id}") as mine:
         if not mine:
-            return NothingToDo("another run is delivering it")
+            return NothingToDo("another run is delivering it; what is owed after that, the next run delivers")
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
             failure = deliveries.failed_in_run(tx, subscription, run_id)
@@ -135,7 +137,7 @@ def deliver(
         if accepted < len(staged.batches):
             return Stopped(reason, accepted, len(staged.batches))
         with place.ledger.write() as tx:
-            totals = deliveries.commit(tx, delivery, run_id=run_id, now=utc_now())
+            totals, closed = deliveries.commit(tx, delivery, run_id=run_id, now=utc_now())
             done = deliveries.nobody_waits(tx, manifest.id)
     if done:
         place.staging.delete(manifest.id)
@@ -145,6 +147,7 @@ def deliver(
         size_bytes=sum(batch.size_bytes for batch in sent),
         totals=totals,
         seconds=time.monotonic() - started,
+        is_asked_again=not closed,
     )
 
 

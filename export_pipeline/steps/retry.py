@@ -30,12 +30,14 @@ class Retried:
         stretches: number of bad stretches.
         refused: number of events that a subscriber had refused.
         cut_off: number of stretches that were too long to be kept whole; they stay in the quarantine.
+        of_others: number of objects of manifests that are not this source's in this ledger; they stay as they are.
     """
 
     files: list[str] = field(default_factory=list)
     stretches: int = 0
     refused: int = 0
     cut_off: int = 0
+    of_others: int = 0
 
 
 def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, now: datetime) -> Retried:
@@ -50,6 +52,10 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
     retried = Retried()
     for name in names:
         records = list(place.quarantine.records_in(name))
+        if records and not _is_ours(place, records[0].manifest):
+            # Of another deployment, which keeps its own in the same folder: it would look for it in vain.
+            retried.of_others += 1
+            continue
         whole = [record for record in records if record.kind != FILE and record.is_whole]
         for record in records:
             if record.kind == FILE:
@@ -66,6 +72,13 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
         elif whole:
             place.quarantine.archive_whole(name)
     return retried
+
+
+def _is_ours(place: Workspace, manifest: str) -> bool:
+    m, s = t.manifests.c, t.sources.c
+    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == manifest, s.url == place.source.url)
+    with place.ledger.read() as tx:
+        return tx.execute(found).first() is not None
 
 
 def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> bool:

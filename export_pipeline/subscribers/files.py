@@ -45,7 +45,7 @@ class Files(Subscriber):
     """
 
     url: str = Field(
-        description="Where to write: s3://…, gs://…, az://…, file:///… or a path; relative to the working folder.",
+        description="Where to write: s3://…, gs://…, az://…, file:///… or a path, which may be relative.",
         examples=["s3://acme-lake/events/"],
     )
     path: str = Field(

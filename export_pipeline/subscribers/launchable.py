@@ -5,11 +5,12 @@ set or not, and takes that for its value when the run is launched. The name of a
 a field without a value: both are shown as they are. What else is marked, and a password in a URL, stays hidden.
 """
 
+import keyword
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster import ConfigurableResource, Field, Shape
+from dagster import ConfigurableResource, DagsterInvalidDefinitionError, Field, OpDefinition, Shape
 from dagster._core.definitions.definition_config_schema import DefinitionConfigSchema
 from pydantic import ConfigDict, model_validator
 
@@ -46,6 +47,23 @@ class LaunchableResource(ConfigurableResource[None]):
         return DefinitionConfigSchema(
             Field(shape, default_value=defaults, is_required=False, description=whole.description)
         )
+
+
+def dagster_takes(name: str) -> bool:
+    """Whether an op, an output and a resource may have *name*: Dagster decides, because it builds them."""
+    # Dagster builds a named tuple of the resources, which takes no Python keyword, and checks names of ops against its
+    # own list, which holds those and more.
+    if keyword.iskeyword(name):
+        return False
+    try:
+        OpDefinition(compute_fn=_nothing, name=name)
+    except DagsterInvalidDefinitionError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """What no run ever calls."""
 
 
 def _marked(field: Field, value: Any) -> Field:

@@ -56,7 +56,7 @@ class Warehouse(Subscriber):
     url: str | None = Field(
         default=None,
         description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). By default "
-        "something in the working folder.",
+        "something in the working folder, where that is the deployment's.",
     )
     connection: str | None = Field(
         default=None,

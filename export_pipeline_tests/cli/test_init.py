@@ -12,6 +12,7 @@ from export_pipeline.deployment import load_deployment
 from export_pipeline.secrets import EnvRef
 from export_pipeline_tests.cli.conftest import Done, in_terminal
 
+ROOT = Path(__file__).parents[2]
 SIMPLE = ("init", "mine", "--yes", "--source", "s3://acme/events/")
 
 
@@ -19,6 +20,7 @@ SIMPLE = ("init", "mine", "--yes", "--source", "s3://acme/events/")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with nothing in it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     return tmp_path
 
 
@@ -47,6 +49,7 @@ def test_a_file_from_options() -> None:
     assert done.code == 0, done.err
     assert done.out.splitlines() == [
         "wrote deployments/mine.yaml",
+        "wrote workspace.yaml and dagster.yaml: what Dagster loads here, and its settings",
         "set before the first run: CRM_SECRET, LEDGER_URL",
         "next: export EXPORT_DEPLOYMENT=mine; export-pipeline check; dagster dev",
     ]
@@ -63,6 +66,22 @@ def test_a_file_from_options() -> None:
     assert "# Signing secret: whsec_ and base64." in text
     assert "# How often the export runs: " in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_dagsters_files_are_those_of_this_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the first deployment Dagster's settings are written as this project has them; what is there stays, and
+    dagster.yaml is left out where DAGSTER_HOME names another place for it.
+    """
+    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
+    assert init(*SIMPLE).code == 0
+    assert not (folder / "dagster.yaml").exists()
+    monkeypatch.delenv("DAGSTER_HOME")
+    (folder / "workspace.yaml").write_text("load_from: []")
+    assert init(*SIMPLE, "--force").code == 0
+    assert (folder / "workspace.yaml").read_text() == "load_from: []"
+    assert (folder / "dagster.yaml").read_bytes() == (ROOT / "dagster.yaml").read_bytes()
+    for name in ("dagster.yaml", "workspace.yaml"):
+        assert (ROOT / "export_pipeline" / "configuration" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_the_defaults_are_those_of_the_model() -> None:

@@ -4,8 +4,11 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from export_pipeline.cli.replay import days_between
+from export_pipeline.ledger import subscriptions
+from export_pipeline.ledger import tables as t
 from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
@@ -89,6 +92,31 @@ def test_a_replay_of_what_is_missing_and_of_all(two: Project, cli: CommandLine, 
     assert receivers.events("dwh", received) == lines[:12]
     assert cli("replay", "2026-11-05").out == "1 day replayed; nothing was owed\n"
     assert two.imbalances() == []
+
+
+def test_a_replay_beside_a_delivery_under_way_is_not_called_replayed(
+    two: Project, cli: CommandLine, received: Path
+) -> None:
+    """A day that another run is delivering is reported as still owed, with exit code 1; the next run delivers it."""
+    two.put_days("21")
+    two.run()
+    first = receivers.calls("crm", received)
+    with two.ledger() as ledger:
+        with ledger.read() as tx:
+            (crm,) = [one for one in subscriptions.active(tx, 1) if one.name == "crm"]
+            manifest = tx.execute(select(t.manifests.c.id)).scalar_one()
+        with ledger.claims.claim(f"deliver:{manifest}:{crm.id}") as mine:
+            assert mine
+            done = cli("replay", "2026-11-21", "--only", "all")
+    assert done.code == 1
+    assert done.out.splitlines()[0] == "0 of 1 day replayed, 1 in part"
+    assert done.out.splitlines()[-1] == (
+        "2026-11-21: crm is still owed 2 files. The next run of the export delivers them."
+    )
+    assert len(receivers.calls("dwh", received)) == 2
+    assert receivers.calls("crm", received) == first
+    assert two.run().success
+    assert receivers.calls("crm", received) == first * 2
 
 
 def test_a_replay_stops_at_the_first_day_that_fails(two: Project, cli: CommandLine, received: Path) -> None:

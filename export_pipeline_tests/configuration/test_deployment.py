@@ -1,10 +1,12 @@
 """Loading a deployment file: what a good one gives, and what every wrong one says."""
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
+from dagster._core.definitions.utils import DISALLOWED_NAMES
 from pydantic import BaseModel
 
 from export_pipeline.configuration.schedule import FREQUENCIES
@@ -279,11 +281,26 @@ def test_a_name_that_dagster_cannot_use(problems: Problems, name: str) -> None:
     assert line.startswith(f"x.yaml:3: subscribers.{name}: not a subscriber's name; allowed: a lower-case letter")
 
 
-@pytest.mark.parametrize("name", ["source", "ledger", "staging", "quarantine", "io_manager", "raw_events", "class"])
+@pytest.mark.parametrize("name", ["source", "ledger", "staging", "quarantine", "io_manager", "raw_events"])
 def test_a_name_that_is_taken(problems: Problems, name: str) -> None:
-    """Names of the project's own resources and assets, and Python's keywords, are refused."""
+    """Names of the project's own resources and assets are refused."""
     (line,) = problems(f"source: {{url: x}}\nsubscribers:\n  {name}: {{type: {CARELESS!r}}}\n")
     assert line.startswith(f"x.yaml:3: subscribers.{name}: this name is taken")
+
+
+def test_every_name_that_dagster_reserves_is_refused_with_its_line(problems: Problems) -> None:
+    """Names of which Dagster can build no op, output or resource are refused when the file is read, each by its line.
+
+    They are Dagster's own list, Python's keywords included; a test may look at it where it is not public.
+    """
+    reserved = sorted(name for name in DISALLOWED_NAMES if re.fullmatch("[a-z][a-z0-9_]*", name))
+    assert {"meta", "config", "context", "type", "input", "output", "int", "class"} <= set(reserved)
+    entries = "".join(f"  {name!r}: {{type: {CARELESS!r}}}\n" for name in reserved)
+    assert problems(f"source: {{url: x}}\nsubscribers:\n{entries}") == [
+        f"x.yaml:{line}: subscribers.{name}: this name is taken: Dagster, or Python, reserves it for itself; allowed: "
+        f"any other, such as {name}_events"
+        for line, name in enumerate(reserved, 3)
+    ]
 
 
 def test_subscribers_may_all_be_commented_out(load: Load) -> None:

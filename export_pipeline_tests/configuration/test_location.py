@@ -1,12 +1,16 @@
 """Which file a deployment's name means."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from export_pipeline.cli.outline import load_outline
 from export_pipeline.configuration.location import locate
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import subscriptions
+from export_pipeline.ledger.database import Ledger
 
 CHECKOUT = Path(__file__).parents[2]
 MINIMAL = "source: {url: here}\n"
@@ -98,3 +102,94 @@ def test_errors_name_a_file_by_its_path_from_the_working_folder(folder: Path) ->
     path = write(folder / "deployments" / "mine.yaml", "sauce: 1\n")
     with pytest.raises(ConfigurationError, match=r"^deployments/mine\.yaml:1: sauce: unknown key"):
         load_deployment(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("file", "root"),
+    [
+        ("deployments/mine.yaml", "."),
+        ("deployments/docker/export.yaml", "."),
+        ("elsewhere/mine.yaml", "elsewhere"),
+        ("mine.yaml", "."),
+    ],
+)
+def test_relative_places_belong_to_the_deployment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, root: str
+) -> None:
+    """Relative places start at the folder that holds deployments/, or at the file's own, whatever the working folder
+    is: ledger, staging, quarantine, source, and the folders of subscribers; also those that a variable names.
+    """
+    write(
+        folder / file,
+        "source: {url: bucket}\nstaging: {url: 'file:staged'}\nledger: {url: {env: RELATIVE_LEDGER}}\n"
+        "subscribers:\n  copy: {type: files, url: ../copies}\n  far: {type: files, url: 's3://acme/copies'}\n",
+    )
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    monkeypatch.setenv("RELATIVE_LEDGER", "sqlite:///kept/export.db")
+    found, start = load_deployment(str(folder / file)), folder / root
+    assert found.source.url == str(start / "bucket")
+    assert found.staging.url == str(start / "staged")
+    assert found.quarantine.url == str(start / ".dagster" / "quarantine")
+    assert found.ledger.url == str(start / "kept" / "export.db")
+    assert found.subscribers["copy"].options["url"] == str(start.parent.resolve() / "copies")
+    assert found.subscribers["far"].options["url"] == "s3://acme/copies"
+    outline = load_outline(str(folder / file))
+    assert (outline.ledger_url, outline.source.url) == (found.ledger.url, found.source.url)
+
+
+def test_the_demos_places_are_where_it_is_started(folder: Path) -> None:
+    """`local` as it is shipped starts at the working folder, with its bucket; one of somebody's own at its folder."""
+    assert locate("local").root == folder
+    own = write(folder / "elsewhere" / "deployments" / "local.yaml")
+    assert locate(str(own)).root == folder / "elsewhere"
+
+
+def test_places_of_the_deployment_in_the_working_folder_stay_as_written(folder: Path) -> None:
+    """Where the working folder is the deployment's, paths are shown as the file has them."""
+    write(folder / "deployments" / "mine.yaml")
+    found = load_deployment("mine", {})
+    assert (found.source.url, found.ledger.url) == ("here", ".dagster/export.db")
+
+
+def test_a_subscriber_that_writes_into_the_working_folder_by_default_needs_a_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where it would depend on the working folder which database is written to, the file has to say which."""
+    file = write(folder / "mine.yaml", MINIMAL + "subscribers:\n  dwh: {type: warehouse, destination: duckdb}\n")
+    assert load_deployment("mine.yaml", {}).subscribers["dwh"].type_name == "warehouse"
+    monkeypatch.chdir(tmp_path)
+    if folder == tmp_path:
+        monkeypatch.chdir("/")
+    with pytest.raises(
+        ConfigurationError, match=r"mine\.yaml:3: subscribers\.dwh\.url: this key is missing, and without"
+    ):
+        load_deployment(str(file), {})
+
+
+@pytest.mark.parametrize("load", [load_deployment, load_outline])
+def test_no_second_ledger_is_begun_without_a_word(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: Callable[[str], object]
+) -> None:
+    """Where the working folder has a ledger of this source and the deployment's folder none, loading refuses and says
+    what to set; a ledger of another source, or one in the deployment's folder, is no reason.
+    """
+    file = write(folder / "mine.yaml", "source: {url: 's3://acme/events/'}\n")
+    working = tmp_path / "working"
+    (working / ".dagster").mkdir(parents=True)
+    monkeypatch.chdir(working)
+    ledger = Ledger(".dagster/export.db")
+    with ledger.write() as tx:
+        subscriptions.add_source(tx, "s3://other/events")
+    load(str(file))
+    with ledger.write() as tx:
+        subscriptions.add_source(tx, "s3://acme/events")
+    ledger.close()
+    with pytest.raises(ConfigurationError) as raised:
+        load(str(file))
+    text = str(raised.value)
+    assert f"{working}/.dagster/export.db is one of this source" in text
+    assert f"move that ledger to {folder}/.dagster/export.db" in text
+    (folder / ".dagster").mkdir()
+    Ledger(str(folder / ".dagster" / "export.db")).close()
+    load(str(file))

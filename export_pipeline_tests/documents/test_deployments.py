@@ -1,5 +1,6 @@
 """The files under deployments/, as far as they can be checked where nothing of it can be started."""
 
+import importlib
 import json
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from botocore.validate import validate_parameters
 from dagster import DagsterInstance
+from dagster._grpc.constants import GrpcServerCommand
 from dagster_k8s.models import k8s_snake_case_dict
 from kubernetes.client import V1PodSecurityContext, V1ResourceRequirements, V1SecurityContext, V1Volume, V1VolumeMount
 
@@ -130,6 +132,37 @@ def test_each_dagster_yaml_makes_an_instance(
         assert queue is not None
         assert queue.max_concurrent_runs == 4
         assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {LEDGER_TAG: 4}
+        assert (queue.max_user_code_failure_retries, queue.user_code_failure_retry_delay) == (10, 10)
+
+
+def test_the_charts_run_coordinator_keeps_queued_runs() -> None:
+    """The class that the chart's values name takes their settings, and tries a queued run again, as everywhere else."""
+    given = read("kubernetes/values.yaml")["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
+    module: Any = importlib.import_module(given["module"])
+    queue = getattr(module, given["class"])(**given["config"]).get_run_queue_config()
+    assert (queue.max_user_code_failure_retries, queue.user_code_failure_retry_delay) == (10, 10)
+    assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {LEDGER_TAG: 4}
+
+
+def test_every_code_server_that_is_shipped_loads_lazily() -> None:
+    """What a deployment file does wrong shows in the UI, however the code server is started, and it does not die of it.
+
+    `dagster dev`, `dagster-webserver` and `dagster-daemon` give their own code servers the option themselves.
+    """
+    started = [
+        path
+        for path in sorted(DEPLOYMENTS.rglob("*"))
+        if path.is_file() and "export_pipeline.definitions" in path.read_text(encoding="utf-8")
+    ]
+    assert [path.relative_to(DEPLOYMENTS).as_posix() for path in started] == [
+        "docker/compose.yaml",
+        "ecs/code.json",
+        "kubernetes/values.yaml",
+        "systemd/export-pipeline-code.service",
+    ]
+    for path in started:
+        assert path.read_text(encoding="utf-8").count("--lazy-load-user-code") == 1, path
+    assert "--lazy-load-user-code" in GrpcServerCommand.API_GRPC.server_command
 
 
 def test_the_image_is_made_of_what_there_is() -> None:

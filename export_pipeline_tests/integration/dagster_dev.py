@@ -82,9 +82,9 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(project: Project, **environment: str) -> Iterator[DagsterDev]:
+def dagster_dev(project: Project, workspace: str = WORKSPACE, **environment: str) -> Iterator[DagsterDev]:
     """Start ``dagster dev`` in the project's folder and wait until it has loaded the definitions."""
-    (project.root / "workspace.yaml").write_text(WORKSPACE)
+    (project.root / "workspace.yaml").write_text(workspace)
     port = free_port()
     log = project.root / "dagster-dev.log"
     with log.open("wb") as out:

@@ -42,7 +42,13 @@ from export_pipeline.steps.workspace import Workspace
 
 DAGSTER_YAML = {
     "telemetry": {"enabled": False},
-    "concurrency": {"runs": {"tag_concurrency_limits": [{"key": "export_pipeline/ledger", "limit": 1}]}},
+    "concurrency": {
+        "runs": {
+            "tag_concurrency_limits": [
+                {"key": "export_pipeline/ledger", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+            ]
+        }
+    },
 }
 
 EXECUTE_JOB = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
@@ -126,7 +132,8 @@ class Project:
 
     def job(self, name: str = "export_job") -> JobDefinition:
         """As Dagster loads it now."""
-        return definitions_of(load_deployment(str(self.deployment_path))).resolve_job_def(name)
+        deployment = load_deployment(str(self.deployment_path), without_variables=True)
+        return definitions_of(deployment).resolve_job_def(name)
 
     def run(
         self,

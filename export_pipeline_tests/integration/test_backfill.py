@@ -1,18 +1,24 @@
 """Backfills: whole days to chosen subscribers."""
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import RemotePartitionSetOrigin
 
+from export_pipeline.orchestration import backfills, instigators
 from export_pipeline_tests.integration import receivers
-from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.project import Project, Run
 
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}
 
 
 def options(only: str = "missing", *subscribers: str) -> dict[str, object]:
-    return {"list_day_files": {"config": {"only": only, "subscribers": list(subscribers)}}}
+    chosen = {"subscribers": list(subscribers)} if subscribers else {}
+    return {"list_day_files": {"config": {"only": only, **chosen}}}
 
 
 @pytest.fixture
@@ -131,3 +137,142 @@ def test_a_backfill_is_resumed_after_a_failure(two: Project, received: Path) -> 
     (received / "crm.fails").unlink()
     assert two.run().success
     assert receivers.events("crm", received) == lines
+
+
+@pytest.mark.parametrize(
+    ("tags", "config", "text"),
+    [
+        (
+            {"export_pipeline/subscriber": "crm"},
+            {},
+            "unknown tag export_pipeline/subscriber; allowed: export_pipeline/",
+        ),
+        (
+            {"export-pipeline/only": "all"},
+            {},
+            "unknown tag export-pipeline/only; allowed: export_pipeline/subscribers, ",
+        ),
+        ({"export_pipeline/subscribers": " , "}, {}, "tag export_pipeline/subscribers: found an empty list; allowed: "),
+        (
+            {"export_pipeline/subscribers": "crm,dwhh"},
+            {},
+            "tag export_pipeline/subscribers: found dwhh; configured are ",
+        ),
+        (
+            {},
+            {"subscribers": []},
+            "subscribers: found an empty list; allowed: names out of crm, dwh; for all, leave it",
+        ),
+    ],
+)
+def test_what_asks_for_nobody_or_for_the_unknown_is_refused(
+    two: Project, received: Path, tags: dict[str, str], config: dict[str, object], text: str
+) -> None:
+    """A backfill with an unknown tag, an empty list of subscribers or an unknown name fails, and delivers to nobody."""
+    two.put_days("21")
+    run = two.run("backfill_job", partition="2026-11-21", tags=tags, config={"list_day_files": {"config": config}})
+    assert not run.success
+    assert run.failures["list_day_files"].startswith(text)
+    assert receivers.calls("crm", received) == receivers.calls("dwh", received) == []
+
+
+def test_the_subscribers_of_a_backfill_are_fixed_when_it_is_launched(two: Project, received: Path) -> None:
+    """A subscriber that is added while a backfill to all is under way gets none of its later days."""
+    two.config["subscribers"] = {"crm": CRM}
+    lines = two.put_days("21", "22")
+    tags = {"dagster/backfill": "history"}
+    assert two.run("backfill_job", partition="2026-11-21", tags=tags).success
+    two.config["subscribers"] = {"crm": CRM, "dwh": {**DWH, "since": "now"}}
+    assert two.run("backfill_job", partition="2026-11-22", tags=tags).success
+    assert receivers.events("crm", received) == lines
+    assert receivers.events("dwh", received) == []
+    assert two.run("backfill_job", partition="2026-11-22", tags={"dagster/backfill": "another"}).success
+    assert receivers.events("dwh", received) == lines[6:]
+
+
+def test_a_run_that_waits_in_the_queue_serves_those_that_were_configured_when_it_was_made(two: Project) -> None:
+    """A run of backfill_job bears the names of the subscribers of its launch as a tag, and "all" means them."""
+    assert two.job("backfill_job").tags["export_pipeline/configured_subscribers"] == "crm,dwh"
+    two.put_days("21")
+    run = two.run("backfill_job", partition="2026-11-21", tags={"export_pipeline/configured_subscribers": "dwh"})
+    assert run.success
+    assert [message for message in run.messages("info") if message.startswith("crm accepted")] == []
+
+
+def launched(days: list[str], status: BulkActionStatus = BulkActionStatus.REQUESTED) -> PartitionBackfill:
+    """A backfill of these days of November 2026 as Dagster keeps it."""
+    names = [f"2026-11-{day}" for day in days]
+    now = datetime.now(timezone.utc).timestamp()
+    return PartitionBackfill("history", status, False, {}, now, partition_names=names)
+
+
+def about_backfills(run: Run) -> list[str]:
+    return [message for message in run.messages("warning") if message.startswith("backfill")]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_days_whose_runs_dagster_dropped_are_owed_by_the_next_run(
+    two: Project, received: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    """Of a backfill of eight days, of which Dagster ran two, the next run of the export delivers the other six, says
+    so, and does it once.
+    """
+    if database == "postgresql":
+        two.config["ledger"] = {"url": request.getfixturevalue("new_postgres")}
+    two.config["start_from"] = "2026-11-23"
+    days = [f"{day:02}" for day in range(10, 18)]
+    lines = two.put_days(*days)
+    with DagsterInstance.from_config(str(two.home)) as instance:
+        instance.add_backfill(launched(days))
+        for day in ("10", "14"):
+            assert two.run("backfill_job", partition=f"2026-11-{day}", tags={"dagster/backfill": "history"}).success
+        assert about_backfills(two.run()) == []
+        assert len(receivers.events("crm", received)) == 12
+        instance.update_backfill(launched(days, BulkActionStatus.COMPLETED_FAILED))
+    assert [line.split(",")[0] for line in about_backfills(two.run())] == [
+        f"backfill history: no run came to 2026-11-{day}" for day in ("11", "12", "13", "15", "16", "17")
+    ]
+    for name in ("crm", "dwh"):
+        assert sorted(receivers.events(name, received)) == sorted(lines)
+    assert about_backfills(two.run()) == []
+
+
+def test_a_backfill_that_nothing_was_written_down_of_is_repeated_for_no_day_that_it_owed(
+    two: Project, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a failed backfill that the ledger knows nothing of, only the days without a run that came to them are owed:
+    one that was delivered is not sent again, though all was asked for, nor one whose delivery failed and is owed.
+    """
+    two.config["start_from"] = "2026-11-23"
+    lines = two.put_days("10", "11", "12")
+    only_all = {"export_pipeline/only": "all"}
+    with DagsterInstance.from_config(str(two.home)) as instance:
+        assert two.run("backfill_job", partition="2026-11-10", tags=only_all).success
+        (received / "dwh.fails").touch()
+        assert not two.run("backfill_job", partition="2026-11-11", tags=only_all).success
+        (received / "dwh.fails").unlink()
+        for run, day in zip(instance.get_runs(), ("11", "10"), strict=True):
+            instance.add_run_tags(run.run_id, {"dagster/backfill": "history", "dagster/partition": f"2026-11-{day}"})
+        origin = RemotePartitionSetOrigin(
+            repository_origin=instigators.repository_named("here"), partition_set_name="backfill_job_partition_set"
+        )
+        failed = launched(["10", "11", "12"], BulkActionStatus.COMPLETED_FAILED)
+        instance.add_backfill(failed._replace(tags=only_all, partition_set_origin=origin))
+    monkeypatch.setattr(backfills, "location_of", lambda run: "here")
+    assert [line.split(",")[0] for line in about_backfills(two.run())] == [
+        "backfill history: no run came to 2026-11-12"
+    ]
+    assert sorted(receivers.events("crm", received)) == sorted(receivers.events("dwh", received)) == sorted(lines)
+    assert about_backfills(two.run()) == []
+
+
+def test_days_of_a_backfill_that_somebody_canceled_are_owed_to_nobody(two: Project, received: Path) -> None:
+    """What was canceled in the UI is not delivered later."""
+    two.config["start_from"] = "2026-11-23"
+    two.put_days("10", "11")
+    with DagsterInstance.from_config(str(two.home)) as instance:
+        instance.add_backfill(launched(["10", "11"]))
+        assert two.run("backfill_job", partition="2026-11-10", tags={"dagster/backfill": "history"}).success
+        instance.update_backfill(launched(["10", "11"], BulkActionStatus.CANCELED))
+    assert about_backfills(two.run()) == []
+    assert len(receivers.events("crm", received)) == 6

@@ -145,11 +145,47 @@ def test_no_line_tells_of_steps_that_are_skipped(project: Project) -> None:
     """Where all is well no line tells of skipped steps: neither in a run over several days nor in an idle one."""
     project.put_days("21", "22", "23")
     busy, idle = project.run(), project.run()
-    assert busy.messages("info")[-1] == "every file could be read"
+    assert busy.messages("info")[-1] == "no file that this run read was unreadable"
     assert [message for _, message in busy.log + idle.log if "kipping" in message or "implicit" in message] == []
     assert idle.messages("info") == []
     day = project.run("backfill_job", partition="2026-11-02")
     assert day.messages("info")[-1] == "nothing of 2026-11-02 is owed to the chosen subscribers"
+
+
+@pytest.mark.parametrize(
+    ("database", "moment"), [("sqlite", "deliver_files:before:1"), ("postgresql", "record_reading:before:2")]
+)
+def test_a_re_execution_that_leaves_manifests_out_is_no_success(
+    project: Project, database: str, moment: str, request: pytest.FixtureRequest
+) -> None:
+    """Of a run that was killed Dagster repeats only steps that had begun: the report names the manifests whose turn had
+    not come, fails, and the next run delivers them.
+    """
+    if database == "postgresql":
+        project.config["ledger"] = {"url": request.getfixturevalue("new_postgres")}
+    project.config["manifest"] = {"max_files": 1}
+    lines = project.put_days("21", "22", files=2)
+    project.kill_job_at(moment)
+    job = reexecution.reloadable(project.deployment_path)
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        (killed,) = instance.get_runs()
+        instance.report_run_failed(killed)
+        options = ReexecutionOptions.from_failure(killed.run_id, instance)
+        again = execute_job(job, instance=instance, reexecution_options=options)
+        left = len(lines) - len(project.copied())
+        assert left > 0
+        assert not again.success
+        (failure,) = [event for event in again.all_events if event.is_step_failure]
+        told = failure.step_failure_data.user_failure_data
+        assert failure.step_key == "report_unreadable_files"
+        assert told is not None
+        assert (told.description or "").startswith(f"{left // 3} manifest")
+        assert "never read, neither by it nor by this re-execution" in (told.description or "")
+        assert execute_job(job, instance=instance).success
+        assert sorted(project.copied()) == sorted(lines)
+        # What was left has been delivered meanwhile: nothing of it is this run's any more.
+        options = ReexecutionOptions.from_failure(again.run_id, instance)
+        assert execute_job(job, instance=instance, reexecution_options=options).success
 
 
 def test_the_report_is_repeated_from_failure(project: Project) -> None:

@@ -92,16 +92,15 @@ def test_every_field_is_described(
 
 @pytest.mark.parametrize("job", ["export_job", "backfill_job"])
 def test_what_it_opens_with_is_launched_as_it_is(project: Project, job: str) -> None:
-    """The Launchpad opens with the one op's options that a person may want to change, and they run as they are."""
+    """The Launchpad opens with the one op's options that a person may want to change, and they run as they are; that of
+    a day opens with none, or they would stand in the place of the config that a backfill is launched with.
+    """
     lines = project.put_days("23")
     found = project.job(job)
     by_day = found.partitioned_config
     preset = by_day.get_run_config_for_partition_key("2026-11-23") if by_day else found.run_config
-    expected = {
-        "export_job": {"list_new_files": {"config": {"max_files": 100}}},
-        "backfill_job": {"list_day_files": {"config": {"subscribers": [], "only": "missing"}}},
-    }
-    assert preset == {"ops": expected[job]}
+    expected = {"export_job": {"ops": {"list_new_files": {"config": {"max_files": 100}}}}, "backfill_job": {}}
+    assert preset == expected[job]
     partition = ["--tags", '{"dagster/partition": "2026-11-23"}'] if job == "backfill_job" else []
     exit_code, printed = launch(project, job, preset, *partition)
     assert exit_code == 0, printed

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger.claims import Claims, someone_is_at_work
+from export_pipeline.ledger.claims import someone_is_at_work
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import lost_runs
 from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG
@@ -23,11 +24,11 @@ from export_pipeline_tests.integration.spread import SpreadProject
 from export_pipeline_tests.integration.waiting import wait_until
 
 
-def reason(project: Project, instance: DagsterInstance, claims: Callable[[], Claims] | None = None) -> str | None:
+def reason(project: Project, instance: DagsterInstance, opened: Callable[[], Ledger] | None = None) -> str | None:
     """Why the schedule would skip a tick now."""
     export = export_of(load_deployment(str(project.deployment_path)))
     with project.ledger() as ledger:
-        return reason_to_skip(export, instance, claims=claims or (lambda: ledger.claims))
+        return reason_to_skip(export, instance, ledger=opened or (lambda: ledger))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -151,5 +152,5 @@ def test_runs_in_containers_are_left_alone(
         tags |= {EXECUTOR_TAG: executor} if executor else {}
         run = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
         instance.report_engine_event("It has begun.", run)
-        found = reason(project, instance, claims=lambda: pytest.fail("the ledger was opened"))
+        found = reason(project, instance, opened=lambda: pytest.fail("the ledger was opened"))
         assert found == f"run {run.run_id[:8]} of export_job is still under way (started)"

@@ -1,13 +1,17 @@
 """``ledger.keep_days``: old days are folded, and every promise holds as if they were not."""
 
+import sqlite3
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 from sqlalchemy import func, select
 
 from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger import tables as t
+from export_pipeline.orchestration.names import FILES, FOUND_TAG, LEDGER_IDENTITY_TAG, NOTHING
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
@@ -131,3 +135,51 @@ def test_what_is_owed_is_not_folded(project: Project, ledger_url: str, received:
     as_on_the_next_day(project)
     assert project.run().success
     assert rows(project) == {"files": 0, "batches": 0, "acceptances": 0, "folded": 1}
+
+
+def test_old_runs_that_found_nothing_are_purged(project: Project, tmp_path: Path) -> None:
+    """After `retention.runs_days` nothing is left in Dagster's storage of a run that found nothing, neither rows nor
+    files; runs that delivered or failed stay, as do those of another deployment, and younger ones.
+    """
+    (tmp_path / "neighbour").mkdir()
+    neighbour = Project(tmp_path / "neighbour")
+    neighbour.home = project.home
+    project.put_days("23")
+    delivered, idle, another = project.run(), [project.run().run_id for _ in range(2)], neighbour.run()
+    (project.root / "copy").rename(project.root / "away")
+    (project.root / "copy").write_text("in the way")
+    project.put_days("24")
+    failed = project.run()
+    assert not failed.success
+
+    def left() -> set[str]:
+        with DagsterInstance.from_config(str(project.home)) as instance:
+            return {run.run_id for run in instance.get_runs()}
+
+    assert left() == {delivered.run_id, *idle, another.run_id, failed.run_id}
+    assert all(any(project.home.rglob(f"{run_id}*")) for run_id in idle)
+    with closing(sqlite3.connect(project.home / "history" / "runs.db")) as connection, connection:
+        connection.execute("UPDATE runs SET create_timestamp = datetime(create_timestamp, '-31 days')")
+    assert not project.run().success
+    assert left() >= {delivered.run_id, another.run_id, failed.run_id}
+    assert left() & set(idle) == set()
+    assert [path for run_id in idle for path in project.home.rglob(f"{run_id}*")] == []
+    neighbour.config["retention"] = {"runs_days": None}
+    neighbour.run()
+    assert another.run_id in left()
+    del neighbour.config["retention"]
+    neighbour.run()
+    assert another.run_id not in left()
+
+
+def test_a_run_that_is_executed_again_says_itself_what_it_found(project: Project) -> None:
+    """A run that repeats one which found nothing, and finds files, is none that is purged, though it has its tags."""
+    project.run()
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        tags = dict(instance.get_runs(limit=1)[0].tags)
+        assert tags[FOUND_TAG] == NOTHING
+        project.put_days("23")
+        assert project.run(tags={**tags, LEDGER_IDENTITY_TAG: "of another ledger"}).success
+        found = instance.get_runs(limit=1)[0].tags
+    assert found[FOUND_TAG] == FILES
+    assert found[LEDGER_IDENTITY_TAG] == tags[LEDGER_IDENTITY_TAG]

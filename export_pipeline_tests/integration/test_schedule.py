@@ -13,7 +13,9 @@ from export_pipeline_tests.integration.project import Project
 
 def reason(project: Project, instance: DagsterInstance) -> str | None:
     export = export_of(load_deployment(str(project.deployment_path)))
-    return reason_to_skip(export, instance, claims=lambda: pytest.fail("the ledger was opened for no silent run"))
+    return reason_to_skip(
+        export, instance, ledger=lambda: pytest.fail("the ledger was opened for no run that bears its identity")
+    )
 
 
 def test_a_tick_runs_when_nothing_speaks_against_it(project: Project) -> None:

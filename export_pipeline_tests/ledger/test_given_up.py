@@ -151,7 +151,10 @@ def test_a_manifest_without_events_may_not_change_once_it_is_done(ledger: Ledger
     read(ledger, identity, Reading(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
     assert may_change(ledger, identity)
     with ledger.write() as tx:
-        assert deliveries.commit(tx, delivery(ledger, identity, crm), run_id="run-1", now=NOW) == Totals(0, 0, 0)
+        assert deliveries.commit(tx, delivery(ledger, identity, crm), run_id="run-1", now=NOW) == (
+            Totals(0, 0, 0),
+            True,
+        )
     assert not may_change(ledger, identity)
 
 

@@ -72,7 +72,7 @@ def deliver(ledger: Ledger, identity: str, subscription: Subscription, *, run_id
         assert found is not None
         deliveries.accept(tx, found, 0, Totals(2, 1, 0), now=NOW)
         deliveries.accept(tx, found, 1, Totals(1, 0, 1), now=NOW)
-        return deliveries.commit(tx, found, run_id=run_id, now=NOW)
+        return deliveries.commit(tx, found, run_id=run_id, now=NOW)[0]
 
 
 def test_the_same_files_and_limits_give_the_same_id() -> None:
@@ -149,6 +149,24 @@ def test_a_delivery_is_closed_with_its_sums(ledger: Ledger) -> None:
     with ledger.read() as tx:
         assert deliveries.nobody_waits(tx, identity)
         assert deliveries.imbalances(tx, 1) == []
+
+
+def test_a_commit_closes_only_the_round_that_it_delivered(ledger: Ledger) -> None:
+    """A replay that is asked for while a delivery is under way stays owed when that delivery ends, or fails."""
+    identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
+    read(ledger, identity)
+    under_way = delivery(ledger, identity, crm)
+    with ledger.write() as tx:
+        deliveries.accept(tx, under_way, 0, Totals(2, 1, 0), now=NOW)
+        assert deliveries.owe_day(tx, 1, [crm], day=date(2026, 11, 23), again=True, now=NOW) == (0, 1)
+        deliveries.fail(tx, under_way, reason="503", run_id="run-1", now=NOW)
+        deliveries.accept(tx, under_way, 1, Totals(1, 0, 1), now=NOW)
+        totals, is_closed = deliveries.commit(tx, under_way, run_id="run-1", now=NOW)
+    assert (totals, is_closed) == (Totals(3, 1, 1), False)
+    replay = delivery(ledger, identity, crm)
+    assert (replay.state, replay.round, replay.attempts, replay.accepted_batches) == (t.OWED, 2, 0, frozenset())
+    assert deliver(ledger, identity, crm) == Totals(3, 1, 1)
+    assert delivery(ledger, identity, crm).state == t.DELIVERED
 
 
 def test_a_delivery_that_does_not_add_up_stays_owed(ledger: Ledger) -> None:

@@ -1,0 +1,103 @@
+"""Relative places of a deployment: they belong to the deployment, not to the folder that a command happens to run in.
+
+They start at the project that the deployment file is part of: the folder that holds ``deployments/`` where the file is
+anywhere below such a folder, else the file's own folder. Those of ``local`` as the package brings it start at the
+working folder, in which the demo makes its sample bucket.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from export_pipeline.configuration.problems import Place, Problem
+from export_pipeline.configuration.subscribers import SubscriberEntry
+from export_pipeline.configuration.validation import Reading
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.secrets import EnvRef
+from export_pipeline.storage.location import parse_location
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SQLITE = "sqlite:///"
+
+
+def absolute_url(url: str, root: Path) -> str:
+    """*url*, where it is a relative path the same below *root*; as it is written where that makes no difference."""
+    path = url.removeprefix("file:") if url.startswith("file:") else url
+    if not path or _SCHEME.match(path) or path.startswith(("/", "~")) or is_here(root):
+        return url
+    return os.path.normpath(root / path)
+
+
+def absolute_ledger(url: str | EnvRef, root: Path) -> str | EnvRef:
+    """The same of a ledger's URL. Only what an SQLite ledger lies under is a path, and that is no secret."""
+    path = _written(url).removeprefix(_SQLITE)
+    found = absolute_url(path, root)
+    return url if found == path else found
+
+
+def absolute_entry(entry: SubscriberEntry, root: Path) -> SubscriberEntry:
+    """The same of a subscriber's folders."""
+    options = _texts(entry)
+    moved = {
+        name: absolute_url(url, root)
+        for name, url in entry.resource_class.folders(options).items()
+        if name in options and absolute_url(url, root) != url
+    }
+    return replace(entry, options={**entry.options, **moved}) if moved else entry
+
+
+def unplaced(subscribers: Mapping[str, SubscriberEntry], reading: Reading, root: Path) -> list[Problem]:
+    """Subscribers that write into the working folder by default, where that is another one than the deployment's."""
+    if is_here(root):
+        return []
+    problems = []
+    for entry in subscribers.values():
+        above: Place = ("subscribers", entry.name)
+        for name in entry.resource_class.folders(_texts(entry)).keys() - entry.options.keys():
+            text = (
+                "this key is missing, and without it the folder would be the one that a command runs in; allowed: a "
+                f"path, which starts at {root}"
+            )
+            problems.append(Problem(reading.document.line(above), (*above, name), text))
+    return problems
+
+
+def refuse_second_ledger(ledger: str | EnvRef, source_url: str, root: Path) -> None:
+    """See that no second ledger is begun where relative paths were once taken from the working folder.
+
+    Args:
+        ledger, source_url: as the deployment file has them.
+
+    Raises:
+        ConfigurationError: the working folder has a ledger of this source, and the deployment's folder none.
+    """
+    path = _written(ledger).removeprefix(_SQLITE)
+    old, new = Path(path), Path(absolute_url(path, root))
+    if new == old or new.exists() or not old.is_file():
+        return
+    from export_pipeline.ledger.elsewhere import knows_source
+
+    urls = [parse_location(url).url for url in (source_url, absolute_url(source_url, root))]
+    if knows_source(old, urls):
+        raise ConfigurationError(
+            f"ledger.url: found the relative path {path}, which starts at {root}, the folder of the deployment. There "
+            f"is no ledger there, but {old.absolute()} is one of this source: with a new one, everything would be "
+            f"delivered again. Allowed: {old.absolute()}, as ledger.url, and the like for staging.url, quarantine.url "
+            f"and every other relative path; or move that ledger to {new} while nothing runs"
+        )
+
+
+def is_here(root: Path) -> bool:
+    """Whether *root* is the working folder, so that relative paths mean the same either way."""
+    return root == Path.cwd() or (root.exists() and root.samefile(Path.cwd()))
+
+
+def _written(value: str | EnvRef) -> str:
+    """The text, or what the variable says that stands for it."""
+    return os.environ.get(value.env, "") if isinstance(value, EnvRef) else value
+
+
+def _texts(entry: SubscriberEntry) -> dict[str, str]:
+    return {name: _written(value) for name, value in entry.options.items() if isinstance(value, str | EnvRef)}

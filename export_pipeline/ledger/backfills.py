@@ -1,0 +1,89 @@
+"""The days that backfills ask for: who gets them is fixed once, and a day that no run came to is found."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from export_pipeline.ledger import tables as t
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a backfill asks for.
+
+    Attributes:
+        subscribers: names of those that get its days.
+        again: also what they have already, under the same batch ids.
+    """
+
+    subscribers: tuple[str, ...]
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedDay:
+    """A day of a backfill that no run has come to."""
+
+    backfill_id: str
+    day: date
+    asked: Asked
+
+
+def ask(
+    tx: Connection, source_url: str, backfill_id: str, days: Iterable[date], asked: Asked, *, now: datetime
+) -> Asked:
+    """Write down the days of a backfill, and for whom, where this was not done before; what it was written down as.
+
+    The first one who sees a backfill fixes its subscribers: one that is added later gets nothing of it.
+    """
+    b = t.backfill_days.c
+    of_backfill = (b.source_url == source_url, b.backfill_id == backfill_id)
+    known = {row.day: row for row in tx.execute(select(b.day, b.subscribers, b.again).where(*of_backfill))}
+    for row in known.values():
+        asked = Asked(tuple(json.loads(row.subscribers)), row.again)
+        break
+    rows = [
+        {
+            "source_url": source_url,
+            "backfill_id": backfill_id,
+            "day": day,
+            "subscribers": json.dumps(asked.subscribers),
+            "again": asked.again,
+            "asked_at": now,
+        }
+        for day in set(days) - known.keys()
+    ]
+    if rows:
+        tx.execute(insert(t.backfill_days), rows)
+    return asked
+
+
+def settle(tx: Connection, source_url: str, backfill_id: str, days: Iterable[date], *, now: datetime) -> None:
+    """Keep that days need no run any more: they are owed, which is a matter of deliveries, or were taken back."""
+    b = t.backfill_days.c
+    tx.execute(
+        update(t.backfill_days)
+        .where(b.source_url == source_url, b.backfill_id == backfill_id, b.day.in_(list(days)))
+        .values(settled_at=now)
+    )
+
+
+def known(tx: Connection, source_url: str, backfill_ids: Sequence[str]) -> set[str]:
+    """Those of *backfill_ids* that are written down."""
+    b = t.backfill_days.c
+    found = select(b.backfill_id).distinct().where(b.source_url == source_url, b.backfill_id.in_(backfill_ids))
+    return set(tx.execute(found).scalars())
+
+
+def unsettled(tx: Connection, source_url: str) -> list[AskedDay]:
+    """Days that were asked for and that no run has come to, the earliest day first."""
+    b = t.backfill_days.c
+    rows = tx.execute(
+        select(b.backfill_id, b.day, b.subscribers, b.again)
+        .where(b.source_url == source_url, b.settled_at.is_(None))
+        .order_by(b.day, b.backfill_id)
+    )
+    return [AskedDay(row.backfill_id, row.day, Asked(tuple(json.loads(row.subscribers)), row.again)) for row in rows]

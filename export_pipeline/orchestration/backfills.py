@@ -1,0 +1,204 @@
+"""What a backfill asks for: fixed once it is launched, and lost with no run that Dagster drops.
+
+Dagster makes a run for each day of a backfill. A run that waits in the queue while the code server is away for too long
+is failed, and no run, nor anybody else, remembers its day. So the days are written down in the ledger, by whoever sees
+the backfill first, with those who get them; a day that no run came to is owed by the next run of the export.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
+
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import backfills as ledger_backfills
+from export_pipeline.ledger.backfills import Asked, AskedDay
+from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.orchestration import instigators, wording
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.finding import discovery_settings
+from export_pipeline.orchestration.names import (
+    BACKFILL_TAG,
+    CONFIGURED_TAG,
+    EXECUTOR_TAG,
+    FOUND_TAG,
+    LEDGER_IDENTITY_TAG,
+    LEDGER_TAG,
+    ONLY_TAG,
+    PARTITION_TAG,
+    SUBSCRIBERS_TAG,
+    TAG_PREFIXES,
+)
+from export_pipeline.orchestration.places import Places
+from export_pipeline.orchestration.stopping import nothing_more
+from export_pipeline.orchestration.underway import location_of
+from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.stopping import Stop
+
+MISSING, ALL = "missing", "all"
+_KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
+# Those of earlier days a run has seen, or no run took place at all.
+_SEEN_WITHIN = timedelta(days=3)
+
+
+def asked_by_run(context: OpExecutionContext, export: Export) -> Asked:
+    """What a run of ``backfill_job`` asks for: by its tags, else its config, else what stands for all.
+
+    Raises:
+        ConfigurationError: it names a tag, a subscriber or a choice that is unknown, or nobody.
+    """
+    asked = _asked(context.run.tags, context.op_config, export)
+    backfill_id = context.run.tags.get(BACKFILL_TAG)
+    if backfill_id is None:
+        return asked
+    day = date.fromisoformat(context.partition_key)
+    launched = instigators.backfill(context.instance, backfill_id)
+    days = _days(launched.days) if launched is not None and launched.is_whole else []
+    places = Places(context.resources, export.names)
+    with places.ledger.open().write(durable=True) as tx:
+        fixed = ledger_backfills.ask(tx, places.source.open().url, backfill_id, {day, *days}, asked, now=utc_now())
+    return _still_configured(fixed, export)
+
+
+def owe_days_without_a_run(context: OpExecutionContext, export: Export, places: Places) -> None:
+    """Owe the days of backfills that are over and that none of their runs came to; the log says which these were."""
+    ledger, url = places.ledger.open(), places.source.open().url
+    enough: Stop | None = None
+    for one in _days_without_a_run(context, export, ledger, url):
+        names = [name for name in one.asked.subscribers if name in export.subscribers]
+        if not names:
+            with ledger.write() as tx:
+                ledger_backfills.settle(tx, url, one.backfill_id, [one.day], now=utc_now())
+            continue
+        enough = enough or nothing_more(context, export)
+        if enough():
+            return  # the next run goes on with it
+        plan_day(
+            places.source.open(),
+            ledger,
+            discovery_settings(export, places.source),
+            day=one.day,
+            wanted=export.subscribers,
+            chosen=names,
+            again=one.asked.again,
+            run_id=context.run_id,
+            now=utc_now(),
+            backfill_id=one.backfill_id,
+        )
+        context.log.warning(wording.day_without_a_run(one, names))
+
+
+def _days_without_a_run(context: OpExecutionContext, export: Export, ledger: Ledger, url: str) -> Iterator[AskedDay]:
+    _write_down_new_ones(context, export, ledger, url)
+    with ledger.read() as tx:
+        left = ledger_backfills.unsettled(tx, url)
+    for identity in dict.fromkeys(one.backfill_id for one in left):
+        launched = instigators.backfill(context.instance, identity)
+        if launched is not None and not launched.is_over:
+            continue  # its runs may come to them yet
+        days = [one for one in left if one.backfill_id == identity]
+        if launched is not None and launched.is_canceled:
+            canceled = [one.day for one in days]
+        else:
+            canceled = [one.day for one in days if _is_canceled(context, identity, one.day)]
+        if canceled:
+            with ledger.write() as tx:
+                ledger_backfills.settle(tx, url, identity, canceled, now=utc_now())
+        yield from (one for one in days if one.day not in canceled)
+
+
+def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Ledger, url: str) -> None:
+    """Those whose runs were all dropped, and that therefore no run has written down."""
+    here = location_of(context.run)
+    if here is None:
+        return  # a run by command line cannot tell its backfills from those of another code location
+    after = utc_now() - _SEEN_WITHIN
+    launched = [
+        one
+        for one in instigators.backfills_of(context.instance, export.names.backfill_job, after=after)
+        if one.location == here and one.is_whole and one.is_failed
+    ]
+    if not launched:
+        return
+    with ledger.read() as tx:
+        known = ledger_backfills.known(tx, url, [one.id for one in launched])
+    for one in launched:
+        if one.id in known:
+            continue
+        runs = context.instance.get_runs(RunsFilter(tags={BACKFILL_TAG: one.id}))
+        tags = {**(runs[0].tags if runs else {}), **one.tags}
+        ops = one.run_config.get("ops", {})
+        config = ops.get(export.names.list_day_files, {}).get("config", {})
+        try:
+            asked = _asked(tags, config, export)
+        except ConfigurationError as error:
+            # Its runs said so as well, those that began. Written down all the same, or each run would say it again.
+            context.log.warning(f"backfill {one.id} cannot be done: {error}")
+            asked = Asked((), again=False)
+        came_to = {run.tags.get(PARTITION_TAG, "") for run in runs if _came_to_its_day(context, run)}
+        with ledger.write(durable=True) as tx:
+            ledger_backfills.ask(tx, url, one.id, _days(one.days), asked, now=utc_now())
+            # Of a version that wrote nothing down, say: what its runs have owed is not owed once more.
+            ledger_backfills.settle(tx, url, one.id, _days(sorted(came_to & set(one.days))), now=utc_now())
+
+
+def _came_to_its_day(context: OpExecutionContext, run: DagsterRun) -> bool:
+    """Whether a run has owed its day, whatever became of it after that."""
+    if run.status is not DagsterRunStatus.FAILURE:
+        return True  # it has succeeded, or was canceled
+    # Its first op owes the day, and no other can succeed before that.
+    return bool(
+        context.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_SUCCESS, limit=1).records
+    )
+
+
+def _is_canceled(context: OpExecutionContext, identity: str, day: date) -> bool:
+    tags = {BACKFILL_TAG: identity, PARTITION_TAG: day.isoformat()}
+    runs = context.instance.get_runs(RunsFilter(tags=tags), limit=1)
+    return bool(runs) and runs[0].status is DagsterRunStatus.CANCELED
+
+
+def _asked(tags: Mapping[str, str], config: Mapping[str, Any], export: Export) -> Asked:
+    """A tag goes before the config, which stays as it is in a range of days."""
+    unknown = [tag for tag in tags if tag.startswith(TAG_PREFIXES) and tag not in _KNOWN_TAGS]
+    if unknown:
+        raise ConfigurationError(f"unknown tag {', '.join(sorted(unknown))}; allowed: {SUBSCRIBERS_TAG}, {ONLY_TAG}")
+    only = tags.get(ONLY_TAG, config.get("only", MISSING))
+    if only not in (MISSING, ALL):
+        raise ConfigurationError(f"tag {ONLY_TAG}: found {only!r}; allowed: {MISSING}, {ALL}")
+    if SUBSCRIBERS_TAG in tags:
+        where = f"tag {SUBSCRIBERS_TAG}"
+        names = [name.strip() for name in tags[SUBSCRIBERS_TAG].split(",") if name.strip()]
+    elif "subscribers" in config:
+        where, names = "subscribers", list(config["subscribers"])
+    else:
+        return _still_configured(Asked(_configured(tags, export), again=only == ALL), export)
+    configured = ", ".join(export.subscribers) or "none"
+    if not names:
+        raise ConfigurationError(
+            f"{where}: found an empty list; allowed: names out of {configured}; for all, leave it out"
+        )
+    strangers = [name for name in names if name not in export.subscribers]
+    if strangers:
+        raise ConfigurationError(f"{where}: found {', '.join(strangers)}; configured are {configured}")
+    return Asked(tuple(dict.fromkeys(names)), again=only == ALL)
+
+
+def _configured(tags: Mapping[str, str], export: Export) -> tuple[str, ...]:
+    """Who "all" are: those that were configured when the run was made."""
+    return tuple(tags[CONFIGURED_TAG].split(",")) if tags.get(CONFIGURED_TAG) else tuple(export.subscribers)
+
+
+def _still_configured(asked: Asked, export: Export) -> Asked:
+    found = tuple(name for name in asked.subscribers if name in export.subscribers)
+    if not found:
+        raise ConfigurationError(
+            f"subscribers: of {', '.join(asked.subscribers) or 'nobody'} none is configured any more; configured are "
+            f"{', '.join(export.subscribers) or 'none'}"
+        )
+    return Asked(found, asked.again)
+
+
+def _days(names: Sequence[str]) -> list[date]:
+    return [date.fromisoformat(name) for name in names]
