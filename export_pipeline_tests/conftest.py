@@ -8,7 +8,7 @@ import pytest
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer, azure_server, google_server
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.servers.programs import python_path
-from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server
+from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server, s3rver_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +37,13 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """rclone's S3 server: one that takes the protocol lightly."""
     with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3rver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The S3 server s3rver, in JavaScript."""
+    with s3rver_server(tmp_path_factory.mktemp("s3rver")) as server:
         yield server
 
 
@@ -80,6 +87,13 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServer]:
 @pytest.fixture(params=["moto", "ceph"])
 def s3(request: pytest.FixtureRequest) -> S3Server:
     """Each of the S3 servers that keep to the protocol, one after the other."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(params=["moto", "ceph", "rclone", "s3rver"])
+def any_s3(request: pytest.FixtureRequest) -> S3Server:
+    """Each of the S3 servers that package registries offer, however they keep to the protocol."""
     server: S3Server = request.getfixturevalue(request.param)
     return server
 

@@ -122,14 +122,23 @@ def _source(settings: "SourceSettings") -> str:
             next(iter(source.read_chunks(file, chunk_bytes=1)), b"")
     finally:
         source.close()
+    left_out = source.take_left_out()
+    remark = ""
+    if left_out.ignored:
+        key, pattern = next(iter(left_out.ignored_keys.items()))
+        names = counted(left_out.ignored, "temporary or hidden name")
+        remark += f"; ignored {names} among them, such as {printable(key)}, by {pattern!r} of source.ignore"
+    if left_out.troubles:
+        key, reason = next(iter(left_out.troubled_keys.items()))
+        remark += f"; {counted(left_out.troubles, 'name')} could not be listed, the first is {printable(key)}: {reason}"
     if not files:
-        return f"{source.url} is empty so far"
+        return f"{source.url} is empty so far{remark}"
     if not dated:
         raise ConfigurationError(
             f"{source.url}: none of the first {counted(len(files), 'key')} matches the layout {settings.layout!r}, "
             f"such as {printable(files[0].key)}"
         )
-    return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}"
+    return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}{remark}"
 
 
 def _notifications(settings: "SourceSettings") -> str:

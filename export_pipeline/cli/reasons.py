@@ -12,8 +12,8 @@ from export_pipeline.ledger.subscriptions import BEGINNING, NOW
 from export_pipeline.ledger.tables import DELIVERED, GIVEN_UP, OWED, READ, SOURCE, WAIVED
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
+from export_pipeline.source.etag import are_same
 from export_pipeline.source.layout import Layout
-from export_pipeline.source.local import UNFINISHED_SUFFIXES
 
 if TYPE_CHECKING:
     from export_pipeline.ledger.history import FileLife
@@ -81,7 +81,7 @@ def what_became(life: "FileLife", there: "SourceFile | None", *, is_asked: bool)
     is_of_source = life.manifest is None or life.manifest.origin == SOURCE
     if is_asked and there is None and is_of_source:
         answers.append(Answer("gone", "it is in the source no longer; what was delivered stays delivered"))
-    elif there is not None and there.etag != life.file.etag:
+    elif there is not None and not are_same(there.etag, life.file.etag):
         answers.append(
             Answer(
                 "replaced",
@@ -200,11 +200,17 @@ def _hand_over(day: date) -> str:
 
 def why_not_there(key: str, source: "Source", location: "Location") -> Answer:
     """Why the source does not list *key*."""
+    if (pattern := source.ignored.pattern_of(key)) is not None:
+        return Answer(
+            "left_out",
+            f"names like this are left alone: it matches {pattern!r} of source.ignore",
+            "under its final name it is found; if this is that, give source.ignore a list without the pattern",
+        )
     if location.scheme == "file" and os.path.exists(os.path.join(location.prefix, key)):
         return Answer(
             "left_out",
-            "it is there, but is left out: names that begin with a dot or end in "
-            f"{', '.join(UNFINISHED_SUFFIXES)} are unfinished, and links must not lead out of the source",
+            "it is there, but is left out: links must not lead out of the source, folders must be open to the export, "
+            "and names must be UTF-8",
         )
     folder = key[: key.rfind("/") + 1]
     nearby = [file.key for file in islice(source.list_files(prefix=folder), _LISTED_NEARBY)]

@@ -1,7 +1,9 @@
 """Events as CSV or Parquet. Their columns are known only once all events were seen, so rows wait on disk until then."""
 
 import json
+import re
 from collections.abc import Iterator
+from csv import QUOTE_ALL
 from csv import writer as csv_writer
 from io import BufferedReader, TextIOWrapper
 from itertools import islice
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 10_000
 # What a spreadsheet takes for the beginning of a formula, and the full-width forms that some read like it (OWASP).
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# The same behind what else separates cells: a spreadsheet of a country that writes 1,5 splits at semicolons, others at
+# tabs and bars. To them quotation marks within such a cell are none, so that they see rows end at its line ends, too.
+_BEHIND_SEPARATOR = re.compile(r'([;\t|\r\n][ "]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
+_SEPARATOR = re.compile(r"[;\t|]")
 _INT64 = range(-(2**63), 2**63)
 _EXACT_DOUBLES = range(-(2**53), 2**53 + 1)
 
@@ -73,11 +79,15 @@ class CsvTable:
         # A lone half of a surrogate pair is valid JSON and no UTF-8.
         text = TextIOWrapper(self._output, "utf-8", errors="backslashreplace", newline="", write_through=True)
         names = self._rows.columns.names
-        out = csv_writer(text)
+        out, quoting = csv_writer(text), csv_writer(text, quoting=QUOTE_ALL)
+
+        def write(cells: list[str]) -> None:
+            (quoting if any(map(_SEPARATOR.search, cells)) else out).writerow(cells)
+
         if names:
-            out.writerow(map(_csv_cell, names))
+            write([_csv_cell(name) for name in names])
         for row in self._rows:
-            out.writerow([*map(_csv_cell, row), *[""] * (len(names) - len(row))])
+            write([*map(_csv_cell, row), *[""] * (len(names) - len(row))])
         text.detach()
 
     def close(self) -> None:
@@ -128,9 +138,10 @@ class ParquetTable:
 
 
 def _csv_cell(value: Cell) -> str:
-    """The text of a cell. One that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """The text of a cell. What would run as a formula, wherever a spreadsheet splits, gets an apostrophe."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULAS) else value
+        defused = _BEHIND_SEPARATOR.sub(r"\1'", value)
+        return f"'{defused}" if value.startswith(_FORMULAS) else defused
     return "" if value is None else json.dumps(value)
 
 

@@ -10,6 +10,12 @@ from export_pipeline.configuration.problems import Place, Problem
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
+# A deployment file has some hundred lines and five levels. What is far beyond is refused before it costs minutes: nine
+# aliases of nine aliases, nine times over, are 300 bytes and stand for 387 million values.
+_MOST_BYTES = 1024 * 1024
+_MOST_LEVELS = 50
+_MOST_VALUES = 50_000
+
 _SCALARS = ("null", "bool", "int", "float", "str")
 _QUOTED = re.compile(r"'([^']*)'")
 """What PyYAML quotes: characters and texts of the file, and the names of its tokens, such as '<scalar>'."""
@@ -22,6 +28,19 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        """As PyYAML does it, which calls itself for each level."""
+        if self._level > _MOST_LEVELS:
+            problem = f"found more than {_MOST_LEVELS} levels of lists and mappings"
+            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._level += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        finally:
+            self._level -= 1
+        return node
 
 
 @dataclass(slots=True)
@@ -49,39 +68,57 @@ def read_document(data: bytes) -> Document:
     """Parse *data*, a YAML file in UTF-8 with one mapping at its top. Never raises: see ``Document.problems``."""
     document = Document()
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        document.problems.append(
-            Problem(line, (), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
-        )
+        loader = _loader(_text(data))
+        root = _root(loader)
+        tree = _Reader(loader, document).value(root, (), ())
+    except _Refused as error:
+        document.problems.append(error.problem)
         return document
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-    except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        document.problems.append(
-            Problem(line, (), f"the character U+{ord(text[error.position]):04X} is not allowed in YAML")
-        )
-        return document
-    except yaml.MarkedYAMLError as error:
-        document.problems.append(_syntax_problem(error))
-        return document
-    if root is None or (isinstance(root, yaml.MappingNode) and not root.value):
-        document.problems.append(Problem(0, (), "the file is empty; it needs at least source and subscribers"))
-        return document
-    if not isinstance(root, yaml.MappingNode):
-        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
-        text = f"found {kind} at the top; allowed: a mapping of keys such as source and subscribers"
-        document.problems.append(Problem(root.start_mark.line + 1, (), text))
-        return document
-    tree = _Reader(loader, document).value(root, (), ())
     document.tree = tree if isinstance(tree, dict) else {}
     return document
 
 
-def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
+class _Refused(Exception):
+    """The file is read no further."""
+
+    def __init__(self, line: int, text: str) -> None:
+        super().__init__(text)
+        self.problem = Problem(line, (), text)
+
+
+def _text(data: bytes) -> str:
+    if len(data) > _MOST_BYTES:
+        raise _Refused(0, f"found {len(data):,} bytes; allowed: at most {_MOST_BYTES:,}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise _Refused(line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+
+
+def _loader(text: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise _Refused(line, f"the character U+{ord(text[error.position]):04X} is not allowed in YAML") from None
+
+
+def _root(loader: _Loader) -> yaml.MappingNode:
+    try:
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_problem(error) from None
+    if root is None or (isinstance(root, yaml.MappingNode) and not root.value):
+        raise _Refused(0, "the file is empty; it needs at least source and subscribers")
+    if not isinstance(root, yaml.MappingNode):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+        text = f"found {kind} at the top; allowed: a mapping of keys such as source and subscribers"
+        raise _Refused(root.start_mark.line + 1, text)
+    return root
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError) -> _Refused:
     """Say what PyYAML found, but not its picture of the line: a secret may stand in it."""
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 0
@@ -93,7 +130,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
     elif "undefined alias" in problem or "undefined tag" in problem:
         problem = "a text that starts with * or ! is put in quotes"
     column = f" at column {mark.column + 1}" if mark else ""
-    return Problem(line, (), f"not valid YAML{column}: {problem}")
+    return _Refused(line, f"not valid YAML{column}: {problem}")
 
 
 def _one_character_at_most(quoted: re.Match[str]) -> str:
@@ -107,8 +144,13 @@ class _Reader:
     def __init__(self, loader: _Loader, document: Document) -> None:
         self._loader = loader
         self._document = document
+        self._values = 0
 
     def value(self, node: yaml.Node, place: Place, above: tuple[yaml.Node, ...]) -> Value:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            text = f"found more than {_MOST_VALUES:,} values, aliases (*…) counted as what they stand for"
+            raise _Refused(node.start_mark.line + 1, text)
         self._document.lines.setdefault(place, node.start_mark.line + 1)
         if node in above:
             self._problem(node, place, "an alias that contains itself")

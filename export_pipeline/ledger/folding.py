@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.planning import manifest_id
+from export_pipeline.source.etag import spellings
 from export_pipeline.source.file import SourceFile
 
 _HALF = 8
@@ -46,11 +47,20 @@ class FoldedFiles:
 
     def manifest_of(self, file: SourceFile) -> str | None:
         """The manifest that holds exactly *file*; None where it is none of these."""
-        return self.manifests.get(fingerprint(file)) if self.manifests else None
+        found = self.manifests.get(fingerprint(file)) if self.manifests else None
+        return found or (self._by_other_spelling(file.key, file.etag) if self.has_key(file.key) else None)
 
     def has_content(self, key: str, etag: str) -> bool:
         """Whether *key* was folded with this content."""
-        return bool(self.manifests) and _of_content(key, etag) in self.manifests
+        if not self.manifests:
+            return False
+        return _of_content(key, etag) in self.manifests or bool(
+            self.has_key(key) and self._by_other_spelling(key, etag)
+        )
+
+    def _by_other_spelling(self, key: str, etag: str) -> str | None:
+        found = (self.manifests.get(_of_content(key, spelling)) for spelling in spellings(etag))
+        return next((one for one in found if one), None)
 
 
 def fingerprint(file: SourceFile) -> bytes:

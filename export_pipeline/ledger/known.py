@@ -13,6 +13,7 @@ from export_pipeline.ledger import folding
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.folding import FoldedFiles
 from export_pipeline.ledger.planning import DatedFile
+from export_pipeline.source.etag import are_same
 from export_pipeline.source.file import SourceFile, utf8
 
 _KEYS_A_QUERY = 500
@@ -42,7 +43,7 @@ class Known:
 
     def has(self, file: SourceFile, day: date | None) -> bool:
         """Whether *file* need not be planned: its content was seen, and is not one that is taken after all."""
-        seen = (file.key, file.etag) in self.manifests and not self.was_ignored(file.key, file.etag)
+        seen = self._spelling(file) in self.manifests and not self.was_ignored(file.key, file.etag)
         return seen or self._folded(day).has_content(file.key, file.etag)
 
     def has_key(self, key: str, day: date | None) -> bool:
@@ -59,7 +60,18 @@ class Known:
 
     def manifest_of(self, file: SourceFile, day: date | None) -> str | None:
         """The manifest that holds exactly *file*."""
-        return self._folded(day).manifest_of(file) or self.manifests.get((file.key, file.etag))
+        return self._folded(day).manifest_of(file) or self.manifests.get(self._spelling(file))
+
+    def _spelling(self, file: SourceFile) -> tuple[str, str]:
+        """Key and tag of *file* as they were written down: earlier versions kept other spellings of some tags.
+
+        Not of a key of which nothing could be read. That may be for its spelling alone, and the file is tried anew.
+        """
+        as_listed = file.key, file.etag
+        if as_listed in self.manifests or file.key not in self.taken:
+            return as_listed
+        same = (one for one in self.manifests if one[0] == file.key and are_same(one[1], file.etag))
+        return next(same, as_listed)
 
     def _folded(self, day: date | None) -> FoldedFiles:
         return self.folded.get(None) or self.folded.get(day) or _NONE_FOLDED

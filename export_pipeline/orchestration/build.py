@@ -38,7 +38,7 @@ from export_pipeline.subscribers.unusable import Unusable
 if TYPE_CHECKING:
     from celery import Celery
 
-_SOURCE_ONLY = ("layout", "start_date", "on_overwrite", "notifications")
+_SOURCE_ONLY = ("layout", "start_date", "on_overwrite", "ignore", "notifications")
 
 
 def definitions_of(deployment: Deployment, names: Names | None = None) -> Definitions:
@@ -152,6 +152,7 @@ def _source(settings: SourceSettings) -> ConfigurableResource[None]:
         "layout": settings.layout,
         "start_date": settings.start_date.isoformat(),
         "on_overwrite": settings.on_overwrite,
+        "ignore": settings.ignore,
     }
     if told := settings.notifications:
         own |= {

@@ -9,6 +9,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValu
 
 from export_pipeline.ledger.balance import DeliveryBalance, ReadingBalance
 from export_pipeline.ledger.owed import Waiting
+from export_pipeline.orchestration import wording
 from export_pipeline.printable import as_code, printable
 from export_pipeline.quantities import counted, lasting
 from export_pipeline.steps.completeness import SHOWN_KEYS, Comparison, Repaired, Tally
@@ -121,7 +122,14 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
     if repaired:
         text += f". {counted(repaired.files, 'file')} planned now; the next run delivers them"
         metadata |= {"repaired_files": repaired.files, "repaired_manifests": repaired.manifests}
-    return Result(not missing, text, metadata, is_grave=repaired is None)
+    left_out = found.left_out
+    if left_out.ignored:
+        text += f". {wording.ignored(left_out)}"
+        metadata |= {"ignored_names": left_out.ignored, "ignored_keys": _listed(list(left_out.ignored_keys))}
+    if left_out.troubles:
+        text += f". Not all could be compared: {wording.not_listed(left_out)}"
+        metadata |= {"not_listed": left_out.troubles, "not_listed_keys": _listed(list(left_out.troubled_keys))}
+    return Result(not (missing or left_out.troubles), text, metadata, is_grave=bool(missing) and repaired is None)
 
 
 def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Result:

@@ -104,6 +104,7 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
         found = noticed.found
         nothing = wording_notifications.nothing(noticed, export.frequency)
         _say_what_messages_told(context, noticed)
+    reporting.left_out(context, source)
     cursor.replace(read, found.cursor)
     return found, nothing
 

@@ -7,6 +7,7 @@ from dagster import OpExecutionContext
 
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import wording
+from export_pipeline.source.store import Source
 from export_pipeline.steps.deliver import Delivered
 from export_pipeline.steps.progress import Amount, Progress, RunProgress
 
@@ -16,6 +17,15 @@ EVERY_SECONDS = 10.0
 def listing(context: OpExecutionContext) -> Progress:
     """For an op that lists the source."""
     return _progress(context, lambda done, planned, seconds: wording.listed_so_far(done))
+
+
+def left_out(context: OpExecutionContext, source: Source) -> None:
+    """Say what the listings of this step left alone, and what they could not list."""
+    found = source.take_left_out()
+    if found.ignored:
+        context.log.info(wording.ignored(found))
+    if found.troubles:
+        context.log.warning(wording.not_listed(found))
 
 
 def reading(context: OpExecutionContext) -> Progress:

@@ -42,6 +42,9 @@ class SourceResource(StoreResource):
     on_overwrite: Literal["read", "ignore"] = Field(
         default="read", description="A known key with new content: read it as a file of its own, or ignore it."
     )
+    ignore: list[str] | None = Field(
+        default=None, description="Glob patterns of names that are left alone, in place of the shipped ones."
+    )
     queue_url: str | None = Field(
         default=None, description="The SQS queue in which S3 tells of new files; without one the source is only listed."
     )
@@ -79,6 +82,7 @@ class SourceResource(StoreResource):
             layout=self.layout,
             start_date=date.fromisoformat(self.start_date),
             on_overwrite=self.on_overwrite,
+            ignore=self.ignore,
             notifications=notifications,
             **self.store_settings().model_dump(exclude_unset=True),
         )

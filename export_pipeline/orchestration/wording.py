@@ -9,6 +9,7 @@ from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.source.file import utf8
+from export_pipeline.source.left_out import LeftOut
 from export_pipeline.steps.backfill import Backfill
 from export_pipeline.steps.deliver import Delivered, Stopped
 from export_pipeline.steps.listing import Found
@@ -60,6 +61,22 @@ def found_odd(found: Found) -> list[str]:
     if found.too_old:
         odd.append(f"{counted(found.too_old, 'file')} older than start_date were left alone")
     return odd
+
+
+def ignored(found: LeftOut) -> str:
+    """How many names were left alone, and by which pattern the first was."""
+    key, pattern = next(iter(found.ignored_keys.items()))
+    return (
+        f"ignored {counted(found.ignored, 'temporary or hidden name')}, such as {printable(key)}, by {pattern!r} of "
+        "source.ignore"
+    )
+
+
+def not_listed(found: LeftOut) -> str:
+    """What could not be listed, or not as it is, each by name."""
+    some = "; ".join(f"{printable(key)}: {printable(reason)}" for key, reason in found.troubled_keys.items())
+    more = found.troubles - len(found.troubled_keys)
+    return f"the listing has {counted(found.troubles, 'warning')}: {some}{f'; and {more:,} more' if more else ''}"
 
 
 def listed_so_far(done: Amount) -> str:

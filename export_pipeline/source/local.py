@@ -1,5 +1,6 @@
 """A local folder as a source, listed in the order in which a bucket would list it."""
 
+import errno
 import logging
 import os
 import stat
@@ -16,8 +17,8 @@ from export_pipeline.storage.location import Location
 
 logger = logging.getLogger(__name__)
 
-# Names that programs give to files they have not finished: rsync and this package begin them with a dot.
-UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial", ".filepart", ".crdownload")
+# A folder that cannot be entered for one of these hides its own files only; others are troubles of the disk.
+_OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ class _Range:
 class LocalSource(Source):
     """Regular files below a folder; a key is the path from there, with ``/``.
 
-    Not listed: names that begin with a dot or end as unfinished ones do (``.tmp``, ``.part``, …), and what is neither
-    a file nor a folder. Symbolic links are followed as long as they stay inside the folder; those that leave it, and
-    names that are not UTF-8, are left out with a warning. A file should come into the folder complete, by a rename:
-    one that grows while it is read is refused, and one that grows afterwards is a new file, as in a bucket.
+    Not listed: what is neither a file nor a folder. Symbolic links are followed as long as they stay inside the folder;
+    those that leave it, names that are not UTF-8, and folders that cannot be entered are left out, and told. A file
+    should come into the folder complete, by a rename: one that grows while it is read is refused, and one that grows
+    afterwards is a new file, as in a bucket.
 
     The etag is the time of the last change in nanoseconds and the size. The inode is no part of it, because network
     file systems and restored copies give new ones to the same content.
@@ -59,8 +60,8 @@ class LocalSource(Source):
         self.url = location.url
         self._root = location.prefix
 
-    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """As :meth:`Source.list_files`. Memory holds the names of one folder for each level of depth."""
+    def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`Source.list_all`. Memory holds the names of one folder for each level of depth."""
         try:
             root = os.path.realpath(self._root, strict=True)
             yield from self._walk(root, "", _Range(after, prefix, before), frozenset(), os.path.join(root, ""))
@@ -73,11 +74,18 @@ class LocalSource(Source):
         self, folder: str, key: str, wanted: _Range, above: frozenset[tuple[int, int]], root: str
     ) -> Iterator[SourceFile]:
         """Files below *folder*, whose keys begin with *key*; *above* are the folders that lead here, against loops."""
-        here = os.stat(folder)
-        identity = (here.st_dev, here.st_ino)
-        if identity in above:
+        try:
+            here = os.stat(folder)
+            identity = (here.st_dev, here.st_ino)
+            if identity in above:
+                return
+            entries = self._entries(folder, key, wanted, root)
+        except OSError as error:
+            if not key or error.errno not in _OF_ONE_FOLDER:
+                raise
+            self.left_out.trouble(key, f"the folder cannot be listed: {brief(error)}")
             return
-        for name, is_folder in self._entries(folder, key, wanted, root):
+        for name, is_folder in entries:
             path = os.path.join(folder, name)
             try:
                 if is_folder:
@@ -85,35 +93,64 @@ class LocalSource(Source):
                 else:
                     status = os.stat(path)
                     if stat.S_ISREG(status.st_mode):
-                        yield _file(key + name, status)
+                        yield self._file(key + name, status)
             except (FileNotFoundError, NotADirectoryError):
                 # Removed since the folder was read: as if the listing had come a moment later.
                 continue
+            except PermissionError as error:
+                # Its folder tells names and nothing else.
+                self.left_out.trouble(key + name, f"it cannot be looked at: {brief(error)}")
 
     def _entries(self, folder: str, key: str, wanted: _Range, root: str) -> list[tuple[str, bool]]:
         """Names in *folder* that matter, with whether each is a folder, in the order of the keys below them."""
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _is_left_out(entry.name) or (entry.is_symlink() and not self._stays_inside(entry.path, root)):
+                if not self._is_utf8(key, entry.name):
+                    continue
+                if entry.is_symlink() and not self._stays_inside(entry.path, key + entry.name, root):
                     continue
                 is_folder = entry.is_dir()
                 full = f"{key}{entry.name}/" if is_folder else key + entry.name
+                if is_folder and (pattern := self.ignored.pattern_of(full)) is not None:
+                    self.left_out.ignore(full, pattern)
+                    continue
                 if wanted.may_be_below(full) if is_folder else wanted.has(full):
                     found.append((entry.name, is_folder))
         # A folder counts as its name and a slash, since that is what its keys begin with: "a.gz" is before "a/b".
         found.sort(key=lambda item: item[0] + "/" if item[1] else item[0])
         return found
 
-    def _stays_inside(self, path: str, root: str) -> bool:
+    def _file(self, key: str, status: os.stat_result) -> SourceFile:
+        """The file with the time of its last change; where that is nonsense, with the time at which it came here."""
+        modified = _moment(status.st_mtime_ns)
+        if modified is None:
+            modified = _moment(status.st_ctime_ns) or datetime.now(timezone.utc).replace(microsecond=0)
+            seconds = status.st_mtime_ns // 1_000_000_000
+            reason = f"its time of change, {seconds} s after 1970, is no time of a file; it counts as of {modified}"
+            self.left_out.trouble(key, reason)
+        return SourceFile(key, _etag(status), status.st_size, modified)
+
+    def _stays_inside(self, path: str, key: str, root: str) -> bool:
         try:
             if os.path.realpath(path, strict=True).startswith(root):
                 return True
         except OSError as error:
             logger.warning("%s: the symbolic link %s is left out: %s", self.url, printable(path), brief(error))
+            self.left_out.trouble(key, f"the symbolic link is left out: {brief(error)}")
             return False
         logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, printable(path))
+        self.left_out.trouble(key, "the symbolic link leads out of the source and is left out")
         return False
+
+    def _is_utf8(self, folder: str, name: str) -> bool:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            logger.warning("the file name %r is not UTF-8 and is left out", name)
+            self.left_out.trouble(folder + name, "the name is not UTF-8 and is left out")
+            return False
+        return True
 
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
         """As :meth:`Source.read_range`; the file is compared with the listing before and after it is read."""
@@ -158,20 +195,13 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _is_left_out(name: str) -> bool:
-    if name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES):
-        return True
+def _moment(nanoseconds: int) -> datetime | None:
+    """The second, or None before 1970 and after 9999, where no file was written."""
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        logger.warning("the file name %r is not UTF-8 and is left out", name)
-        return True
-    return False
-
-
-def _file(key: str, status: os.stat_result) -> SourceFile:
-    modified = datetime.fromtimestamp(status.st_mtime_ns // 1_000_000_000, timezone.utc)
-    return SourceFile(key, _etag(status), status.st_size, modified)
+        moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if nanoseconds > 0 else None
 
 
 def _etag(status: os.stat_result) -> str:

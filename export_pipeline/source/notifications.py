@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from export_pipeline.printable import printable
+from export_pipeline.source.etag import clean
 
 TEST_EVENT = "s3:TestEvent"
 _CREATED, _CREATED_IN_EVENT_BRIDGE = "ObjectCreated:", "Object Created"
@@ -178,8 +179,7 @@ def _storable(key: str) -> str:
 
 def _etag(etag: str) -> str:
     """Without quotes; empty where it is none that a store gives."""
-    etag = etag.strip('"')
-    return etag if len(etag) <= _MOST_ETAG_CHARACTERS and etag.isascii() and etag.isprintable() else ""
+    return clean(etag) if len(etag) <= _MOST_ETAG_CHARACTERS and etag.isascii() and etag.isprintable() else ""
 
 
 def _size(size: Any) -> int | None:

@@ -16,6 +16,7 @@ from export_pipeline.errors import (
     ListingFailed,
 )
 from export_pipeline.secrets import scrub
+from export_pipeline.source.etag import are_same, clean
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.storage.failures import brief
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
 _LISTED = 1_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
 # Of S3 for Glacier and of Azure for the archive tier, also while a restore is under way.
 _ARCHIVED = {"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"}
@@ -58,9 +60,60 @@ class BucketSource(Source):
         self._location = location
         self._settings = settings
         self._opening = Lock()
+        # Set once a file was refused for its tag, was listed with the same one, and could be read without If-Match.
+        self._misreads_if_match = False
 
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """As :meth:`Source.read_range`: each request says If-Match, so that no two objects can be mixed."""
+        """As :meth:`Source.read_range`: each request says If-Match, so that no two objects can be mixed.
+
+        A file is given up at once where it was replaced. So a store is believed that it was only once a new listing
+        shows the file with another tag, or no longer.
+        """
+        try:
+            return self._read(file, start, stop, is_pinned=not self._misreads_if_match)
+        except (FileGone, FileReplaced) as error:
+            self._confirm(file, error)
+        # The listing shows the same tag: weak tags, for one, match no If-Match (RFC 9110, section 13.1.1).
+        data = self._read_unpinned(file, start, stop)
+        self._misreads_if_match = True
+        return data
+
+    def _read_unpinned(self, file: SourceFile, start: int, stop: int) -> bytes:
+        try:
+            return self._read(file, start, stop, is_pinned=False)
+        except FileReplaced as error:
+            reason = f"{error.reason}; a new listing shows it as it was listed: it is tried again"
+            raise FileUnreachable(file.key, reason) from None
+
+    def _confirm(self, file: SourceFile, error: FileGone | FileReplaced) -> None:
+        """Compare what the store said of *file* with a new listing.
+
+        Raises:
+            FileGone, FileReplaced: it is so.
+            FileUnreachable: there is no such object and the listing has it, or it was replaced and the listing failed.
+        """
+        try:
+            there = self._listed_now(file.key)
+        except ListingFailed as trouble:
+            if isinstance(error, FileGone):
+                raise error from None  # not final at the first try, unlike a file that was replaced
+            raise FileUnreachable(file.key, f"{error.reason}; and a new listing failed: {trouble}") from None
+        if there is None:
+            raise FileGone(file.key, "there is no such object") from None
+        if there.size_bytes != file.size_bytes or not are_same(there.etag, file.etag):
+            reason = f"its etag is {there.etag} now, {file.etag} was listed"
+            raise FileReplaced(file.key, reason if there.etag != file.etag else error.reason) from None
+        if isinstance(error, FileGone):
+            reason = f"{error.reason}, and a new listing shows it as it was listed: it is tried again"
+            raise FileUnreachable(file.key, reason) from None
+
+    def _listed_now(self, key: str) -> SourceFile | None:
+        # Servers fail over a prefix with control characters.
+        prefix = _CONTROL.split(key, maxsplit=1)[0]
+        return next((file for file in self.list_all(prefix=prefix, before=key + "\0") if file.key == key), None)
+
+    def _read(self, file: SourceFile, start: int, stop: int, *, is_pinned: bool) -> bytes:
+        """One request; with If-Match where *is_pinned*, and compared with what was listed in any case."""
         from obstore.exceptions import (
             BaseError,
             PermissionDeniedError,
@@ -68,7 +121,7 @@ class BucketSource(Source):
             UnauthenticatedError,
         )
 
-        options: Any = {"if_match": f'"{file.etag}"'} if file.etag else {}
+        options: Any = {"if_match": f'"{clean(file.etag)}"'} if file.etag and is_pinned else {}
         if start > 0 or stop < file.size_bytes:
             options["range"] = (start, stop)
         try:
@@ -92,8 +145,8 @@ class BucketSource(Source):
 
     def _check_identity(self, file: SourceFile, etag: str | None, size_bytes: int) -> None:
         """Compare what came with what was listed: some servers do not know If-Match and answer all the same."""
-        found = (etag or "").strip('"')
-        if found and file.etag and found != file.etag:
+        found = clean(etag)
+        if found and file.etag and not are_same(found, file.etag):
             raise FileReplaced(file.key, f"its etag is {found} now, {file.etag} was listed")
         if size_bytes != file.size_bytes:
             if found and file.etag:
@@ -133,18 +186,8 @@ class ObstoreSource(BucketSource):
     express, makes the listing fail.
     """
 
-    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """As :meth:`Source.read_range`."""
-        try:
-            return super().read_range(file, start, stop)
-        except FileReplaced:
-            # Azure says of a missing blob too that its etag is another one.
-            if self._is_gone(file):
-                raise FileGone(file.key, "there is no such object") from None
-            raise
-
-    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """As :meth:`Source.list_files`."""
+    def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`Source.list_all`."""
         from obstore.exceptions import BaseError
 
         below = self._location.prefix
@@ -164,20 +207,9 @@ class ObstoreSource(BucketSource):
                     if key <= last:
                         raise ListingFailed(f"{self.url} does not list in the order of keys: {key!r} after {last!r}")
                     last = key
-                    yield SourceFile(key, (meta["e_tag"] or "").strip('"'), meta["size"], meta["last_modified"])
+                    yield SourceFile(key, clean(meta["e_tag"]), meta["size"], meta["last_modified"])
         except (BaseError, OSError, ValueError) as error:
             raise ListingFailed(f"{self.url} could not be listed: {self._explain(error)}") from None
-
-    def _is_gone(self, file: SourceFile) -> bool:
-        from obstore.exceptions import BaseError
-
-        try:
-            self._store.head(self._location.prefix + file.key)
-        except FileNotFoundError:
-            return True
-        except (BaseError, OSError) as error:
-            raise FileUnreachable(file.key, self._explain(error)) from None
-        return False
 
 
 def _as_path(key: str) -> str:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUnreachable, ListingFailed
+from export_pipeline.source.etag import clean
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.listing import Page, list_ranges, splits
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # obstore takes keys for paths: these it refuses, or asks for under another name.
 _ODD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
 
+_NOT_PARTIAL = "non-partial response"
+"""What obstore says of a part that comes with the status of a whole object."""
+
 
 class S3Source(BucketSource):
     """A bucket or access point of S3, or of a server that speaks its protocol.
@@ -36,9 +40,13 @@ class S3Source(BucketSource):
         super().__init__(location, settings)
         self._login = AwsLogin(location, settings)
         self._layout = Layout(settings.layout)
+        # Until a page begins before the key after which it was to begin.
+        self._knows_start_after = True
+        # Until a part of an object comes as if it were all of it: rclone answers 200, which obstore does not take.
+        self._mislabels_ranges = False
 
-    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """As :meth:`Source.list_files`. A directory bucket is listed whole and sorted in memory."""
+    def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`Source.list_all`. A directory bucket is listed whole and sorted in memory."""
         if self._login.is_express:
             yield from self._sorted(after, prefix, before)
             return
@@ -46,17 +54,22 @@ class S3Source(BucketSource):
         for key, etag, size, modified in self._listed(after, prefix, before):
             if before is not None and key >= before:
                 return
-            if key <= last and last:
+            if key < last:
                 raise ListingFailed(f"{self.url} does not list in the order of keys: {key!r} came after {last!r}")
-            last = key
-            if key > after and not key.endswith("/"):
+            # Where one page ends and the next one begins, some servers show a key twice.
+            is_new, last = key != last, key
+            if key > after and is_new:
                 yield SourceFile(key, etag, size, modified)
 
-    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """As :meth:`Source.read_range`."""
-        if _ODD_KEY.search(self._location.prefix + file.key) is None:
-            return super().read_range(file, start, stop)
-        return self._read_odd(file, start, stop)
+    def _read(self, file: SourceFile, start: int, stop: int, *, is_pinned: bool) -> bytes:
+        if _ODD_KEY.search(self._location.prefix + file.key) is None and not self._mislabels_ranges:
+            try:
+                return super()._read(file, start, stop, is_pinned=is_pinned)
+            except FileUnreachable as error:
+                if _NOT_PARTIAL not in error.reason:
+                    raise
+                self._mislabels_ranges = True
+        return self._read_odd(file, start, stop, is_pinned=is_pinned)
 
     def find_file(self, key: str) -> SourceFile | None:
         """As :meth:`Source.find_file`, by HEAD, which costs a twelfth of a listing."""
@@ -73,43 +86,61 @@ class S3Source(BucketSource):
             raise kind(key, self._explain(error)) from None
         except (BotoCoreError, ValueError) as error:
             raise FileUnreachable(key, self._explain(error)) from None
-        return SourceFile(
-            key, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"].astimezone(timezone.utc)
-        )
+        try:
+            modified = answer["LastModified"].astimezone(timezone.utc)
+            return SourceFile(key, clean(answer.get("ETag")), answer["ContentLength"], modified)
+        except KeyError as error:
+            raise FileUnreachable(key, f"the store does not tell its {error}") from None
 
     def _listed(self, after: str, prefix: str, before: str | None) -> Iterator[Listed]:
         full = self._location.prefix + prefix
 
         def list_after(key: str) -> Page:
-            return self._page(full, StartAfter=self._location.prefix + key)
+            page = self._page(full, set(), StartAfter=self._location.prefix + key)
+            if page.files and page.files[0][0] <= key:
+                self._knows_start_after = False
+            return page if self._knows_start_after else _behind(page, key)
 
-        start = list_after(after) if after else self._page(full)
+        def is_range(key: str) -> bool:
+            # A server that begins each range at its first key is listed once, from there to the end.
+            return self._knows_start_after and (before is None or key < before)
+
+        start = list_after(after) if after else self._page(full, set())
         tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
-        between = takewhile(lambda key: before is None or key < before, splits(self._layout, start, tomorrow))
-        return list_ranges(start, list_after, between)
+        return list_ranges(start, list_after, takewhile(is_range, splits(self._layout, start, tomorrow)))
 
-    def _page(self, prefix: str, **place: str) -> Page:
-        """The page at *place* of what is below *prefix*, a full key's beginning; its keys are the source's."""
+    def _page(self, prefix: str, tokens: set[str], **place: str) -> Page:
+        """The page at *place* of what is below *prefix*, a full key's beginning; its keys are the source's.
+
+        Args:
+            tokens: those that have led here; the next one is added.
+        """
         answer = self._list(Prefix=prefix, **place)
-        below = len(self._location.prefix)
-        files = [(key[below:], etag, size, modified) for key, etag, size, modified in answer[FILES]]
-        if not answer.get("IsTruncated"):
-            return Page(files, None)
+        below = self._location.prefix
+        files = [(key[len(below) :], etag, size, modified) for key, etag, size, modified in answer[FILES]]
+        strange = next((key for key, *_ in answer[FILES] if not key.startswith(prefix)), None)
+        if strange is not None:
+            raise ListingFailed(f"{self.url} could not be listed: asked for keys below {prefix!r}, it told {strange!r}")
         token = answer.get("NextContinuationToken")
         if not token:
-            raise ListingFailed(f"{self.url} could not be listed: a page says there are more, but not how to go on")
-        return Page(files, partial(self._page, prefix, ContinuationToken=token))
+            if answer.get("IsTruncated"):
+                raise ListingFailed(f"{self.url} could not be listed: a page says there are more, but not how to go on")
+            return Page(files, None)
+        if token in tokens:
+            raise ListingFailed(
+                f"{self.url} could not be listed: it goes in a circle, and says a second time to go on at {token!r}"
+            )
+        tokens.add(token)
+        return Page(files, partial(self._page, prefix, tokens, ContinuationToken=token))
 
     def _sorted(self, after: str, prefix: str, before: str | None) -> Iterator[SourceFile]:
         # A directory bucket takes only prefixes that end in a slash.
         full = self._location.prefix + prefix
-        page: Page | None = self._page(full[: full.rfind("/") + 1])
+        page: Page | None = self._page(full[: full.rfind("/") + 1], set())
         files: list[SourceFile] = []
         while page is not None:
             files += [
-                SourceFile(*listed)
-                for listed in page.files
-                if listed[0] > after and listed[0].startswith(prefix) and not listed[0].endswith("/")
+                SourceFile(*listed) for listed in page.files if listed[0] > after and listed[0].startswith(prefix)
             ]
             page = page.rest() if page.rest else None
         files.sort(key=lambda file: file.key)
@@ -121,16 +152,16 @@ class S3Source(BucketSource):
         payer: Any = {"RequestPayer": "requester"} if self._settings.requester_pays else {}
         try:
             answer = self._client.list_objects_v2(Bucket=self._login.bucket, **arguments, **payer)
-        except (BotoCoreError, ClientError, ValueError, KeyError) as error:
+        except (BotoCoreError, ClientError, ValueError, LookupError) as error:
             raise ListingFailed(f"{self.url} could not be listed: {self._explain(error)}") from None
         if FILES not in answer:
             raise ListingFailed(f"{self.url} could not be listed: the answer is no listing")
         return answer
 
-    def _read_odd(self, file: SourceFile, start: int, stop: int) -> bytes:
+    def _read_odd(self, file: SourceFile, start: int, stop: int, *, is_pinned: bool) -> bytes:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        arguments: Any = {"IfMatch": f'"{file.etag}"'} if file.etag else {}
+        arguments: Any = {"IfMatch": f'"{clean(file.etag)}"'} if file.etag and is_pinned else {}
         if start > 0 or stop < file.size_bytes:
             arguments["Range"] = f"bytes={start}-{stop - 1}"
         if self._settings.requester_pays:
@@ -139,6 +170,8 @@ class S3Source(BucketSource):
             answer = self._client.get_object(
                 Bucket=self._login.bucket, Key=self._location.prefix + file.key, **arguments
             )
+            if "Range" in arguments and "ContentRange" not in answer:
+                raise FileUnreachable(file.key, "the store sent all of it where a part was asked for")
             total = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
             self._check_identity(file, answer.get("ETag"), int(total))
             data: bytes = answer["Body"].read()
@@ -168,6 +201,12 @@ class S3Source(BucketSource):
         from export_pipeline.storage.remote import open_store
 
         return open_store(self._location, self._settings, self._login)
+
+
+def _behind(page: Page, key: str) -> Page:
+    """*page* and those that follow it, without the files up to *key*."""
+    rest = page.rest
+    return Page([file for file in page.files if file[0] > key], rest and (lambda: _behind(rest(), key)))
 
 
 _BY_STATUS: dict[int, type[FileForbidden | FileGone | FileReplaced]] = {

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import Self
 
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.source.ignored import DEFAULT_PATTERNS, Ignored
 from export_pipeline.source.layout import Layout
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.settings import StoreSettings
@@ -74,6 +75,13 @@ class SourceSettings(StoreSettings):
         description="A known key with new content: read it as a file of its own, or ignore it; it is logged.",
     )
 
+    ignore: list[str] | None = Field(
+        default=None,
+        description="Names that are left alone: glob patterns, which take the place of [the shipped ones]"
+        "(sources.md#ignored-names); [] ignores nothing. `*.tmp` stands for a name, `_temporary/` for a folder and all "
+        "below it, `raw/**/x*` for a whole key below url; `!` before a pattern takes back what those before it ignore.",
+    )
+
     notifications: NotificationSettings | None = Field(
         default=None,
         description="A queue in which S3 tells of new files, so that the source need not be listed at every tick. "
@@ -97,6 +105,20 @@ class SourceSettings(StoreSettings):
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return layout
+
+    @field_validator("ignore")
+    @classmethod
+    def _ignore_has_patterns(cls, patterns: list[str] | None) -> list[str] | None:
+        try:
+            Ignored(patterns or ())
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return patterns
+
+    @property
+    def ignored(self) -> Ignored:
+        """The rule by which names are left alone."""
+        return Ignored(DEFAULT_PATTERNS if self.ignore is None else self.ignore)
 
     @model_validator(mode="after")
     def _notifications_fit_the_url(self) -> Self:

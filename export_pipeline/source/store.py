@@ -2,8 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
+from export_pipeline.source.left_out import LeftOut
 from export_pipeline.source.settings import SourceSettings
 
 READ_BYTES = 4 * 1024 * 1024
@@ -14,15 +17,17 @@ class Source(ABC):
 
     Attributes:
         url: normalised and without credentials; the same for every spelling of the same place.
+        ignored: which names no listing shows.
     """
 
     url: str
+    ignored: Ignored = NOTHING_IGNORED
 
-    @abstractmethod
     def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
         """Files whose key is greater than *after*, begins with *prefix* and is less than *before*.
 
         Lazily, strictly in UTF-8 byte order of the keys. Folder placeholders (keys that end in ``/``) are no files.
+        Ignored names, and what could not be listed, are in :meth:`take_left_out` afterwards.
 
         Args:
             after: a key, or any string; excluded itself.
@@ -32,6 +37,22 @@ class Source(ABC):
         Raises:
             ListingFailed: with the URL and the cause.
         """
+        return self.ignored.sift(self.list_all(after=after, prefix=prefix, before=before), self.left_out)
+
+    def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
+        """As :meth:`list_files`, with the names that are ignored."""
+        raise NotImplementedError(f"{type(self).__name__} overrides neither list_files nor list_all")
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """What was left out so far, or since :meth:`take_left_out` was called last."""
+        return LeftOut()
+
+    def take_left_out(self) -> LeftOut:
+        """What was left out, and begin to count anew."""
+        taken = self.left_out
+        self.__dict__["left_out"] = LeftOut()
+        return taken
 
     def find_file(self, key: str) -> SourceFile | None:
         """The file under *key* as a listing shows it now; None: there is none.
@@ -76,6 +97,12 @@ def open_source(settings: SourceSettings) -> Source:
     Raises:
         ConfigurationError: the URL is none of the known ones, or an option contradicts another.
     """
+    source = _opened(settings)
+    source.ignored = settings.ignored
+    return source
+
+
+def _opened(settings: SourceSettings) -> Source:
     from export_pipeline.storage.location import parse_location
 
     location = parse_location(settings.url)

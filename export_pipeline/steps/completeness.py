@@ -10,6 +10,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.source.left_out import LeftOut
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, planning_alone, register
 from export_pipeline.steps.listing import Found, dated, unknown
@@ -65,6 +66,7 @@ class Comparison:
         missing: those that no run has found though it is time, in key order; of a long stretch the first ones.
         missing_objects: how many these are.
         subscribers: name → how it stands.
+        left_out: names that were ignored, and what could not be listed and so was not compared.
     """
 
     first_day: date
@@ -76,6 +78,7 @@ class Comparison:
     missing: list[DatedFile] = field(default_factory=list)
     missing_objects: int = 0
     subscribers: dict[str, Tally] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, other: "Comparison") -> None:
         """Count *other*, of the days that follow, too; of what is missing the first ones are kept."""
@@ -114,6 +117,7 @@ def compare(
     Raises:
         ListingFailed: the source could not be listed.
     """
+    source.take_left_out()
     result = Comparison(first_day, last_day, subscribers={name: Tally() for name in wanted})
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, source.url)
@@ -139,6 +143,7 @@ def compare(
                 result.unwanted += 1
             else:
                 _count_unknown(result, one, names, due_before, is_new_ledger=not configured)
+    result.left_out = source.take_left_out()
     return result
 
 

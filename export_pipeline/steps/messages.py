@@ -146,7 +146,13 @@ class MessageTaker:
                 self.taken.foreign_keys.append(f"{notice.bucket}/{notice.key}")
             return None
         key = notice.key[len(prefix) :]
-        return None if not key or key.endswith("/") else key
+        if not key or key.endswith("/"):
+            return None
+        source = self._search.source
+        if (pattern := source.ignored.pattern_of(key)) is not None:
+            source.left_out.ignore(key, pattern)
+            return None
+        return key
 
     def _identify(self, notices: Mapping[str, Mapping[str, Notice]]) -> tuple[list[tuple[DatedFile, bool]], set[str]]:
         """The files that the ledger does not know, each with whether it knows their key; and keys that nobody told of.

@@ -102,3 +102,13 @@ def test_a_wrong_login(project: Project, cli: CommandLine, rclone: S3Server, mon
     assert done.err.splitlines()[-1] == "failed: staging"
     assert wrong not in done.out + done.err
     assert ACCESS_KEY not in done.out + done.err
+
+
+def test_names_that_are_left_alone_are_counted(project: Project, cli: CommandLine) -> None:
+    """The source's line tells how many names were ignored, by which pattern, and what could not be listed."""
+    project.put_days("23")
+    project.put("2026/11/23/00/x.gz.tmp", [{"n": 1}])
+    (Path(project.config["source"]["url"]) / "broken").symlink_to("nowhere")
+    detail = outcomes(cli, code=0)["source"]["detail"]
+    assert "ignored 1 temporary or hidden name among them, such as 2026/11/23/00/x.gz.tmp, by '*.tmp' of" in detail
+    assert "1 name could not be listed, the first is broken: the symbolic link is left out" in detail

@@ -148,3 +148,28 @@ def test_parquet_in_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export_pipeline.cli.tables._ROWS_AT_ONCE", 7)
     table = as_parquet(lines(*({"n": n} for n in range(50))))
     assert table.column("n").to_pylist() == list(range(50))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(1)", "＝1", '"=1+1"', " =1+1", '""=1+1'])
+@pytest.mark.parametrize("before", ["", "x", '"x"'])
+def test_no_formula_begins_wherever_a_spreadsheet_splits(separator: str, start: str, before: str) -> None:
+    """A list is written with commas; whatever else a spreadsheet splits it at, no part begins as a formula does."""
+    output = io.BytesIO()
+    table = CsvTable(output, 10)
+    table.add(lines({"a": f"{before}{separator}{start}{separator}", f"k{separator}{start}": 1, "n": f"x\n{start}"}))
+    table.finish()
+    table.close()
+    for line in output.getvalue().decode().splitlines():
+        for part in line.split(separator):
+            assert not part.strip(' "').startswith(("=", "+", "-", "@", "＝"))
+
+
+def test_a_cell_with_another_separator_is_quoted() -> None:
+    """The row of such a cell is written in quotation marks, and reads back as it is where commas separate."""
+    output = io.BytesIO()
+    table = CsvTable(output, 10)
+    table.add(lines({"a": "x;=1+1;", "n": 5}, {"a": "plain", "n": 6}))
+    table.finish()
+    table.close()
+    assert output.getvalue() == b'a,n\r\n"x;\'=1+1;","5"\r\nplain,6\r\n'

@@ -285,3 +285,15 @@ def test_a_cursor_in_the_future_hides_nothing(project: Project, cli: CommandLine
     assert codes(cli, today) == ["not_listed_yet"]
     project.run()
     assert codes(cli, today) == ["delivered"]
+
+
+def test_an_ignored_name_is_told_with_its_pattern(project: Project, cli: CommandLine) -> None:
+    """The reason names the pattern of source.ignore; without patterns the file is one that a run will find."""
+    name = "2026/11/23/00/000.gz.6eF5b4dA"
+    project.put(name, [{"n": 1}])
+    project.run()
+    assert codes(cli, name) == ["left_out"]
+    assert ".{json,jsonl,ndjson" in cli("why", name).out
+    assert codes(cli, "2026/11/23/00/_temporary/0/x.gz") == ["left_out"]
+    project.config["source"]["ignore"] = []
+    assert codes(cli, name) == ["not_listed_yet"]

@@ -94,3 +94,35 @@ def test_yaml_errors_do_not_quote_the_file(problems: Problems, written: str) -> 
     assert line.startswith("x.yaml:")
     assert "planted" not in line
     assert "secret" not in line
+
+
+def alias_bomb() -> bytes:
+    """Nine aliases of nine aliases, nine times over."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "text"),
+    [
+        (alias_bomb(), 1, "found more than 50,000 values, aliases (*…) counted as what they stand for"),
+        (b"a: " + b"[" * 3_000 + b"]" * 3_000, 1, "found more than 50 levels of lists and mappings"),
+        (b"a: " + b"{b: " * 3_000 + b"1" + b"}" * 3_000, 1, "found more than 50 levels of lists and mappings"),
+        (b"\n".join(b" " * n + b"a:" for n in range(300)), 51, "found more than 50 levels of lists and mappings"),
+        (b"a:\n" + b"- " * 3_000 + b"x", 2, "found more than 50 levels of lists and mappings"),
+        (b"a: " + b"x" * (1 << 20), 0, "found 1,048,579 bytes; allowed: at most 1,048,576"),
+    ],
+    ids=["aliases", "lists", "mappings", "blocks", "dashes", "bytes"],
+)
+def test_what_is_too_much_is_refused_at_once(data: bytes, line: int, text: str) -> None:
+    """A file that is small and stands for much, or is nested without end, is refused by what it has too much of."""
+    document = read_document(data)
+    (problem,) = document.problems
+    assert document.tree == {}
+    assert (problem.line, text in problem.text) == (line, True)
+
+
+def test_aliases_are_still_read() -> None:
+    """What is written once and used twice stands in both places."""
+    assert read_document(b"a: &a {x: [1, 2]}\nb: *a").tree == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}}

@@ -31,6 +31,8 @@ def attacked(project: Project, ceph: S3Server, monkeypatch: pytest.MonkeyPatch) 
         "region_name": "us-east-1",
         "aws_access_key_id": {"env": "TEST_ACCESS_KEY"},
         "aws_secret_access_key": {"env": "TEST_SECRET_KEY"},
+        # Some of the keys lie in hidden folders.
+        "ignore": [],
     }
     project.config["max_attempts"] = 1
     return project

@@ -18,6 +18,8 @@ from functools import lru_cache
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 
+from typing_extensions import Self
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _REASONS = {200: "OK", 206: "Partial Content", 403: "Forbidden", 404: "Not Found", 412: "Precondition Failed"}
 _TIME = "2026-11-23T00:00:00.000Z"
@@ -77,7 +79,7 @@ class ObjectServer:
     most_at_once: int = 0
     _at_once: int = 0
 
-    def __enter__(self) -> "ObjectServer":
+    def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="object-server")

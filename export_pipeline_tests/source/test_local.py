@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -271,3 +273,92 @@ def test_spellings_of_one_folder(here: Path, url: str) -> None:
     source = open_source(SourceSettings(url=url.format(here=here)))
     assert source.url == (here / "in").as_uri()
     assert [file.key for file in source.list_files()] == ["a"]
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder to which others than its owner have a way, as they have not to pytest's."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def as_somebody() -> Iterator[None]:
+    """Without root's rights, to which every folder is open."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def timeless() -> Iterator[Path]:
+    """A folder in memory, if there is such a place: its files may have any time, as on few disks."""
+    memory = "/dev/shm"
+    with TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("seconds", [300_000_000_000, 0, -1, -(10**9), 1, 2**31])
+def test_an_absurd_time_of_change_is_told(timeless: Path, seconds: int) -> None:
+    """A file of the year 11476, of 1970 or before is listed and read as of when it came; it is told once, by name."""
+    is_told = not 0 < seconds <= 2**31
+    path = timeless / "a"
+    write(timeless, "a")
+    write(timeless, "b")
+    os.utime(path, (seconds, seconds))
+    if int(path.stat().st_mtime) != seconds:
+        pytest.skip("this file system keeps no such time")
+    source = source_of(timeless)
+    first, second = source.list_files()
+    assert (first.key, second.key) == ("a", "b")
+    assert source.read_range(first, 0, 1) == b"x"
+    left_out = source.take_left_out()
+    assert left_out.troubles == is_told
+    if is_told:
+        assert abs(first.last_modified.timestamp() - path.stat().st_ctime) <= 1
+        told = f"its time of change, {seconds} s after 1970, is no time of a file; it counts as of "
+        assert left_out.troubled_keys["a"].startswith(told)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_folder_that_cannot_be_entered_hides_no_other(reachable: Path, mode: int) -> None:
+    """It is told by name, once, and what lies around it is listed."""
+    for name in ("a", "m", "z"):
+        write(reachable, f"{name}/f")
+    (reachable / "m").chmod(mode)
+    source = source_of(reachable)
+    with as_somebody():
+        assert [file.key for file in source.list_files()] == ["a/f", "z/f"]
+        assert [file.key for file in source.list_files()] == ["a/f", "z/f"]
+    left_out = source.take_left_out()
+    assert left_out.troubles == 1
+    ((key, reason),) = left_out.troubled_keys.items()
+    assert (key, "Permission denied" in reason) == ("m/f" if mode == 0o444 else "m/", True)
+
+
+def test_a_source_that_cannot_be_entered_fails(reachable: Path) -> None:
+    """Of the source's own folder it is no matter of one name: the listing fails."""
+    folder = reachable / "in"
+    folder.mkdir(mode=0o000)
+    with as_somebody(), pytest.raises(ListingFailed, match="Permission denied"):
+        list(source_of(folder).list_files())
+
+
+def test_what_is_left_out_is_counted_by_name(tmp_path: Path) -> None:
+    """Links that leave the folder, broken ones and names that are no text are told, each once."""
+    (tmp_path / "out").symlink_to("/etc/passwd")
+    (tmp_path / "broken").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_bytes(b"x")
+    source = source_of(tmp_path)
+    assert list(source.list_files()) == []
+    left_out = source.take_left_out()
+    assert left_out.troubles == 3
+    assert "leads out of the source" in left_out.troubled_keys["out"]
+    assert "No such file" in left_out.troubled_keys["broken"]
+    assert "not UTF-8" in left_out.troubled_keys["\udcff"]

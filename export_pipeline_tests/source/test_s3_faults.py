@@ -101,7 +101,8 @@ def test_refusals_are_told_apart(server: ObjectServer, status: int, error: type[
     """Each refusal has its own error with the key, is not tried again, and shows no secret."""
     source = source_of(server)
     [file] = source.list_files()
-    server.fault = always(Fault(status=status))
+    server.objects = {"in/a": CONTENT + b"0"} if status == 412 else {}
+    server.fault = lambda request: Fault(status=status) if request.key else None
     with pytest.raises(error) as raised:
         read(source, file)
     assert raised.value.key == "a"

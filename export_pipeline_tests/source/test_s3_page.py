@@ -40,7 +40,7 @@ def test_keys_come_out_as_they_went_in(keys: list[str], is_encoded: bool) -> Non
     encode = quote_plus if is_encoded else escape
     body = page(*(entry(encode(key)) for key in keys), encoding="url" if is_encoded else "")
     files, rest = read_page(body)
-    assert files == [(key, "abc", 7, NOON) for key in keys]
+    assert files == [(key, "abc", 7, NOON) for key in keys if not key.endswith("/")]
     assert b"Contents" not in rest
     assert b"<NextContinuationToken>t</NextContinuationToken>" in rest or b"NextContinuationToken>t<" in rest
 

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.orchestration.check_results import completeness
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import open_source
@@ -261,3 +262,20 @@ def test_folded_days_are_compared_as_before(export: Export) -> None:
     assert export.repair(found).files == 1
     export.set_states(t.DELIVERED)
     assert export.compare().missing == []
+
+
+def test_what_could_not_be_listed_was_not_compared(export: Export) -> None:
+    """The comparison tells which names were ignored, and what it could not list, each time anew."""
+    export.put("2026/11/20/00/a")
+    export.put("2026/11/20/00/b.tmp")
+    (export.bucket / "2026/11/20/00/broken").symlink_to("nowhere")
+    export.run()
+    for _ in range(2):
+        result = export.compare()
+        assert (result.objects, result.planned) == (1, 1)
+        assert (result.left_out.ignored, list(result.left_out.ignored_keys)) == (1, ["2026/11/20/00/b.tmp"])
+        assert list(result.left_out.troubled_keys) == ["2026/11/20/00/broken"]
+    found = completeness(result, None)[""]
+    assert (found.passed, found.is_grave) == (False, False)
+    assert "ignored 1 temporary or hidden name" in found.text
+    assert "Not all could be compared: the listing has 1 warning: 2026/11/20/00/broken: the symbolic link" in found.text

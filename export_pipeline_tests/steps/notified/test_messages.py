@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline_tests.source.messages import TEST_MESSAGE, of_event_bridge, of_s3, record
@@ -230,3 +231,17 @@ def test_start_from_now_takes_only_what_arrives_afterwards(export: Export) -> No
     export.run()
     assert export.planned() == ["2026/11/23/12/new"]
     assert export.queue.bodies == {}
+
+
+def test_ignored_names_are_left_alone(listed: Export) -> None:
+    """A message about a name that is still being written, or of a tool, is removed, and the name is counted."""
+    listed.source.ignored = NOTHING_IGNORED
+    listed.put("2026/11/23/10/a.gz", "2026/11/23/10/b.gz.6eF5b4dA", "2026/11/23/10/_temporary/0/c.gz")
+    listed.source.ignored = Ignored()
+    taken = listed.run().taken
+    assert (taken.messages, taken.files) == (3, 1)
+    assert listed.planned() == ["2026/11/23/10/a.gz"]
+    assert listed.queue.bodies == {}
+    left_out = listed.source.take_left_out()
+    assert left_out.ignored == 2
+    assert left_out.ignored_keys["2026/11/23/10/_temporary/0/c.gz"] == "_temporary/"
