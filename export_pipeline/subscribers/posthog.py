@@ -33,8 +33,8 @@ class Posthog(MappedSubscriber):
     path: ClassVar[str] = "/batch/"
     overhead_bytes: ClassVar[int] = 300
     default_mapping: ClassVar[Mapping[str, Any]] = {
-        "event": "event_type",
-        "distinct_id": {"$string": {"$first": ["endpoint.User.UserId", "endpoint.Id"]}},
+        "event": {"$string": "event_type"},
+        "distinct_id": {"$first_id": ["endpoint.User.UserId", "endpoint.Id"]},
         "timestamp": {"$iso": "event_timestamp"},
         "uuid": {"$uuid": "event"},
         "properties": {
@@ -46,7 +46,7 @@ class Posthog(MappedSubscriber):
                     "$referrer": {"$first": ["attributes.referer", "attributes.referrer"]},
                     "title": "attributes.title",
                     "session_id": "session.session_id",
-                    "$device_id": "endpoint.Id",
+                    "$device_id": {"$first_id": ["endpoint.Id"]},
                     "$os": "endpoint.Demographic.Platform",
                     "$os_version": "endpoint.Demographic.PlatformVersion",
                     "$app_version": "endpoint.Demographic.AppVersion",
@@ -58,6 +58,8 @@ class Posthog(MappedSubscriber):
                     "utm_term": "attributes.qv_utm_term",
                     "utm_content": "attributes.qv_utm_content",
                     "$lib": {"$value": "export-pipeline"},
+                    # Else every person gets the place of whoever sends: the exporter's.
+                    "$geoip_disable": {"$value": True},
                     "$set": {
                         "$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"],
                     },
@@ -69,7 +71,7 @@ class Posthog(MappedSubscriber):
     def look_at(self, call: Mapping[str, Any]) -> None:
         """Refuse what PostHog drops."""
         for needed in ("event", "distinct_id"):
-            if not call.get(needed):
+            if not str(call.get(needed) or "").strip():
                 raise Unfit(f"no {needed}: PostHog drops an event without")
 
     def post(self, request: Packed) -> None:

@@ -23,8 +23,8 @@ PATH = "/v1/batch"
 
 _TRAITS = {"$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"]}
 _COMMON = {
-    "anonymousId": "endpoint.Id",
-    "userId": "endpoint.User.UserId",
+    "anonymousId": {"$first_id": ["endpoint.Id"]},
+    "userId": {"$first_id": ["endpoint.User.UserId"]},
     "timestamp": {"$time": "event_timestamp"},
     "receivedAt": {"$time": "arrival_timestamp"},
 }
@@ -62,7 +62,7 @@ MAPPING: dict[str, dict[str, Any]] = {
     "page": {**_COMMON, "name": "attributes.title", "properties": _PAGE, "context": _CONTEXT},
     "track": {
         **_COMMON,
-        "event": "event_type",
+        "event": {"$string": "event_type"},
         "properties": {"$merge": ["attributes", "metrics"]},
         "context": _CONTEXT,
     },
@@ -178,7 +178,7 @@ class Segment(HttpRequestSubscriber):
         for call in calls:
             if not call.get("userId") and not call.get("anonymousId"):
                 raise Unfit("neither userId nor anonymousId: Segment takes no call without")
-            if call.get("type") == "track" and not call.get("event"):
+            if call.get("type") == "track" and not str(call.get("event") or "").strip():
                 raise Unfit("no event name: Segment takes no track call without")
         return calls
 

@@ -85,6 +85,11 @@ def hard_events() -> list[bytes]:
         b'"k' + b"k" * 70_000 + b'":1',
         b'"event_timestamp":1e999',
         b'"event_timestamp":"","event_type":[]',
+        b'"event_timestamp":"2026-11-28T09:00:00.250Z"',
+        b'"event_timestamp":"last Tuesday"',
+        b'"endpoint":{"Id":"device-a0","User":{"UserId":""}}',
+        b'"event_type":404,"endpoint":{"Id":1234567,"User":{"UserId":7654321}}',
+        rb'"endpoint":{"Id":"\ud83d-1","User":{"UserId":"\ud83d"}}',
         b'"event_timestamp":-1,"endpoint":null,"attributes":[1],"metrics":"x"',
     ]
     return [sample_event(n, hard=n)[:-1] + b"," + extra + b"}" for n, extra in enumerate(extras, start=100)]
