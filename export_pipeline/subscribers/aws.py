@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import find_distrust
+from export_pipeline.subscribers.http_options import ConnectionOptions
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.parsing import Unfit
+from export_pipeline.subscribers.proxies import check_http_proxy, proxy_for
 from export_pipeline.subscribers.requests import RequestSubscriber
+from export_pipeline.subscribers.worker import in_time
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ def _told(option: str) -> str:
     return StoreSettings.model_fields[option].description or ""
 
 
-class AwsSubscriber(RequestSubscriber):
+class AwsSubscriber(ConnectionOptions, RequestSubscriber):
     """A subclass sets ``service`` and the limits, and writes :meth:`encode` and :meth:`post`."""
 
     service: ClassVar[str]
@@ -77,7 +80,9 @@ class AwsSubscriber(RequestSubscriber):
     aws_session_token: str | None = Field(
         default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="How long connecting and each answer may take.")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long one request may take, its answer included."
+    )
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -90,7 +95,8 @@ class AwsSubscriber(RequestSubscriber):
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
-            return ask(self._open())
+            # botocore's time-outs are those of single reads.
+            return in_time(lambda: ask(self._open()), timeout_seconds=self.timeout_seconds, place=self.service)
         except ClientError as error:
             raise self._meaning(error) from None
         except ParamValidationError as error:
@@ -139,14 +145,48 @@ class AwsSubscriber(RequestSubscriber):
                 )
                 # One try: sending again, and only what failed, is done by the caller.
                 config = Config(
+                    **self._connecting(),
                     connect_timeout=self.timeout_seconds,
                     read_timeout=self.timeout_seconds,
                     retries={"total_max_attempts": 1, "mode": "standard"},
                     max_pool_connections=self.max_in_flight + 1,
                 )
-                opened: Any = session.client(self.service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
+                opened: Any = session.client(  # type: ignore[call-overload]
+                    self.service, endpoint_url=self.endpoint_url, config=config, verify=self.ca_file
+                )
+                try:
+                    if proxy := proxy_for(opened.meta.endpoint_url, self.proxy_url):
+                        check_http_proxy(proxy)
+                except ValueError as error:
+                    opened.close()
+                    raise Blocked(f"{self.service}: {error}") from None
                 self._client = opened
             return self._client
+
+    def _connecting(self) -> dict[str, Any]:
+        """Proxy and certificate, as botocore's configuration has them.
+
+        Raises:
+            Blocked: a file of a certificate is missing or is none.
+        """
+        if self.ca_file or self.client_cert_file:
+            self.connections.tls()
+        options: dict[str, Any] = {}
+        if self.proxy_url:
+            options["proxies"] = {"http": self.proxy_url, "https": self.proxy_url}
+        if self.client_cert_file:
+            key = self.client_key_file
+            options["client_cert"] = (self.client_cert_file, key) if key else self.client_cert_file
+        return options
+
+    @field_validator("client_key_password")
+    @classmethod
+    def _key_is_plain(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError(
+                "the AWS client reads no encrypted key; allowed: nothing, and a client_key_file without one"
+            )
+        return value
 
     def _meaning(self, error: Any) -> DeliveryError:
         code = error.response.get("Error", {}).get("Code", "")

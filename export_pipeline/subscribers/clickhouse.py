@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import find_distrust, of_status
-from export_pipeline.subscribers.library_client import LibraryClientSubscriber
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber, proxy_manager
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.scrubbing import scrub
 
@@ -64,6 +64,7 @@ class Clickhouse(LibraryClientSubscriber):
         default=16_777_216, ge=1, description="Largest event; a larger one goes to the quarantine."
     )
     needs: ClassVar[tuple[str, ...]] = ("clickhouse_connect",)
+    _manager: Any = PrivateAttr(default=None)
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The event as it is."""
@@ -112,6 +113,13 @@ class Clickhouse(LibraryClientSubscriber):
         if not int(found):
             raise Blocked(f"{self._place}: there is no table {self.database}.{self.table}")
 
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.clear()
+
     def _meaning(self, error: Any) -> DeliveryError:
         if distrust := find_distrust(error):
             return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
@@ -125,11 +133,15 @@ class Clickhouse(LibraryClientSubscriber):
 
     def _open(self) -> Any:
         import clickhouse_connect
-        from urllib3 import Retry
+        from urllib3 import PoolManager, Retry
 
         url = urlsplit(self.api_url)
         client = self._client
         if client is None:
+            tls, proxy, connections = self.connections.tls(), self.proxy, self.max_in_flight + 1
+            manager = (
+                proxy_manager(proxy, tls, connections) if proxy else PoolManager(ssl_context=tls, maxsize=connections)
+            )
             # Not under the lock: the server is asked, and may drip.
             opened: Any = clickhouse_connect.get_client(
                 interface=url.scheme,
@@ -139,6 +151,7 @@ class Clickhouse(LibraryClientSubscriber):
                 password=self.password or "",
                 database=self.database,
                 proxy_path=url.path,
+                pool_mgr=manager,
                 connect_timeout=max(1, round(self.timeout_seconds)),
                 send_receive_timeout=max(1, round(self.timeout_seconds)),
                 query_retries=0,
@@ -148,9 +161,10 @@ class Clickhouse(LibraryClientSubscriber):
             opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
             with self._opening:
                 if self._client is None:
-                    self._client = opened
+                    self._client, self._manager = opened, manager
                 else:
                     opened.close()
+                    manager.clear()
                 client = self._client
         return client
 

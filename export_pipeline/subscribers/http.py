@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers import paths
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept, check_url
+from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, to_json
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
@@ -25,9 +24,6 @@ class Http(HttpRequestSubscriber):
     more in its answer is read with ``success_path`` and ``errors_path``.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     url: str = Field(
         description="Where to send; {id} in it is replaced by the id of the request.",
         examples=["https://api.example.com/v1/events"],
@@ -84,13 +80,6 @@ class Http(HttpRequestSubscriber):
     def _rest(self) -> dict[str, Any]:
         return {**self.body_fields, **self.secret_body_fields}
 
-    @field_validator("url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
-
     @field_validator("mapping")
     @classmethod
     def _check_mapping(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +121,7 @@ class Http(HttpRequestSubscriber):
 
     def check(self) -> None:
         """Connect; whether the API takes events shows only a real request."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _body(self, items: Sequence[bytes]) -> bytes:
         if self.body == "ndjson":

@@ -5,8 +5,7 @@
 ``{name: …, context: {…}}``           an object of these members
 ``{$first: [a.path, other.path]}``    the first of these that is there
 ``{$merge: [a.path, other.path]}``    these objects joined, later ones win; of a list inside the first element
-``{$first_id: [a.path, other.path]}`` the first of these that is an id: a text with more than blanks in it, or a number,
-                                      as text; an empty, blank or null one is none
+``{$first_id: [a.path, b.path]}``     the first of these that is an id, as text: an empty, blank or null one is none
 ``{$time: a.path}``                   a time as ``YYYY-MM-DDTHH:MM:SS+00:00``, its fraction of a second cut off
 ``{$iso: a.path}``                    the same with milliseconds, ``YYYY-MM-DDTHH:MM:SS.mmm+00:00``
 ``{$milliseconds: a.path}``           the same as a whole number of milliseconds since 1970
@@ -16,9 +15,9 @@
 ``{$uuid: event}``                    the same hash as a UUID
 ====================================  =================================================================================
 
-A time in the event is a number of milliseconds since 1970, the same in digits, or ISO 8601 (``2026-11-28T09:00:00.250Z``;
-without a zone it is UTC). An event that has anything else there is refused: without its time the destination would give
-it the time of its arrival.
+A time in the event is a number of milliseconds since 1970, the same in digits, or ISO 8601 such as
+``2026-11-28T09:00:00.250Z`` (without a zone it is UTC). An event that has anything else there is refused: without its
+time the destination would give it the time of its arrival.
 
 Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
 empty object is left out; an empty text is kept.
@@ -206,8 +205,8 @@ def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Rea
             with suppress(OverflowError, ValueError):
                 return spelled(_EPOCH + timedelta(milliseconds=milliseconds // 1))
         raise Unfit(
-            f"{_shown(found)} at {spec} is no time; allowed: milliseconds since 1970, as a number or in digits, and ISO "
-            "8601 such as 2026-11-28T09:00:00Z"
+            f"{_shown(found)} at {spec} is no time; allowed: milliseconds since 1970, as a number or in digits, and "
+            "ISO 8601 such as 2026-11-28T09:00:00Z"
         )
 
     return read

@@ -5,7 +5,9 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -19,7 +21,7 @@ from export_pipeline.subscribers.http_client import (
     of_status,
     retry_after_seconds,
 )
-from export_pipeline.subscribers.library_client import LibraryClientSubscriber
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber, proxy_manager
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
@@ -65,7 +67,6 @@ class Opensearch(LibraryClientSubscriber):
     )
     pipeline: str | None = Field(default=None, description="Ingest pipeline that documents go through.")
     verify_certs: bool = Field(default=True, description="Check the cluster's TLS certificate.")
-    ca_file: str | None = Field(default=None, description="File with the certificate authorities to trust (PEM).")
     gzip: bool = Field(default=False, description="Compress the body.")
     max_request_events: int = Field(default=2_000, ge=1, description="Most documents in one request.")
     max_request_bytes: int = Field(
@@ -181,6 +182,9 @@ class Opensearch(LibraryClientSubscriber):
         from opensearchpy import OpenSearch, Urllib3HttpConnection
 
         asked = self._asked
+        tls = replace(self.connections, verify=self.verify_certs).tls()
+        proxy = self.proxy
+        through = proxy and _Through(self.api_url, proxy_manager(proxy, tls, self.max_in_flight + 1))
 
         class Connection(Urllib3HttpConnection):
             """Keeps the Retry-After of a failure, which the client's errors do not tell."""
@@ -188,6 +192,10 @@ class Opensearch(LibraryClientSubscriber):
             def get_response_headers(self, response: Any) -> Any:
                 asked.pause = response.headers.get("retry-after")
                 return super().get_response_headers(response)
+
+            def _create_urllib3_pool(self) -> None:
+                super()._create_urllib3_pool()
+                self.pool = through or self.pool
 
         with self._opening:
             if self._client is None:
@@ -201,12 +209,26 @@ class Opensearch(LibraryClientSubscriber):
                     headers=headers,
                     http_compress=self.gzip,
                     timeout=self.timeout_seconds,
-                    verify_certs=self.verify_certs,
-                    ssl_show_warn=False,
-                    ca_certs=self.ca_file,
+                    ssl_context=tls if self.api_url.startswith("https:") else None,
                     # Sending again is done by the caller, who knows what was taken.
                     max_retries=0,
                     retry_on_timeout=False,
                     pool_maxsize=self.max_in_flight + 1,
                 )
             return self._client
+
+
+class _Through:
+    """In the place of the client's pool of connections, which knows no proxy: its requests go through one."""
+
+    def __init__(self, api_url: str, manager: Any) -> None:
+        parts = urlsplit(api_url)
+        host = parts.netloc.rpartition("@")[2]
+        self._server = f"{parts.scheme}://{host if parts.port else f'{host}:9200'}"
+        self._manager = manager
+
+    def urlopen(self, method: str, url: str, body: bytes | None, **options: Any) -> Any:
+        return self._manager.urlopen(method, self._server + url, body=body, redirect=False, **options)
+
+    def close(self) -> None:
+        self._manager.clear()

@@ -4,13 +4,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber
-from export_pipeline.subscribers.http_client import Answer, HttpClient
-from export_pipeline.subscribers.networks import DESCRIPTION, Networks
+from export_pipeline.subscribers.http_client import Answer
+from export_pipeline.subscribers.http_options import HttpClientOptions
 from export_pipeline.subscribers.packing import Cut, Limits, Packed, pack
 
 
@@ -92,19 +92,10 @@ def _shifted(reasons: Mapping[int, str], positions: Sequence[int]) -> dict[int, 
     return {positions[position]: reason for position, reason in reasons.items()}
 
 
-class HttpRequestSubscriber(RequestSubscriber):
-    """A RequestSubscriber over HTTP; a subclass names its ``api_url``."""
+class HttpRequestSubscriber(HttpClientOptions, RequestSubscriber):
+    """A RequestSubscriber over HTTP; a subclass names its ``url`` or ``api_url``."""
 
-    timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
-    )
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
-    networks: Networks = Field(default="private", description=DESCRIPTION)
-    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def send_body(
         self,
@@ -131,5 +122,5 @@ class HttpRequestSubscriber(RequestSubscriber):
             auth=auth,
             timeout_seconds=self.timeout_seconds,
             secrets=self.secret_values(),
-            networks=self.networks,
+            connections=self.connections,
         )

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.errors import Blocked, ConfigurationError
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept, check_url
+from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
 from export_pipeline.subscribers.packing import Packed
@@ -83,9 +82,6 @@ class Segment(HttpRequestSubscriber):
 
     write_key: str = Field(description="Write key of the source in Segment.", json_schema_extra=SECRET)
     region: Literal["us", "eu"] = Field(default="us", description="Where the Segment workspace is.")
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to an api_url that is not this machine."
-    )
     api_url: str | None = Field(
         default=None,
         description=f"Another address than the region's ({HOSTS['us']} or {HOSTS['eu']}), such as a proxy; {PATH} is "
@@ -127,13 +123,6 @@ class Segment(HttpRequestSubscriber):
     default_mapping: ClassVar[Mapping[str, Any]] = MAPPING
     overhead_bytes: ClassVar[int] = len(b'{"batch":[]}')
     _plan: "_Plan | None" = PrivateAttr(default=None)
-
-    @field_validator("api_url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("mapping")
     @classmethod
@@ -221,7 +210,7 @@ class Segment(HttpRequestSubscriber):
         """Connect, and find the transform; Segment answers 200 whatever the key."""
         self._prepare()
         url = self.api_url or HOSTS[self.region]
-        self._http.connect(url, timeout_seconds=self.timeout_seconds, networks=self.networks)
+        self._http.connect(url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _send(self, body: bytes) -> Answer:
         url = (self.api_url or HOSTS[self.region]).rstrip("/")

@@ -4,19 +4,18 @@ import binascii
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Blocked
-from export_pipeline.subscribers.base import SECRET, Subscriber
-from export_pipeline.subscribers.http_client import HttpClient, accept, check_url
-from export_pipeline.subscribers.networks import DESCRIPTION, Networks
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import accept
+from export_pipeline.subscribers.http_options import HttpClientOptions
 
 RESERVED_HEADERS = frozenset({"content-encoding", "content-length", "content-type", "host", "transfer-encoding"})
 
 
-class Webhook(Subscriber):
+class Webhook(HttpClientOptions):
     """Posts each batch as newline-delimited JSON, signed, with the batch's id in ``webhook-id``.
 
     A receiver that remembers the ids it has seen takes every event exactly once. The signature covers
@@ -27,9 +26,6 @@ class Webhook(Subscriber):
     events, and the batch is halved until they are found; anything else blocks the subscriber until a person acts.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     url: str = Field(
         description="Where to post. User and password in it are sent as basic authentication.",
         examples=["https://example.com/hooks/analytics"],
@@ -51,18 +47,6 @@ class Webhook(Subscriber):
         json_schema_extra=SECRET,
     )
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
-    timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
-    )
-    networks: Networks = Field(default="private", description=DESCRIPTION)
-    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
-
-    @field_validator("url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("headers", "secret_headers")
     @classmethod
@@ -97,17 +81,13 @@ class Webhook(Subscriber):
             headers=headers,
             timeout_seconds=self.timeout_seconds,
             secrets=self.secret_values(),
-            networks=self.networks,
+            connections=self.connections,
         )
         accept(answer)
 
     def check(self) -> None:
         """Connect; whether the receiver takes events shows only a POST."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _signed(self, batch: Batch, now: datetime) -> Mapping[str, str]:
         """The headers of Standard Webhooks: the same id at every try, the time of this try, a signature a secret."""

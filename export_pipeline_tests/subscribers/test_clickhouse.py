@@ -184,6 +184,6 @@ def test_check(clickhouse: ClickhouseServer, table: str) -> None:
 
 def test_options() -> None:
     """Which are secret, and what is found when the deployment loads."""
-    assert secret_fields(Clickhouse) == {"password"}
+    assert secret_fields(Clickhouse) == {"client_key_password", "password"}
     with pytest.raises(ValidationError, match="is not encrypted"):
         Clickhouse(api_url="http://clickhouse.example.com", table="t")

@@ -191,4 +191,4 @@ def test_what_is_wrong_is_told_when_the_deployment_loads(options: Any, message: 
 
 def test_secrets() -> None:
     """The deployment file may give these only as {env: NAME}."""
-    assert secret_fields(Http) == {"secret_headers", "secret_body_fields"}
+    assert secret_fields(Http) == {"client_key_password", "secret_headers", "secret_body_fields"}

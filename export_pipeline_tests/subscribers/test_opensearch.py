@@ -158,7 +158,7 @@ def test_check(server: SearchServer, search: Opensearch) -> None:
 
 def test_options() -> None:
     """Which are secret, and what is found when the deployment loads."""
-    assert secret_fields(Opensearch) == {"password", "api_key"}
+    assert secret_fields(Opensearch) == {"client_key_password", "password", "api_key"}
     with pytest.raises(ValidationError, match="is not encrypted"):
         Opensearch(api_url="http://search.example.com")
     with pytest.raises(ValidationError, match="is not a path"):

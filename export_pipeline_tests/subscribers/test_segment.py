@@ -420,4 +420,4 @@ def test_hosts(region: Any, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_write_key_is_secret() -> None:
     """The deployment file may give it only as {env: NAME}."""
-    assert secret_fields(Segment) == {"write_key"}
+    assert secret_fields(Segment) == {"client_key_password", "write_key"}

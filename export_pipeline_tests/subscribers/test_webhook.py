@@ -309,7 +309,7 @@ def test_a_secret_that_is_no_base64_blocks_without_being_told() -> None:
 
 def test_which_fields_are_secret() -> None:
     """The deployment file may give these only as {env: NAME}."""
-    assert secret_fields(Webhook) == {"secret", "previous_secret", "secret_headers"}
+    assert secret_fields(Webhook) == {"client_key_password", "secret", "previous_secret", "secret_headers"}
 
 
 def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
