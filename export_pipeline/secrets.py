@@ -50,7 +50,7 @@ def resolve(value: str | EnvRef | None) -> str | None:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by ``[secret]``, in every spelling in which programs repeat what they were sent.
+    """*text* with every secret replaced by ``[secret]``, in every spelling in which programs repeat what they got.
 
     These are, also mixed: percent and form encoding, JSON's escapes (those of PHP, which escapes the slash, and of JSON
     within JSON), HTML's character references, Python's and C's escapes; and the whole secret in hexadecimal digits, or

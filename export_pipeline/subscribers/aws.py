@@ -1,6 +1,7 @@
 """What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -211,15 +212,22 @@ class Path:
     """A path of the configuration into an event, or the event's own hash where there is none."""
 
     def __init__(self, path: str | None) -> None:
-        self._reader: Reader | None = compile_mapping({"$string": path}) if path else None
+        self._reader: Reader | None = compile_mapping({"$first_id": [path]}) if path else None
 
-    def of(self, event: bytes) -> str:
-        """The text at the path; the event's hash where it has nothing there."""
+    def of(self, event: bytes, allowed: "re.Pattern[str]") -> str:
+        """The text at the path; its hash where it is not *allowed*, so that what has the same text stays together.
+
+        The event's hash where it has nothing there, or only blanks.
+        """
         found = None
         if self._reader is not None:
             with suppress(Unfit):
                 found = self._reader(Event(event))
-        return found if isinstance(found, str) and found else hashlib.sha256(event).hexdigest()[:32]
+        if found is None:
+            return hashlib.sha256(event).hexdigest()[:32]
+        if allowed.fullmatch(found):
+            return str(found)
+        return hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()
 
     @staticmethod
     def check(path: str | None) -> str | None:

@@ -16,8 +16,16 @@ from export_pipeline.subscribers.scrubbing import scrub
 
 # Codes of ClickHouse's ErrorCodes.cpp. What is in none of these may pass by itself.
 OF_THE_DATA = frozenset(
-    {6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 190, 321, 349, 376, 441, 467, 469, 529, 632, 636, 675, 676}
+    {
+        *(6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 153, 190, 321, 349, 376, 395, 441, 467, 469, 529),
+        *(632, 636, 675, 676, 691),
+    }
 )
+# Of these, what a materialized view or a default may make of every event, whatever is in it.
+OF_EITHER = {153: "a division in the table's expressions or views fails", 395: "throwIf in the table's views throws"}
+TOO_MANY_PARTS = 252
+# Of one insert, which halves of it may not have; else of a table whose merges are behind, which passes.
+_TOO_MANY_PARTITIONS = re.compile(r"partitions for single INSERT block", re.IGNORECASE)
 OF_THE_CONFIGURATION = frozenset(
     {16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 195, 291, 452, 497, 516, 518, 519, 620}
 )
@@ -127,8 +135,10 @@ class Clickhouse(LibraryClientSubscriber):
         code = getattr(error, "code", None)
         if code is None and (answered := _STATUS.search(str(error))):
             return of_status(int(answered[1]), text)  # of a proxy, not of ClickHouse
+        if code == TOO_MANY_PARTS and _TOO_MANY_PARTITIONS.search(str(error)):
+            return Refused(text, status=code, suspected="it would not take a single partition in an insert")
         if code in OF_THE_DATA:
-            return Refused(text, status=code)
+            return Refused(text, status=code, suspected=OF_EITHER.get(code, ""))
         return Blocked(text, status=code) if code in OF_THE_CONFIGURATION else TryLater(text, status=code)
 
     def _open(self) -> Any:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -24,24 +24,46 @@ from export_pipeline.subscribers.http_client import (
 from export_pipeline.subscribers.library_client import LibraryClientSubscriber, proxy_manager
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
-from export_pipeline.subscribers.parsing import Unfit
+from export_pipeline.subscribers.parsing import Unfit, encoded
 from export_pipeline.subscribers.scrubbing import scrub
 
 EXISTS_ALREADY = 409
 MAX_ID_BYTES = 512
-# Of single documents, though no document is at fault: no other would be taken either.
-OF_THE_CONFIGURATION = frozenset(
+# Said of single documents, though no document is at fault: no other would be taken either. Types of errors ...
+OF_THE_CLUSTER = frozenset(
     {
+        "alias_not_found_exception",
         "authorization_exception",
         "cluster_block_exception",
         "index_closed_exception",
+        "index_create_block_exception",
         "index_not_found_exception",
+        "invalid_alias_name_exception",
         "invalid_index_name_exception",
+        "invalid_index_template_exception",
         "security_exception",
     }
 )
-# An ingest pipeline that is not there has no type of its own.
-_NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
+# ... and how those begin that have no type of their own: its limit of shards, an alias without write index, an ingest
+# pipeline that is not there. What stands further on may be quoted from the document.
+OF_THE_CLUSTER_IN_WORDS = re.compile(
+    r"(?:Validation Failed: 1: )?this action would add \[\d+\]"
+    r"|no write index is defined for (?:alias|data stream)"
+    r"|(?:alias|Alias) \[[^\]]*\] has more than one ind"
+    r"|pipeline with id \[[^\]]*\] does not exist"
+    r"|no matching index template found for data stream"
+)
+# What may be the fault of the cluster's settings or of a document: the cluster's, where no document is taken.
+OF_EITHER: Mapping[str, str] = {
+    r"script_exception|ScriptException|runtime error|compile error|painless": "a script fails",
+    r"ingest_processor_exception|fail_processor_exception|ingest pipeline": "the ingest pipeline fails",
+    r"[Ll]imit of (?:total fields|total dimension fields|nested fields|field name length) .*exceeded": (
+        "the mapping is full"
+    ),
+    r"strict_dynamic_mapping_exception|dynamic introduction of": "the mapping takes no new fields",
+    r"data stream timestamp field|@timestamp": "the data stream asks for a timestamp",
+    r"routing_missing_exception": "the index asks for a routing",
+}
 
 
 class Opensearch(LibraryClientSubscriber):
@@ -49,7 +71,9 @@ class Opensearch(LibraryClientSubscriber):
 
     The document's id is the hash of the event, or what is at ``id_path``: a document that is there already is left as
     it is, so a repeat does no harm. Documents that a full queue turned away (429) are sent again, alone; one that the
-    index cannot take, such as a text where it has a number, goes to the quarantine with the reason.
+    index cannot take, such as a text where it has a number, goes to the quarantine with the reason. What is the
+    cluster's own trouble, such as its limit of shards, an alias without write index, or a script or a full mapping that
+    lets no document in, blocks the subscriber until a person acts.
     """
 
     api_url: str = Field(description="Address of the cluster.", examples=["https://search.example.com:9200"])
@@ -89,9 +113,9 @@ class Opensearch(LibraryClientSubscriber):
         """The event as it is.
 
         Raises:
-            Unfit: what it has at ``id_path`` is longer than an id may be.
+            Unfit: what it has at ``id_path`` is longer than an id may be, or cannot be encoded.
         """
-        if len(identity := self._id(event).encode(errors="replace")) > MAX_ID_BYTES:
+        if self.id_path is not None and len(identity := encoded(self._id(event), self.id_path)) > MAX_ID_BYTES:
             raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
         return (event,)
 
@@ -144,15 +168,16 @@ class Opensearch(LibraryClientSubscriber):
         if self.id_path is None:
             return hashlib.sha256(item).hexdigest()
         if self._id_reader is None:
-            self._id_reader = compile_mapping({"$string": self.id_path})
+            self._id_reader = compile_mapping({"$first_id": [self.id_path]})
         with suppress(Unfit):
-            if found := self._id_reader(Event(item)):
+            if (found := self._id_reader(Event(item))) is not None:
                 return str(found)
         return hashlib.sha256(item).hexdigest()
 
     def _receipt(self, answers: Sequence[dict[str, Any]]) -> Receipt:
         refused: dict[int, str] = {}
         later: dict[int, str] = {}
+        suspected: dict[int, str] = {}
         for number, answer in enumerate(answers):
             status = answer.get("status", 500)
             if 200 <= status < 300 or status == EXISTS_ALREADY:
@@ -160,10 +185,15 @@ class Opensearch(LibraryClientSubscriber):
             error = answer.get("error")
             kind = str(error.get("type")) if isinstance(error, dict) else ""
             reason = f"{status} {kind}: {error.get('reason')}" if isinstance(error, dict) else f"{status} {error}"
-            if status in (401, 403, 404) or kind in OF_THE_CONFIGURATION or _NO_PIPELINE.search(reason):
-                raise Blocked(f"{self._place}: {reason}")
-            (later if status in TRY_LATER or status >= 500 else refused)[number] = reason
-        return Receipt(refused=refused, later=later)
+            if status in (401, 403, 404) or kind in OF_THE_CLUSTER or OF_THE_CLUSTER_IN_WORDS.match(_words(error)):
+                raise Blocked(f"{self._place}: {reason}", status=status)
+            if status in TRY_LATER or status >= 500:
+                later[number] = reason
+                continue
+            refused[number] = reason
+            if trouble := _suspected(error):
+                suspected[number] = trouble
+        return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _meaning(self, error: Any) -> DeliveryError:
         """What the failure of a whole request means."""
@@ -216,6 +246,19 @@ class Opensearch(LibraryClientSubscriber):
                     pool_maxsize=self.max_in_flight + 1,
                 )
             return self._client
+
+
+def _words(error: Any) -> str:
+    return str(error.get("reason")) if isinstance(error, dict) else str(error)
+
+
+def _suspected(error: Any) -> str:
+    """What trouble of the cluster's own may be behind *error*, by its words and those of its causes; empty: none."""
+    said = ""
+    while isinstance(error, dict):
+        said += f"{error.get('type')}: {_words(error).partition('Preview of field')[0]}\n"
+        error = error.get("caused_by")
+    return next((trouble for pattern, trouble in OF_EITHER.items() if re.search(pattern, said)), "")
 
 
 class _Through:

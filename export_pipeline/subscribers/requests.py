@@ -65,12 +65,13 @@ class RequestSubscriber(Subscriber):
         if isinstance(batch, Packed):
             return self._post(batch)
         cut = self.cut(batch)
-        refused, later = dict(cut.refused), dict[int, str]()
+        refused, later, suspected = dict(cut.refused), dict[int, str](), dict[int, str]()
         for positions, part in cut.parts:
             receipt = self.deliver(part) or Receipt()
             refused |= _shifted(receipt.refused, positions)
             later |= _shifted(receipt.later, positions)
-        return Receipt(refused=refused, later=later)
+            suspected |= _shifted(receipt.suspected, positions)
+        return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _post(self, request: Packed) -> Receipt | None:
         """Post, and tell the outcome by event instead of by item."""
@@ -85,7 +86,8 @@ class RequestSubscriber(Subscriber):
         later = {event: reason for event, reason in request.by_event(receipt.later).items() if event not in refused}
         if len(later) == request.events:
             raise TryLater(f"none of {request.events} events was taken: {later[0]}")
-        return Receipt(refused=refused, later=later, detail=receipt.detail)
+        suspected = request.by_event(receipt.suspected)
+        return Receipt(refused=refused, later=later, detail=receipt.detail, suspected=suspected)
 
 
 def _shifted(reasons: Mapping[int, str], positions: Sequence[int]) -> dict[int, str]:

@@ -335,7 +335,12 @@ def test_without_credentials_it_is_blocked(server: AwsServer, monkeypatch: pytes
 def test_credentials_are_secret() -> None:
     """The deployment file may give these only as {env: NAME}."""
     for kind in (Kinesis, Firehose, Sqs):
-        assert secret_fields(kind) == {"client_key_password", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
+        assert secret_fields(kind) == {
+            "client_key_password",
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+        }
 
 
 def as_answer(told: Any, version: str = "1.1") -> Reply:
