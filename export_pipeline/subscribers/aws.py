@@ -214,8 +214,10 @@ class Path:
     def __init__(self, path: str | None) -> None:
         self._reader: Reader | None = compile_mapping({"$first_id": [path]}) if path else None
 
-    def of(self, event: bytes, allowed: "re.Pattern[str]") -> str:
-        """The text at the path; its hash where it is not *allowed*, so that what has the same text stays together.
+    def of(self, event: bytes, *, allowed: "re.Pattern[str]", max_characters: int) -> str:
+        """The first characters of the text at the path, or their hash where they are not *allowed*.
+
+        So what has the same text there stays together, whatever it is.
 
         The event's hash where it has nothing there, or only blanks.
         """
@@ -225,6 +227,7 @@ class Path:
                 found = self._reader(Event(event))
         if found is None:
             return hashlib.sha256(event).hexdigest()[:32]
+        found = found[:max_characters]
         if allowed.fullmatch(found):
             return str(found)
         return hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()

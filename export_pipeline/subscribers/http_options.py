@@ -1,16 +1,30 @@
 """The options of every destination over HTTP: address, time-out, proxy, certificates."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from dagster import EnvVar
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
+from export_pipeline.errors import TryLater
 from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.connections import Connections
-from export_pipeline.subscribers.http_client import HttpClient, check_url
+from export_pipeline.subscribers.http_client import (
+    TRY_LATER,
+    Answer,
+    HttpClient,
+    accept,
+    check_url,
+    retry_after_seconds,
+)
 from export_pipeline.subscribers.networks import DESCRIPTION, Networks
 from export_pipeline.subscribers.proxies import check_proxy
+
+CONFLICT = 409
+CONFLICTS_OF_ACCEPTED = 3
+"""So many in a row, with pauses between them, and a request whose answer was lost is not under way any more."""
 
 
 class ConnectionOptions(Subscriber):
@@ -97,3 +111,49 @@ class HttpClientOptions(HttpOptions):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+class IdempotentOptions(HttpClientOptions):
+    """A destination that gets the id of each request, the same whenever the same events are sent."""
+
+    conflict: Literal["retry", "accepted"] = Field(
+        default="retry",
+        description="What a 409 means. retry: the first request of this id may be under way still: it is tried again, "
+        "and where the answer to that one was lost in this run, the third 409 says that it was accepted. accepted: the "
+        "API answers so to the id of what it has already.",
+    )
+    _conflicts: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    def settle(self, request_id: str, send: Callable[[], Answer]) -> Answer | None:
+        """The answer to a request, which is a 2xx; None where a 409 says that it was accepted before.
+
+        Args:
+            request_id: what the destination knows the request by.
+            send: sends it.
+
+        Raises:
+            TryLater, Blocked, Refused: as the answer says.
+        """
+        try:
+            answer = send()
+        except TryLater:
+            self._conflicts.setdefault(request_id, 0)  # it may have arrived
+            raise
+        if answer.status != CONFLICT:
+            if answer.status in TRY_LATER or answer.status >= 500:
+                self._conflicts.setdefault(request_id, 0)
+            else:
+                self._conflicts.pop(request_id, None)
+            return accept(answer)
+        count = self._conflicts.get(request_id)
+        if count is not None:
+            self._conflicts[request_id] = count = count + 1
+        if self.conflict == "accepted" or count == CONFLICTS_OF_ACCEPTED:
+            self._conflicts.pop(request_id, None)
+            return None
+        raise TryLater(
+            f"{answer.told()}; where this says that it has these events already, set conflict: accepted",
+            retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")),
+            status=answer.status,
+            answer=answer.said(),
+        )

@@ -12,7 +12,7 @@ from export_pipeline.subscribers.packing import Packed
 
 MAX_KEY_CHARACTERS = 256
 # Kinesis takes any text that UTF-8 can encode.
-_KEY = re.compile(r"[^\ud800-\udfff]{1,256}", re.DOTALL)
+_KEY = re.compile(r"[^\ud800-\udfff]+")
 
 
 class Kinesis(AwsSubscriber):
@@ -54,7 +54,10 @@ class Kinesis(AwsSubscriber):
         if self._key is None:
             self._key = Path(self.partition_key)
         key = self._key
-        records = [{"Data": item, "PartitionKey": key.of(item, _KEY)} for item in request.items]
+        records = [
+            {"Data": item, "PartitionKey": key.of(item, allowed=_KEY, max_characters=MAX_KEY_CHARACTERS)}
+            for item in request.items
+        ]
         answer = self.call(lambda client: client.put_records(StreamName=self.stream_name, Records=records))
         return Receipt(later=failed(answer["Records"], records=len(records)))
 

@@ -12,8 +12,9 @@ from export_pipeline.errors import Blocked
 from export_pipeline.subscribers.aws import PASSING, REFUSING, UNANSWERED, AwsSubscriber, Path
 from export_pipeline.subscribers.packing import Packed
 
+MAX_GROUP_CHARACTERS = 128
 # What SQS takes for the name of a message group: letters, digits and punctuation of ASCII.
-_GROUP = re.compile(r"[!-~]{1,128}")
+_GROUP = re.compile(r"[!-~]+")
 
 
 class Sqs(AwsSubscriber):
@@ -89,6 +90,10 @@ class Sqs(AwsSubscriber):
         if self.queue_url.endswith(".fifo"):
             if self._group is None:
                 self._group = Path(self.message_group)
-            group = self._group.of(item, _GROUP) if self.message_group else "events"
+            group = (
+                self._group.of(item, allowed=_GROUP, max_characters=MAX_GROUP_CHARACTERS)
+                if self.message_group
+                else "events"
+            )
             entry |= {"MessageDeduplicationId": event_id, "MessageGroupId": group}
         return entry

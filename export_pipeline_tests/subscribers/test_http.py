@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.http import Http
 from export_pipeline.testing import batch_of, sample_event
@@ -142,7 +142,7 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
         (b'{"ok":1}', TryLater, "ok is 1, not True"),
         (b'{"fine":true}', TryLater, "ok is None, not True"),
         (b"<html>", Blocked, "that is no JSON"),
-        (b'{"ok":true,"errors":[{"at":9}]}', Refused, "index in errors names no event"),
+        (b'{"ok":true,"errors":[{"at":9}]}', Blocked, "index in errors names no event"),
     ],
 )
 def test_an_answer_that_says_no(api: Api, reply: bytes, meaning: type[Exception], message: str) -> None:

@@ -1,12 +1,13 @@
 """The webhook subscriber against a real receiver over HTTP."""
 
 import base64
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster
 import pytest
@@ -45,6 +46,7 @@ class TestContract(SubscriberContract):
     """Plain bodies."""
 
     gzip = False
+    body: Literal["ndjson", "array", "object"] = "array"
     failures = {
         "500": TryLater,
         "silent": TryLater,
@@ -82,6 +84,7 @@ class TestContract(SubscriberContract):
             secret=secret,
             secret_headers={"Authorization-Too": "t0ken-t0ken"},
             gzip=self.gzip,
+            body=self.body,
             timeout_seconds=0.5,
         )
 
@@ -109,15 +112,28 @@ class TestContractWithGzip(TestContract):
     gzip = True
 
 
+class TestContractOfLines(TestContract):
+    """A line for each event."""
+
+    body = "ndjson"
+
+
+class TestContractOfObjects(TestContract):
+    """The array in an object, compressed."""
+
+    body = "object"
+    gzip = True
+
+
 def test_the_request_is_a_standard_webhook(receiver: Receiver, webhook: Webhook) -> None:
-    """Id, time and signature stand in the headers that the specification names, and the body is the NDJSON."""
+    """Id, time and signature stand in the headers that the specification names, and the body is an array of events."""
     webhook.deliver(BATCH)
     [request] = receiver.requests
-    assert request.body == BATCH.data
+    assert request.body == b"[" + b",".join(BATCH.lines()) + b"]"
     assert request.headers["webhook-id"] == BATCH.id
-    assert request.headers["content-type"] == "application/x-ndjson"
+    assert request.headers["content-type"] == "application/json"
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 5
-    Verifier(SECRET).verify(request.body, dict(request.headers), json_parse=False)
+    assert Verifier(SECRET).verify(request.body, dict(request.headers)) == [json.loads(line) for line in BATCH.lines()]
 
 
 def test_a_retry_has_the_same_id_and_a_signature_of_its_own_time(receiver: Receiver, webhook: Webhook) -> None:
