@@ -11,6 +11,7 @@ from export_pipeline.configuration.document import read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
+from export_pipeline.configuration.loops import loop_problems
 from export_pipeline.configuration.problems import Place, Problem, configuration_error
 from export_pipeline.configuration.schedule import cron_of
 from export_pipeline.configuration.settings import ExportSettings
@@ -110,6 +111,7 @@ def load_deployment(name_or_path: str | None = None, environ: Mapping[str, str] 
     problems += _wrong_with_values(reading)
     if not problems:
         problems += spread_problems(reading, subscribers)
+        problems += loop_problems(reading, subscribers)
     if problems:
         raise configuration_error(location.shown, problems)
     return _assembled(location, reading, subscribers)
