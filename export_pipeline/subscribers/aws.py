@@ -144,9 +144,12 @@ class AwsSubscriber(ConnectionOptions, RequestSubscriber):
                     region_name=self.region_name,
                     profile_name=self.profile_name,
                 )
+                region = session.region_name or ""
+                domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+                place = self.endpoint_url or f"https://{self.service}.{region}.{domain}"
                 # One try: sending again, and only what failed, is done by the caller.
                 config = Config(
-                    **self._connecting(),
+                    **self._connecting(place),
                     connect_timeout=self.timeout_seconds,
                     read_timeout=self.timeout_seconds,
                     retries={"total_max_attempts": 1, "mode": "standard"},
@@ -155,26 +158,24 @@ class AwsSubscriber(ConnectionOptions, RequestSubscriber):
                 opened: Any = session.client(  # type: ignore[call-overload]
                     self.service, endpoint_url=self.endpoint_url, config=config, verify=self.ca_file
                 )
-                try:
-                    if proxy := proxy_for(opened.meta.endpoint_url, self.proxy_url):
-                        check_http_proxy(proxy)
-                except ValueError as error:
-                    opened.close()
-                    raise Blocked(f"{self.service}: {error}") from None
                 self._client = opened
             return self._client
 
-    def _connecting(self) -> dict[str, Any]:
-        """Proxy and certificate, as botocore's configuration has them.
+    def _connecting(self, place: str) -> dict[str, Any]:
+        """Proxy and certificate for the endpoint *place*, as botocore's configuration has them.
 
         Raises:
-            Blocked: a file of a certificate is missing or is none.
+            Blocked: a file of a certificate is missing or is none, or the proxy is not one of HTTP.
         """
         if self.ca_file or self.client_cert_file:
             self.connections.tls()
-        options: dict[str, Any] = {}
-        if self.proxy_url:
-            options["proxies"] = {"http": self.proxy_url, "https": self.proxy_url}
+        proxy = proxy_for(place, self.proxy_url)
+        try:
+            # Without a proxy botocore would look for one itself, and does not read all forms of no_proxy.
+            proxies = {"http": check_http_proxy(proxy), "https": proxy} if proxy else {}
+        except ValueError as error:
+            raise Blocked(f"{self.service}: {error}") from None
+        options: dict[str, Any] = {"proxies": proxies}
         if self.client_cert_file:
             key = self.client_key_file
             options["client_cert"] = (self.client_cert_file, key) if key else self.client_cert_file

@@ -47,9 +47,7 @@ class Connections:
             def password() -> str:
                 return self.client_key_password or ""  # without an answer of ours OpenSSL would ask the terminal
 
-            _read(
-                lambda: context.load_cert_chain(cert, key, password=password), name, "a certificate and its key (PEM)"
-            )
+            _read(lambda: context.load_cert_chain(cert, key, password=password), name, "certificate and key (PEM)")
         return context
 
     def _trusting(self) -> ssl.SSLContext:

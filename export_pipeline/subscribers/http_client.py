@@ -242,7 +242,7 @@ def raise_for(answer: Answer) -> NoReturn:
 
 def of_status(status: int, reason: str, *, asked_seconds: float | None = None, answer: str = "") -> DeliveryError:
     """The error that a *status* which is no 2xx means, with *reason*, the pause that was asked for, and the answer."""
-    if status in TRY_LATER or status >= 500:
+    if status in TRY_LATER or status >= 500 or status < 200:  # below 200 the answer itself is still to come
         return TryLater(reason, retry_after_seconds=asked_seconds, status=status, answer=answer)
     return (Refused if status in REFUSED else Blocked)(reason, status=status, answer=answer)
 

@@ -59,7 +59,7 @@ class Kinesis(AwsSubscriber):
             for item in request.items
         ]
         answer = self.call(lambda client: client.put_records(StreamName=self.stream_name, Records=records))
-        return Receipt(later=failed(answer["Records"], records=len(records)))
+        return Receipt(later=failed(answer.get("Records", []), records=len(records)))
 
     def check(self) -> None:
         """Describe the stream."""
