@@ -70,6 +70,17 @@ def awkward_events(largest_bytes: int) -> list[bytes]:
     ]
 
 
+def anonymous_events() -> list[bytes]:
+    """Events of visitors who never logged in: their user's id is empty, blank, null, or not there."""
+    users: list[Any] = [{"UserId": ""}, {"UserId": " \t"}, {"UserId": None}, {}]
+    return [sample_event(n, endpoint={"Id": f"device-{n}", "User": user}) for n, user in enumerate(users)]
+
+
+def half_a_pair() -> bytes:
+    """An event whose ids hold half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    return sample_event(50)[:-1] + rb',"id":"\ud83d","endpoint":{"Id":"\ud83d-1","User":{"UserId":"\ud83d"}}}'
+
+
 def hard_events() -> list[bytes]:
     """JSON objects that are valid, and that many a parser, database or service stumbles over."""
     extras = [

@@ -263,6 +263,20 @@ def test_amplitudes_413_halves_the_request() -> None:
         assert [len(json.loads(request.body)["events"]) for request in server.requests] == [8, 4, 4]
 
 
+@pytest.mark.parametrize("limited", [["events"], ["recordings", "events"], ["exceptions"]])
+def test_a_posthog_over_its_quota_blocks(limited: list[str]) -> None:
+    """It answers 200 and drops the events: they stay owed, and a person is told."""
+    with PosthogServer(KEY) as server:
+        posthog = Posthog(api_key=KEY, api_url=server.url)
+        server.script.append(Reply(200, json.dumps({"status": 1, "quota_limited": limited}).encode()))
+        with pytest.raises(Blocked, match="the project is over its quota of e"):
+            send_to(posthog, batch_of([EVENT]))
+        for fine in (b'{"status":1,"quota_limited":["recordings"]}', b'{"quota_limited":[]}', b"1", b"<html>"):
+            server.script.append(Reply(200, fine))
+            assert send_to(posthog, batch_of([EVENT])) == Sent(accepted=1)
+        posthog.close()
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"error":"what?"}'])
 def test_a_400_that_names_nothing_is_bisected(body: bytes) -> None:
     """Whatever a 400 says, it refuses something in the request."""

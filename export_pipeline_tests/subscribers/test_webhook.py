@@ -14,14 +14,23 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook as Verifier
 
-from export_pipeline.delivery.sending import send
+from export_pipeline.delivery.sending import Sent, send
+from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.http_client import is_loopback, retry_after_seconds
 from export_pipeline.subscribers.webhook import Webhook
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.certificate import self_signed
-from export_pipeline_tests.servers.http import Drip, Fault, Reply, ResetWhileAnswering, ResetWhileReading, Silence
+from export_pipeline_tests.servers.http import (
+    Drip,
+    DripBefore,
+    Fault,
+    Reply,
+    ResetWhileAnswering,
+    ResetWhileReading,
+    Silence,
+)
 from export_pipeline_tests.servers.receiver import Receiver
 
 SECRET = "whsec_" + base64.b64encode(b"a signing secret of some length!").decode()
@@ -51,6 +60,8 @@ class TestContract(SubscriberContract):
         "500": TryLater,
         "silent": TryLater,
         "dripping": TryLater,
+        "dripping head": TryLater,
+        "one 1xx after another": TryLater,
         "reset while reading": TryLater,
         "reset while answering": TryLater,
         "nobody listens": TryLater,
@@ -63,6 +74,8 @@ class TestContract(SubscriberContract):
         "500": Reply(500, b"out of order"),
         "silent": Silence(),
         "dripping": Drip(),
+        "dripping head": DripBefore("head"),
+        "one 1xx after another": DripBefore("1xx"),
         "reset while reading": ResetWhileReading(),
         "reset while answering": ResetWhileAnswering(),
         "410": Reply(410),
@@ -321,6 +334,38 @@ def test_a_secret_that_is_no_base64_blocks_without_being_told() -> None:
     webhook = Webhook(url="https://example.com", secret="whsec_12345")
     with pytest.raises(Blocked, match=r"^the signing secret is not whsec_ followed by base64$"):
         webhook.deliver(BATCH)
+
+
+@pytest.mark.parametrize("name", ["secret", "previous_secret"])
+def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -> None:
+    """Standard Webhooks asks for 24 bytes and more; batches are delivered all the same."""
+    short = "whsec_" + base64.b64encode(b"x" * 23).decode()
+    receiver.secret = None
+    webhook = Webhook(url=receiver.url, **{name: short})
+    with pytest.raises(
+        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks asks for 24 to 64: make one with: "
+    ) as told:
+        webhook.check()
+    assert short not in str(told.value)
+    assert [sent for _, _, sent in send_many(webhook, [(None, BATCH)])] == [Sent(accepted=5)]
+    webhook.close()
+    enough = Webhook(url=receiver.url, **{name: "whsec_" + base64.b64encode(b"x" * 24).decode()})
+    enough.check()
+    enough.close()
+
+
+def test_a_secret_without_its_prefix_is_not_told_either(receiver: Receiver, webhook: Webhook) -> None:
+    """Libraries strip whsec_ before they use it, and may show the rest."""
+    receiver.script.append(Reply(403, b"bad key " + SECRET.removeprefix("whsec_").encode()))
+    with pytest.raises(Blocked, match=r"bad key \[secret\]$"):
+        send(BATCH, webhook.deliver, secrets=webhook.secret_values())
+
+
+def test_a_409_to_a_batch_that_was_sent_before_is_no_dead_end(receiver: Receiver, webhook: Webhook) -> None:
+    """The receiver refuses an id that it has: the batch counts as accepted, and no event is refused."""
+    receiver.script.extend([ResetWhileAnswering(), *[Reply(409)] * 5])
+    assert send(BATCH, webhook.deliver, sleep=lambda _: None).accepted == 5
+    assert receiver.events() == BATCH.lines()
 
 
 def test_which_fields_are_secret() -> None:
