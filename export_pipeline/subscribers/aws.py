@@ -96,8 +96,9 @@ class AwsSubscriber(ConnectionOptions, RequestSubscriber):
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
+            client = self._open()
             # botocore's time-outs are those of single reads.
-            return in_time(lambda: ask(self._open()), timeout_seconds=self.timeout_seconds, place=self.service)
+            return in_time(lambda: ask(client), timeout_seconds=self.timeout_seconds, place=self.service)
         except ClientError as error:
             raise self._meaning(error) from None
         except ParamValidationError as error:

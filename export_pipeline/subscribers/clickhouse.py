@@ -167,8 +167,8 @@ class Clickhouse(LibraryClientSubscriber):
                 query_retries=0,
                 autogenerate_session_id=False,  # a session serves one query at a time
             )
-            # A redirect would take the events to another place.
-            opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
+            # A redirect would take the events to another place, and a Retry-After is for the caller to obey.
+            opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False, respect_retry_after_header=False)
             with self._opening:
                 if self._client is None:
                     self._client, self._manager = opened, manager

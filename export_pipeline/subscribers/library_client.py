@@ -3,6 +3,7 @@
 import ssl
 import threading
 from abc import abstractmethod
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -47,11 +48,18 @@ class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
 
     def post(self, request: Packed) -> Receipt | None:
         """As :meth:`RequestSubscriber.post`; TryLater where the answer is not whole after ``timeout_seconds``."""
+        self._import()
         return in_time(lambda: self.send(request), timeout_seconds=self.timeout_seconds, place=self._place)
 
     def check(self) -> None:
         """Reach the server; TryLater where the answer is not whole after ``timeout_seconds``."""
+        self._import()
         in_time(self.ask, timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def _import(self) -> None:
+        """Import the library before the time of a request begins: the first time takes a second or two."""
+        for name in self.needs:
+            import_module(name)
 
     def close(self) -> None:
         """Close the connections."""

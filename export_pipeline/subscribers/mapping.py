@@ -27,7 +27,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Any
@@ -40,6 +39,8 @@ Reader = Callable[["Event"], Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MS = timedelta(milliseconds=1)
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, beyond which datetime knows none."""
 _TOO_LARGE = "a number is too large for this destination"
 
 
@@ -151,17 +152,26 @@ def _first(specs: object, place: str) -> Reader:
 
 def _first_id(specs: object, place: str) -> Reader:
     readers = _each(specs, place)
-    return lambda event: next((found for reader in readers if (found := as_id(reader(event))) is not None), None)
+
+    def read(event: Event) -> str | None:
+        for reader in readers:
+            found = reader(event)
+            if isinstance(found, str):
+                if found and not found.isspace():
+                    return found
+            elif (number := _numeric_id(found)) is not None:
+                return number
+        return None
+
+    return read
 
 
-def as_id(found: object) -> str | None:
-    """*found*, if it may name somebody or something: a text with more than blanks in it, or a number, as text.
+def _numeric_id(found: object) -> str | None:
+    """The number *found*, as text; None where it is none.
 
     Raises:
-        Unfit: it is a number too large for JSON.
+        Unfit: it is too large for JSON.
     """
-    if isinstance(found, str):
-        return found if found.strip() else None
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
     return _as_json(found)
@@ -190,7 +200,15 @@ def _iso(spec: object, place: str) -> Reader:
 
 
 def _milliseconds(spec: object, place: str) -> Reader:
-    return _moment(spec, place, lambda moment: (moment - _EPOCH) // _MS)
+    reader = compile_mapping(spec, place)
+    exactly = _moment(spec, place, lambda moment: (moment - _EPOCH) // _MS)
+
+    def read(event: Event) -> Any:
+        found = reader(event)
+        # What most events have; all else is looked at.
+        return found if type(found) is int and 0 <= found <= _LAST_MS else exactly(event)
+
+    return read
 
 
 def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Reader:
@@ -200,10 +218,12 @@ def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Rea
         found = reader(event)
         if found is None:
             return None
-        milliseconds = moments.milliseconds(found)
+        milliseconds = found if type(found) is int else moments.milliseconds(found)
         if milliseconds is not None:
-            with suppress(OverflowError, ValueError):
+            try:
                 return spelled(_EPOCH + timedelta(milliseconds=milliseconds // 1))
+            except (OverflowError, ValueError):
+                pass  # beyond what datetime knows
         raise Unfit(
             f"{_shown(found)} at {spec} is no time; allowed: milliseconds since 1970, as a number or in digits, and "
             "ISO 8601 such as 2026-11-28T09:00:00Z"

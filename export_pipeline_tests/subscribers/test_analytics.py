@@ -145,7 +145,7 @@ def _known_by(subscriber: MappedSubscriber, event: bytes) -> list[Any]:
     """User and device by which the service knows whose *event* is."""
     made = call(subscriber, event)
     told = made["properties"] if isinstance(subscriber, Mixpanel) else made
-    names = {Amplitude: ("user_id", "device_id")}.get(type(subscriber), ("distinct_id",))
+    names = ["user_id", "device_id"] if isinstance(subscriber, Amplitude) else ["distinct_id"]
     return [told.get(name) for name in names]
 
 
@@ -154,7 +154,7 @@ def _known_by(subscriber: MappedSubscriber, event: bytes) -> list[Any]:
 def test_who_has_no_user_id_is_known_by_the_device(subscriber: MappedSubscriber, nobody: object) -> None:
     """An empty, blank or null id is none: visitors who never logged in are told apart by their devices."""
     events = [sample_event(n, endpoint={"Id": f"device-a{n}", "User": {"UserId": nobody}}) for n in range(2)]
-    device_only = {Amplitude: [None]}.get(type(subscriber), [])
+    device_only = [None] if isinstance(subscriber, Amplitude) else []
     assert [_known_by(subscriber, event) for event in events] == [[*device_only, f"device-a{n}"] for n in range(2)]
     known = sample_event(0, endpoint={"Id": "device-a0", "User": {"UserId": "user-9"}})
     assert _known_by(subscriber, known)[0] == "user-9"

@@ -142,7 +142,10 @@ def test_an_encrypted_key_is_opened_with_its_password(tmp_path: Path) -> None:
         )
     )
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    options = {"client_cert_file": str(tmp_path / "cert.pem"), "client_key_file": str(tmp_path / "key.pem")}
+    options: dict[str, Any] = {
+        "client_cert_file": str(tmp_path / "cert.pem"),
+        "client_key_file": str(tmp_path / "key.pem"),
+    }
     for password in (None, "wr0ng-password"):
         error = outcome(Webhook(url="https://127.0.0.1:9", client_key_password=password, **options))
         assert isinstance(error, Blocked)
@@ -184,7 +187,7 @@ def test_https_goes_through_a_proxy_by_a_tunnel(kind: str, no_proxies: None, tmp
 def test_a_socks_proxy(way: str, no_proxies: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own client speaks SOCKS 5; the host's name is left to the proxy."""
     with Anything() as server, Proxy(server.url, socks=True) as proxy:
-        options = {}
+        options: dict[str, Any] = {}
         if way == "option":
             options["proxy_url"] = f"socks5://{proxy.address}"
         else:

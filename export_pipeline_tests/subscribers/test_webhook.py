@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -341,7 +341,8 @@ def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -
     """Standard Webhooks asks for 24 bytes and more; batches are delivered all the same."""
     short = "whsec_" + base64.b64encode(b"x" * 23).decode()
     receiver.secret = None
-    webhook = Webhook(url=receiver.url, **{name: short})
+    options: dict[str, Any] = {name: short}
+    webhook = Webhook(url=receiver.url, **options)
     with pytest.raises(
         Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks asks for 24 to 64: make one with: "
     ) as told:
@@ -349,7 +350,8 @@ def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -
     assert short not in str(told.value)
     assert [sent for _, _, sent in send_many(webhook, [(None, BATCH)])] == [Sent(accepted=5)]
     webhook.close()
-    enough = Webhook(url=receiver.url, **{name: "whsec_" + base64.b64encode(b"x" * 24).decode()})
+    options = {name: "whsec_" + base64.b64encode(b"x" * 24).decode()}
+    enough = Webhook(url=receiver.url, **options)
     enough.check()
     enough.close()
 
@@ -389,7 +391,8 @@ def test_https_to_a_receiver_that_is_trusted(tmp_path: Path, monkeypatch: pytest
     receiver.tls, trusted = self_signed(tmp_path)
     with receiver:
         distrusting = Webhook(url=receiver.url, secret=SECRET)
-        for attempt in (distrusting.check, lambda: distrusting.deliver(BATCH)):
+        attempts: list[Callable[[], object]] = [distrusting.check, lambda: distrusting.deliver(BATCH)]
+        for attempt in attempts:
             with pytest.raises(
                 Blocked, match=r"^https://127\.0\.0\.1:\d+: its certificate is not trusted: self-signed"
             ):
