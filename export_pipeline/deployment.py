@@ -11,6 +11,7 @@ from export_pipeline.configuration.document import read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
+from export_pipeline.configuration.loops import loop_problems
 from export_pipeline.configuration.places import (
     absolute_entry,
     absolute_ledger,
@@ -132,6 +133,7 @@ def load_deployment(
     root = root or location.root
     if not problems:
         problems += unplaced(subscribers, reading, root)
+        problems += loop_problems(reading, subscribers, root)
     if problems:
         raise configuration_error(location.shown, problems)
     return _assembled(location, reading, subscribers, root)

@@ -192,6 +192,8 @@ class Refused(DeliveryError):
     Args:
         events: index in the batch → reason, where the destination told which events it refuses;
             without it the batch is bisected until the refused events are found.
+        suspected: the trouble of the destination's own that may be behind it, the same text for the same trouble:
+            where it is behind every refusal and nothing is accepted, no event is at fault. Empty: none is known.
     """
 
     def __init__(
@@ -201,6 +203,8 @@ class Refused(DeliveryError):
         events: Mapping[int, str] | None = None,
         status: int | str | None = None,
         answer: str = "",
+        suspected: str = "",
     ) -> None:
         super().__init__(reason, status=status, answer=answer)
         self.events = dict(events) if events else None
+        self.suspected = suspected

@@ -1,10 +1,11 @@
 """Secrets: named in configuration as ``{env: NAME}``, resolved where they are used, and kept out of every text."""
 
 import base64
-import json
 import os
+import re
 from collections.abc import Iterable
-from urllib.parse import quote, quote_plus
+from functools import lru_cache
+from html.entities import codepoint2name
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +13,15 @@ from export_pipeline.errors import ConfigurationError
 
 REPLACEMENT = "[secret]"
 MIN_SCRUBBED_CHARACTERS = 4
+
+_ESCAPED = {"/": "/", '"': '"', "'": "'", "\\": "\\", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
+"""Character → what stands behind a backslash for it."""
+_WRAPPED = r"(?:\s|\\+[rn])*"
+"""Line ends within base64: lines have 64 characters in PEM and 76 in MIME; JSON escapes their ends."""
+_BASE64 = {
+    "+": r"(?:[+\-]|%2[bB]|\\+u002[bB]|&#43;|&#[xX]2[bB];)",
+    "/": r"(?:\\*/|_|%2[fF]|\\+u002[fF]|&#47;|&#[xX]2[fF];)",
+}
 
 
 class EnvRef(BaseModel):
@@ -40,33 +50,57 @@ def resolve(value: str | EnvRef | None) -> str | None:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by ``[secret]``, also where it is URL-quoted, JSON-escaped or base64.
+    """*text* with every secret replaced by ``[secret]``, in every spelling in which programs repeat what they got.
 
-    Base64 is found wherever the secret stands in the encoded bytes (as in ``user:secret``), in both alphabets.
-    A secret shorter than four characters is only replaced where it makes up the whole text: it would otherwise
-    tear ordinary words apart, and is none.
+    These are, also mixed: percent and form encoding, JSON's escapes (those of PHP, which escapes the slash, and of JSON
+    within JSON), HTML's character references, Python's and C's escapes; and the whole secret in hexadecimal digits, or
+    in base64 of either alphabet, wherever it stands in the encoded bytes (as in ``user:secret``) and however its lines
+    are wrapped. A secret shorter than four characters is only replaced where it makes up the whole text: it would
+    otherwise tear ordinary words apart, and is none.
     """
-    forms: set[str] = set()
-    for secret in secrets:
-        if len(secret) < MIN_SCRUBBED_CHARACTERS:
-            text = REPLACEMENT if secret and text == secret else text
-            continue
-        forms.update(_forms(secret))
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, REPLACEMENT)
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        if len(secret) >= MIN_SCRUBBED_CHARACTERS:
+            text = _pattern(secret).sub(REPLACEMENT, text)
+        elif secret and text == secret:
+            text = REPLACEMENT
     return text
 
 
-def _forms(secret: str) -> Iterable[str]:
-    """Every spelling under which the secret may turn up."""
-    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
-    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
-    return {secret, *quoted, *(form.replace("%", "%%") for form in quoted if "%" in form), *escaped, *_base64(secret)}
-
-
-def _base64(secret: str) -> Iterable[str]:
-    """The characters of base64 that depend on the secret alone, at each of the three alignments."""
+@lru_cache(maxsize=256)
+def _pattern(secret: str) -> "re.Pattern[str]":
+    """What finds *secret* in any spelling."""
     raw = secret.encode("utf-8", "surrogatepass")
+    spelled = "".join(f"(?:{_spellings(character)})" for character in secret)
+    hexadecimal = "[: ]?".join(_hex(f"{byte:02x}") for byte in raw)
+    return re.compile("|".join([spelled, hexadecimal, *_base64(raw)]))
+
+
+def _spellings(character: str) -> str:
+    """The ways to write one *character*, as a regular expression."""
+    code = ord(character)
+    ways = [re.escape(character)]
+    ways.append("".join(f"%%?{_hex(f'{byte:02x}')}" for byte in character.encode("utf-8", "surrogatepass")))
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    ways.append("".join(rf"\\+u{_hex(units[start : start + 4])}" for start in range(0, len(units), 4)))
+    ways.append(rf"\\+(?:U{_hex(f'{code:08x}')}|u\{{0*{_hex(f'{code:x}')}\}})")
+    if code < 0x100:
+        ways.append(rf"\\+x{_hex(f'{code:02x}')}")
+    if character in _ESCAPED:
+        ways.append(rf"\\+{re.escape(_ESCAPED[character])}")
+    names = "".join(f"|{name}" for name in (codepoint2name.get(code), "apos" if character == "'" else None) if name)
+    ways.append(f"&(?:amp;)*(?:#0*{code}|#[xX]0*{_hex(f'{code:x}')}{names});")
+    if character == " ":
+        ways.append(r"\+")
+    return "|".join(ways)
+
+
+def _hex(digits: str) -> str:
+    """Hexadecimal *digits* in either case, as a regular expression."""
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
+
+
+def _base64(raw: bytes) -> Iterable[str]:
+    """The characters of base64 that depend on the secret alone, at each of the three alignments."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode("ascii").rstrip("=")
         start = (0, 2, 3)[shift]
@@ -74,5 +108,4 @@ def _base64(secret: str) -> Iterable[str]:
         stop = len(encoded) if (shift + len(raw)) % 3 == 0 else len(encoded) - 1
         core = encoded[start:stop]
         if len(core) >= MIN_SCRUBBED_CHARACTERS:
-            yield core
-            yield core.replace("+", "-").replace("/", "_")
+            yield _WRAPPED.join(_BASE64.get(character, character) for character in core)

@@ -1,9 +1,12 @@
 """Secrets: resolved from the environment, and kept out of texts."""
 
 import base64
+import html
 import json
 import os
 import re
+import textwrap
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -61,6 +64,40 @@ def test_no_spelling_of_a_secret_stays(secret: str, before: str, after: str) -> 
     ]
     for spelling in spellings:
         assert spelling not in scrub(f"{before}{spelling}{after}", [secret]).replace("[secret]", "")
+
+
+SECRET = "wh/sec+\"&<ü>'-🦔 of a key that is long enough to be wrapped at 64 and at 76 characters"
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: json.dumps(text)[1:-1].replace("/", r"\/"),  # PHP
+        lambda text: json.dumps(json.dumps(text).replace("/", r"\/"))[1:-1],  # JSON in JSON
+        lambda text: json.dumps(text)[1:-1].replace(r"\u00fc", r"\u00FC"),
+        lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("&", r"\u0026").replace("<", r"\u003c"),  # Go
+        html.escape,
+        lambda text: html.escape(html.escape(text)),
+        lambda text: "".join(f"&#{ord(character)};" for character in text),
+        lambda text: "".join(f"&#X0{ord(character):X};" for character in text),
+        lambda text: html.escape(text).replace("ü", "&uuml;").replace("&#x27;", "&#039;"),
+        lambda text: quote(text).lower(),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex(" ").upper(),
+        lambda text: "".join(rf"\x{ord(one):02x}" if one == "ü" else one for one in text),
+        lambda text: base64.encodebytes(text.encode()).decode(),
+        lambda text: "\r\n".join(textwrap.wrap(base64.b64encode(text.encode()).decode(), 64)),
+        lambda text: json.dumps(base64.encodebytes(f"user:{text}".encode()).decode()),
+        lambda text: quote(base64.b64encode(f"u:{text}".encode()).decode(), safe=""),
+        lambda text: base64.b64encode(f"us:{text}".encode()).decode().replace("/", r"\/"),
+    ],
+)
+def test_what_servers_make_of_a_secret_is_replaced_too(spell: Callable[[str], str]) -> None:
+    """An echo in JSON, HTML, a URL, hexadecimal digits or wrapped base64 shows nothing of it but its ends in base64."""
+    left = scrub(f"you sent {spell(SECRET)}!", [SECRET])
+    assert "[secret]" in left
+    assert len(left.replace("[secret]", "")) <= len("you sent !") + 20, left
 
 
 @given(st.text(characters, min_size=12, max_size=40), st.binary(max_size=8), st.binary(max_size=8))

@@ -46,8 +46,11 @@ class Receipt:
         refused: index in the batch → the destination's reason. These are quarantined, never sent again.
         later: index in the batch → why it was not taken yet. Only these are sent again, under an id of their own.
         detail: a short note for the log, such as the destination's own id of the load. No secrets.
+        suspected: index of a refused event → the trouble of the destination's own that may be behind it, the same text
+            for the same trouble. Where it is behind every refusal and nothing is accepted, no event is at fault.
     """
 
     refused: Mapping[int, str] = field(default_factory=dict)
     later: Mapping[int, str] = field(default_factory=dict)
     detail: str = ""
+    suspected: Mapping[int, str] = field(default_factory=dict)

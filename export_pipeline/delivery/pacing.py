@@ -69,9 +69,11 @@ class Pace:
             ) from None
 
     def _wait(self, state: RetryCallState) -> float:
-        """What the destination asked for, else full jitter, so that many do not come back at one moment."""
-        asked = _asked(state)
-        return self.jitter(state) if asked is None else asked
+        """Full jitter, so that many do not come back at one moment; longer where the destination asks for it.
+
+        A destination that asks for no pause at all, again and again, is not asked without one.
+        """
+        return max(_asked(state) or 0.0, self.jitter(state))
 
     def _tell(self, state: RetryCallState) -> None:
         error = _error(state)

@@ -10,6 +10,8 @@ returns                every event is accepted, but those that its Receipt names
 ``Refused``            the batch is halved, and its halves again, until the refused events stand alone
 any other Exception    as ``TryLater``; a ``ConfigurationError`` as ``Blocked``
 a Receipt with later   the events it names again after a pause; the others are accepted
+suspected everywhere   ``Blocked``: every event, or the first 100, was refused for the same trouble that may be the
+                       destination's own, and none was accepted
 =====================  ==========================================================================================
 
 Before that the events are chosen (``only``, ``except``, ``drop_fields``), and the batch is cut into what the
@@ -115,8 +117,9 @@ def send(
         max_wait_seconds: … up to this (full jitter).
         retry_after_cap_seconds: a destination that asks for a longer pause than this, or than ``retry_for_seconds``
             leaves, is left to the next run at once.
-        blocked_after_refusals: while bisecting, after so many single events refused and not one accepted the
-            destination refuses everything, and no event is at fault: ``Blocked``.
+        blocked_after_refusals: while bisecting, or where all are refused for one trouble that may be the
+            destination's own: after so many events refused and not one accepted the destination refuses everything,
+            and no event is at fault: ``Blocked``.
         secrets: values that must not appear in any reason.
         on_wait: called with the error and the seconds before each wait.
         sleep: waits so many seconds.
@@ -158,6 +161,8 @@ class _Sending:
     refused: dict[int, str] = field(default_factory=dict)
     filtered: int = 0
     alone_refused: int = 0
+    unsent: int = 0
+    suspected: dict[int, str] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
 
     def run(self) -> Sent:
@@ -166,6 +171,9 @@ class _Sending:
         while waiting:
             rest = self._send_part(*waiting.popleft())
             waiting.extendleft(reversed([part for indices in rest if indices for part in self._cut(indices)]))
+            self._suspect_destination(at_least=self.blocked_after_refusals)
+        # One event alone cannot tell whose fault it is.
+        self._suspect_destination(at_least=2)
         if self.accepted + len(self.refused) + self.filtered != self.batch.events:
             raise Blocked(
                 f"batch {self.batch.id} has {self.batch.events} events, but {self.accepted} were accepted, "
@@ -181,6 +189,7 @@ class _Sending:
         cutting = self.cut
         cut = ours(self.secrets, lambda: cutting(whole))
         self._refuse(indices, cut.refused)
+        self.unsent += len(cut.refused)
         self.filtered += len(cut.filtered)
         parts = [([indices[position] for position in positions], part) for positions, part in cut.parts]
         return [(own, replace(part, id=self._id(own))) for own, part in parts]
@@ -214,6 +223,7 @@ class _Sending:
         """Note what *receipt* says of the events at *indices*; return the positions that come again."""
         self._check(indices, receipt.later)
         self._refuse(indices, receipt.refused)
+        self.suspected |= {indices[position]: trouble for position, trouble in receipt.suspected.items()}
         self.accepted += len(indices) - len(receipt.refused) - len(receipt.later)
         if receipt.detail:
             self.details.append(scrub(receipt.detail, self.secrets))
@@ -224,6 +234,8 @@ class _Sending:
             middle = len(indices) // 2
             return [indices[:middle], indices[middle:]]
         self.refused[indices[0]] = str(refusal)
+        if refusal.suspected:
+            self.suspected[indices[0]] = refusal.suspected
         self.alone_refused += 1
         if self.alone_refused >= self.blocked_after_refusals and not self.accepted:
             raise Blocked(
@@ -232,6 +244,22 @@ class _Sending:
                 answer=refusal.answer,
             )
         return []
+
+    def _suspect_destination(self, *, at_least: int) -> None:
+        """Raise Blocked where all that was refused so far, *at_least* so many events, is for one suspected trouble.
+
+        What never left, as it cannot be said in the destination's terms, is no witness.
+        """
+        refused = len(self.refused) - self.unsent
+        if self.accepted or refused < at_least or len(self.suspected) < refused:
+            return
+        troubles = set(self.suspected.values())
+        if len(troubles) == 1:
+            first = min(self.suspected)
+            raise Blocked(
+                f"{refused} of {refused} events were refused for what is no fault of theirs ({troubles.pop()}), the "
+                f"first with: {self.refused[first]}"
+            )
 
     def _refuse(self, indices: Sequence[int], events: Mapping[int, str]) -> Sequence[int]:
         """Note the *events* (position in the part → reason) as refused; return the indices of the others."""

@@ -91,7 +91,11 @@ def ours(secrets: Iterable[str], call: Callable[[], T]) -> T:
         ) from None
     except Refused as error:
         raise Refused(
-            scrub(str(error), hidden), events=error.events, status=error.status, answer=scrub(error.answer, hidden)
+            scrub(str(error), hidden),
+            events=error.events,
+            status=error.status,
+            answer=scrub(error.answer, hidden),
+            suspected=error.suspected,
         ) from None
     except DeliveryError as error:
         raise Blocked(scrub(str(error), hidden), status=error.status, answer=scrub(error.answer, hidden)) from None

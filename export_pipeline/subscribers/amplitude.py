@@ -46,14 +46,14 @@ class Amplitude(MappedSubscriber):
     path: ClassVar[str] = "/batch"
     overhead_bytes: ClassVar[int] = 200
     default_mapping: ClassVar[Mapping[str, Any]] = {
-        "user_id": {"$string": "endpoint.User.UserId"},
-        "device_id": {"$string": "endpoint.Id"},
-        "event_type": "event_type",
-        "time": "event_timestamp",
+        "user_id": {"$first_id": ["endpoint.User.UserId"]},
+        "device_id": {"$first_id": ["endpoint.Id"]},
+        "event_type": {"$string": "event_type"},
+        "time": {"$milliseconds": "event_timestamp"},
         "insert_id": {"$id": 40},
         "event_properties": {"$merge": ["attributes", "metrics"]},
         "user_properties": {"$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"]},
-        "session_id": "session.start_timestamp",
+        "session_id": {"$milliseconds": "session.start_timestamp"},
         "app_version": "endpoint.Demographic.AppVersion",
         "platform": "endpoint.Demographic.Platform",
         "os_name": "endpoint.Demographic.Platform",

@@ -1,20 +1,24 @@
 """What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import find_distrust
+from export_pipeline.subscribers.http_options import ConnectionOptions
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.parsing import Unfit
+from export_pipeline.subscribers.proxies import check_http_proxy, proxy_for
 from export_pipeline.subscribers.requests import RequestSubscriber
+from export_pipeline.subscribers.worker import in_time
 
 T = TypeVar("T")
 
@@ -59,7 +63,7 @@ def _told(option: str) -> str:
     return StoreSettings.model_fields[option].description or ""
 
 
-class AwsSubscriber(RequestSubscriber):
+class AwsSubscriber(ConnectionOptions, RequestSubscriber):
     """A subclass sets ``service`` and the limits, and writes :meth:`encode` and :meth:`post`."""
 
     service: ClassVar[str]
@@ -77,7 +81,9 @@ class AwsSubscriber(RequestSubscriber):
     aws_session_token: str | None = Field(
         default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="How long connecting and each answer may take.")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long one request may take, its answer included."
+    )
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -90,7 +96,9 @@ class AwsSubscriber(RequestSubscriber):
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
-            return ask(self._open())
+            client = self._open()
+            # botocore's time-outs are those of single reads.
+            return in_time(lambda: ask(client), timeout_seconds=self.timeout_seconds, place=self.service)
         except ClientError as error:
             raise self._meaning(error) from None
         except ParamValidationError as error:
@@ -137,16 +145,51 @@ class AwsSubscriber(RequestSubscriber):
                     region_name=self.region_name,
                     profile_name=self.profile_name,
                 )
+                region = session.region_name or ""
+                domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+                place = self.endpoint_url or f"https://{self.service}.{region}.{domain}"
                 # One try: sending again, and only what failed, is done by the caller.
                 config = Config(
+                    **self._connecting(place),
                     connect_timeout=self.timeout_seconds,
                     read_timeout=self.timeout_seconds,
                     retries={"total_max_attempts": 1, "mode": "standard"},
                     max_pool_connections=self.max_in_flight + 1,
                 )
-                opened: Any = session.client(self.service, endpoint_url=self.endpoint_url, config=config)  # type: ignore[call-overload]
+                opened: Any = session.client(  # type: ignore[call-overload]
+                    self.service, endpoint_url=self.endpoint_url, config=config, verify=self.ca_file
+                )
                 self._client = opened
             return self._client
+
+    def _connecting(self, place: str) -> dict[str, Any]:
+        """Proxy and certificate for the endpoint *place*, as botocore's configuration has them.
+
+        Raises:
+            Blocked: a file of a certificate is missing or is none, or the proxy is not one of HTTP.
+        """
+        if self.ca_file or self.client_cert_file:
+            self.connections.tls()
+        proxy = proxy_for(place, self.proxy_url)
+        try:
+            # Without a proxy botocore would look for one itself, and does not read all forms of no_proxy.
+            proxies = {"http": check_http_proxy(proxy), "https": proxy} if proxy else {}
+        except ValueError as error:
+            raise Blocked(f"{self.service}: {error}") from None
+        options: dict[str, Any] = {"proxies": proxies}
+        if self.client_cert_file:
+            key = self.client_key_file
+            options["client_cert"] = (self.client_cert_file, key) if key else self.client_cert_file
+        return options
+
+    @field_validator("client_key_password")
+    @classmethod
+    def _key_is_plain(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError(
+                "the AWS client reads no encrypted key; allowed: nothing, and a client_key_file without one"
+            )
+        return value
 
     def _meaning(self, error: Any) -> DeliveryError:
         code = error.response.get("Error", {}).get("Code", "")
@@ -171,15 +214,25 @@ class Path:
     """A path of the configuration into an event, or the event's own hash where there is none."""
 
     def __init__(self, path: str | None) -> None:
-        self._reader: Reader | None = compile_mapping({"$string": path}) if path else None
+        self._reader: Reader | None = compile_mapping({"$first_id": [path]}) if path else None
 
-    def of(self, event: bytes) -> str:
-        """The text at the path; the event's hash where it has nothing there."""
+    def of(self, event: bytes, *, allowed: "re.Pattern[str]", max_characters: int) -> str:
+        """The first characters of the text at the path, or their hash where they are not *allowed*.
+
+        So what has the same text there stays together, whatever it is.
+
+        The event's hash where it has nothing there, or only blanks.
+        """
         found = None
         if self._reader is not None:
             with suppress(Unfit):
                 found = self._reader(Event(event))
-        return found if isinstance(found, str) and found else hashlib.sha256(event).hexdigest()[:32]
+        if found is None:
+            return hashlib.sha256(event).hexdigest()[:32]
+        found = found[:max_characters]
+        if allowed.fullmatch(found):
+            return str(found)
+        return hashlib.sha256(found.encode("utf-8", "surrogatepass")).hexdigest()
 
     @staticmethod
     def check(path: str | None) -> str | None:

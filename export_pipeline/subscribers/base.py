@@ -89,6 +89,11 @@ class Subscriber(LaunchableResource, ABC):
         """Option → what it names with these *options*, which may be a local folder or a URL."""
         return {name: options[name] for name in cls.folder_options if isinstance(options.get(name), str)}
 
+    @classmethod
+    def name_patterns(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Option of :meth:`folders` → how names below it begin (strftime); nothing where that is not known."""
+        return {}
+
     @abstractmethod
     def deliver(self, batch: Batch) -> Receipt | None:
         """Return once every event of *batch* is accepted; the same ``batch.id`` may come again.

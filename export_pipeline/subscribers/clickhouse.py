@@ -5,19 +5,27 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import find_distrust, of_status
-from export_pipeline.subscribers.library_client import LibraryClientSubscriber
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber, proxy_manager
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.scrubbing import scrub
 
 # Codes of ClickHouse's ErrorCodes.cpp. What is in none of these may pass by itself.
 OF_THE_DATA = frozenset(
-    {6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 190, 321, 349, 376, 441, 467, 469, 529, 632, 636, 675, 676}
+    {
+        *(6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 153, 190, 321, 349, 376, 395, 441, 467, 469, 529),
+        *(632, 636, 675, 676, 691),
+    }
 )
+# Of these, what a materialized view or a default may make of every event, whatever is in it.
+OF_EITHER = {153: "a division in the table's expressions or views fails", 395: "throwIf in the table's views throws"}
+TOO_MANY_PARTS = 252
+# Of one insert, which halves of it may not have; else of a table whose merges are behind, which passes.
+_TOO_MANY_PARTITIONS = re.compile(r"partitions for single INSERT block", re.IGNORECASE)
 OF_THE_CONFIGURATION = frozenset(
     {16, 36, 47, 60, 62, 73, 81, 115, 164, 192, 193, 194, 195, 291, 452, 497, 516, 518, 519, 620}
 )
@@ -64,6 +72,7 @@ class Clickhouse(LibraryClientSubscriber):
         default=16_777_216, ge=1, description="Largest event; a larger one goes to the quarantine."
     )
     needs: ClassVar[tuple[str, ...]] = ("clickhouse_connect",)
+    _manager: Any = PrivateAttr(default=None)
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The event as it is."""
@@ -112,6 +121,13 @@ class Clickhouse(LibraryClientSubscriber):
         if not int(found):
             raise Blocked(f"{self._place}: there is no table {self.database}.{self.table}")
 
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.clear()
+
     def _meaning(self, error: Any) -> DeliveryError:
         if distrust := find_distrust(error):
             return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
@@ -119,17 +135,23 @@ class Clickhouse(LibraryClientSubscriber):
         code = getattr(error, "code", None)
         if code is None and (answered := _STATUS.search(str(error))):
             return of_status(int(answered[1]), text)  # of a proxy, not of ClickHouse
+        if code == TOO_MANY_PARTS and _TOO_MANY_PARTITIONS.search(str(error)):
+            return Refused(text, status=code, suspected="it would not take a single partition in an insert")
         if code in OF_THE_DATA:
-            return Refused(text, status=code)
+            return Refused(text, status=code, suspected=OF_EITHER.get(code, ""))
         return Blocked(text, status=code) if code in OF_THE_CONFIGURATION else TryLater(text, status=code)
 
     def _open(self) -> Any:
         import clickhouse_connect
-        from urllib3 import Retry
+        from urllib3 import PoolManager, Retry
 
         url = urlsplit(self.api_url)
         client = self._client
         if client is None:
+            tls, proxy, connections = self.connections.tls(), self.proxy, self.max_in_flight + 1
+            manager = (
+                proxy_manager(proxy, tls, connections) if proxy else PoolManager(ssl_context=tls, maxsize=connections)
+            )
             # Not under the lock: the server is asked, and may drip.
             opened: Any = clickhouse_connect.get_client(
                 interface=url.scheme,
@@ -139,18 +161,20 @@ class Clickhouse(LibraryClientSubscriber):
                 password=self.password or "",
                 database=self.database,
                 proxy_path=url.path,
+                pool_mgr=manager,
                 connect_timeout=max(1, round(self.timeout_seconds)),
                 send_receive_timeout=max(1, round(self.timeout_seconds)),
                 query_retries=0,
                 autogenerate_session_id=False,  # a session serves one query at a time
             )
-            # A redirect would take the events to another place.
-            opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False)
+            # A redirect would take the events to another place, and a Retry-After is for the caller to obey.
+            opened.http_retries = Retry(total=1, redirect=0, raise_on_redirect=False, respect_retry_after_header=False)
             with self._opening:
                 if self._client is None:
-                    self._client = opened
+                    self._client, self._manager = opened, manager
                 else:
                     opened.close()
+                    manager.clear()
                 client = self._client
         return client
 

@@ -1,9 +1,10 @@
 """Write every batch as one object of newline-delimited JSON into any store."""
 
 import errno
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -45,7 +46,8 @@ class Files(Subscriber):
     """
 
     url: str = Field(
-        description="Where to write: s3://…, gs://…, az://…, file:///… or a path, which may be relative.",
+        description="Where to write: s3://…, gs://…, az://…, file:///… or a path, which may be relative. Not in "
+        "the source.",
         examples=["s3://acme-lake/events/"],
     )
     path: str = Field(
@@ -83,6 +85,11 @@ class Files(Subscriber):
         except StoreError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @classmethod
+    def name_patterns(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """``url`` → ``path``."""
+        return {"url": str(options.get("path", cls.model_fields["path"].default))}
 
     def deliver(self, batch: Batch) -> None:
         """Write the batch's object.

@@ -39,7 +39,7 @@ class Firehose(AwsSubscriber):
         """One request; what failed is told to come again."""
         records = [{"Data": item} for item in request.items]
         answer = self.call(lambda client: client.put_record_batch(DeliveryStreamName=self.stream_name, Records=records))
-        return Receipt(later=failed(answer["RequestResponses"], records=len(records)))
+        return Receipt(later=failed(answer.get("RequestResponses", []), records=len(records)))
 
     def check(self) -> None:
         """Describe the stream."""

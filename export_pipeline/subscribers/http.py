@@ -4,20 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers import paths
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept, check_url
+from export_pipeline.subscribers.http_client import Answer, accept
+from export_pipeline.subscribers.http_options import IdempotentOptions
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, to_json
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
 
-class Http(HttpRequestSubscriber):
+class Http(IdempotentOptions, HttpRequestSubscriber):
     """Sends events to any API, as newline-delimited JSON, as an array, or as an object with an array in it.
 
     Answers count as everywhere: 2xx accepts; 408, 425, 429 and 5xx are tried again (``Retry-After`` is obeyed); 400,
@@ -25,9 +25,6 @@ class Http(HttpRequestSubscriber):
     more in its answer is read with ``success_path`` and ``errors_path``.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     url: str = Field(
         description="Where to send; {id} in it is replaced by the id of the request.",
         examples=["https://api.example.com/v1/events"],
@@ -71,7 +68,8 @@ class Http(HttpRequestSubscriber):
     errors_path: str | None = Field(
         default=None,
         description="Path into the answer (JSON) of a list of the events that were refused while the others were "
-        "accepted. Read from a 2xx.",
+        "accepted, or of an object of their numbers and reasons. Read from a 2xx. Anything else there, but nothing, "
+        "null, false, 0 and an empty text, blocks: nobody can tell which events were accepted.",
     )
     error_index_path: str = Field(
         default="index", description="Path within each of these to the number of the event in the request, from 0."
@@ -83,13 +81,6 @@ class Http(HttpRequestSubscriber):
     @property
     def _rest(self) -> dict[str, Any]:
         return {**self.body_fields, **self.secret_body_fields}
-
-    @field_validator("url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("mapping")
     @classmethod
@@ -117,22 +108,27 @@ class Http(HttpRequestSubscriber):
         headers = {**self.headers, **self.secret_headers}
         if self.id_header is not None:
             headers[self.id_header] = request.id
-        answer = accept(
-            self.send_body(
+
+        def send() -> Answer:
+            return self.send_body(
                 self.url.replace("{id}", request.id),
                 self._body(request.items),
                 method=self.method,
                 content_type=self.content_type or f"application/{'x-ndjson' if self.body == 'ndjson' else 'json'}",
                 headers=headers,
             )
-        )
+
+        # Without its id a repeat is none to the API.
+        answer = accept(send()) if self.id_header is None else self.settle(request.id, send)
+        if answer is None:
+            return Receipt(detail=f"request {request.id} was accepted before")
         if self.success_path is None and self.errors_path is None:
             return None
         return self._read(answer, len(request.items))
 
     def check(self) -> None:
         """Connect; whether the API takes events shows only a real request."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _body(self, items: Sequence[bytes]) -> bytes:
         if self.body == "ndjson":
@@ -161,15 +157,37 @@ class Http(HttpRequestSubscriber):
 
     def _errors(self, told: Any, answer: Answer, items: int) -> Mapping[int, str]:
         errors = paths.look_up(told, paths.split(self.errors_path or ""))
+        if not errors:
+            return {}
+        if isinstance(errors, dict):
+            errors = [{self.error_index_path: index, self.error_reason_path: why} for index, why in errors.items()]
+            index_path, reason_path = [self.error_index_path], [self.error_reason_path]
+        else:
+            index_path, reason_path = paths.split(self.error_index_path), paths.split(self.error_reason_path)
+        if not isinstance(errors, list):
+            # Some were refused, and nobody can tell which: sending parts again would repeat the others.
+            raise Blocked(
+                f"{answer.told()}: found {str(errors)[:60]!r} at errors_path {self.errors_path}; allowed: a list, or "
+                "an object of numbers and reasons",
+                status=answer.status,
+                answer=answer.said(),
+            )
         refused: dict[int, str] = {}
-        for error in errors or []:
-            index = error if isinstance(error, int) else paths.look_up(error, paths.split(self.error_index_path))
-            if not isinstance(index, int) or not 0 <= index < items:
-                raise Refused(
+        for error in errors:
+            index = _number(paths.look_up(error, index_path) if isinstance(error, dict | list) else error)
+            if index is None or not 0 <= index < items:
+                raise Blocked(
                     f"{answer.told()}: {self.error_index_path} in {self.errors_path} names no event",
                     status=answer.status,
                     answer=answer.said(),
                 )
-            reason = paths.look_up(error, paths.split(self.error_reason_path))
+            reason = paths.look_up(error, reason_path)
             refused[index] = str(reason or answer.told())
         return refused
+
+
+def _number(found: Any) -> int | None:
+    """The number of an event in an answer, also where it is written as text; None where it is none."""
+    if isinstance(found, str) and found.isascii() and found.isdecimal() and len(found) < 10:
+        return int(found)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None

@@ -4,17 +4,17 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
-from export_pipeline.subscribers.networks import Networks, Watch, check_address
+from export_pipeline.subscribers.connections import Connections
+from export_pipeline.subscribers.networks import Watch, check_address
+from export_pipeline.subscribers.proxies import check_proxy, proxy_for
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ TRY_LATER = frozenset({408, 425, 429})
 REFUSED = frozenset({400, 413, 422})
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+DIRECT = Connections()
 _SHORTEST_HIDDEN_PATH = 8
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 USER_AGENT = "export-pipeline"
 
 
@@ -64,11 +66,14 @@ def _told_paths(url: "httpx.URL") -> list[str]:
 
 
 class HttpClient:
-    """An httpx client that is opened at first use; several threads may use it. Redirects are never followed."""
+    """httpx clients, one for each way to a server, opened at first use. Several threads may use it.
+
+    Redirects are never followed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
+        self._clients: dict[tuple[Connections, str | None], httpx.Client] = {}
 
     def send(
         self,
@@ -80,41 +85,43 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
         secrets: tuple[str, ...] = (),
-        networks: Networks = "private",
+        connections: Connections = DIRECT,
     ) -> Answer:
         """Send one request and read its answer, whatever its status.
 
         Args:
             method: such as ``POST``.
             url: ``http://`` or ``https://``; user and password in it become basic authentication.
-            timeout_seconds: for connecting, for each write and each read, and for the whole answer.
+            timeout_seconds: for connecting, for each piece of the request, and for the whole answer: its head, what
+                comes before it (1xx), and its body.
             content: the body.
             headers: beside User-Agent and Accept-Encoding.
             auth: user and password.
             secrets: what the destination may echo, and no text may hold.
-            networks: what address it may have, where no proxy leads there; the same for all requests of one client.
+            connections: how the server is reached.
 
         Raises:
             TryLater: no answer, or not a whole one.
-            Blocked: the URL is none, its address is not one of *networks*, or the certificate is not to be trusted.
+            Blocked: the URL or the proxy's is none, the address is not one of ``networks``, a certificate is not to be
+                trusted or cannot be read.
         """
         import httpx
 
         place = public_url(url, path=False)
-        deadline = time.monotonic() + timeout_seconds
+        client = self._open(url, connections)
         try:
             # An encoded answer could unpack to any size, and none here is worth compressing.
-            request = self._open().build_request(
+            request = client.build_request(
                 method,
                 url,
                 content=content,
                 headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})},
                 timeout=timeout_seconds,
-                extensions={"trace": Watch(httpx.URL(url).raw_host, place, networks)},
+                extensions={"trace": Watch(httpx.URL(url).raw_host, place, connections.networks)},
             )
-            response = self._open().send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+            response = client.send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
             try:
-                body = _read(response, deadline)
+                body = _read(response)
             finally:
                 response.close()
         except httpx.TimeoutException:
@@ -133,27 +140,26 @@ class HttpClient:
         answered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(place, response.status_code, answered, body, (*secrets, *_told_paths(request.url)))
 
-    def connect(self, url: str, *, timeout_seconds: float, networks: Networks = "private") -> None:
+    def connect(self, url: str, *, timeout_seconds: float, connections: Connections = DIRECT) -> None:
         """See whether somebody listens, and with a certificate that is trusted; no request is sent.
 
-        Where the environment names a proxy (``https_proxy`` and alike), whether that listens.
+        Where a proxy leads there, whether that listens.
 
         Raises:
             TryLater: nobody does.
-            Blocked: the address is not one of *networks*, or the certificate is not to be trusted.
+            Blocked: as for :meth:`send`.
         """
-        import httpx
-
-        proxy = _proxy_for(url)
+        self._open(url, connections)
+        proxy = proxy_for(url, connections.proxy_url)
         parts = urlsplit(proxy or url)
         place = public_url(url, path=False) + (f" by the proxy {public_url(proxy, path=False)}" if proxy else "")
-        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        address = (parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 1080))
         try:
             with socket.create_connection(address, timeout_seconds) as plain:
                 if proxy is None:
-                    check_address(place, plain.getpeername()[0], networks)
+                    check_address(place, plain.getpeername()[0], connections.networks)
                 if parts.scheme == "https" and proxy is None:
-                    with httpx.create_ssl_context().wrap_socket(plain, server_hostname=parts.hostname):
+                    with connections.tls().wrap_socket(plain, server_hostname=parts.hostname):
                         pass
         except ssl.SSLCertVerificationError as error:
             raise Blocked(f"{place}: its certificate is not trusted: {error.verify_message}") from None
@@ -163,33 +169,32 @@ class HttpClient:
     def close(self) -> None:
         """Close all connections; the next request opens new ones."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
 
-    def _open(self) -> "httpx.Client":
+    def _open(self, url: str, connections: Connections) -> "httpx.Client":
         import httpx
 
+        from export_pipeline.subscribers.transport import DeadlineTransport
+
+        proxy = proxy_for(url, connections.proxy_url)
         with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(follow_redirects=False)
-            return self._client
+            client = self._clients.get((connections, proxy))
+            if client is None:
+                try:
+                    if proxy is not None:
+                        check_proxy(proxy)
+                    transport = DeadlineTransport(connections.tls(), proxy)
+                except (ValueError, httpx.InvalidURL) as error:
+                    raise Blocked(f"{public_url(url, path=False)}: the environment's proxy: {error}") from None
+                client = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
+                self._clients[connections, proxy] = client
+            return client
 
 
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the environment has for *url*, which requests go through too."""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None or proxy_bypass(parts.hostname or ""):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _read(response: "httpx.Response", deadline: float) -> bytes:
-    """The answer's first 16 MiB; an answer that drips on for longer than the deadline is none."""
-    import httpx
-
+def _read(response: "httpx.Response") -> bytes:
+    """The answer's first 16 MiB."""
     pieces: list[bytes] = []
     size = 0
     for piece in response.iter_raw():
@@ -197,8 +202,6 @@ def _read(response: "httpx.Response", deadline: float) -> bytes:
         size += len(piece)
         if size >= MAX_ANSWER_BYTES:
             break
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the answer went on for longer than the timeout")
     return b"".join(pieces)[:MAX_ANSWER_BYTES]
 
 
@@ -239,7 +242,7 @@ def raise_for(answer: Answer) -> NoReturn:
 
 def of_status(status: int, reason: str, *, asked_seconds: float | None = None, answer: str = "") -> DeliveryError:
     """The error that a *status* which is no 2xx means, with *reason*, the pause that was asked for, and the answer."""
-    if status in TRY_LATER or status >= 500:
+    if status in TRY_LATER or status >= 500 or status < 200:  # below 200 the answer itself is still to come
         return TryLater(reason, retry_after_seconds=asked_seconds, status=status, answer=answer)
     return (Refused if status in REFUSED else Blocked)(reason, status=status, answer=answer)
 
@@ -253,7 +256,7 @@ def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> fl
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone beyond those of datetime
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
@@ -14,13 +14,23 @@ from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
-from export_pipeline.subscribers.parsing import Unfit
+from export_pipeline.subscribers.parsing import Unfit, encoded, may_hold_surrogates
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import scrub
 
 POLL_SECONDS = 0.05
-# Names of librdkafka's error codes; what is in neither set may pass by itself.
-OF_THE_MESSAGE = frozenset({"MSG_SIZE_TOO_LARGE", "INVALID_MSG", "INVALID_RECORD", "RECORD_LIST_TOO_LARGE"})
+# Names of librdkafka's error codes; what is in none of these may pass by itself.
+OF_THE_MESSAGE = frozenset({"INVALID_MSG"})
+# Of one message, or of a topic that is set up so that it takes none, such as a compacted one that wants keys.
+OF_EITHER = {
+    "MSG_SIZE_TOO_LARGE": "the topic's max.message.bytes is too small",
+    "RECORD_LIST_TOO_LARGE": "the topic's segment.bytes is too small",
+    "INVALID_RECORD": "the topic takes no such messages",
+}
+# Brokers count the record batch, in which the producer puts many messages, against the limit of one message.
+OF_THE_RECORD_BATCH = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"})
+_BATCH_BYTES = 1_000_000  # librdkafka's batch.size
+_SMALLER_BY = 8
 OF_THE_CONFIGURATION = frozenset(
     {
         "CLUSTER_AUTHORIZATION_FAILED",
@@ -84,6 +94,7 @@ class Kafka(RequestSubscriber):
     separator_bytes: ClassVar[int] = 200
     _reader: Reader | None = PrivateAttr(default=None)
     _producer: Any = PrivateAttr(default=None)
+    _batch_bytes: int = PrivateAttr(default=_BATCH_BYTES)
     _trouble: list[Any] = PrivateAttr(default_factory=list)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -95,23 +106,47 @@ class Kafka(RequestSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is."""
+        """The event as it is.
+
+        Raises:
+            Unfit: its key cannot be encoded.
+        """
+        if self.key is not None and may_hold_surrogates(event) and (key := self._key_of(event)) is not None:
+            encoded(key, self.key)
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """Produce the messages and wait until each is told as delivered or failed."""
+        """Produce the messages and wait until each is told as delivered or failed.
+
+        What was too large together is produced again in smaller record batches, in the end one by one.
+        """
+        items = request.items
+        failed, own = self._produce_all(dict(enumerate(items)), request.id)
+        while self._batch_bytes > 1:
+            together = [number for number, error in failed.items() if error.name() in OF_THE_RECORD_BATCH]
+            if not together:
+                break
+            self._batch_bytes = max(1, self._batch_bytes // _SMALLER_BY)
+            again, _ = self._produce_all({number: items[number] for number in sorted(together)}, request.id)
+            failed = {number: error for number, error in failed.items() if number not in set(together)} | again
+        return self._receipt(failed, own)
+
+    def _produce_all(self, items: Mapping[int, bytes], batch_id: str) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Number of each message that failed → its error: of the brokers' making, and of the producer's own."""
         producer = self._open()
         outcomes: dict[int, Any] = {}
-        for number, item in enumerate(request.items):
-            self._produce(producer, number, item, request.id, outcomes)
+        own: dict[int, Any] = {}
+        for number, item in items.items():
+            if (error := self._produce(producer, number, item, batch_id, outcomes)) is not None:
+                own[number] = error
         # Each message is told of at the latest after timeout_seconds, delivery.timeout.ms.
-        while len(outcomes) < len(request.items):
+        while len(outcomes) + len(own) < len(items):
             producer.poll(POLL_SECONDS)
-        errors = {number: error for number, error in sorted(outcomes.items()) if error is not None}
-        if errors:
+        failed = {number: error for number, error in outcomes.items() if error is not None}
+        if failed or own:
             # After a failure an idempotent producer may be of no more use.
             self.close()
-        return self._receipt(errors)
+        return failed, own
 
     def check(self) -> None:
         """Ask the brokers for the topic."""
@@ -132,7 +167,8 @@ class Kafka(RequestSubscriber):
             self._producer = None
             self._trouble.clear()
 
-    def _produce(self, producer: Any, number: int, item: bytes, batch_id: str, outcomes: dict[int, Any]) -> None:
+    def _produce(self, producer: Any, number: int, item: bytes, batch_id: str, outcomes: dict[int, Any]) -> Any:
+        """Hand over one message, of which *outcomes* will tell; return the error where the producer takes it not."""
         from confluent_kafka import KafkaException
 
         def told(error: Any, message: Any) -> None:
@@ -145,33 +181,37 @@ class Kafka(RequestSubscriber):
             except BufferError:  # the queue is full: wait for some to be delivered
                 producer.poll(POLL_SECONDS)
             except KafkaException as error:
-                outcomes[number] = error.args[0]
-                return
+                return error.args[0]
             else:
                 producer.poll(0)
-                return
+                return None
 
     def _key_of(self, item: bytes) -> str | None:
         if self.key is None:
             return None
         if self._reader is None:
-            self._reader = compile_mapping({"$string": self.key})
+            self._reader = compile_mapping({"$first_id": [self.key]})
         found: str | None = None
         with suppress(Unfit):
             found = self._reader(Event(item))
         return found
 
-    def _receipt(self, errors: dict[int, Any]) -> Receipt:
+    def _receipt(self, failed: dict[int, Any], own: dict[int, Any]) -> Receipt:
         refused: dict[int, str] = {}
         later: dict[int, str] = {}
-        for number, error in errors.items():
-            if error.name() in OF_THE_CONFIGURATION:
+        suspected: dict[int, str] = {}
+        for number, error in sorted((failed | own).items()):
+            name = error.name()
+            if name in OF_THE_CONFIGURATION:
                 raise self._meaning(error)
-            (refused if error.name() in OF_THE_MESSAGE else later)[number] = f"{error.name()}: {error.str()}"
+            of_the_event = name in OF_THE_MESSAGE or name in OF_EITHER
+            (refused if of_the_event else later)[number] = f"{name}: {error.str()}"
+            if name in OF_EITHER and number in failed:
+                suspected[number] = OF_EITHER[name]
         trouble = [error for error in self._trouble if error.name() in OF_THE_CONFIGURATION]
         if later and trouble:
             raise self._meaning(trouble[-1])
-        return Receipt(refused=refused, later=later)
+        return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _meaning(self, error: Any) -> Blocked | TryLater:
         """What an error that is no single message's means; what brokers said before counts where it only timed out."""
@@ -202,6 +242,8 @@ class Kafka(RequestSubscriber):
                     **self.settings,
                     **self.secret_settings,
                 }
+                if self._batch_bytes < _BATCH_BYTES:
+                    settings["batch.size"] = self._batch_bytes
                 given = {name: value for name, value in settings.items() if value is not None}
                 try:
                     self._producer = Producer(given)

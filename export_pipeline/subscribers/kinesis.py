@@ -1,5 +1,6 @@
 """Put every event into a Kinesis data stream (PutRecords)."""
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,6 +11,8 @@ from export_pipeline.subscribers.aws import AwsSubscriber, Path, failed
 from export_pipeline.subscribers.packing import Packed
 
 MAX_KEY_CHARACTERS = 256
+# Kinesis takes any text that UTF-8 can encode.
+_KEY = re.compile(r"[^\ud800-\udfff]+")
 
 
 class Kinesis(AwsSubscriber):
@@ -51,9 +54,12 @@ class Kinesis(AwsSubscriber):
         if self._key is None:
             self._key = Path(self.partition_key)
         key = self._key
-        records = [{"Data": item, "PartitionKey": key.of(item)[:MAX_KEY_CHARACTERS]} for item in request.items]
+        records = [
+            {"Data": item, "PartitionKey": key.of(item, allowed=_KEY, max_characters=MAX_KEY_CHARACTERS)}
+            for item in request.items
+        ]
         answer = self.call(lambda client: client.put_records(StreamName=self.stream_name, Records=records))
-        return Receipt(later=failed(answer["Records"], records=len(records)))
+        return Receipt(later=failed(answer.get("Records", []), records=len(records)))
 
     def check(self) -> None:
         """Describe the stream."""

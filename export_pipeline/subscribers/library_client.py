@@ -1,40 +1,41 @@
 """Subscribers that speak to a server by a library's client."""
 
+import ssl
 import threading
 from abc import abstractmethod
+from importlib import import_module
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Receipt
-from export_pipeline.subscribers.http_client import check_url
+from export_pipeline.errors import Blocked
+from export_pipeline.subscribers.http_options import HttpOptions
 from export_pipeline.subscribers.packing import Packed
+from export_pipeline.subscribers.proxies import check_http_proxy, proxy_for
 from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import public_url
 from export_pipeline.subscribers.worker import in_time
 
 
-class LibraryClientSubscriber(RequestSubscriber):
+class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
     """A RequestSubscriber whose client knows time-outs of single reads only: the whole answer gets one here.
 
     A subclass keeps its client in ``_client``, which it replaces under ``_opening``, and writes :meth:`send` and
     :meth:`ask`.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     api_url: str = Field(description="Address of the server.")
     timeout_seconds: float = Field(default=60.0, gt=0, description="How long one request may take.")
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
-    @field_validator("api_url", mode="before")
+    @field_validator("proxy_url", mode="after")
     @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+    def _proxy_is_of_http(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_http_proxy(value)
         return value
 
     @abstractmethod
@@ -47,11 +48,18 @@ class LibraryClientSubscriber(RequestSubscriber):
 
     def post(self, request: Packed) -> Receipt | None:
         """As :meth:`RequestSubscriber.post`; TryLater where the answer is not whole after ``timeout_seconds``."""
+        self._import()
         return in_time(lambda: self.send(request), timeout_seconds=self.timeout_seconds, place=self._place)
 
     def check(self) -> None:
         """Reach the server; TryLater where the answer is not whole after ``timeout_seconds``."""
+        self._import()
         in_time(self.ask, timeout_seconds=self.timeout_seconds, place=self._place)
+
+    def _import(self) -> None:
+        """Import the library before the time of a request begins: the first time takes a second or two."""
+        for name in self.needs:
+            import_module(name)
 
     def close(self) -> None:
         """Close the connections."""
@@ -61,5 +69,37 @@ class LibraryClientSubscriber(RequestSubscriber):
             self._client = None
 
     @property
+    def proxy(self) -> str | None:
+        """The proxy that leads to the server, if any.
+
+        Raises:
+            Blocked: the environment's is one that the libraries cannot speak to.
+        """
+        proxy = proxy_for(self.api_url, self.proxy_url)
+        try:
+            return proxy and check_http_proxy(proxy)
+        except ValueError as error:
+            raise Blocked(f"{self._place}: the environment's proxy: {error}") from None
+
+    @property
     def _place(self) -> str:
         return public_url(self.api_url, path=False)
+
+
+def proxy_manager(proxy: str, tls: ssl.SSLContext, connections: int) -> Any:
+    """urllib3's manager of as many *connections* through *proxy*, whose user and password it does not read itself."""
+    from urllib3 import ProxyManager
+
+    return ProxyManager(
+        proxy, proxy_headers=proxy_headers(proxy), proxy_ssl_context=tls, ssl_context=tls, maxsize=connections
+    )
+
+
+def proxy_headers(proxy: str) -> dict[str, str] | None:
+    """The header for the user and password in the URL of *proxy*, if there are any."""
+    from urllib3 import make_headers
+
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return None
+    return dict(make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}"))

@@ -4,10 +4,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
-from export_pipeline.subscribers.http_client import check_url
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
@@ -16,9 +14,6 @@ class MappedSubscriber(HttpRequestSubscriber):
     """A subclass sets ``hosts``, ``path`` and ``default_mapping``, and writes :meth:`post` and :meth:`look_at`."""
 
     region: str = Field(default="us", description="Where the project is hosted: a key of the table of hosts.")
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to an api_url that is not this machine."
-    )
     api_url: str | None = Field(
         default=None, description="Another address than the region's, such as a proxy or a server of your own."
     )
@@ -31,13 +26,6 @@ class MappedSubscriber(HttpRequestSubscriber):
     path: ClassVar[str]
     default_mapping: ClassVar[Mapping[str, Any]]
     _reader: Reader | None = PrivateAttr(default=None)
-
-    @field_validator("api_url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("region")
     @classmethod

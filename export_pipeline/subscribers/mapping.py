@@ -5,13 +5,19 @@
 ``{name: …, context: {…}}``           an object of these members
 ``{$first: [a.path, other.path]}``    the first of these that is there
 ``{$merge: [a.path, other.path]}``    these objects joined, later ones win; of a list inside the first element
-``{$time: a.path}``                   milliseconds as ``YYYY-MM-DDTHH:MM:SS+00:00``, their fraction of a second cut off
+``{$first_id: [a.path, b.path]}``     the first of these that is an id, as text: an empty, blank or null one is none
+``{$time: a.path}``                   a time as ``YYYY-MM-DDTHH:MM:SS+00:00``, its fraction of a second cut off
 ``{$iso: a.path}``                    the same with milliseconds, ``YYYY-MM-DDTHH:MM:SS.mmm+00:00``
+``{$milliseconds: a.path}``           the same as a whole number of milliseconds since 1970
 ``{$string: a.path}``                 text, also where the event has a number
 ``{$value: anything}``                this, whatever the event
 ``{$id: 32}``                         so many hexadecimal characters (64 at most) of the SHA-256 of the event's bytes
 ``{$uuid: event}``                    the same hash as a UUID
 ====================================  =================================================================================
+
+A time in the event is a number of milliseconds since 1970, the same in digits, or ISO 8601 such as
+``2026-11-28T09:00:00.250Z`` (without a zone it is UTC). An event that has anything else there is refused: without its
+time the destination would give it the time of its arrival.
 
 Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
 empty object is left out; an empty text is kept.
@@ -25,13 +31,16 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Any
 
-from export_pipeline.subscribers import paths
+from export_pipeline.subscribers import moments, paths
 from export_pipeline.subscribers.parsing import Unfit, parse
 
 Reader = Callable[["Event"], Any]
 """Event → a value; None where there is none."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MS = timedelta(milliseconds=1)
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, beyond which datetime knows none."""
 _TOO_LARGE = "a number is too large for this destination"
 
 
@@ -141,6 +150,33 @@ def _first(specs: object, place: str) -> Reader:
     return read
 
 
+def _first_id(specs: object, place: str) -> Reader:
+    readers = _each(specs, place)
+
+    def read(event: Event) -> str | None:
+        for reader in readers:
+            found = reader(event)
+            if isinstance(found, str):
+                if found and not found.isspace():
+                    return found
+            elif (number := _numeric_id(found)) is not None:
+                return number
+        return None
+
+    return read
+
+
+def _numeric_id(found: object) -> str | None:
+    """The number *found*, as text; None where it is none.
+
+    Raises:
+        Unfit: it is too large for JSON.
+    """
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return _as_json(found)
+
+
 def _merge(specs: object, place: str) -> Reader:
     readers = _each(specs, place)
 
@@ -156,27 +192,50 @@ def _merge(specs: object, place: str) -> Reader:
 
 
 def _time(spec: object, place: str) -> Reader:
-    return _moment(spec, place, "seconds", 1_000)
+    return _moment(spec, place, lambda moment: moment.isoformat(timespec="seconds"))
 
 
 def _iso(spec: object, place: str) -> Reader:
-    return _moment(spec, place, "milliseconds", 1)
+    return _moment(spec, place, lambda moment: moment.isoformat(timespec="milliseconds"))
 
 
-def _moment(spec: object, place: str, precision: str, multiple_ms: int) -> Reader:
+def _milliseconds(spec: object, place: str) -> Reader:
     reader = compile_mapping(spec, place)
+    exactly = _moment(spec, place, lambda moment: (moment - _EPOCH) // _MS)
 
-    def read(event: Event) -> str | None:
+    def read(event: Event) -> Any:
         found = reader(event)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            return None
-        try:
-            moment = _EPOCH + timedelta(milliseconds=found // multiple_ms * multiple_ms)
-        except (OverflowError, ValueError):
-            raise Unfit(f"{found} at {spec} is no time in milliseconds") from None
-        return moment.isoformat(timespec=precision)
+        # What most events have; all else is looked at.
+        return found if type(found) is int and 0 <= found <= _LAST_MS else exactly(event)
 
     return read
+
+
+def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Reader:
+    reader = compile_mapping(spec, place)
+
+    def read(event: Event) -> Any:
+        found = reader(event)
+        if found is None:
+            return None
+        milliseconds = found if type(found) is int else moments.milliseconds(found)
+        if milliseconds is not None:
+            try:
+                return spelled(_EPOCH + timedelta(milliseconds=milliseconds // 1))
+            except (OverflowError, ValueError):
+                pass  # beyond what datetime knows
+        raise Unfit(
+            f"{_shown(found)} at {spec} is no time; allowed: milliseconds since 1970, as a number or in digits, and "
+            "ISO 8601 such as 2026-11-28T09:00:00Z"
+        )
+
+    return read
+
+
+def _shown(found: object) -> str:
+    """What was found where something else belongs, for a reason: at most 60 characters of it."""
+    text = repr(found)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _string(spec: object, place: str) -> Reader:
@@ -186,14 +245,16 @@ def _string(spec: object, place: str) -> Reader:
         found = reader(event)
         if isinstance(found, str):
             return found
-        if is_nothing(found):
-            return None
-        try:
-            return json.dumps(found, ensure_ascii=False, allow_nan=False)
-        except ValueError:
-            raise Unfit(_TOO_LARGE) from None
+        return None if is_nothing(found) else _as_json(found)
 
     return read
+
+
+def _as_json(found: object) -> str:
+    try:
+        return json.dumps(found, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # an infinite number, or one of more digits than Python converts
+        raise Unfit(_TOO_LARGE) from None
 
 
 def _value(value: object, place: str) -> Reader:
@@ -220,9 +281,11 @@ def _each(specs: object, place: str) -> list[Reader]:
 
 _OPERATORS: dict[str, Callable[[object, str], Reader]] = {
     "$first": _first,
+    "$first_id": _first_id,
     "$merge": _merge,
     "$time": _time,
     "$iso": _iso,
+    "$milliseconds": _milliseconds,
     "$string": _string,
     "$value": _value,
     "$id": _id,

@@ -35,7 +35,7 @@ class Mixpanel(MappedSubscriber):
     region: str = Field(default="us", description="Where the project is hosted: us, eu or in.")
     max_request_events: int = Field(default=2_000, ge=1, le=2_000, description="Most events in one request.")
     max_request_bytes: int = Field(
-        default=2_000_000, ge=1, le=10_000_000, description="Largest request, before compression."
+        default=10_000_000, ge=1, le=10_485_760, description="Largest request, before compression."
     )
     hosts: ClassVar[Mapping[str, str]] = {
         "us": "https://api.mixpanel.com",
@@ -44,17 +44,19 @@ class Mixpanel(MappedSubscriber):
     }
     path: ClassVar[str] = "/import?strict=1"
     default_mapping: ClassVar[Mapping[str, Any]] = {
-        "event": "event_type",
+        "event": {"$string": "event_type"},
         "properties": {
             "$merge": [
                 "attributes",
                 "metrics",
                 {
-                    "time": "event_timestamp",
-                    "distinct_id": {"$first": ["endpoint.User.UserId", "endpoint.Id", {"$value": ""}]},
+                    "time": {"$milliseconds": "event_timestamp"},
+                    "distinct_id": {
+                        "$first": [{"$first_id": ["endpoint.User.UserId", "endpoint.Id"]}, {"$value": ""}],
+                    },
                     "$insert_id": {"$id": 36},
-                    "$device_id": "endpoint.Id",
-                    "$user_id": "endpoint.User.UserId",
+                    "$device_id": {"$first_id": ["endpoint.Id"]},
+                    "$user_id": {"$first_id": ["endpoint.User.UserId"]},
                     "$current_url": "attributes.url",
                     "$os": "endpoint.Demographic.Platform",
                     "$os_version": "endpoint.Demographic.PlatformVersion",

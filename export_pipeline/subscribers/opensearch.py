@@ -3,9 +3,11 @@
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -19,27 +21,49 @@ from export_pipeline.subscribers.http_client import (
     of_status,
     retry_after_seconds,
 )
-from export_pipeline.subscribers.library_client import LibraryClientSubscriber
+from export_pipeline.subscribers.library_client import LibraryClientSubscriber, proxy_manager
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.packing import Packed
-from export_pipeline.subscribers.parsing import Unfit
+from export_pipeline.subscribers.parsing import Unfit, encoded
 from export_pipeline.subscribers.scrubbing import scrub
 
 EXISTS_ALREADY = 409
 MAX_ID_BYTES = 512
-# Of single documents, though no document is at fault: no other would be taken either.
-OF_THE_CONFIGURATION = frozenset(
+# Said of single documents, though no document is at fault: no other would be taken either. Types of errors ...
+OF_THE_CLUSTER = frozenset(
     {
+        "alias_not_found_exception",
         "authorization_exception",
         "cluster_block_exception",
         "index_closed_exception",
+        "index_create_block_exception",
         "index_not_found_exception",
+        "invalid_alias_name_exception",
         "invalid_index_name_exception",
+        "invalid_index_template_exception",
         "security_exception",
     }
 )
-# An ingest pipeline that is not there has no type of its own.
-_NO_PIPELINE = re.compile(r"pipeline with id \[.*\] does not exist")
+# ... and how those begin that have no type of their own: its limit of shards, an alias without write index, an ingest
+# pipeline that is not there. What stands further on may be quoted from the document.
+OF_THE_CLUSTER_IN_WORDS = re.compile(
+    r"(?:Validation Failed: 1: )?this action would add \[\d+\]"
+    r"|no write index is defined for (?:alias|data stream)"
+    r"|(?:alias|Alias) \[[^\]]*\] has more than one ind"
+    r"|pipeline with id \[[^\]]*\] does not exist"
+    r"|no matching index template found for data stream"
+)
+# What may be the fault of the cluster's settings or of a document: the cluster's, where no document is taken.
+OF_EITHER: Mapping[str, str] = {
+    r"script_exception|ScriptException|runtime error|compile error|painless": "a script fails",
+    r"ingest_processor_exception|fail_processor_exception|ingest pipeline": "the ingest pipeline fails",
+    r"[Ll]imit of (?:total fields|total dimension fields|nested fields|field name length) .*exceeded": (
+        "the mapping is full"
+    ),
+    r"strict_dynamic_mapping_exception|dynamic introduction of": "the mapping takes no new fields",
+    r"data stream timestamp field|@timestamp": "the data stream asks for a timestamp",
+    r"routing_missing_exception": "the index asks for a routing",
+}
 
 
 class Opensearch(LibraryClientSubscriber):
@@ -47,7 +71,9 @@ class Opensearch(LibraryClientSubscriber):
 
     The document's id is the hash of the event, or what is at ``id_path``: a document that is there already is left as
     it is, so a repeat does no harm. Documents that a full queue turned away (429) are sent again, alone; one that the
-    index cannot take, such as a text where it has a number, goes to the quarantine with the reason.
+    index cannot take, such as a text where it has a number, goes to the quarantine with the reason. What is the
+    cluster's own trouble, such as its limit of shards, an alias without write index, or a script or a full mapping that
+    lets no document in, blocks the subscriber until a person acts.
     """
 
     api_url: str = Field(description="Address of the cluster.", examples=["https://search.example.com:9200"])
@@ -65,7 +91,6 @@ class Opensearch(LibraryClientSubscriber):
     )
     pipeline: str | None = Field(default=None, description="Ingest pipeline that documents go through.")
     verify_certs: bool = Field(default=True, description="Check the cluster's TLS certificate.")
-    ca_file: str | None = Field(default=None, description="File with the certificate authorities to trust (PEM).")
     gzip: bool = Field(default=False, description="Compress the body.")
     max_request_events: int = Field(default=2_000, ge=1, description="Most documents in one request.")
     max_request_bytes: int = Field(
@@ -88,9 +113,9 @@ class Opensearch(LibraryClientSubscriber):
         """The event as it is.
 
         Raises:
-            Unfit: what it has at ``id_path`` is longer than an id may be.
+            Unfit: what it has at ``id_path`` is longer than an id may be, or cannot be encoded.
         """
-        if len(identity := self._id(event).encode(errors="replace")) > MAX_ID_BYTES:
+        if self.id_path is not None and len(identity := encoded(self._id(event), self.id_path)) > MAX_ID_BYTES:
             raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
         return (event,)
 
@@ -143,15 +168,16 @@ class Opensearch(LibraryClientSubscriber):
         if self.id_path is None:
             return hashlib.sha256(item).hexdigest()
         if self._id_reader is None:
-            self._id_reader = compile_mapping({"$string": self.id_path})
+            self._id_reader = compile_mapping({"$first_id": [self.id_path]})
         with suppress(Unfit):
-            if found := self._id_reader(Event(item)):
+            if (found := self._id_reader(Event(item))) is not None:
                 return str(found)
         return hashlib.sha256(item).hexdigest()
 
     def _receipt(self, answers: Sequence[dict[str, Any]]) -> Receipt:
         refused: dict[int, str] = {}
         later: dict[int, str] = {}
+        suspected: dict[int, str] = {}
         for number, answer in enumerate(answers):
             status = answer.get("status", 500)
             if 200 <= status < 300 or status == EXISTS_ALREADY:
@@ -159,10 +185,15 @@ class Opensearch(LibraryClientSubscriber):
             error = answer.get("error")
             kind = str(error.get("type")) if isinstance(error, dict) else ""
             reason = f"{status} {kind}: {error.get('reason')}" if isinstance(error, dict) else f"{status} {error}"
-            if status in (401, 403, 404) or kind in OF_THE_CONFIGURATION or _NO_PIPELINE.search(reason):
-                raise Blocked(f"{self._place}: {reason}")
-            (later if status in TRY_LATER or status >= 500 else refused)[number] = reason
-        return Receipt(refused=refused, later=later)
+            if status in (401, 403, 404) or kind in OF_THE_CLUSTER or OF_THE_CLUSTER_IN_WORDS.match(_words(error)):
+                raise Blocked(f"{self._place}: {reason}", status=status)
+            if status in TRY_LATER or status >= 500:
+                later[number] = reason
+                continue
+            refused[number] = reason
+            if trouble := _suspected(error):
+                suspected[number] = trouble
+        return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _meaning(self, error: Any) -> DeliveryError:
         """What the failure of a whole request means."""
@@ -181,6 +212,9 @@ class Opensearch(LibraryClientSubscriber):
         from opensearchpy import OpenSearch, Urllib3HttpConnection
 
         asked = self._asked
+        tls = replace(self.connections, verify=self.verify_certs).tls()
+        proxy = self.proxy
+        through = proxy and _Through(self.api_url, proxy_manager(proxy, tls, self.max_in_flight + 1))
 
         class Connection(Urllib3HttpConnection):
             """Keeps the Retry-After of a failure, which the client's errors do not tell."""
@@ -188,6 +222,10 @@ class Opensearch(LibraryClientSubscriber):
             def get_response_headers(self, response: Any) -> Any:
                 asked.pause = response.headers.get("retry-after")
                 return super().get_response_headers(response)
+
+            def _create_urllib3_pool(self) -> None:
+                super()._create_urllib3_pool()
+                self.pool = through or self.pool
 
         with self._opening:
             if self._client is None:
@@ -201,12 +239,39 @@ class Opensearch(LibraryClientSubscriber):
                     headers=headers,
                     http_compress=self.gzip,
                     timeout=self.timeout_seconds,
-                    verify_certs=self.verify_certs,
-                    ssl_show_warn=False,
-                    ca_certs=self.ca_file,
+                    ssl_context=tls if self.api_url.startswith("https:") else None,
                     # Sending again is done by the caller, who knows what was taken.
                     max_retries=0,
                     retry_on_timeout=False,
                     pool_maxsize=self.max_in_flight + 1,
                 )
             return self._client
+
+
+def _words(error: Any) -> str:
+    return str(error.get("reason")) if isinstance(error, dict) else str(error)
+
+
+def _suspected(error: Any) -> str:
+    """What trouble of the cluster's own may be behind *error*, by its words and those of its causes; empty: none."""
+    said = ""
+    while isinstance(error, dict):
+        said += f"{error.get('type')}: {_words(error).partition('Preview of field')[0]}\n"
+        error = error.get("caused_by")
+    return next((trouble for pattern, trouble in OF_EITHER.items() if re.search(pattern, said)), "")
+
+
+class _Through:
+    """In the place of the client's pool of connections, which knows no proxy: its requests go through one."""
+
+    def __init__(self, api_url: str, manager: Any) -> None:
+        parts = urlsplit(api_url)
+        host = parts.netloc.rpartition("@")[2]
+        self._server = f"{parts.scheme}://{host if parts.port else f'{host}:9200'}"
+        self._manager = manager
+
+    def urlopen(self, method: str, url: str, body: bytes | None, **options: Any) -> Any:
+        return self._manager.urlopen(method, self._server + url, body=body, redirect=False, **options)
+
+    def close(self) -> None:
+        self._manager.clear()

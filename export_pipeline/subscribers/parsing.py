@@ -36,7 +36,7 @@ def parse_exactly(line: bytes) -> dict[str, Any]:
     """
     try:
         event = _object(line)
-        if _SURROGATE.search(line):
+        if may_hold_surrogates(line):
             json.dumps(event, ensure_ascii=False).encode()
     except RecursionError:
         raise Unfit(_TOO_DEEP) from None
@@ -45,6 +45,23 @@ def parse_exactly(line: bytes) -> dict[str, Any]:
     except ValueError:
         raise Unfit("a whole number has too many digits") from None
     return event
+
+
+def may_hold_surrogates(line: bytes) -> bool:
+    """Whether *line* may hold half of a surrogate pair; a whole one written as two escapes counts, too."""
+    return _SURROGATE.search(line) is not None
+
+
+def encoded(text: str, path: str) -> bytes:
+    """*text*, which an event has at *path*, in UTF-8.
+
+    Raises:
+        Unfit: it holds half of a surrogate pair, which JSON can write and UTF-8 cannot.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Unfit(f"what it has at {path} holds half of a surrogate pair") from None
 
 
 def _object(line: bytes, **options: Any) -> dict[str, Any]:

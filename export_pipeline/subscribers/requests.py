@@ -4,13 +4,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber
-from export_pipeline.subscribers.http_client import Answer, HttpClient
-from export_pipeline.subscribers.networks import DESCRIPTION, Networks
+from export_pipeline.subscribers.http_client import Answer
+from export_pipeline.subscribers.http_options import HttpClientOptions
 from export_pipeline.subscribers.packing import Cut, Limits, Packed, pack
 
 
@@ -65,12 +65,13 @@ class RequestSubscriber(Subscriber):
         if isinstance(batch, Packed):
             return self._post(batch)
         cut = self.cut(batch)
-        refused, later = dict(cut.refused), dict[int, str]()
+        refused, later, suspected = dict(cut.refused), dict[int, str](), dict[int, str]()
         for positions, part in cut.parts:
             receipt = self.deliver(part) or Receipt()
             refused |= _shifted(receipt.refused, positions)
             later |= _shifted(receipt.later, positions)
-        return Receipt(refused=refused, later=later)
+            suspected |= _shifted(receipt.suspected, positions)
+        return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _post(self, request: Packed) -> Receipt | None:
         """Post, and tell the outcome by event instead of by item."""
@@ -85,26 +86,18 @@ class RequestSubscriber(Subscriber):
         later = {event: reason for event, reason in request.by_event(receipt.later).items() if event not in refused}
         if len(later) == request.events:
             raise TryLater(f"none of {request.events} events was taken: {later[0]}")
-        return Receipt(refused=refused, later=later, detail=receipt.detail)
+        suspected = request.by_event(receipt.suspected)
+        return Receipt(refused=refused, later=later, detail=receipt.detail, suspected=suspected)
 
 
 def _shifted(reasons: Mapping[int, str], positions: Sequence[int]) -> dict[int, str]:
     return {positions[position]: reason for position, reason in reasons.items()}
 
 
-class HttpRequestSubscriber(RequestSubscriber):
-    """A RequestSubscriber over HTTP; a subclass names its ``api_url``."""
+class HttpRequestSubscriber(HttpClientOptions, RequestSubscriber):
+    """A RequestSubscriber over HTTP; a subclass names its ``url`` or ``api_url``."""
 
-    timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
-    )
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
-    networks: Networks = Field(default="private", description=DESCRIPTION)
-    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def send_body(
         self,
@@ -131,5 +124,5 @@ class HttpRequestSubscriber(RequestSubscriber):
             auth=auth,
             timeout_seconds=self.timeout_seconds,
             secrets=self.secret_values(),
-            networks=self.networks,
+            connections=self.connections,
         )

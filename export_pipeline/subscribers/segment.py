@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.errors import Blocked, ConfigurationError
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept, check_url
+from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
 from export_pipeline.subscribers.packing import Packed
@@ -23,8 +22,8 @@ PATH = "/v1/batch"
 
 _TRAITS = {"$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"]}
 _COMMON = {
-    "anonymousId": "endpoint.Id",
-    "userId": "endpoint.User.UserId",
+    "anonymousId": {"$first_id": ["endpoint.Id"]},
+    "userId": {"$first_id": ["endpoint.User.UserId"]},
     "timestamp": {"$time": "event_timestamp"},
     "receivedAt": {"$time": "arrival_timestamp"},
 }
@@ -62,7 +61,7 @@ MAPPING: dict[str, dict[str, Any]] = {
     "page": {**_COMMON, "name": "attributes.title", "properties": _PAGE, "context": _CONTEXT},
     "track": {
         **_COMMON,
-        "event": "event_type",
+        "event": {"$string": "event_type"},
         "properties": {"$merge": ["attributes", "metrics"]},
         "context": _CONTEXT,
     },
@@ -83,9 +82,6 @@ class Segment(HttpRequestSubscriber):
 
     write_key: str = Field(description="Write key of the source in Segment.", json_schema_extra=SECRET)
     region: Literal["us", "eu"] = Field(default="us", description="Where the Segment workspace is.")
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to an api_url that is not this machine."
-    )
     api_url: str | None = Field(
         default=None,
         description=f"Another address than the region's ({HOSTS['us']} or {HOSTS['eu']}), such as a proxy; {PATH} is "
@@ -127,13 +123,6 @@ class Segment(HttpRequestSubscriber):
     default_mapping: ClassVar[Mapping[str, Any]] = MAPPING
     overhead_bytes: ClassVar[int] = len(b'{"batch":[]}')
     _plan: "_Plan | None" = PrivateAttr(default=None)
-
-    @field_validator("api_url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
 
     @field_validator("mapping")
     @classmethod
@@ -178,7 +167,7 @@ class Segment(HttpRequestSubscriber):
         for call in calls:
             if not call.get("userId") and not call.get("anonymousId"):
                 raise Unfit("neither userId nor anonymousId: Segment takes no call without")
-            if call.get("type") == "track" and not call.get("event"):
+            if call.get("type") == "track" and not str(call.get("event") or "").strip():
                 raise Unfit("no event name: Segment takes no track call without")
         return calls
 
@@ -221,7 +210,7 @@ class Segment(HttpRequestSubscriber):
         """Connect, and find the transform; Segment answers 200 whatever the key."""
         self._prepare()
         url = self.api_url or HOSTS[self.region]
-        self._http.connect(url, timeout_seconds=self.timeout_seconds, networks=self.networks)
+        self._http.connect(url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _send(self, body: bytes) -> Answer:
         url = (self.api_url or HOSTS[self.region]).rstrip("/")

@@ -1,6 +1,7 @@
 """Send every event to an SQS queue (SendMessageBatch)."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,8 @@ from export_pipeline.subscribers.aws import PASSING, REFUSING, UNANSWERED, AwsSu
 from export_pipeline.subscribers.packing import Packed
 
 MAX_GROUP_CHARACTERS = 128
+# What SQS takes for the name of a message group: letters, digits and punctuation of ASCII.
+_GROUP = re.compile(r"[!-~]+")
 
 
 class Sqs(AwsSubscriber):
@@ -34,10 +37,14 @@ class Sqs(AwsSubscriber):
     )
     max_request_events: int = Field(default=10, ge=1, le=10, description="Most messages in one request.")
     max_request_bytes: int = Field(
-        default=262_144, ge=1, le=1_048_576, description="Largest request, attributes included."
+        default=1_048_576, ge=1, le=1_048_576, description="Largest request, attributes included."
     )
     max_event_bytes: int = Field(
-        default=262_048, ge=1, le=1_048_480, description="Largest message; a larger one goes to the quarantine."
+        default=1_048_480,
+        ge=1,
+        le=1_048_480,
+        description="Largest message, without the 96 bytes of its attribute; a larger one goes to the quarantine. A "
+        "queue whose MaximumMessageSize is lower refuses messages by itself.",
     )
     _group: Path | None = PrivateAttr(default=None)
 
@@ -83,6 +90,10 @@ class Sqs(AwsSubscriber):
         if self.queue_url.endswith(".fifo"):
             if self._group is None:
                 self._group = Path(self.message_group)
-            group = self._group.of(item)[:MAX_GROUP_CHARACTERS] if self.message_group else "events"
+            group = (
+                self._group.of(item, allowed=_GROUP, max_characters=MAX_GROUP_CHARACTERS)
+                if self.message_group
+                else "events"
+            )
             entry |= {"MessageDeduplicationId": event_id, "MessageGroupId": group}
         return entry

@@ -1,42 +1,49 @@
 """POST every batch to a URL, signed as Standard Webhooks asks (https://www.standardwebhooks.com)."""
 
+import base64
 import binascii
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from typing import Literal, TypeGuard
 
 from dagster import EnvVar
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
-from export_pipeline.batching.batch import Batch
+from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Blocked
-from export_pipeline.subscribers.base import SECRET, Subscriber
-from export_pipeline.subscribers.http_client import HttpClient, accept, check_url
-from export_pipeline.subscribers.networks import DESCRIPTION, Networks
+from export_pipeline.subscribers.base import SECRET
+from export_pipeline.subscribers.http_client import Answer
+from export_pipeline.subscribers.http_options import IdempotentOptions
 
 RESERVED_HEADERS = frozenset({"content-encoding", "content-length", "content-type", "host", "transfer-encoding"})
 
+PREFIX = "whsec_"
+MIN_KEY_BYTES = 24
+NOT_BASE64 = "the signing secret is not whsec_ followed by base64"
+REMEDY = "make one with: echo whsec_$(openssl rand -base64 32)"
 
-class Webhook(Subscriber):
-    """Posts each batch as newline-delimited JSON, signed, with the batch's id in ``webhook-id``.
+
+class Webhook(IdempotentOptions):
+    """Posts each batch as a JSON array of its events, signed, with the batch's id in ``webhook-id``.
 
     A receiver that remembers the ids it has seen takes every event exactly once. The signature covers
-    ``<webhook-id>.<webhook-timestamp>.<the NDJSON>``; with ``gzip`` it covers the text before compression, which is
-    what a web server hands to its application.
+    ``<webhook-id>.<webhook-timestamp>.<the body>``; with ``gzip`` it covers the text before compression, which is
+    what a web server hands to its application. [Receivers](webhooks.md) in Python and JavaScript use the reference
+    libraries of Standard Webhooks; these parse the body as one JSON document, so ``body: ndjson`` is for receivers that
+    verify without them.
 
     Answers: 2xx accepts; 408, 425, 429 and 5xx are tried again (``Retry-After`` is obeyed); 400, 413 and 422 refuse
     events, and the batch is halved until they are found; anything else blocks the subscriber until a person acts.
     """
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
     url: str = Field(
         description="Where to post. User and password in it are sent as basic authentication.",
         examples=["https://example.com/hooks/analytics"],
     )
     secret: str | None = Field(
         default=None,
-        description="Signing secret: whsec_ and base64. Without it requests are not signed.",
+        description="Signing secret: whsec_ and the base64 of 24 to 64 random bytes. Without it requests are not "
+        "signed.",
         json_schema_extra=SECRET,
     )
     previous_secret: str | None = Field(
@@ -50,19 +57,11 @@ class Webhook(Subscriber):
         description="More headers whose values are secrets, such as Authorization.",
         json_schema_extra=SECRET,
     )
-    gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
-    timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long connecting, each read and write, and the whole answer may take."
+    body: Literal["ndjson", "array", "object"] = Field(
+        default="array",
+        description='Shape of the body: [events], {"type": "events", "data": [events]}, or one event a line.',
     )
-    networks: Networks = Field(default="private", description=DESCRIPTION)
-    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
-
-    @field_validator("url", mode="before")
-    @classmethod
-    def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and not isinstance(value, EnvVar):
-            return check_url(value, allow_http=bool(info.data.get("allow_http")))
-        return value
+    gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
 
     @field_validator("headers", "secret_headers")
     @classmethod
@@ -72,51 +71,94 @@ class Webhook(Subscriber):
                 raise ValueError(f"the header {name} is set by the subscriber itself")
         return value
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt | None:
         """Post the batch.
 
         Raises:
             TryLater, Blocked, Refused: as the answer says.
         """
+        plain = self._body(batch)
         headers = {
             **self.headers,
             **self.secret_headers,
-            **self._signed(batch, datetime.now(timezone.utc)),
-            "content-type": "application/x-ndjson",
+            **self._signed(batch.id, plain, datetime.now(timezone.utc)),
+            "content-type": "application/x-ndjson" if self.body == "ndjson" else "application/json",
         }
-        body = batch.data
+        body = plain
         if self.gzip:
             from isal import igzip
 
-            body = igzip.compress(body, mtime=0)
+            body = igzip.compress(plain, mtime=0)
             headers["content-encoding"] = "gzip"
-        answer = self._http.send(
-            "POST",
-            self.url,
-            content=body,
-            headers=headers,
-            timeout_seconds=self.timeout_seconds,
-            secrets=self.secret_values(),
-            networks=self.networks,
-        )
-        accept(answer)
+
+        def send() -> Answer:
+            return self._http.send(
+                "POST",
+                self.url,
+                content=body,
+                headers=headers,
+                timeout_seconds=self.timeout_seconds,
+                secrets=self.secret_values(),
+                connections=self.connections,
+            )
+
+        if self.settle(batch.id, send) is None:
+            return Receipt(detail=f"batch {batch.id} was accepted before")
+        return None
 
     def check(self) -> None:
-        """Connect; whether the receiver takes events shows only a POST."""
-        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, networks=self.networks)
+        """Connect, and look at the secrets; whether the receiver takes events shows only a POST.
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        Raises:
+            TryLater, Blocked: nobody listens, or a secret is none, or too short to keep anybody from guessing it.
+        """
+        for name in ("secret", "previous_secret"):
+            secret = getattr(self, name)
+            if secret and (length := len(_key(secret))) < MIN_KEY_BYTES:
+                raise Blocked(f"{name} has {length} bytes; Standard Webhooks asks for {MIN_KEY_BYTES} to 64: {REMEDY}")
+        self._connect()
 
-    def _signed(self, batch: Batch, now: datetime) -> Mapping[str, str]:
+    def check_once(self) -> None:
+        """Connect: a secret that is too short is no reason to keep events back."""
+        if not self._is_checked:
+            self._connect()
+            self._is_checked = True
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Also the secrets without ``whsec_``, as a receiver may repeat them."""
+        bare = [secret.removeprefix(PREFIX) for secret in (self.secret, self.previous_secret) if _is_known(secret)]
+        return (*super().secret_values(), *bare)
+
+    def _connect(self) -> None:
+        self._http.connect(self.url, timeout_seconds=self.timeout_seconds, connections=self.connections)
+
+    def _body(self, batch: Batch) -> bytes:
+        if self.body == "ndjson":
+            return batch.data
+        # No event has a line feed within it: a string has it as an escape.
+        array = b"[" + batch.data[:-1].replace(b"\n", b",") + b"]"
+        return array if self.body == "array" else b'{"type":"events","data":' + array + b"}"
+
+    def _signed(self, batch_id: str, body: bytes, now: datetime) -> Mapping[str, str]:
         """The headers of Standard Webhooks: the same id at every try, the time of this try, a signature a secret."""
-        headers = {"webhook-id": batch.id, "webhook-timestamp": str(int(now.timestamp()))}
+        headers = {"webhook-id": batch_id, "webhook-timestamp": str(int(now.timestamp()))}
         secrets = [secret for secret in (self.secret, self.previous_secret) if secret]
         if secrets:
-            text = batch.data.decode()
-            headers["webhook-signature"] = " ".join(_sign(secret, batch.id, now, text) for secret in secrets)
+            text = body.decode()
+            headers["webhook-signature"] = " ".join(_sign(secret, batch_id, now, text) for secret in secrets)
         return headers
+
+
+def _is_known(secret: str | None) -> TypeGuard[str]:
+    return secret is not None and not isinstance(secret, EnvVar)
+
+
+def _key(secret: str) -> bytes:
+    """The bytes of a *secret*."""
+    try:
+        return base64.b64decode(secret.removeprefix(PREFIX))
+    except binascii.Error:
+        raise Blocked(NOT_BASE64) from None
 
 
 def _sign(secret: str, message_id: str, now: datetime, text: str) -> str:
@@ -126,4 +168,4 @@ def _sign(secret: str, message_id: str, now: datetime, text: str) -> str:
     try:
         return str(Signer(secret).sign(msg_id=message_id, timestamp=now, data=text))
     except binascii.Error:
-        raise Blocked("the signing secret is not whsec_ followed by base64") from None
+        raise Blocked(NOT_BASE64) from None

@@ -27,7 +27,14 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
-from export_pipeline.testing.samples import awkward_events, batch_of, hard_events, sample_event
+from export_pipeline.testing.samples import (
+    anonymous_events,
+    awkward_events,
+    batch_of,
+    half_a_pair,
+    hard_events,
+    sample_event,
+)
 
 UNITS = re.compile(
     r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|port|level)$"
@@ -155,6 +162,22 @@ class SubscriberContract:
         held = Counter(map(_comparable, self.held()))
         expected = Counter(map(_comparable, self.expected(good)))
         assert expected <= held
+
+    def test_visitors_without_a_user_id_arrive(self, subscriber: Subscriber) -> None:
+        """An empty, blank, null or missing user's id is none, and costs no event its delivery."""
+        events = anonymous_events()
+        sent = self.send(subscriber, batch_of(events))
+        assert (sent.accepted, sent.refused) == (len(events), {})
+
+    def test_half_a_surrogate_pair_in_an_id_keeps_back_no_other_event(self, subscriber: Subscriber) -> None:
+        """The others arrive in the first try; the event arrives too, or is refused with a reason."""
+        good = self.events(2)
+        sent = self.send(subscriber, batch_of([good[0], half_a_pair(), good[1]]))
+        assert set(sent.refused) <= {1}
+        assert sent.accepted + len(sent.refused) == 3
+        assert all(sent.refused.values())
+        held = Counter(map(_comparable, self.held()))
+        assert Counter(map(_comparable, self.expected(good))) <= held
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test with an argument ``failure`` once for every failure."""

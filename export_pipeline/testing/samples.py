@@ -70,6 +70,17 @@ def awkward_events(largest_bytes: int) -> list[bytes]:
     ]
 
 
+def anonymous_events() -> list[bytes]:
+    """Events of visitors who never logged in: their user's id is empty, blank, null, or not there."""
+    users: list[Any] = [{"UserId": ""}, {"UserId": " \t"}, {"UserId": None}, {}]
+    return [sample_event(n, endpoint={"Id": f"device-{n}", "User": user}) for n, user in enumerate(users)]
+
+
+def half_a_pair() -> bytes:
+    """An event whose ids hold half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    return sample_event(50)[:-1] + rb',"id":"\ud83d","endpoint":{"Id":"\ud83d-1","User":{"UserId":"\ud83d"}}}'
+
+
 def hard_events() -> list[bytes]:
     """JSON objects that are valid, and that many a parser, database or service stumbles over."""
     extras = [
@@ -85,6 +96,11 @@ def hard_events() -> list[bytes]:
         b'"k' + b"k" * 70_000 + b'":1',
         b'"event_timestamp":1e999',
         b'"event_timestamp":"","event_type":[]',
+        b'"event_timestamp":"2026-11-28T09:00:00.250Z"',
+        b'"event_timestamp":"last Tuesday"',
+        b'"endpoint":{"Id":"device-a0","User":{"UserId":""}}',
+        b'"event_type":404,"endpoint":{"Id":1234567,"User":{"UserId":7654321}}',
+        rb'"endpoint":{"Id":"\ud83d-1","User":{"UserId":"\ud83d"}}',
         b'"event_timestamp":-1,"endpoint":null,"attributes":[1],"metrics":"x"',
     ]
     return [sample_event(n, hard=n)[:-1] + b"," + extra + b"}" for n, extra in enumerate(extras, start=100)]

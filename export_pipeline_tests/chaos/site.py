@@ -83,7 +83,13 @@ class Site:
 
     def webhook(self, url: str) -> dict[str, Any]:
         """A subscriber with little patience, so that chaos is quick."""
-        return {"type": "webhook", "url": url, "timeout_seconds": _REQUEST_SECONDS, "retry_for_seconds": 1.0}
+        return {
+            "type": "webhook",
+            "url": url,
+            "body": "ndjson",
+            "timeout_seconds": _REQUEST_SECONDS,
+            "retry_for_seconds": 1.0,
+        }
 
     # --- the source
 

@@ -126,7 +126,7 @@ def test_no_time_means_one_try() -> None:
 def test_retry_after_is_obeyed_exactly() -> None:
     """A destination that asks for a pause within the limits gets just that."""
     clock = Clock()
-    subscriber = FlakySubscriber([TryLater("429", retry_after_seconds=7.5), None])
+    subscriber = FlakySubscriber([TryLater("429", retry_after_seconds=7.5), None])  # beyond the first jitter
     send(batch_of(1), subscriber.deliver, sleep=clock.sleep, clock=clock)
     assert clock.waits == [7.5]
 
@@ -140,6 +140,27 @@ def test_a_longer_pause_than_allowed_is_left_to_the_next_run(retry_for_seconds: 
         send(batch_of(1), subscriber.deliver, retry_for_seconds=retry_for_seconds, sleep=clock.sleep, clock=clock)
     assert caught.value.retry_after_seconds == asked
     assert clock.waits == []
+
+
+@pytest.mark.parametrize("asked", [0, 0.01, -5, None])
+def test_a_destination_that_asks_for_no_pause_is_not_hammered(asked: float | None) -> None:
+    """``Retry-After: 0``, a moment that has passed, or less: the waits still grow as where nothing is asked for."""
+    clock = Clock()
+    subscriber = FlakySubscriber([TryLater("503", retry_after_seconds=asked)] * 1_000)
+    with pytest.raises(TryLater):
+        send(batch_of(1), subscriber.deliver, retry_for_seconds=60, sleep=clock.sleep, clock=clock)
+    assert len(subscriber.calls) < 40
+    assert sum(clock.waits[8:]) / len(clock.waits[8:]) > 1
+
+
+@pytest.mark.parametrize("asked", [61, 1e9, float("inf")])
+def test_a_pause_without_end_is_left_to_the_next_run(asked: float) -> None:
+    """Whatever is asked for, nobody waits for it inside a run."""
+    clock = Clock()
+    subscriber = FlakySubscriber([TryLater("503", retry_after_seconds=asked)] * 9)
+    with pytest.raises(TryLater):
+        send(batch_of(1), subscriber.deliver, sleep=clock.sleep, clock=clock)
+    assert (len(subscriber.calls), clock.waits) == (1, [])
 
 
 def test_each_wait_is_told() -> None:
@@ -270,6 +291,69 @@ def test_a_subscriber_that_names_foreign_events_is_blocked(answer: Receipt | Ref
     """A subscriber that refuses an event which is not in the batch is wrong, and no event is lost over it."""
     with pytest.raises(Blocked, match="was named as not accepted, in a batch of 3 events"):
         send(batch_of(3), FlakySubscriber([answer]).deliver)
+
+
+SHARDS = "the cluster is at its limit"
+
+
+def suspecting(batch: Batch, refused: Sequence[int], *, trouble: str = SHARDS) -> Receipt:
+    """A receipt that refuses the events at these positions for a trouble that may be the destination's."""
+    return Receipt(refused=dict.fromkeys(refused, "400: full"), suspected=dict.fromkeys(refused, trouble))
+
+
+@pytest.mark.parametrize("count", [2, 99, 500])
+def test_a_trouble_of_the_destinations_own_that_meets_every_event_blocks(count: int) -> None:
+    """Where all events of a batch are refused for the same suspected trouble, no event is at fault: all stay owed."""
+    with pytest.raises(Blocked, match=rf"{count} of {count} events .* \({SHARDS}\), the first with: 400: full"):
+        send(batch_of(count), lambda batch: suspecting(batch, range(batch.events)))
+
+
+def test_a_hundred_are_enough_to_suspect_the_destination() -> None:
+    """Of a batch in many requests only so many are sent, while none is accepted."""
+    parts: list[int] = []
+
+    def deliver(batch: Batch) -> Receipt:
+        parts.append(batch.events)
+        return suspecting(batch, range(batch.events))
+
+    def cut(batch: Batch) -> Cut:
+        halves = [range(start, start + 50) for start in range(0, batch.events, 50)]
+        return Cut([(half, batch.holding([batch.lines()[n] for n in half], id="x")) for half in halves])
+
+    with pytest.raises(Blocked, match="100 of 100 events"):
+        send(batch_of(500), deliver, cut=cut)
+    assert parts == [50, 50]
+
+
+@pytest.mark.parametrize("refused", [[0], [0, 1, 2], list(range(199))])
+def test_one_accepted_event_clears_the_destination(refused: list[int]) -> None:
+    """Then the trouble is that of the events that were refused, which go to the quarantine."""
+    sent = send(batch_of(200), lambda batch: suspecting(batch, refused))
+    assert (sent.accepted, list(sent.refused)) == (200 - len(refused), refused)
+
+
+def test_two_troubles_or_an_ordinary_refusal_clear_the_destination() -> None:
+    """Every event has to be refused for the same trouble; one event alone tells nothing."""
+
+    def two(batch: Batch) -> Receipt:
+        return Receipt(refused={0: "a", 1: "b"}, suspected={0: SHARDS, 1: "another"})
+
+    def partly(batch: Batch) -> Receipt:
+        return Receipt(refused={0: "a", 1: "b"}, suspected={0: SHARDS})
+
+    for deliver in (two, partly):
+        assert list(send(batch_of(2), deliver).refused) == [0, 1]
+    assert list(send(batch_of(1), lambda batch: suspecting(batch, [0])).refused) == [0]
+
+
+def test_suspicion_counts_while_bisecting_too() -> None:
+    """A refusal of whole requests, halved until each event stands alone, is the destination's where it meets all."""
+
+    def deliver(batch: Batch) -> Receipt | None:
+        raise Refused("395: throws", suspected=SHARDS)
+
+    with pytest.raises(Blocked, match="5 of 5 events"):
+        send(batch_of(5), deliver)
 
 
 def test_reasons_hold_no_secret() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-CHECKED = {"sh", "yaml", "yml", "python", "toml", "ini", "json"}
+CHECKED = {"sh", "yaml", "yml", "python", "javascript", "toml", "ini", "json"}
 """Languages whose unmarked blocks a test runs or parses: the tests beside this file say how."""
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
@@ -47,7 +47,7 @@ class Block:
     @property
     def file(self) -> str:
         """The path in a first line such as ``# my_package/spool.py``; empty where there is none."""
-        found = re.match(r"# (\S+)\n", self.text)
+        found = re.match(r"(?:#|//) (\S+)\n", self.text)
         return found[1] if found else ""
 
     @property

@@ -114,8 +114,8 @@ def test_every_python_block_compiles(block: Block) -> None:
 
 
 def test_every_python_block_is_run() -> None:
-    """Each is a file that a test runs: those of your_own_subscriber.md in test_your_own.py, others in test_scripts."""
-    run = {"my_package/spool.py", "tests/test_spool.py", "my_package/analytics.py", "copy_ledger.py"}
+    """Each is a file that a test runs: in test_your_own.py, test_webhooks.py and test_scripts.py."""
+    run = {"my_package/spool.py", "tests/test_spool.py", "my_package/analytics.py", "copy_ledger.py", "receiver.py"}
     assert {block.file for block in all_blocks("python")} == run
 
 

@@ -43,8 +43,8 @@ class MixpanelServer(Deduplicating):
             return as_json(401, code=401, error="project_id is missing", status="Unauthorized")
         body = body_of(request)
         lines = body.split(b"\n") if body else []
-        if len(lines) > 2_000 or len(body) > 2_000_000:
-            return as_json(413, code=413, error="request exceeds max limit of 2097152 bytes", status="Too Large")
+        if len(lines) > 2_000 or len(body) > 10_485_760:
+            return as_json(413, code=413, error="request exceeds max limit of 10485760 bytes", status="Too Large")
         return self._take([json.loads(line) for line in lines])
 
     def _take(self, events: list[dict[str, Any]]) -> Reply:

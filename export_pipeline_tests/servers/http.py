@@ -66,6 +66,14 @@ class Drip:
 
 
 @dataclass(frozen=True)
+class DripBefore:
+    """No answer, for ever: of its ``head`` one byte a pause, or one ``1xx`` answer after another."""
+
+    what: str
+    pause_seconds: float = 0.05
+
+
+@dataclass(frozen=True)
 class ResetWhileReading:
     """The connection is reset when half of the request has been read; the request has no effect."""
 
@@ -75,7 +83,7 @@ class ResetWhileAnswering:
     """The request takes effect, but the connection is reset half-way through the answer."""
 
 
-Fault = Reply | Silence | Drip | ResetWhileReading | ResetWhileAnswering
+Fault = Reply | Silence | Drip | DripBefore | ResetWhileReading | ResetWhileAnswering
 
 
 class Server:
@@ -87,6 +95,7 @@ class Server:
         standing: a fault for every request while it is set.
         connections: how many were opened.
         tls: set before the server starts, makes it one of HTTPS.
+        dripped: how many pieces were sent before answers that never came.
     """
 
     def __init__(self) -> None:
@@ -95,6 +104,7 @@ class Server:
         self.standing: Fault | None = None
         self.connections = 0
         self.tls: ssl.SSLContext | None = None
+        self.dripped = 0
         self.lock = threading.Lock()
         self._closing = threading.Event()
         self._server: ThreadingHTTPServer | None = None
@@ -182,6 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Drip):
             self._drip(fault)
             return
+        if isinstance(fault, DripBefore):
+            self._drip_before(fault)
+            return
         with server.lock:
             reply = server.answer(request)
         if isinstance(fault, ResetWhileAnswering):
@@ -210,6 +223,18 @@ class _Handler(BaseHTTPRequestHandler):
             while not self.server_of_test.closing:
                 self.wfile.write(b".")
                 self.wfile.flush()
+                self.server_of_test.wait(drip.pause_seconds)
+        self.close_connection = True
+
+    def _drip_before(self, drip: DripBefore) -> None:
+        piece = b"HTTP/1.1 102 Processing\r\n\r\n" if drip.what == "1xx" else b"x"
+        with contextlib.suppress(OSError):
+            if drip.what == "head":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nx-drip: ")
+            while not self.server_of_test.closing:
+                self.wfile.write(piece)
+                self.wfile.flush()
+                self.server_of_test.dripped += 1
                 self.server_of_test.wait(drip.pause_seconds)
         self.close_connection = True
 

@@ -1,6 +1,7 @@
 """A receiver of Standard Webhooks: verifies every signature, and takes each webhook-id once."""
 
 import gzip
+import json
 from collections.abc import Callable
 
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -16,7 +17,7 @@ class Receiver(Server):
         is_bad: an event for which this is true makes the whole request refused with 422.
 
     Attributes:
-        taken: webhook-id → the NDJSON, each id once.
+        taken: webhook-id → the events as NDJSON, each id once.
         repeats: how often a known id came again.
     """
 
@@ -39,8 +40,10 @@ class Receiver(Server):
                 Webhook(self.secret).verify(body, dict(request.headers), json_parse=False)
             except WebhookVerificationError as error:
                 return Reply(401, str(error).encode())
-        if request.headers.get("content-type") != "application/x-ndjson" or not body.endswith(b"\n"):
-            return Reply(415, b"NDJSON only")
+        if request.headers.get("content-type") == "application/json":
+            body = as_ndjson(body)
+        elif request.headers.get("content-type") != "application/x-ndjson" or not body.endswith(b"\n"):
+            return Reply(415, b"JSON or NDJSON only")
         if any(self.is_bad(line) for line in body.split(b"\n")[:-1]):
             return Reply(422, b"there is a bad event")
         message_id = request.headers["webhook-id"]
@@ -49,3 +52,20 @@ class Receiver(Server):
         elif self.taken.setdefault(message_id, body) != body:
             return Reply(500, b"one id for two bodies")
         return Reply(204)
+
+
+# Values are looked at for where they end only.
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
+
+
+def as_ndjson(body: bytes) -> bytes:
+    """The events of a body that is an array, or an object that ends with one, each as it was sent."""
+    text = body.decode().removeprefix('{"type":"events","data":')
+    lines: list[str] = []
+    end = 0
+    while text[end] in "[,":
+        start = end + 1
+        end = _DECODER.raw_decode(text, start)[1]
+        lines.append(text[start:end])
+    assert text[end:] == ("]" if body.startswith(b"[") else "]}")
+    return "".join(f"{line}\n" for line in lines).encode()

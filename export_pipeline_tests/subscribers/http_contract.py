@@ -1,5 +1,7 @@
 """What every subscriber over HTTP has in common: the ways in which a server and a network fail."""
 
+import base64
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -10,6 +12,7 @@ from export_pipeline.subscribers.base import Subscriber
 from export_pipeline.testing import SubscriberContract, batch_of
 from export_pipeline_tests.servers.http import (
     Drip,
+    DripBefore,
     Fault,
     Reply,
     ResetWhileAnswering,
@@ -29,6 +32,8 @@ class HttpContract(SubscriberContract):
         "429": TryLater,
         "silent": TryLater,
         "dripping": TryLater,
+        "dripping head": TryLater,
+        "one 1xx after another": TryLater,
         "reset while reading": TryLater,
         "reset while answering": TryLater,
         "nobody listens": TryLater,
@@ -53,6 +58,8 @@ class HttpContract(SubscriberContract):
         "429": Reply(429, headers={"retry-after": "1"}),
         "silent": Silence(),
         "dripping": Drip(),
+        "dripping head": DripBefore("head"),
+        "one 1xx after another": DripBefore("1xx"),
         "reset while reading": ResetWhileReading(),
         "reset while answering": ResetWhileAnswering(),
         "404": Reply(404),
@@ -88,6 +95,42 @@ class HttpContract(SubscriberContract):
         with pytest.raises(TryLater) as caught:
             subscriber.deliver(batch_of(self.events(2)))
         assert caught.value.retry_after_seconds == 7
+
+    @pytest.mark.parametrize("pause", ["0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "9" * 400])
+    def test_a_server_that_asks_for_no_pause_is_not_hammered(self, subscriber: Subscriber, pause: str) -> None:
+        """Whatever its Retry-After says, it gets few requests; one without end is left to the next run."""
+        self.server.standing = Reply(503, headers={"retry-after": pause})
+        moment, before = [0.0], len(self.server.requests)
+
+        def sleep(seconds: float) -> None:
+            moment[0] += seconds
+
+        with pytest.raises(TryLater):
+            send_to(subscriber, batch_of(self.events(1)), sleep=sleep, clock=lambda: moment[0])
+        assert 1 <= len(self.server.requests) - before < 60
+
+    def test_no_spelling_of_a_secret_that_the_server_repeats_is_told(self, subscriber: Subscriber) -> None:
+        """An echo in JSON as PHP writes it, in HTML, in hexadecimal digits, in a URL, or in wrapped base64."""
+        secrets = [secret for secret in subscriber.secret_values() if len(secret) >= 8]
+        spelled = {
+            spelling(secret)
+            for secret in secrets
+            for spelling in (
+                lambda text: json.dumps(text)[1:-1].replace("/", r"\/"),
+                lambda text: "".join(f"&#{ord(one)};" for one in text),
+                lambda text: text.encode().hex(),
+                lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+            )
+        }
+        wrapped = [base64.encodebytes(b"user:" + secret.encode() * 3).decode() for secret in secrets]
+        for echo in (*spelled, *wrapped):
+            self.server.script.append(Reply(403, f"you sent {echo}".encode()))
+            with pytest.raises((Blocked, TryLater)) as caught:
+                send_to(subscriber, batch_of(self.events(1)), sleep=lambda seconds: None)
+            told = f"{caught.value} {caught.value.answer}"
+            assert echo not in told
+            assert not [secret for secret in secrets if secret in told]
+        self.server.script.clear()
 
     def test_a_batch_goes_on_after_every_kind_of_trouble(self, subscriber: Subscriber) -> None:
         """A reset, a busy server and a request that is too large in one run: all events arrive, once, none refused."""

@@ -133,8 +133,53 @@ def test_what_posthog_gets() -> None:
     assert made["distinct_id"] == "user-0"
     assert made["timestamp"] == "2026-11-23T00:00:00.000+00:00"
     assert made["uuid"] == str(uuid.UUID(hex=SHA[:32], version=5))
+    assert made["properties"]["$geoip_disable"] is True
     assert made["properties"]["$set"]["plan"] == "gold"
     assert made["properties"]["$current_url"] == "https://example.com/seite/0?q=ä"
+
+
+MAPPED: list[MappedSubscriber] = [Mixpanel(token=KEY), Amplitude(api_key=KEY), Posthog(api_key=KEY)]
+
+
+def _known_by(subscriber: MappedSubscriber, event: bytes) -> list[Any]:
+    """User and device by which the service knows whose *event* is."""
+    made = call(subscriber, event)
+    told = made["properties"] if isinstance(subscriber, Mixpanel) else made
+    names = ["user_id", "device_id"] if isinstance(subscriber, Amplitude) else ["distinct_id"]
+    return [told.get(name) for name in names]
+
+
+@pytest.mark.parametrize("subscriber", MAPPED, ids=lambda subscriber: type(subscriber).__name__)
+@pytest.mark.parametrize("nobody", ["", " ", "\t\u00a0", None, [], {}, True])
+def test_who_has_no_user_id_is_known_by_the_device(subscriber: MappedSubscriber, nobody: object) -> None:
+    """An empty, blank or null id is none: visitors who never logged in are told apart by their devices."""
+    events = [sample_event(n, endpoint={"Id": f"device-a{n}", "User": {"UserId": nobody}}) for n in range(2)]
+    device_only = [None] if isinstance(subscriber, Amplitude) else []
+    assert [_known_by(subscriber, event) for event in events] == [[*device_only, f"device-a{n}"] for n in range(2)]
+    known = sample_event(0, endpoint={"Id": "device-a0", "User": {"UserId": "user-9"}})
+    assert _known_by(subscriber, known)[0] == "user-9"
+
+
+@pytest.mark.parametrize("subscriber", MAPPED, ids=lambda subscriber: type(subscriber).__name__)
+def test_a_number_is_sent_as_text_where_the_service_asks_for_text(subscriber: MappedSubscriber) -> None:
+    """Ids and the event's name."""
+    event = sample_event(0, event_type=404, endpoint={"Id": 1234567, "User": {"UserId": 7654321}})
+    assert _known_by(subscriber, event) == ["7654321", *(["1234567"] if isinstance(subscriber, Amplitude) else [])]
+    made = call(subscriber, event)
+    assert made.get("event", made.get("event_type")) == "404"
+
+
+@pytest.mark.parametrize("subscriber", MAPPED, ids=lambda subscriber: type(subscriber).__name__)
+def test_times_are_read_in_every_spelling_or_the_event_is_refused(subscriber: MappedSubscriber) -> None:
+    """One instant in four spellings is one time at the destination; what is no time keeps only its own event back."""
+    spellings = ["2026-11-28T09:00:00.250Z", "2026-11-28T10:00:00.250+01:00", "1795856400250", 1795856400250]
+    batch = batch_of([sample_event(n, event_timestamp=at) for n, at in enumerate([*spellings, "last Tuesday"])])
+    cut = subscriber.cut(batch)
+    assert list(cut.refused) == [4]
+    assert "'last Tuesday' at event_timestamp is no time" in cut.refused[4]
+    made = [call(subscriber, line) for line in batch.lines()[:4]]
+    times = [one.get("time", one.get("timestamp", one.get("properties", {}).get("time"))) for one in made]
+    assert set(times) == {"2026-11-28T09:00:00.250+00:00" if isinstance(subscriber, Posthog) else 1795856400250}
 
 
 def test_mappings_can_be_changed() -> None:
@@ -154,6 +199,7 @@ def test_mappings_can_be_changed() -> None:
         (Amplitude(api_key=KEY), b'{"event_type":"x","endpoint":{"Id":"1234"}}', "of at least 5 characters"),
         (Posthog(api_key=KEY), b'{"event_type":"x"}', "no distinct_id: PostHog drops an event without"),
         (Posthog(api_key=KEY), b'{"endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),
+        (Posthog(api_key=KEY), b'{"event_type":" ","endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),
     ],
 )
 def test_what_a_service_would_drop_without_a_word_is_refused(
@@ -215,6 +261,20 @@ def test_amplitudes_413_halves_the_request() -> None:
         assert send_to(amplitude, batch_of([sample_event(n) for n in range(8)])) == Sent(accepted=8)
         amplitude.close()
         assert [len(json.loads(request.body)["events"]) for request in server.requests] == [8, 4, 4]
+
+
+@pytest.mark.parametrize("limited", [["events"], ["recordings", "events"], ["exceptions"]])
+def test_a_posthog_over_its_quota_blocks(limited: list[str]) -> None:
+    """It answers 200 and drops the events: they stay owed, and a person is told."""
+    with PosthogServer(KEY) as server:
+        posthog = Posthog(api_key=KEY, api_url=server.url)
+        server.script.append(Reply(200, json.dumps({"status": 1, "quota_limited": limited}).encode()))
+        with pytest.raises(Blocked, match="the project is over its quota of e"):
+            send_to(posthog, batch_of([EVENT]))
+        for fine in (b'{"status":1,"quota_limited":["recordings"]}', b'{"quota_limited":[]}', b"1", b"<html>"):
+            server.script.append(Reply(200, fine))
+            assert send_to(posthog, batch_of([EVENT])) == Sent(accepted=1)
+        posthog.close()
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"error":"what?"}'])

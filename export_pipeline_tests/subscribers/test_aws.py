@@ -293,6 +293,33 @@ def test_fifo_groups(server: AwsServer) -> None:
         assert json.loads(server.requests[-1].body)["Entries"][0]["MessageGroupId"] == group
 
 
+@pytest.mark.parametrize("user", ['"\\ud83d-1"', '"Zoë"', '"a b"', '"a\\nb"'])
+def test_a_group_that_sqs_would_refuse_is_hashed(server: AwsServer, user: str) -> None:
+    """What SQS takes for no name of a group keeps its messages together all the same, and no other back."""
+    sqs = Sqs(queue_url=f"{server.url}/123456789012/q.fifo", message_group="user", **options_of(server))
+    server.script.append(aws_error("AccessDeniedException"))
+    with pytest.raises(Blocked):
+        sqs.deliver(batch_of([*(f'{{"user":{user},"n":{n}}}'.encode() for n in range(2)), b'{"user":1}']))
+    sqs.close()
+    groups = [entry["MessageGroupId"] for entry in json.loads(server.requests[-1].body)["Entries"]]
+    assert groups[0] == groups[1]
+    assert len(groups[0]) in (32, 64)
+    assert groups[2] == "1"
+
+
+def test_a_partition_key_with_half_a_surrogate_pair_is_hashed(server: AwsServer) -> None:
+    """Kinesis could not read the request; one key stays one key, and other scripts stay as they are."""
+    kinesis = Kinesis(stream_name="x", partition_key="id", **options_of(server))
+    server.script.append(aws_error("AccessDeniedException"))
+    with pytest.raises(Blocked):
+        kinesis.deliver(batch_of([rb'{"id":"\ud83d-1"}', rb'{"id":"\ud83d-1","n":2}', '{"id":"Zoë\u2028"}'.encode()]))
+    kinesis.close()
+    keys = [record["PartitionKey"] for record in json.loads(server.requests[-1].body)["Records"]]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 64
+    assert keys[2] == "Zoë\u2028"
+
+
 @pytest.mark.parametrize("kind", [Kinesis, Firehose, Sqs])
 def test_an_oversized_event_is_refused_before_it_is_sent(server: AwsServer, kind: type[AwsSubscriber]) -> None:
     """What AWS can never take is quarantined with its size and the limit."""
@@ -335,7 +362,12 @@ def test_without_credentials_it_is_blocked(server: AwsServer, monkeypatch: pytes
 def test_credentials_are_secret() -> None:
     """The deployment file may give these only as {env: NAME}."""
     for kind in (Kinesis, Firehose, Sqs):
-        assert secret_fields(kind) == {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
+        assert secret_fields(kind) == {
+            "client_key_password",
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+        }
 
 
 def as_answer(told: Any, version: str = "1.1") -> Reply:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from export_pipeline.delivery.sending import send_to
-from export_pipeline.errors import Blocked, Refused
+from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.clickhouse import Clickhouse
 from export_pipeline.testing import batch_of, sample_event
@@ -184,6 +184,49 @@ def test_check(clickhouse: ClickhouseServer, table: str) -> None:
 
 def test_options() -> None:
     """Which are secret, and what is found when the deployment loads."""
-    assert secret_fields(Clickhouse) == {"password"}
+    assert secret_fields(Clickhouse) == {"client_key_password", "password"}
     with pytest.raises(ValidationError, match="is not encrypted"):
         Clickhouse(api_url="http://clickhouse.example.com", table="t")
+
+
+@pytest.mark.parametrize("code", [691, 25, 395, 153])
+def test_what_is_an_events_fault_costs_no_other_event(clickhouse: ClickhouseServer, table: str, code: int) -> None:
+    """An unknown value of an enum, half of a surrogate pair, throwIf, a division: that event alone is refused."""
+    kind = {691: "e Enum('a' = 1)", 25: "t String", 395: "n Int64", 153: "n Int64"}[code]
+    clickhouse.query(f"CREATE TABLE events.c{code} ({kind}) ENGINE = MergeTree ORDER BY tuple() {WINDOW}")
+    expression = {395: "throwIf(n = 13)", 153: "intDiv(1, n - 13)"}.get(code)
+    if expression:
+        clickhouse.query(f"CREATE TABLE events.v{code} (x Int64) ENGINE = MergeTree ORDER BY tuple()")
+        clickhouse.query(
+            f"CREATE MATERIALIZED VIEW events.m{code} TO events.v{code} AS SELECT {expression} AS x FROM events.c{code}"
+        )
+    good = {691: b'{"e":"a"}', 25: b'{"t":"a"}', 395: b'{"n":1}', 153: b'{"n":1}'}[code]
+    bad = {691: b'{"e":"b"}', 25: rb'{"t":"\ud83d"}', 395: b'{"n":13}', 153: b'{"n":13}'}[code]
+    subscriber = make(clickhouse, f"c{code}")
+    sent = send_to(subscriber, batch_of([good, bad, good]))
+    assert (sent.accepted, list(sent.refused)) == (2, [1]), sent
+    assert f"Code: {code}" in sent.refused[1] or f"code: {code}" in sent.refused[1].lower(), sent.refused[1]
+    if expression:
+        with pytest.raises(Blocked, match="2 of 2 events were refused for what is no fault of theirs"):
+            send_to(subscriber, batch_of([bad, bad], "another"))
+    subscriber.close()
+
+
+def test_an_insert_into_too_many_partitions_is_halved(clickhouse: ClickhouseServer) -> None:
+    """ClickHouse takes 100 partitions in one insert: more are several inserts, and no event is refused."""
+    clickhouse.query(f"CREATE TABLE events.parts (n Int64) ENGINE = MergeTree ORDER BY tuple() PARTITION BY n {WINDOW}")
+    subscriber = make(clickhouse, "parts")
+    assert send_to(subscriber, batch_of([b'{"n":%d}' % n for n in range(150)])).accepted == 150
+    subscriber.close()
+    assert rows(clickhouse, "parts") == 150
+
+
+def test_a_table_whose_merges_are_behind_is_tried_later(clickhouse: ClickhouseServer, table: str) -> None:
+    """The same code in other words passes by itself."""
+    text = b"Code: 252. DB::Exception: Too many parts (3001). Merges are processing significantly slower than inserts"
+    subscriber = make(clickhouse, table, skip_unknown_fields=True)
+    subscriber.check()
+    clickhouse.script.append(Reply(500, text, {"x-clickhouse-exception-code": "252"}))
+    with pytest.raises(TryLater, match="Too many parts"):
+        subscriber.deliver(batch_of([sample_event(1)]))
+    subscriber.close()

@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.http import Http
+from export_pipeline.subscribers.http_options import CONFLICTS_OF_ACCEPTED
 from export_pipeline.testing import batch_of, sample_event
 from export_pipeline_tests.servers.api import Api
-from export_pipeline_tests.servers.http import Reply
+from export_pipeline_tests.servers.http import Reply, ResetWhileAnswering
 from export_pipeline_tests.subscribers.http_contract import HttpContract
 
 TOKEN = "t0ken-of-the-api"
@@ -142,7 +143,19 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
         (b'{"ok":1}', TryLater, "ok is 1, not True"),
         (b'{"fine":true}', TryLater, "ok is None, not True"),
         (b"<html>", Blocked, "that is no JSON"),
-        (b'{"ok":true,"errors":[{"at":9}]}', Refused, "index in errors names no event"),
+        *(
+            (
+                b'{"ok":true,"errors":%s}' % found,
+                Blocked,
+                "at errors_path errors; allowed: a list, or an object of numbers",
+            )
+            for found in (b"7", b'"all"', b"true", b"1.5")
+        ),
+        (b'{"ok":true,"errors":{"message":"bad"}}', Blocked, "index in errors names no event"),
+        (b'{"ok":true,"errors":[true]}', Blocked, "index in errors names no event"),
+        (b'{"ok":true,"errors":["x"]}', Blocked, "index in errors names no event"),
+        (b'{"ok":true,"errors":[{"index":-1}]}', Blocked, "index in errors names no event"),
+        (b'{"ok":true,"errors":[{"at":9}]}', Blocked, "index in errors names no event"),
     ],
 )
 def test_an_answer_that_says_no(api: Api, reply: bytes, meaning: type[Exception], message: str) -> None:
@@ -174,6 +187,65 @@ def test_numbers_of_refused_events_are_enough(api: Api) -> None:
     assert sent == Sent(accepted=2, refused=dict.fromkeys((0, 2), f'{api.url} answered 200: {{"failed":[0,2]}}'))
 
 
+@pytest.mark.parametrize("found", [b"[]", b"null", b"0", b'""', b"false", b"{}"])
+def test_no_errors_in_any_spelling(api: Api, found: bytes) -> None:
+    """Nothing at errors_path means that every event was accepted."""
+    http = make(api, errors_path="errors")
+    api.standing = Reply(200, b'{"errors":' + found + b"}")
+    assert send_to(http, batch_of([b"{}"] * 3)) == Sent(accepted=3)
+    http.close()
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "found", [b'{"1":"bad"}', b'[{"index":"1","message":"bad"}]', b'[{"index":1,"message":"bad"}]']
+)
+def test_errors_by_number_as_text_and_as_an_object(api: Api, found: bytes) -> None:
+    """The numbers of events may be text, or the names of an object's members: nothing is sent twice."""
+    http = make(api, errors_path="errors")
+    api.standing = Reply(200, b'{"errors":' + found + b"}")
+    assert send_to(http, batch_of([b"{}"] * 3)) == Sent(accepted=2, refused={1: "bad"})
+    http.close()
+    assert len(api.requests) == 1
+
+
+def test_a_409_to_a_repeat_whose_answer_was_lost_is_an_acceptance(api: Api) -> None:
+    """The API took the events and refuses their key from then on: they are tried a little longer, and never refused."""
+    http = make(api)
+    api.script.extend([ResetWhileAnswering(), *[Reply(409, b"key in use")] * 9])
+    sent = send_to(http, batch_of([b'{"n":1}'], "b-1"), sleep=lambda _: None)
+    assert (sent.accepted, sent.refused, sent.details) == (1, {}, ("request b-1 was accepted before",))
+    assert len(api.requests) == 1 + CONFLICTS_OF_ACCEPTED
+    assert {request.headers["idempotency-key"] for request in api.requests} == {"b-1"}
+    http.close()
+
+
+def test_a_409_while_the_first_request_is_under_way_is_waited_out(api: Api) -> None:
+    """As soon as the API answers otherwise, that holds."""
+    http = make(api)
+    api.script.extend([Reply(503), Reply(409, headers={"retry-after": "1"}), Reply(409), None])
+    assert send_to(http, batch_of([b'{"n":1}']), sleep=lambda _: None) == Sent(accepted=1)
+    http.close()
+    assert api.held() == [b'{"n":1}']
+
+
+@pytest.mark.parametrize(("conflict", "id_header"), [("retry", "X-Id"), ("accepted", "X-Id"), ("retry", None)])
+def test_a_409_to_what_was_never_sent_is_not_believed_unless_told_so(
+    api: Api, conflict: Literal["retry", "accepted"], id_header: str | None
+) -> None:
+    """Another run may have sent it: conflict says what it means. Without an id in the request it blocks, as ever."""
+    api.standing = Reply(409, b"known")
+    http = make(api, conflict=conflict, id_header=id_header, retry_for_seconds=0)
+    if conflict == "accepted":
+        assert send_to(http, batch_of([b"{}"])).accepted == 1
+    else:
+        kind, words = (TryLater, "set conflict: accepted") if id_header else (Blocked, "answered 409")
+        with pytest.raises(kind, match=words):
+            send_to(http, batch_of([b"{}"]))
+    http.close()
+    assert len(api.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -191,4 +263,4 @@ def test_what_is_wrong_is_told_when_the_deployment_loads(options: Any, message: 
 
 def test_secrets() -> None:
     """The deployment file may give these only as {env: NAME}."""
-    assert secret_fields(Http) == {"secret_headers", "secret_body_fields"}
+    assert secret_fields(Http) == {"client_key_password", "secret_headers", "secret_body_fields"}

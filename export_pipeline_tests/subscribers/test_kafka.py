@@ -137,6 +137,39 @@ def test_a_message_that_is_too_large_for_the_broker_is_refused(cluster: KafkaClu
     assert "MSG_SIZE_TOO_LARGE" in sent.refused[1]
 
 
+def test_messages_that_are_too_large_together_are_produced_in_smaller_batches(
+    cluster: KafkaCluster, topic: str
+) -> None:
+    """Brokers count the record batch against the limit of one message: none is refused, and none comes twice."""
+    kafka = make(cluster, topic)
+    cluster.fail_produce(*[KafkaError.MSG_SIZE_TOO_LARGE] * 3)
+    batch = batch_of([sample_event(n) for n in range(200)])
+    assert send_to(kafka, batch) == Sent(accepted=200)
+    kafka.close()
+    assert sorted(message.value() for message in cluster.messages(topic)) == sorted(batch.lines())
+
+
+@pytest.mark.parametrize("code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD])
+def test_a_topic_that_takes_no_message_at_all_blocks(cluster: KafkaCluster, topic: str, code: int) -> None:
+    """Where every message is refused alone for the same reason, the topic is at fault."""
+    kafka = make(cluster, topic)
+    cluster.fail_produce(*[code] * 100)
+    with pytest.raises(Blocked, match=r"3 of 3 events .* \(the topic"):
+        send_to(kafka, batch_of([sample_event(n) for n in range(3)]))
+    cluster.clear()
+    kafka.close()
+
+
+def test_a_key_that_cannot_be_encoded_keeps_back_its_own_event_only(cluster: KafkaCluster, topic: str) -> None:
+    """Half of a surrogate pair: the others are produced once, in the same try, and the event is refused."""
+    kafka = make(cluster, topic, key="endpoint.Id")
+    events = [rb'{"endpoint":{"Id":"%s"}}' % key for key in (b"a", rb"\ud83d-1", rb"\ud83d\ude00")]
+    sent = send_to(kafka, batch_of(events))
+    kafka.close()
+    assert sent == Sent(accepted=2, refused={1: "what it has at endpoint.Id holds half of a surrogate pair"})
+    assert {message.key() for message in cluster.messages(topic)} == {b"a", "\U0001f600".encode()}
+
+
 def test_more_than_the_queue_holds(cluster: KafkaCluster, topic: str) -> None:
     """A full queue is waited for."""
     kafka = make(cluster, topic, settings={"queue.buffering.max.messages": "10"})

@@ -18,6 +18,7 @@ LINE = json.dumps(
         "number": 7,
         "truth": True,
         "text": "",
+        "blank": " \t\u00a0",
         "list": [{"a": 1}, "b"],
         "one": {"x": 1, "y": ["first", "second"], "none": []},
         "two": {"x": 2, "z": None},
@@ -48,8 +49,12 @@ LINE = json.dumps(
         ({"$merge": ["two", {"x": "type"}]}, {"x": "click", "z": None}),
         ({"$time": "ms"}, "2026-11-23T00:00:00+00:00"),
         ({"$time": "negative"}, "1969-12-31T23:59:59+00:00"),
-        ({"$time": "type"}, None),
-        ({"$time": "truth"}, None),
+        ({"$time": "nothing"}, None),
+        ({"$iso": "null"}, None),
+        ({"$milliseconds": "ms"}, 1795392000999),
+        ({"$first_id": ["nothing", "null", "text", "blank", "truth", "list", "empty", "number", "type"]}, "7"),
+        ({"$first_id": ["type"]}, "click"),
+        ({"$first_id": ["text"]}, None),
         ({"$iso": "ms"}, "2026-11-23T00:00:00.999+00:00"),
         ({"$iso": "number"}, "1970-01-01T00:00:00.007+00:00"),
         ({"$string": "number"}, "7"),
@@ -68,6 +73,57 @@ LINE = json.dumps(
 def test_what_a_mapping_makes(spec: Any, value: Any) -> None:
     """Each form of the language, over one event."""
     assert compile_mapping(spec)(Event(LINE)) == value
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        1795856400250,
+        1795856400250.9,
+        "1795856400250",
+        " 1795856400250.0 ",
+        "2026-11-28T09:00:00.250Z",
+        "2026-11-28T09:00:00.250999999z",
+        "2026-11-28t10:00:00.250+01:00",
+        "2026-11-28 04:00:00.250-0500",
+        "2026-11-28T09:00:00.250",
+    ],
+)
+def test_one_time_in_many_spellings(spelling: object) -> None:
+    """Numbers, digits and ISO 8601 in any zone are read as the same instant, and each operator spells it its way."""
+    event = Event(json.dumps({"at": spelling}).encode())
+    assert compile_mapping({"$milliseconds": "at"})(event) == 1795856400250
+    assert compile_mapping({"$iso": "at"})(event) == "2026-11-28T09:00:00.250+00:00"
+    assert compile_mapping({"$time": "at"})(event) == "2026-11-28T09:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        '"last Tuesday"',
+        '""',
+        '" "',
+        '"2026-13-28T09:00:00Z"',
+        '"2026-11-28T09:00:00+99:00"',
+        '"28/11/2026"',
+        '"1e12"',
+        '"NaN"',
+        '"١٧٩٥٨٥٦٤٠٠٢٥٠"',
+        '"' + "9" * 5_000 + '"',
+        "1e999",
+        "-1e17",
+        "9" * 5_000,
+        "true",
+        "[1795856400250]",
+        '{"ms":1}',
+    ],
+)
+@pytest.mark.parametrize("operator", ["$time", "$iso", "$milliseconds"])
+def test_what_is_no_time_is_refused_and_never_left_out(operator: str, found: str) -> None:
+    """An event is not sent without its time; the reason shows what was found, cut, and what is allowed."""
+    with pytest.raises(Unfit, match=r" at at is no time; allowed: milliseconds since 1970") as caught:
+        compile_mapping({operator: "at"})(Event(b'{"at":' + found.encode() + b"}"))
+    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize(

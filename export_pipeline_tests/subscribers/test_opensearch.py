@@ -158,7 +158,7 @@ def test_check(server: SearchServer, search: Opensearch) -> None:
 
 def test_options() -> None:
     """Which are secret, and what is found when the deployment loads."""
-    assert secret_fields(Opensearch) == {"password", "api_key"}
+    assert secret_fields(Opensearch) == {"client_key_password", "password", "api_key"}
     with pytest.raises(ValidationError, match="is not encrypted"):
         Opensearch(api_url="http://search.example.com")
     with pytest.raises(ValidationError, match="is not a path"):
@@ -173,6 +173,14 @@ def test_options() -> None:
         (400, "index_closed_exception", "closed"),
         (400, "illegal_argument_exception", "pipeline with id [enrich] does not exist"),
         (403, "security_exception", "no permissions for [indices:data/write/bulk]"),
+        (
+            400,
+            "validation_exception",
+            "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has "
+            "[1000]/[1000] maximum shards open;",
+        ),
+        (400, "illegal_argument_exception", "no write index is defined for alias [events]. The write index may be ..."),
+        (403, "index_create_block_exception", "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];"),
     ],
 )
 def test_what_no_document_is_at_fault_for_blocks(
@@ -186,6 +194,51 @@ def test_what_no_document_is_at_fault_for_blocks(
         send_to(search, batch_of([sample_event(0), sample_event(1)]))
 
 
+SCRIPT = {
+    "type": "illegal_argument_exception",
+    "reason": "ScriptException[runtime error]; nested: NullPointerException;",
+}
+FULL = {
+    "type": "mapper_parsing_exception",
+    "reason": "failed to parse",
+    "caused_by": {
+        "type": "illegal_argument_exception",
+        "reason": "Limit of total fields [1000] has been exceeded while adding new fields [1]",
+    },
+}
+DYNAMIC = {"type": "strict_dynamic_mapping_exception", "reason": "mapping set to strict, dynamic introduction of [n]"}
+
+
+@pytest.mark.parametrize("error", [SCRIPT, FULL, DYNAMIC], ids=lambda error: error["type"])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_what_may_be_the_clusters_fault_blocks_where_it_meets_every_document(
+    server: SearchServer, search: Opensearch, error: dict[str, Any], taken: int
+) -> None:
+    """A failing script, a full or a strict mapping: where one document is taken, the others are set aside alone."""
+    items = [{"create": {"status": 201}}] * taken + [{"create": {"status": 400, "error": error}}] * (500 - taken)
+    body = json.dumps({"errors": True, "items": items}).encode()
+    server.script.append(Reply(200, body, {"content-type": "application/json"}))
+    batch = batch_of([sample_event(n) for n in range(500)])
+    if taken:
+        assert len(send_to(search, batch).refused) == 499
+    else:
+        with pytest.raises(Blocked, match="500 of 500 events were refused for what is no fault of theirs"):
+            send_to(search, batch)
+
+
+def test_a_document_cannot_pass_itself_off_as_the_clusters_trouble(server: SearchServer, search: Opensearch) -> None:
+    """What an error quotes of a document decides nothing: it alone is set aside."""
+    quoted = "this action would add [2] total shards; no write index is defined for alias; a script_exception"
+    errors = [
+        {"type": "mapper_parsing_exception", "reason": f"failed to parse [n]. Preview of field's value: '{quoted}'"},
+        {"type": "illegal_argument_exception", "reason": f"unable to convert [{quoted[:40]}] to integer"},
+    ]
+    items = [{"create": {"status": 400, "error": error}} for error in errors]
+    body = json.dumps({"errors": True, "items": items}).encode()
+    server.script.append(Reply(200, body, {"content-type": "application/json"}))
+    assert list(send_to(search, batch_of([sample_event(0), sample_event(1)])).refused) == [0, 1]
+
+
 @pytest.mark.parametrize("body", [b"{}", b"<html>log in</html>", b'{"items":[{"index":{"status":201}}]}'])
 def test_a_200_that_is_no_answer_to_a_bulk_request_is_no_success(
     server: SearchServer, search: Opensearch, body: bytes
@@ -195,6 +248,15 @@ def test_a_200_that_is_no_answer_to_a_bulk_request_is_no_success(
     server.script.append(Reply(200, body, {"content-type": kind}))
     with pytest.raises(TryLater, match="no answer to a bulk request"):
         search.deliver(batch_of([sample_event(0)]))
+
+
+def test_an_id_with_half_a_surrogate_pair_is_refused_alone(server: SearchServer) -> None:
+    """JSON can write it, a request cannot; blank ids are none."""
+    search = make(server, id_path="id")
+    sent = send_to(search, batch_of([b'{"id":"a"}', rb'{"id":"\ud83d-1"}', b'{"id":" "}', rb'{"id":"\ud83d\ude00"}']))
+    search.close()
+    assert (sent.accepted, sent.refused) == (3, {1: "what it has at id holds half of a surrogate pair"})
+    assert set(server.indices[INDEX]) == {"a", hashlib.sha256(b'{"id":" "}').hexdigest(), "\U0001f600"}
 
 
 def test_an_id_that_is_too_long_is_refused(server: SearchServer) -> None:

@@ -14,7 +14,7 @@ from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
         ("Authorization: Bearer abc.def", "Authorization: [secret]"),
         ('{"api_key": "abc", "n": 1}', '{"api_key": "[secret]", "n": 1}'),
         ("key s3cr3t-value was refused", "key [secret] was refused"),
-        ("key s3cr3t%2Dvalue", "key s3cr3t%2Dvalue"),
+        ("key s3cr3t%2Dvalue", "key [secret]"),
         ("nothing to hide: 401", "nothing to hide: 401"),
     ],
 )

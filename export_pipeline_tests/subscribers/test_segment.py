@@ -188,7 +188,7 @@ def test_any_other_event_is_a_track() -> None:
 
 
 def test_what_is_missing_is_left_out_and_an_empty_text_is_kept() -> None:
-    """Neither null nor empty objects are sent; an empty text is."""
+    """Neither null nor empty objects are sent; an empty text is, unless it stands where an id belongs."""
     event = {
         "event_type": "click",
         "attributes": {"title": "", "search": "", "empty": []},
@@ -200,9 +200,27 @@ def test_what_is_missing_is_left_out_and_an_empty_text_is_kept() -> None:
         },
     }
     identify, track = calls_of(event)
-    assert {**identify, "messageId": ""} == {"type": "identify", "anonymousId": "a", "userId": "", "messageId": ""}
+    assert {**identify, "messageId": ""} == {"type": "identify", "anonymousId": "a", "messageId": ""}
     assert track["properties"] == {"title": "", "search": ""}
     assert track["context"] == {"page": {"search": "", "title": ""}}
+
+
+@pytest.mark.parametrize("nobody", ["", " \t", None, [], True])
+def test_who_has_no_user_id_is_known_by_the_device(nobody: object) -> None:
+    """An empty, blank or null userId is left out of every call, and the device's id stays."""
+    event = {"event_type": "click", "endpoint": {"Id": "device-a0", "User": {"UserId": nobody}}}
+    for made in calls_of(event):
+        assert (made["anonymousId"], made.get("userId")) == ("device-a0", None)
+    numbers = {"event_type": 404, "endpoint": {"Id": 1, "User": {"UserId": 2}}}
+    assert [(made["anonymousId"], made["userId"]) for made in calls_of(numbers)] == [("1", "2")] * 2
+    assert calls_of(numbers)[1]["event"] == "404"
+
+
+@pytest.mark.parametrize("at", ["2026-11-28T09:00:00.250Z", "2026-11-28T10:00:00.250+01:00", "1795856400250"])
+def test_a_time_as_text_is_read(at: str) -> None:
+    """Segment gets it to the second, as from a number."""
+    event = {"event_type": "click", "event_timestamp": at, "endpoint": {"Id": "a"}}
+    assert {made["timestamp"] for made in calls_of(event)} == {"2026-11-28T09:00:00+00:00"}
 
 
 def test_referrer_is_taken_under_both_spellings() -> None:
@@ -331,10 +349,12 @@ def test_a_function_that_fails_blocks(server: SegmentServer, transform: str, mes
     ("event", "reason"),
     [
         (b'{"event_type":"click"}', "neither userId nor anonymousId"),
+        (b'{"event_type":"click","endpoint":{"Id":" ","User":{"UserId":""}}}', "neither userId nor anonymousId"),
+        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":"last Tuesday"}', "is no time"),
         (b'{"endpoint":{"Id":"a"}}', "no event name"),
         (b'{"event_type":"click","endpoint":{"Id":"a"},"attributes":{"n":1e400}}', "a number is too large"),
         (rb'{"event_type":"click","endpoint":{"Id":"a"},"attributes":{"n":"\ud83e"}}', "half of a surrogate pair"),
-        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":1e300}', "no time in milliseconds"),
+        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":1e300}', "at event_timestamp is no time"),
     ],
 )
 def test_what_segment_would_drop_without_a_word_is_refused(
@@ -400,4 +420,4 @@ def test_hosts(region: Any, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_write_key_is_secret() -> None:
     """The deployment file may give it only as {env: NAME}."""
-    assert secret_fields(Segment) == {"write_key"}
+    assert secret_fields(Segment) == {"client_key_password", "write_key"}

@@ -1,26 +1,36 @@
 """The webhook subscriber against a real receiver over HTTP."""
 
 import base64
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster
 import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook as Verifier
 
-from export_pipeline.delivery.sending import send
+from export_pipeline.delivery.sending import Sent, send
+from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.http_client import is_loopback, retry_after_seconds
 from export_pipeline.subscribers.webhook import Webhook
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.certificate import self_signed
-from export_pipeline_tests.servers.http import Drip, Fault, Reply, ResetWhileAnswering, ResetWhileReading, Silence
+from export_pipeline_tests.servers.http import (
+    Drip,
+    DripBefore,
+    Fault,
+    Reply,
+    ResetWhileAnswering,
+    ResetWhileReading,
+    Silence,
+)
 from export_pipeline_tests.servers.receiver import Receiver
 
 SECRET = "whsec_" + base64.b64encode(b"a signing secret of some length!").decode()
@@ -45,10 +55,13 @@ class TestContract(SubscriberContract):
     """Plain bodies."""
 
     gzip = False
+    body: Literal["ndjson", "array", "object"] = "array"
     failures = {
         "500": TryLater,
         "silent": TryLater,
         "dripping": TryLater,
+        "dripping head": TryLater,
+        "one 1xx after another": TryLater,
         "reset while reading": TryLater,
         "reset while answering": TryLater,
         "nobody listens": TryLater,
@@ -61,6 +74,8 @@ class TestContract(SubscriberContract):
         "500": Reply(500, b"out of order"),
         "silent": Silence(),
         "dripping": Drip(),
+        "dripping head": DripBefore("head"),
+        "one 1xx after another": DripBefore("1xx"),
         "reset while reading": ResetWhileReading(),
         "reset while answering": ResetWhileAnswering(),
         "410": Reply(410),
@@ -82,6 +97,7 @@ class TestContract(SubscriberContract):
             secret=secret,
             secret_headers={"Authorization-Too": "t0ken-t0ken"},
             gzip=self.gzip,
+            body=self.body,
             timeout_seconds=0.5,
         )
 
@@ -109,15 +125,28 @@ class TestContractWithGzip(TestContract):
     gzip = True
 
 
+class TestContractOfLines(TestContract):
+    """A line for each event."""
+
+    body = "ndjson"
+
+
+class TestContractOfObjects(TestContract):
+    """The array in an object, compressed."""
+
+    body = "object"
+    gzip = True
+
+
 def test_the_request_is_a_standard_webhook(receiver: Receiver, webhook: Webhook) -> None:
-    """Id, time and signature stand in the headers that the specification names, and the body is the NDJSON."""
+    """Id, time and signature stand in the headers that the specification names, and the body is an array of events."""
     webhook.deliver(BATCH)
     [request] = receiver.requests
-    assert request.body == BATCH.data
+    assert request.body == b"[" + b",".join(BATCH.lines()) + b"]"
     assert request.headers["webhook-id"] == BATCH.id
-    assert request.headers["content-type"] == "application/x-ndjson"
+    assert request.headers["content-type"] == "application/json"
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 5
-    Verifier(SECRET).verify(request.body, dict(request.headers), json_parse=False)
+    assert Verifier(SECRET).verify(request.body, dict(request.headers)) == [json.loads(line) for line in BATCH.lines()]
 
 
 def test_a_retry_has_the_same_id_and_a_signature_of_its_own_time(receiver: Receiver, webhook: Webhook) -> None:
@@ -307,9 +336,43 @@ def test_a_secret_that_is_no_base64_blocks_without_being_told() -> None:
         webhook.deliver(BATCH)
 
 
+@pytest.mark.parametrize("name", ["secret", "previous_secret"])
+def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -> None:
+    """Standard Webhooks asks for 24 bytes and more; batches are delivered all the same."""
+    short = "whsec_" + base64.b64encode(b"x" * 23).decode()
+    receiver.secret = None
+    options: dict[str, Any] = {name: short}
+    webhook = Webhook(url=receiver.url, **options)
+    with pytest.raises(
+        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks asks for 24 to 64: make one with: "
+    ) as told:
+        webhook.check()
+    assert short not in str(told.value)
+    assert [sent for _, _, sent in send_many(webhook, [(None, BATCH)])] == [Sent(accepted=5)]
+    webhook.close()
+    options = {name: "whsec_" + base64.b64encode(b"x" * 24).decode()}
+    enough = Webhook(url=receiver.url, **options)
+    enough.check()
+    enough.close()
+
+
+def test_a_secret_without_its_prefix_is_not_told_either(receiver: Receiver, webhook: Webhook) -> None:
+    """Libraries strip whsec_ before they use it, and may show the rest."""
+    receiver.script.append(Reply(403, b"bad key " + SECRET.removeprefix("whsec_").encode()))
+    with pytest.raises(Blocked, match=r"bad key \[secret\]$"):
+        send(BATCH, webhook.deliver, secrets=webhook.secret_values())
+
+
+def test_a_409_to_a_batch_that_was_sent_before_is_no_dead_end(receiver: Receiver, webhook: Webhook) -> None:
+    """The receiver refuses an id that it has: the batch counts as accepted, and no event is refused."""
+    receiver.script.extend([ResetWhileAnswering(), *[Reply(409)] * 5])
+    assert send(BATCH, webhook.deliver, sleep=lambda _: None).accepted == 5
+    assert receiver.events() == BATCH.lines()
+
+
 def test_which_fields_are_secret() -> None:
     """The deployment file may give these only as {env: NAME}."""
-    assert secret_fields(Webhook) == {"secret", "previous_secret", "secret_headers"}
+    assert secret_fields(Webhook) == {"client_key_password", "secret", "previous_secret", "secret_headers"}
 
 
 def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
@@ -328,7 +391,8 @@ def test_https_to_a_receiver_that_is_trusted(tmp_path: Path, monkeypatch: pytest
     receiver.tls, trusted = self_signed(tmp_path)
     with receiver:
         distrusting = Webhook(url=receiver.url, secret=SECRET)
-        for attempt in (distrusting.check, lambda: distrusting.deliver(BATCH)):
+        attempts: list[Callable[[], object]] = [distrusting.check, lambda: distrusting.deliver(BATCH)]
+        for attempt in attempts:
             with pytest.raises(
                 Blocked, match=r"^https://127\.0\.0\.1:\d+: its certificate is not trusted: self-signed"
             ):

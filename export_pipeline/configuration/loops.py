@@ -1,0 +1,134 @@
+"""A destination that would write into its own source: what it writes would be read as new files, again and again."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from export_pipeline.configuration.places import absolute_url
+from export_pipeline.configuration.problems import Place, Problem
+from export_pipeline.configuration.subscribers import SubscriberEntry
+from export_pipeline.configuration.validation import Reading
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.storage.location import Location, parse_location
+
+_SOURCE: Place = ("source", "url")
+_AWS = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 (as a name, nothing listens)
+_DIRECTIVE = re.compile(r"%([-_0^#]?[A-Za-z])|%%")
+_OF_LETTERS = frozenset("aAbBpZcxXDF")
+"""Directives of strftime that give more than digits."""
+
+
+def loop_problems(reading: Reading, subscribers: Mapping[str, SubscriberEntry], root: Path) -> Iterator[Problem]:
+    """Every url of a subscriber below which it would write what the source lists.
+
+    Args:
+        reading: a file in which all else is right.
+        root: where relative paths start.
+    """
+    source = _location(reading.value(_SOURCE), root)
+    if source is None:
+        return
+    for entry in subscribers.values():
+        above: Place = ("subscribers", entry.name)
+        options = {option: reading.value((*above, option)) for option in entry.options}
+        patterns = entry.resource_class.name_patterns(options)
+        for option, url in entry.resource_class.folders(options).items():
+            target = _location(url, root) if option in options else None
+            if target is None or not _is_one_store(source, target, reading, above):
+                continue
+            if (why := _overlap(source, target, patterns.get(option))) is not None:
+                yield reading.problem(
+                    (*above, option),
+                    f"found {target.url}, {why} source.url ({source.url}): what is written there would be read as new "
+                    "files, again and again; allowed: a place outside of the source",
+                )
+
+
+def _overlap(source: Location, target: Location, pattern: str | None) -> str | None:
+    """How what is written below *target* comes to lie in *source*, as the beginning of a sentence; None: not at all."""
+    outer, inner = _parts(source), _parts(target)
+    if inner == outer or (source.scheme == "file" and _is_one_folder(source, target)):
+        return "which is"
+    if inner[: len(outer)] == outer or (source.scheme == "file" and _holds(source, target)):
+        return "which lies in"
+    if pattern is not None and outer[: len(inner)] == inner and _may_lead_to(outer[len(inner) :], pattern):
+        return f"where path {pattern!r} leads into"
+    return None
+
+
+def _may_lead_to(parts: list[str], pattern: str) -> bool:
+    """Whether names that begin as the strftime *pattern* says can lie below the folders *parts*."""
+    folders = [folder for folder in pattern.split("/")[:-1] if folder not in ("", ".")]
+    return len(folders) >= len(parts) and all(
+        re.fullmatch(_DIRECTIVE.sub(_value, re.escape(folder).replace(r"\-", "-")), part)
+        for folder, part in zip(folders, parts, strict=False)
+    )
+
+
+def _value(directive: "re.Match[str]") -> str:
+    if directive[1] is None:
+        return "%"
+    return "[^/]*" if directive[1][-1] in _OF_LETTERS else "[0-9]+"
+
+
+def _is_one_store(source: Location, target: Location, reading: Reading, above: Place) -> bool:
+    """Whether both urls are names in the same store: the same bucket of the same server, or this machine's files."""
+    if source.scheme != target.scheme or source.bucket.lower() != target.bucket.lower():
+        return False
+    if source.scheme != "s3":
+        return True
+    servers = [reading.value((*place, "endpoint_url")) for place in (("source",), above)]
+    return _server(servers[0]) == _server(servers[1])
+
+
+def _server(endpoint_url: object) -> str:
+    """One spelling for one server; names of buckets are the same at all of AWS."""
+    text = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not isinstance(text, str) or not text:
+        return "aws"
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return text
+    if _AWS.search(host):
+        return "aws"
+    return f"{'localhost' if host in _THIS_MACHINE else host}:{port or {'http': 80}.get(parts.scheme, 443)}"
+
+
+def _parts(location: Location) -> list[str]:
+    """The folders of its prefix, without empty ones, ``.`` and ``..``; symbolic links of this machine are followed."""
+    prefix = os.path.realpath(location.prefix) if location.scheme == "file" else location.prefix
+    parts: list[str] = []
+    for part in prefix.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
+
+
+def _is_one_folder(source: Location, target: Location) -> bool:
+    """Whether both are the same folder under two names, such as those of a file system that knows no case."""
+    return _same(Path(source.prefix), Path(target.prefix))
+
+
+def _holds(source: Location, target: Location) -> bool:
+    return any(_same(Path(source.prefix), above) for above in Path(target.prefix).parents)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False  # one of them is not there yet
+
+
+def _location(url: object, root: Path) -> Location | None:
+    try:
+        return parse_location(absolute_url(url, root)) if isinstance(url, str) else None
+    except ConfigurationError:
+        return None  # no folder in any store, such as a destination's own address

@@ -1,0 +1,73 @@
+"""How a server is reached: proxies, certificates, allowed addresses. Declared once, for every destination over HTTP."""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from export_pipeline.errors import Blocked
+from export_pipeline.subscribers.networks import Networks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What the connections of one subscriber are opened with.
+
+    Attributes:
+        proxy_url: the proxy, instead of the environment's.
+        ca_file: certificate authorities to trust (PEM), instead of the usual ones.
+        client_cert_file: the certificate that the server asks for (PEM), with its chain.
+        client_key_file: its key, where it is not in the same file.
+        client_key_password: of an encrypted key.
+        verify: whether the server's certificate is looked at.
+        networks: what address the server may have, where no proxy leads there.
+    """
+
+    proxy_url: str | None = None
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    client_key_password: str | None = field(default=None, repr=False)
+    verify: bool = True
+    networks: Networks = "private"
+
+    def tls(self) -> ssl.SSLContext:
+        """The TLS settings, with whatever these files hold now.
+
+        Raises:
+            Blocked: a file is missing, or does not hold what it should. Trying again would not help.
+        """
+        context = self._trusting()
+        if self.client_cert_file is not None:
+            cert, key = self.client_cert_file, self.client_key_file
+            name = f"client_cert_file {cert}" + (f" with client_key_file {key}" if key else "")
+
+            def password() -> str:
+                return self.client_key_password or ""  # without an answer of ours OpenSSL would ask the terminal
+
+            _read(lambda: context.load_cert_chain(cert, key, password=password), name, "certificate and key (PEM)")
+        return context
+
+    def _trusting(self) -> ssl.SSLContext:
+        import httpx
+
+        if not self.verify:
+            return httpx.create_ssl_context(verify=False)
+        if self.ca_file is None:
+            # Also those of the variables that OpenSSL has for it.
+            return _read(httpx.create_ssl_context, "SSL_CERT_FILE", "certificate authorities (PEM)")
+        path = self.ca_file
+        return _read(
+            lambda: ssl.create_default_context(cafile=path), f"ca_file {path}", "certificate authorities (PEM)"
+        )
+
+
+def _read(make: Callable[[], T], name: str, what: str) -> T:
+    try:
+        return make()
+    except ssl.SSLError as error:
+        raise Blocked(f"{name}: found no {what}: {error.reason or error}") from None
+    except OSError as error:
+        raise Blocked(f"{name}: cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,159 @@
+"""The options of every destination over HTTP: address, time-out, proxy, certificates."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from dagster import EnvVar
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from typing_extensions import Self
+
+from export_pipeline.errors import TryLater
+from export_pipeline.subscribers.base import SECRET, Subscriber
+from export_pipeline.subscribers.connections import Connections
+from export_pipeline.subscribers.http_client import (
+    TRY_LATER,
+    Answer,
+    HttpClient,
+    accept,
+    check_url,
+    retry_after_seconds,
+)
+from export_pipeline.subscribers.networks import DESCRIPTION, Networks
+from export_pipeline.subscribers.proxies import check_proxy
+
+CONFLICT = 409
+CONFLICTS_OF_ACCEPTED = 3
+"""So many in a row, with pauses between them, and a request whose answer was lost is not under way any more."""
+
+
+class ConnectionOptions(Subscriber):
+    """How a server is reached."""
+
+    proxy_url: str | None = Field(
+        default=None,
+        description="Proxy to go through: http://…, https://… or socks5://…, with user and password where it asks for "
+        "them. By default that of the environment (https_proxy, http_proxy, all_proxy), but for what no_proxy names: "
+        "hosts, domains, addresses and ranges of addresses.",
+        examples=["http://proxy.example.com:3128"],
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description="File with the certificate authorities to trust (PEM), instead of the usual ones.",
+        examples=["/etc/ssl/example-ca.pem"],
+    )
+    client_cert_file: str | None = Field(
+        default=None,
+        description="File with the certificate to show to the server (PEM, mutual TLS), its chain included.",
+        examples=["/run/secrets/client.pem"],
+    )
+    client_key_file: str | None = Field(
+        default=None, description="File with the key of that certificate (PEM), where it is not in the same file."
+    )
+    client_key_password: str | None = Field(
+        default=None, description="Password of that key, where it is encrypted.", json_schema_extra=SECRET
+    )
+
+    @field_validator("proxy_url", mode="before")
+    @classmethod
+    def _check_proxy(cls, value: object) -> object:
+        return check_proxy(value) if isinstance(value, str) and not isinstance(value, EnvVar) else value
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> Self:
+        if self.client_cert_file is None and (self.client_key_file or self.client_key_password):
+            raise ValueError("client_key_file and client_key_password go with client_cert_file, which is missing")
+        return self
+
+    @property
+    def connections(self) -> Connections:
+        """What connections are opened with."""
+        return Connections(
+            proxy_url=self.proxy_url,
+            ca_file=self.ca_file,
+            client_cert_file=self.client_cert_file,
+            client_key_file=self.client_key_file,
+            client_key_password=self.client_key_password,
+        )
+
+
+class HttpOptions(ConnectionOptions):
+    """A subclass has its address in ``url`` or ``api_url``: https, or http to this machine or where it is allowed."""
+
+    allow_http: bool = Field(
+        default=False, description="Send unencrypted (http://) to a host that is not this machine."
+    )
+    timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long connecting, each piece of the request, and the whole answer may take.",
+    )
+
+    @field_validator("url", "api_url", mode="before", check_fields=False)
+    @classmethod
+    def _check_url(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not isinstance(value, EnvVar):
+            return check_url(value, allow_http=bool(info.data.get("allow_http")))
+        return value
+
+
+class HttpClientOptions(HttpOptions):
+    """A destination that :class:`HttpClient` speaks to, in ``_http``."""
+
+    networks: Networks = Field(default="private", description=DESCRIPTION)
+    _http: HttpClient = PrivateAttr(default_factory=HttpClient)
+
+    @property
+    def connections(self) -> Connections:
+        """What connections are opened with."""
+        return replace(super().connections, networks=self.networks)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class IdempotentOptions(HttpClientOptions):
+    """A destination that gets the id of each request, the same whenever the same events are sent."""
+
+    conflict: Literal["retry", "accepted"] = Field(
+        default="retry",
+        description="What a 409 means. retry: the first request of this id may be under way still: it is tried again, "
+        "and where the answer to that one was lost in this run, the third 409 says that it was accepted. accepted: the "
+        "API answers so to the id of what it has already.",
+    )
+    _conflicts: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    def settle(self, request_id: str, send: Callable[[], Answer]) -> Answer | None:
+        """The answer to a request, which is a 2xx; None where a 409 says that it was accepted before.
+
+        Args:
+            request_id: what the destination knows the request by.
+            send: sends it.
+
+        Raises:
+            TryLater, Blocked, Refused: as the answer says.
+        """
+        try:
+            answer = send()
+        except TryLater:
+            self._conflicts.setdefault(request_id, 0)  # it may have arrived
+            raise
+        if answer.status != CONFLICT:
+            if answer.status in TRY_LATER or answer.status >= 500:
+                self._conflicts.setdefault(request_id, 0)
+            else:
+                self._conflicts.pop(request_id, None)
+            return accept(answer)
+        count = self._conflicts.get(request_id)
+        if count is not None:
+            self._conflicts[request_id] = count = count + 1
+        if self.conflict == "accepted" or count == CONFLICTS_OF_ACCEPTED:
+            self._conflicts.pop(request_id, None)
+            return None
+        raise TryLater(
+            f"{answer.told()}; where this says that it has these events already, set conflict: accepted",
+            retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")),
+            status=answer.status,
+            answer=answer.said(),
+        )

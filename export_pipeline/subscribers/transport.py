@@ -1,0 +1,159 @@
+"""httpx's transport with a deadline for the whole answer: its head, the 1xx answers before it, and its body.
+
+httpx knows time-outs of single reads only, so that a server which sends a byte now and then would hold a request for as
+long as it likes.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from ssl import SSLContext
+from typing import Any
+
+import httpcore
+import httpx
+from typing_extensions import Self
+
+_PIECE_BYTES = 256 * 1024
+_KINDS: dict[type[Exception], type[httpx.TransportError]] = {
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.ProxyError: httpx.ProxyError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+}
+
+
+class DeadlineTransport(httpx.BaseTransport):
+    """Sends requests over connections of its own, straight or through one proxy.
+
+    Args:
+        tls: for servers, and for a proxy that is reached by https.
+        proxy_url: the proxy; None: straight.
+
+    Raises:
+        ValueError: the proxy's URL has a scheme that is no proxy's.
+    """
+
+    def __init__(self, tls: SSLContext, proxy_url: str | None = None) -> None:
+        self._pool = _pool(tls, proxy_url)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx's own transport."""
+        asked = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _as_httpx():
+            answer = self._pool.handle_request(asked)
+        body: Any = answer.stream
+        return httpx.Response(
+            status_code=answer.status, headers=answer.headers, stream=_Body(body), extensions=answer.extensions
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+
+def _pool(tls: SSLContext, proxy_url: str | None) -> httpcore.ConnectionPool:
+    backend = _Backend()
+    options: dict[str, Any] = {"ssl_context": tls, "max_connections": None, "network_backend": backend}
+    if proxy_url is None:
+        return httpcore.ConnectionPool(**options)
+    proxy = httpx.Proxy(proxy_url)
+    address = httpcore.URL(
+        scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
+    )
+    if proxy.url.scheme in ("socks5", "socks5h"):
+        return httpcore.SOCKSProxy(proxy_url=address, proxy_auth=proxy.raw_auth, **options)
+    return httpcore.HTTPProxy(
+        proxy_url=address,
+        proxy_auth=proxy.raw_auth,
+        proxy_ssl_context=tls if proxy.url.scheme == "https" else None,
+        **options,
+    )
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, stream: Iterable[bytes]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _as_httpx():
+            yield from self._stream
+
+    def close(self) -> None:
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    try:
+        yield
+    except tuple(_KINDS) as error:
+        raise _KINDS[type(error)](str(error)) from error
+
+
+class _Backend(httpcore.NetworkBackend):
+    """httpcore's own, whose streams know a deadline."""
+
+    def __init__(self) -> None:
+        self._plain = httpcore.SyncBackend()
+
+    def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _Stream(self._plain.connect_tcp(host, port, *args, **options))
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class _Stream(httpcore.NetworkStream):
+    """The time-out of the first read after a request is that of all reads until the next request."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._deadline: float | None = None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if timeout is None:
+            return self._stream.read(max_bytes)
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + timeout
+        left = self._deadline - now
+        if left <= 0:
+            raise httpcore.ReadTimeout("the answer went on for longer than the timeout")
+        return self._stream.read(max_bytes, min(left, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._deadline = None
+        view = memoryview(buffer)
+        for start in range(0, len(view), _PIECE_BYTES):
+            # Each piece has the time-out, so that a large request over a slow line is no failure.
+            self._stream.write(view[start : start + _PIECE_BYTES], timeout)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(self, *args: Any, **options: Any) -> Self:
+        return type(self)(self._stream.start_tls(*args, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

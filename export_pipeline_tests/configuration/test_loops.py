@@ -1,0 +1,107 @@
+"""Deployments whose destination would write into their source."""
+
+from pathlib import Path
+
+import pytest
+
+from export_pipeline_tests.configuration.conftest import Load, Problems
+
+
+def files(source: str, target: str, *, of_source: str = "", of_target: str = "") -> str:
+    """A deployment that writes what it reads from *source* to *target*, with more options for each."""
+    return (
+        f"source: {{url: '{source}'{', ' * bool(of_source)}{of_source}}}\n"
+        f"subscribers:\n  archive: {{type: files, url: '{target}'{', ' * bool(of_target)}{of_target}}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("s3://acme/events/", "s3://acme/events/"),
+        ("s3://acme/events", "s3://acme/events/"),
+        ("s3://acme/events/", "s3://acme/events/export"),
+        ("s3://acme/events/", "S3://acme//events/./export/"),
+        ("s3://acme/events/", "s3://acme/other/../events/export"),
+        ("s3://acme/", "s3://acme/export/"),
+        ("s3://acme", "s3://acme"),
+        ("arn:aws:s3:::acme/events", "s3://acme/events/export"),
+        ("s3://acme/events/", "arn:aws:s3:::acme/events/export"),
+        ("gs://acme/events/", "gs://acme/events/"),
+        ("az://acme/events/", "az://acme/events/export"),
+        ("bucket", "bucket"),
+        ("bucket/", "./bucket/export"),
+        ("bucket", "other/../bucket/export"),
+        ("bucket", "link/export"),
+        ("link", "bucket"),
+        (".", "export"),
+        ("file:///{cwd}/bucket", "bucket/export"),
+        ("bucket", "file://localhost{cwd}/bucket/"),
+    ],
+)
+def test_a_destination_in_the_source_is_refused(folder: Path, problems: Problems, source: str, target: str) -> None:
+    """Whatever the spelling: the error names the place, both urls, and what would happen."""
+    (folder / "bucket").mkdir()
+    (folder / "link").symlink_to(folder / "bucket")
+    source, target = (text.replace("{cwd}", str(folder)).replace("////", "///") for text in (source, target))
+    found = "\n".join(problems(files(source, target)))
+    assert "subscribers.archive.url: found " in found
+    assert "would be read as new files, again and again; allowed: a place outside of the source" in found
+
+
+@pytest.mark.parametrize(
+    ("of_source", "of_target"),
+    [
+        ("", "endpoint_url: https://s3.eu-central-1.amazonaws.com"),
+        ("endpoint_url: 'http://127.0.0.1:9000'", "endpoint_url: 'http://localhost:9000/'"),
+        ("endpoint_url: 'https://minio.example.com'", "endpoint_url: 'https://MINIO.example.com:443'"),
+    ],
+)
+def test_one_server_under_two_names_is_one(problems: Problems, of_source: str, of_target: str) -> None:
+    """An endpoint of AWS is AWS, and this machine has several names."""
+    text = files("s3://acme/events/", "s3://acme/events/export/", of_source=of_source, of_target=of_target)
+    assert "which lies in source.url" in "\n".join(problems(text))
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("s3://acme/2026/", "%Y/%m/%d/"),
+        ("s3://acme/2026/11/", "%Y/%m/%d/"),
+        ("s3://acme/events/", "events/%Y/"),
+        ("s3://acme/dt=2026-11-23/", "dt=%Y-%m-%d/"),
+    ],
+)
+def test_a_path_that_leads_into_the_source_is_refused(problems: Problems, source: str, path: str) -> None:
+    """The source may lie in the destination, as long as no object is written below it."""
+    found = "\n".join(problems(files(source, "s3://acme/", of_target=f"path: '{path}'")))
+    assert f"where path '{path}' leads into source.url" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "of_target"),
+    [
+        ("s3://acme/events/", "s3://acme/", ""),
+        ("s3://acme/events/", "s3://acme/", "path: '%Y-events/%m/'"),
+        ("s3://acme/2026/raw/", "s3://acme/", "path: '%Y/'"),
+        ("s3://acme/events/", "s3://acme/events-export/", ""),
+        ("s3://acme/events/", "s3://acme/Events/", ""),
+        ("s3://acme/events/", "s3://other/events/", ""),
+        ("s3://acme/events/", "gs://acme/events/", ""),
+        ("s3://acme/events/", "s3://acme/events/", "endpoint_url: 'https://minio.example.com'"),
+        ("bucket", "bucket-export", ""),
+        ("folder/bucket", "folder", ""),
+    ],
+)
+def test_a_destination_beside_the_source_is_fine(load: Load, source: str, target: str, of_target: str) -> None:
+    """Other prefixes, buckets, stores and servers; and a folder above the source, whose objects lie beside it."""
+    assert "archive" in load(files(source, target, of_target=of_target)).subscribers
+
+
+def test_a_warehouse_of_files_in_the_source_is_refused(problems: Problems) -> None:
+    """Its files would be read as events, too."""
+    text = (
+        "source: {url: 's3://acme/events/'}\n"
+        "subscribers:\n  lake: {type: warehouse, destination: filesystem, url: 's3://acme/events/lake'}\n"
+    )
+    assert "subscribers.lake.url: found s3://acme/events/lake, which lies in source.url" in "\n".join(problems(text))
