@@ -30,7 +30,7 @@ from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.testing.samples import awkward_events, batch_of, hard_events, sample_event
 
 UNITS = re.compile(
-    r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|port|level)$"
+    r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|columns|port|level)$"
 )
 
 
