@@ -8,12 +8,12 @@ from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import DeliveryError, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, TryLater
 from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.warehouse_columns import in_snake_case
 from export_pipeline.subscribers.warehouse_dlt import Dlt, DltOptions, pipeline_name
 from export_pipeline.subscribers.warehouse_duckdb import Duckdb
-from export_pipeline.subscribers.warehouse_native import Table
+from export_pipeline.subscribers.warehouse_native import Database, Table
 from export_pipeline.subscribers.warehouse_postgres import Postgres
 from export_pipeline.subscribers.worker import CLOSING_SECONDS, Overdue, Worker
 
@@ -200,15 +200,25 @@ class Warehouse(Subscriber):
         )
 
     def _new_loader(self) -> Loader:
-        secrets = self.secret_values()
-        if not self.max_table_nesting:
-            if self.destination == "duckdb" and not self.credentials:
-                file = (self.connection or self.url or f"{pipeline_name(self._table())}.duckdb").removeprefix("duckdb:///")
-                if "://" not in file and not file.startswith("md:"):
-                    return Duckdb(file)
-            # Without any, dlt looks for them in its own configuration.
-            if self.destination == "postgres" and (self.connection or self.credentials):
-                return Postgres(self.connection, self.credentials, secrets=secrets)
+        database = self._database()
+        if database is not None and not self.max_table_nesting:
+            return database
+        table = self._table()
+        if database is not None:
+            # dlt knows nothing of the columns that were added since, and would make them again, of other types.
+            try:
+                if database.has_loaded(table):
+                    raise Blocked(
+                        f"{self.destination}: the table {table.schema}.{table.name} was loaded without "
+                        "max_table_nesting, and dlt cannot go on with it: name another table_name, or leave "
+                        "max_table_nesting at 0"
+                    )
+            except DeliveryError:
+                raise
+            except Exception as error:  # noqa: BLE001 (drivers raise anything; all of it is raised again)
+                raise database.meaning(error) from None
+            finally:
+                database.close()
         options = DltOptions(
             destination=self.destination,
             url=self.url,
@@ -217,6 +227,16 @@ class Warehouse(Subscriber):
             table_format=self.table_format,
             file_format=self.file_format,
             max_table_nesting=self.max_table_nesting,
-            secrets=secrets,
+            secrets=self.secret_values(),
         )
-        return Dlt(options, self._table())
+        return Dlt(options, table)
+
+    def _database(self) -> Database | None:
+        """The destination without dlt, where that is possible."""
+        if self.destination == "duckdb" and not self.credentials:
+            file = (self.connection or self.url or f"{pipeline_name(self._table())}.duckdb").removeprefix("duckdb:///")
+            return None if "://" in file or file.startswith("md:") else Duckdb(file)
+        # Without any, dlt looks for them in its own configuration.
+        if self.destination == "postgres" and (self.connection or self.credentials):
+            return Postgres(self.connection, self.credentials, secrets=self.secret_values())
+        return None

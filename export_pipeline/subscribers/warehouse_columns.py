@@ -174,6 +174,8 @@ class Columns:
         return name if len(name.encode()) <= self._max_name_bytes else self._hashed(name, member)
 
     def _beside(self, base: str, member: str) -> str:
+        if base.startswith(_RESERVED_PREFIXES):
+            base = f"x{base}"
         for digits in (6, 16, 32):
             name = self._hashed(base, member, digits=digits)
             if name.lower() not in self._taken:

@@ -149,8 +149,13 @@ class Dlt:
         own = dict(rows.own_columns())
         arrays |= {name: pa.array(own[name], type=pa.string()) for name in OWN_COLUMNS[:3]}
         arrays["_exported_at"] = pa.array(own["_exported_at"], type=pa.timestamp("us", tz="UTC"))
-        hints = {column.name: {"data_type": "json"} for column in rows.values if column.kind == "json"}
-        kept = {name: owner for name, owner in self._hint(pipeline).items()}
+        hints: dict[str, Any] = {
+            name: {"description": f"event member {owner.member!r}"} for name, owner in columns.claimed.items()
+        }
+        for column in rows.values:
+            if column.kind == "json":
+                hints.setdefault(column.name, {})["data_type"] = "json"
+        kept = dict(self._hint(pipeline))
         kept |= {name: [owner.member, owner.kind] for name, owner in columns.claimed.items()}
         return [pa.table(arrays)], hints, kept
 

@@ -95,6 +95,9 @@ class Duckdb(Database):
             yield _DuckdbSession(connection)
             connection.commit()
 
+    def has_loaded(self, table: Table) -> bool:
+        return os.path.exists(self._file) and super().has_loaded(table)
+
     def check(self) -> None:
         import duckdb
 

@@ -90,7 +90,7 @@ def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryErr
     return Blocked(text) if is_lasting else TryLater(text)
 
 
-_DUCKDB_EVENT = ("ConversionException", "OutOfRangeException", "ConstraintException", "InvalidInputException")
+_DUCKDB_EVENT = ("ConversionException", "OutOfRangeException", "ConstraintException")
 _DUCKDB_PERSON = ("CatalogException", "BinderException", "PermissionException", "NotImplementedException")
 _DUCKDB_FILE = re.compile(
     r"no space left|permission denied|read[- ]only|not a valid DuckDB database|is a directory|not a directory|"
@@ -105,9 +105,11 @@ def meaning_of_duckdb(error: Exception) -> DeliveryError:
         return error
     text = f"duckdb: {' '.join(str(error).split()) or type(error).__name__}"
     kind = type(error).__name__
+    if kind in _DUCKDB_EVENT:  # first: its text may quote the event
+        return Refused(text)
     if kind in _DUCKDB_PERSON or _DUCKDB_FILE.search(text):
         return Blocked(text)
-    if kind in _DUCKDB_EVENT:
+    if kind == "InvalidInputException":
         return Refused(text)
     if isinstance(error, OSError) and error.errno in (*LASTING, None):
         return Blocked(text)

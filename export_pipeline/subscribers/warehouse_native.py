@@ -108,6 +108,15 @@ class Database(ABC):
     def close(self) -> None:
         """Let go of the connection."""
 
+    def has_loaded(self, table: Table) -> bool:
+        """Whether *table* was loaded in this way before."""
+        with self.session() as session:
+            if not session.layout(Table(table.schema, OWNERS_TABLE)).columns:
+                return False
+            kept = quoted(table.schema, OWNERS_TABLE)
+            statement = f"SELECT 1 FROM {kept} WHERE table_name = {session.mark} LIMIT 1"  # noqa: S608
+            return bool(session.ask(statement, [table.name]))
+
     def load(self, batch: Batch, table: Table) -> Receipt:
         """Insert those events of *batch* that *table* does not have.
 

@@ -67,6 +67,15 @@ class NestedNames:
         """Path of a column → its member, the type where it is a variant, and its type."""
         return self._kept
 
+    def lacks_room(self, event: Mapping[str, Any]) -> bool:
+        """Whether *event* alone has more new members than there is room for: then it gets a column for none of them."""
+        fresh = sum(((), member) not in self._names for member in event)
+        return fresh > self._table.max_columns - len(self._kept)
+
+    def has(self, member: str) -> bool:
+        """Whether *member* of the root has its name already."""
+        return ((), member) in self._names
+
     def name(self, scope: Scope, member: str) -> str:
         """The name of *member* in the objects at *scope*."""
         known = self._names.get((scope, member))
@@ -180,9 +189,12 @@ class _Event:
         """*event* under the names of its columns."""
         made: dict[str, Any] = {}
         rest: dict[str, Any] = {}
+        is_too_much = self._names.lacks_room(event)
         for member in sorted(event, key=lambda member: (in_snake_case(member, ascii_only=True) != member, member)):
             one = {member: event[member]}
             try:
+                if is_too_much and not self._names.has(member):
+                    raise _NoRoom
                 made |= self._object(one, (), self._table.name, (), self._levels, self._levels)
             except _NoRoom:
                 if self._table.overflow == "quarantine":

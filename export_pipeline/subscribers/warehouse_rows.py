@@ -311,12 +311,16 @@ class _Placing:
             for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
                 widths[row] = widths.get(row, 0) + _width(kind, value)
         wide = {row for row, width in widths.items() if width > self.max_row_bytes}
-        # Members that the table knows stay as long as there is room; the new ones are the first to go.
-        by_age = sorted(self.rows.members, key=lambda name: name not in self.columns.slots)
+        # Members that the table or other events have stay as long as there is room; the others are the first to go.
+        common = {
+            name
+            for name, member in self.rows.members.items()
+            if name in self.columns.slots or not wide.issuperset(member.rows)
+        }
         filled = dict.fromkeys(wide, 0)
-        for name in by_age:
+        for name in sorted(self.rows.members, key=lambda name: name not in common):
             member = self.rows.members[name]
-            is_new = name not in self.columns.slots
+            is_new = name not in common
             for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
                 if row not in wide:
                     continue
