@@ -37,7 +37,9 @@ class Loader(Protocol):
 
 
 class Warehouse(Subscriber):
-    """Loads batches into a table, each event once: DuckDB and PostgreSQL directly, BigQuery, Snowflake, files, … by dlt.
+    """Loads batches into a table, each event once: DuckDB, PostgreSQL, BigQuery, Snowflake, Delta, files and more.
+
+    DuckDB and PostgreSQL are loaded directly, all else, and nested tables, through dlt.
 
     Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes tables
     of it. A column is called like its member, in snake case. Where another member has that name already (``userId``,
@@ -156,7 +158,7 @@ class Warehouse(Subscriber):
     @model_validator(mode="after")
     def _check_dedupe(self) -> Self:
         if self.dedupe == "content" and self.destination == "filesystem" and self.table_format == "none":
-            raise ValueError("dedupe: content needs a table: nobody looks for equal events in the files of other batches")
+            raise ValueError("dedupe: content needs a table: no file knows what those of other batches hold")
         return self
 
     def _do(self, work: Callable[[Loader], T]) -> T:

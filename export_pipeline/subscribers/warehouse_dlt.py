@@ -103,7 +103,9 @@ class Dlt:
         schema = pipeline.default_schema if pipeline.default_schema_name else dlt.Schema(pipeline_name(table))
         # A text stays a text, also where it looks like a time: as such it would lose its zone.
         schema.remove_type_detection("iso_timestamp")
-        info = pipeline.run(resource, schema=schema, loader_file_format=options.file_format if options.is_of_files else None)
+        info = pipeline.run(
+            resource, schema=schema, loader_file_format=options.file_format if options.is_of_files else None
+        )
         info.raise_on_failed_jobs()
         detail = f"dlt package {info.loads_ids[-1]}" if info.loads_ids else ""
         if rows.repeated:

@@ -62,17 +62,19 @@ class _DuckdbSession(Session):
     def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
         import pyarrow as pa
 
-        types = {"bigint": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "timestamp": pa.timestamp("us", "UTC")}
+        types = {
+            "bigint": pa.int64(),
+            "double": pa.float64(),
+            "bool": pa.bool_(),
+            "timestamp": pa.timestamp("us", "UTC"),
+        }
         incoming = pa.Table.from_arrays(
             [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns],
             names=[f"c{number}" for number in range(len(columns))],
         )
         names = ", ".join(quoted(name) for name, _, _ in columns)
         self._connection.register(_INCOMING, incoming)
-        try:
-            self.ask(f"INSERT INTO {quoted(table.schema, table.name)} ({names}) SELECT * FROM {_INCOMING}")  # noqa: S608
-        finally:
-            self._connection.unregister(_INCOMING)
+        self.ask(f"INSERT INTO {quoted(table.schema, table.name)} ({names}) SELECT * FROM {_INCOMING}")  # noqa: S608
 
 
 class Duckdb(Database):
@@ -82,6 +84,9 @@ class Duckdb(Database):
 
     def __init__(self, file: str) -> None:
         self._file = file
+
+    def close(self) -> None:
+        """Nothing to do: it is open inside of a session only."""
 
     @contextmanager
     def session(self) -> Iterator[Session]:

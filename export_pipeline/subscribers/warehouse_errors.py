@@ -69,7 +69,14 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
 _OF_THE_EVENT = ("22", "23", "54", "P0")
 _OF_A_PERSON = ("0A", "25", "28", "3D", "3F", "42", "F0")
 _LASTING_CODES = ("53100",)  # the disk is full
-_PASSING_CODES = ("23505", "25P03", "42P05", "42P07", "42P06", "42701")  # another load was quicker, or too slow an own one
+_PASSING_CODES = (
+    "23505",
+    "25P03",
+    "42P05",
+    "42P07",
+    "42P06",
+    "42701",
+)  # another load was quicker, or too slow an own one
 
 
 def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryError:

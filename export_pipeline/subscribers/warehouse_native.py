@@ -105,6 +105,7 @@ class Database(ABC):
     def meaning(self, error: Exception) -> DeliveryError:
         """What an *error* of the driver means for the batch."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the connection."""
 
@@ -190,7 +191,8 @@ def _owners(session: Session, table: Table, *, exists: bool) -> tuple[dict[str, 
     kept = quoted(table.schema, OWNERS_TABLE)
     if not session.layout(Table(table.schema, OWNERS_TABLE)).columns:
         if not session.ask(
-            f"SELECT 1 FROM information_schema.schemata WHERE schema_name = {session.mark}", [table.schema]  # noqa: S608
+            f"SELECT 1 FROM information_schema.schemata WHERE schema_name = {session.mark}",  # noqa: S608
+            [table.schema],
         ):
             session.ask(f"CREATE SCHEMA {quoted(table.schema)}")
         text = session.types["text"]
@@ -244,8 +246,8 @@ def _leave_out_present(session: Session, rows: Rows, table: Table, *, is_continu
     if table.by_content:
         present = session.ids_in(table, rows.event_ids)
     else:
-        # The table's first rows are known by their bytes alone, of whatever batch: such a row is this event's only where
-        # it came with the same batch, as of one that was under way when the version changed.
+        # The table's first rows are known by their bytes alone, of whatever batch: such a row is this event's
+        # only where it came with the same batch, as of one that was under way when the version changed.
         ids = [*rows.event_ids, *rows.former_ids] if is_continued else rows.event_ids
         present = session.ids_of(table, rows.batch_id, ids, with_parts=is_continued)
     if not present:

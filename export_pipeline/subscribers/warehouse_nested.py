@@ -1,4 +1,4 @@
-"""Events as objects whose nested ones dlt makes into tables, under names and with types that dlt has no reason to change.
+"""Events as objects whose nested ones dlt makes into tables, so named and typed that dlt changes nothing.
 
 dlt would write two members into one column where their names normalise to one, and turn a value into a column's type
 where that is possible at all (``7`` into true). So each member gets its name here, and a value of another type than its
@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from export_pipeline.batching.batch import Batch
@@ -19,6 +20,29 @@ from export_pipeline.subscribers.warehouse_rows import Rows, exact_number, keep_
 
 Scope = tuple[str, ...]
 """The names that lead to an object, from the root on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where an object is: by *scope*, and for dlt in a row of *table*, by *path* from there on."""
+
+    scope: Scope
+    table: str
+    path: Scope = ()
+
+    def within(self, name: str) -> "_Spot":
+        """The object called *name* in this one."""
+        return _Spot((*self.scope, name), self.table, (*self.path, name))
+
+    def items(self, name: str) -> "_Spot":
+        """The items of the list called *name* in this one, for which dlt makes a table."""
+        return _Spot((*self.scope, name), "__".join((self.table, *self.path, name)))
+
+    def column(self, name: str) -> str:
+        """What dlt calls the column of *name*."""
+        return "__".join((*self.path, name))
+
+
 _ITEM = "\0value"
 """Stands for the plain values of a list, which dlt keeps in a column ``value``; no member is called so."""
 # Names that dlt gives in the tables it makes of lists.
@@ -85,16 +109,16 @@ class NestedNames:
         is_taken = (scope, base) in self._taken or is_reserved(base) or (scope and base in _OF_LISTS)
         return self._new(scope, self._hashed(base, member) if is_taken else base, member, None, None)
 
-    def column(self, scope: Scope, table: str, path: Scope, member: str, kind: str, text: str) -> tuple[str, bool]:
+    def column(self, spot: _Spot, member: str, kind: str, text: str) -> tuple[str, bool]:
         """The name for a value of the type *kind*, and whether a whole number becomes a double there.
 
         Args:
             text: the value where it is a text.
-            table: dlt's name of the table that the value is stored in.
-            path: the names that lead to the object from that table's row on.
         """
+        scope = spot.scope
         name = self.name(scope, member)
-        made = self._kinds_of_tables.get(table, {}).get("__".join((*path, name)))
+        known = self._kinds_of_tables.get(spot.table, {})
+        made = known.get(spot.column(name))
         wanted = made or self._kinds.get((scope, name))
         if wanted is None:
             if not self._may_grow:
@@ -108,19 +132,17 @@ class NestedNames:
         variant = self._variants.get((scope, member, kind))
         if variant is None:
             base = f"{name}_v_{kind}"
-            is_taken = (scope, base) in self._taken or base in self._kinds_of_tables.get(table, {})
+            is_taken = (scope, base) in self._taken or spot.column(base) in known
             variant = self._new(scope, self._hashed(base, member) if is_taken else base, member, kind, kind)
         return variant, False
 
-    def is_json(self, scope: Scope, table: str, path: Scope, member: str) -> bool:
+    def is_json(self, spot: _Spot, member: str) -> bool:
         """Whether the column of *member* is of JSON: then dlt makes no table of what is in it."""
-        name = self._names.get((scope, member))
+        name = self._names.get((spot.scope, member))
         if name is None:
             return False
-        return "json" in (
-            self._kinds.get((scope, name)),
-            self._kinds_of_tables.get(table, {}).get("__".join((*path, name))),
-        )
+        made = self._kinds_of_tables.get(spot.table, {}).get(spot.column(name))
+        return "json" in (made, self._kinds.get((spot.scope, name)))
 
     def _new(self, scope: Scope, name: str, member: str, variant: str | None, kind: str | None) -> str:
         if not self._may_grow:
@@ -195,7 +217,7 @@ class _Event:
             try:
                 if is_too_much and not self._names.has(member):
                     raise _NoRoom
-                made |= self._object(one, (), self._table.name, (), self._levels, self._levels)
+                made |= self._object(one, _Spot((), self._table.name), self._levels, self._levels)
             except _NoRoom:
                 if self._table.overflow == "quarantine":
                     raise Unfit(f"{member}: the table has no room for another column") from None
@@ -205,55 +227,52 @@ class _Event:
             made[OVERFLOW] = rest
         return made
 
-    def _object(
-        self, given: Mapping[str, Any], scope: Scope, table: str, path: Scope, level: int, row_level: int
-    ) -> dict[str, Any]:
+    def _object(self, given: Mapping[str, Any], spot: _Spot, level: int, row_level: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for member, value in given.items():
             if value is None:
                 continue
-            is_table = level > 0 and not self._names.is_json(scope, table, path, member)
+            is_table = level > 0 and not self._names.is_json(spot, member)
             if isinstance(value, dict) and is_table:
-                name = self._names.name(scope, member)
-                made[name] = self._object(value, (*scope, name), table, (*path, name), level - 1, row_level)
+                name = self._names.name(spot.scope, member)
+                made[name] = self._object(value, spot.within(name), level - 1, row_level)
             elif isinstance(value, list) and is_table:
-                name = self._names.name(scope, member)
-                of_items = "__".join((table, *path, name))
-                made[name] = self._items(value, (*scope, name), of_items, row_level - 1)
+                name = self._names.name(spot.scope, member)
+                made[name] = self._items(value, spot.items(name), row_level - 1)
             else:
-                name, stored = self._scalar(member, value, scope, table, path)
+                name, stored = self._scalar(member, value, spot)
                 made[name] = stored
         return made
 
-    def _items(self, given: Sequence[Any], scope: Scope, table: str, row_level: int) -> list[Any]:
+    def _items(self, given: Sequence[Any], spot: _Spot, row_level: int) -> list[Any]:
         made: list[Any] = []
         for item in given:
             if isinstance(item, dict):
-                made.append(self._object(item, scope, table, (), row_level, row_level))
+                made.append(self._object(item, spot, row_level, row_level))
             elif isinstance(item, list):
                 level = row_level - 1
                 if level > 0:
-                    made.append(self._items(item, (*scope, "list"), f"{table}__list", level - 1))
+                    made.append(self._items(item, spot.items("list"), level - 1))
                 else:
                     _refuse_inexact("list", item)
                     made.append(item)
             elif item is None:
                 made.append(None)
             else:
-                name, stored = self._scalar(_ITEM, item, scope, table, ())
+                name, stored = self._scalar(_ITEM, item, spot)
                 made.append({name: stored})
         return made
 
-    def _scalar(self, member: str, value: Any, scope: Scope, table: str, path: Scope) -> tuple[str, Any]:
+    def _scalar(self, member: str, value: Any, spot: _Spot) -> tuple[str, Any]:
         kind = _kind(value)
         if kind == "json":
             _refuse_inexact(member, value)
         elif kind == "text":
             _refuse_marked(member, value)
-        name, is_double = self._names.column(scope, table, path, member, kind, value if kind == "text" else "")
+        name, is_double = self._names.column(spot, member, kind, value if kind == "text" else "")
         if is_double:
             if int(float(value)) != value:
-                return self._scalar(member, _Digits(value), scope, table, path)
+                return self._scalar(member, _Digits(value), spot)
             return name, float(value)
         return name, str(value) if isinstance(value, _Digits) else value
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -15,9 +15,6 @@ from export_pipeline.subscribers.scrubbing import scrub
 from export_pipeline.subscribers.warehouse_columns import INT64, Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_postgres
 from export_pipeline.subscribers.warehouse_native import Database, Layout, Session, Table, quoted
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection
 
 _KINDS = {"float8": "double", "bool": "bool", "text": "text", "varchar": "text", "jsonb": "json", "json": "json"}
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
@@ -49,7 +46,7 @@ class _PostgresSession(Session):
     max_row_bytes: ClassVar = 7_700
     takes_nul: ClassVar = False
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Any) -> None:
         self._cursor = connection.cursor()
 
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -103,7 +100,7 @@ class Postgres(Database):
     def __init__(self, connection: str | None, credentials: Mapping[str, str], *, secrets: Sequence[str]) -> None:
         self._given = connection, credentials
         self._secrets = secrets
-        self._connection: Connection | None = None
+        self._connection: Any = None
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -128,12 +125,12 @@ class Postgres(Database):
     def meaning(self, error: Exception) -> DeliveryError:
         return meaning_of_postgres(error, self._secrets)
 
-    def _connect(self) -> "Connection":
+    def _connect(self) -> Any:
         import psycopg2
 
         connection, credentials = self._given
         options = _from_url(connection, self._secrets) if connection else _from_parts(credentials)
-        found: Connection = psycopg2.connect(**options)
+        found = psycopg2.connect(**options)
         found.set_client_encoding("UTF8")
         return found
 

@@ -219,12 +219,11 @@ class _Placing:
 
     def run(self) -> None:
         spilled = self._too_wide()
-        for member in self._new_members(spilled):
-            values = self.rows.members[member]
-            self.columns.add(member, _common_kind(values.kinds))
+        for name in self._new_members(spilled):
+            self.columns.add(name, _common_kind(self.rows.members[name].kinds))
         for name, member in self.rows.members.items():
             slot = self.columns.slots.get(name)
-            out = spilled.get(name, frozenset())
+            out = spilled.get(name, set())
             if slot is not None and not out and _holds_all(slot.column, member):
                 self._scatter(slot.column, member)
             else:
@@ -251,7 +250,7 @@ class _Placing:
         for row, value in zip(member.rows, member.values, strict=True):
             values_of[row] = value
 
-    def _place_one_by_one(self, name: str, slot: Slot | None, member: _Member, out: "frozenset[int] | set[int]") -> None:
+    def _place_one_by_one(self, name: str, slot: Slot | None, member: _Member, out: set[int]) -> None:
         for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
             if row in out or slot is None:
                 self._spill(row, name, kind, value)
@@ -269,7 +268,7 @@ class _Placing:
 
     def _spill(self, row: int, name: str, kind: str, value: Any) -> None:
         if not self.may_grow:
-            self.refused.setdefault(row, f"{name}: the table has no column for it or for its type ({kind}), and is frozen")
+            self.refused.setdefault(row, f"{name}: the frozen table has no column for it, or for its type ({kind})")
         elif self.overflow == "quarantine":
             self.refused.setdefault(row, f"{name}: the table has no room for another column or for so long a row")
         else:
@@ -307,7 +306,7 @@ class _Placing:
         if self.max_row_bytes is None or len(self.rows.members) * _WIDEST_BYTES < self.max_row_bytes:
             return found
         widths: dict[int, int] = {}
-        for name, member in self.rows.members.items():
+        for member in self.rows.members.values():
             for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
                 widths[row] = widths.get(row, 0) + _width(kind, value)
         wide = {row for row, width in widths.items() if width > self.max_row_bytes}
@@ -340,7 +339,8 @@ class _Placing:
 def keep_rows(rows: Rows, is_kept: Callable[[int], bool]) -> None:
     """Leave only the rows whose number *is_kept*."""
     kept = [row for row in range(len(rows.positions)) if is_kept(row)]
-    for values in (rows.positions, rows.event_ids, rows.former_ids, *rows.values.values()):
+    lists: list[list[Any]] = [rows.positions, rows.event_ids, rows.former_ids, *rows.values.values()]
+    for values in lists:
         values[:] = [values[row] for row in kept]
 
 
