@@ -137,7 +137,7 @@ class Dlt:
         known = _columns_of(pipeline, table.name)
         columns = Columns(
             known,
-            {name: Owner(*owner) for name, owner in self._hint(pipeline).items()},
+            {name: Owner(*owner[:2]) for name, owner in self._hint(pipeline).items()},
             max_name_bytes=self._longest_name(pipeline),
             max_columns=table.max_columns,
             ascii_only=True,

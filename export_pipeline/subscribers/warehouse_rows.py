@@ -134,9 +134,9 @@ def _cells(line: bytes, *, takes_nul: bool) -> list[tuple[str, str, Any]]:
     Raises:
         Unfit: the event cannot be stored as it is.
     """
-    if _SURROGATE.search(line):
+    if b"\\u" in line and _SURROGATE.search(line):
         parse_exactly(line)
-    if not takes_nul and _NUL.search(line):
+    if not takes_nul and b"\\u0000" in line and _NUL.search(line):
         raise Unfit("a text holds the character U+0000, which the destination cannot store")
     try:
         return [
