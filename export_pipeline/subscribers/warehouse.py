@@ -45,8 +45,8 @@ class Warehouse(Subscriber):
     of it. A column is called like its member, in snake case. Where another member has that name already (``userId``,
     ``user_id``), or the database keeps it for itself (``ctid``), the column's name ends in a hash of the member's.
     Whose values a column holds is decided once, whatever batch comes first, and is kept at the destination: in the
-    table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``). A value is stored as it was
-    written, or beside its column: a text where numbers are, or a number that no column holds exactly (9007199254740993
+    table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``): leave it there. A
+    value is stored as it was written, or beside its column: a text where numbers are, or a number that no column holds exactly (9007199254740993
     where doubles are, 1e999, more than 64 bits), goes into ``<column>__v_<type>``; such a number as the text of its
     digits.
 

@@ -88,6 +88,8 @@ def read_rows(batch: Batch, *, by_content: bool, takes_nul: bool) -> Rows:
         takes_nul: the destination stores U+0000 in a text.
     """
     files = batch.files[0] if len(batch.files) == 1 else f"{batch.files[0]} … {batch.files[-1]}"
+    # A key may hold what no text of a database does.
+    files = files.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
     rows = Rows(batch, files, datetime.now(timezone.utc))
     members = rows.members
     seen: dict[str, int] = {}
