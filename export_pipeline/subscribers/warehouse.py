@@ -41,20 +41,20 @@ class Warehouse(Subscriber):
 
     DuckDB and PostgreSQL are loaded directly, all else, and nested tables, through dlt.
 
-    Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes tables
-    of it. A column is called like its member, in snake case. Where another member has that name already (``userId``,
-    ``user_id``), or the database keeps it for itself (``ctid``), the column's name ends in a hash of the member's.
-    Whose values a column holds is decided once, whatever batch comes first, and is kept at the destination: in the
-    table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``): leave it there. A
-    value is stored as it was written, or beside its column: a text where numbers are, or a number that no column holds exactly (9007199254740993
-    where doubles are, 1e999, more than 64 bits), goes into ``<column>__v_<type>``; such a number as the text of its
-    digits.
+    Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes
+    tables of it. A column is called like its member, in snake case. Where another member has that name already
+    (``userId``, ``user_id``), or the database keeps it for itself (``ctid``), the column's name ends in a hash of
+    the member's. Whose values a column holds is decided once, whatever batch comes first, and is kept at the
+    destination: in the table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``): leave
+    it there. A value is stored as it was written, or beside its column: a text where numbers are, or a number that
+    no column holds exactly (9007199254740993 where doubles are, 1e999, more than 64 bits), goes into
+    ``<column>__v_<type>``; such a number as the text of its digits.
 
-    Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` names the batch, the place
-    of the event in it and its content, so that a batch that comes again, whole or in part, adds nothing, and equal
-    events are a row each. ``dedupe: content`` keeps one row of equal events, whenever they come. What was not inserted
-    is counted in the log. Files that are no table (Parquet, JSON lines) are named by their batch instead, and a repeat
-    overwrites its own; where ``only`` or ``except`` has changed, the same batch is another file.
+    Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` names the batch, the
+    place of the event in it and its content, so that a batch that comes again, whole or in part, adds nothing, and
+    equal events are a row each. ``dedupe: content`` keeps one row of equal events, whenever they come. What was not
+    inserted is counted in the log. Files that are no table (Parquet, JSON lines) are named by their batch instead,
+    and a repeat overwrites its own; where ``only`` or ``except`` has changed, the same batch is another file.
 
     Whatever runs and workers share a ledger load into a table one after the other. Let no two ledgers load into the
     same one through dlt: it has one place for the new rows of a table, and would lose some silently. DuckDB and
