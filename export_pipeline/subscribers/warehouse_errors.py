@@ -69,14 +69,10 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
 _OF_THE_EVENT = ("22", "23", "54", "P0")
 _OF_A_PERSON = ("0A", "25", "28", "3D", "3F", "42", "F0")
 _LASTING_CODES = ("53100",)  # the disk is full
-_PASSING_CODES = (
-    "23505",
-    "25P03",
-    "42P05",
-    "42P07",
-    "42P06",
-    "42701",
-)  # another load was quicker, or too slow an own one
+# Another load was quicker, or this one too slow.
+_PASSING_CODES = ("23505", "25P03", "42P05", "42P06", "42P07", "42701")
+
+_OUR_KEYS = re.compile(r"Key \((_event_id|table_name, column_name)\)=")
 
 
 def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryError:
@@ -86,6 +82,8 @@ def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryErr
     code = getattr(error, "pgcode", None) or ""
     said = " ".join(str(error).split()) or type(error).__name__
     text = scrub(f"postgres: {said}", secrets)
+    if code == "23505" and not _OUR_KEYS.search(said):
+        return Refused(text)  # by a constraint that somebody added
     if code in _PASSING_CODES:
         return TryLater(text)
     if code in _LASTING_CODES or code.startswith(_OF_A_PERSON):

@@ -185,6 +185,15 @@ def test_what_postgres_says(postgres: str, code: str, outcome: type[Exception] |
         assert [row["a"] for row in postgres_rows(url)] == [1]
 
 
+def test_a_unique_constraint_that_somebody_added_refuses_the_event(postgres: str) -> None:
+    """Its events are not tried for ever."""
+    with new_database(postgres) as url:
+        options = {"destination": "postgres", "connection": url}
+        deliver(options, batch_of([b'{"a":1}'], "b-0"))
+        run(url, "ALTER TABLE export.events ADD UNIQUE (a)")
+        assert list(deliver(options, batch_of([b'{"a":2}', b'{"a":1}', b'{"a":3}'], "b-1")).refused) == [1]
+
+
 def test_columns_that_somebody_made(postgres: str) -> None:
     """Of types that hold only some values, or take none: what does not fit goes beside, and nothing is rounded."""
     with new_database(postgres) as url:
