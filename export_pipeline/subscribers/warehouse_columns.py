@@ -65,7 +65,7 @@ class Slot:
     variants: dict[str, Column] = field(default_factory=dict)
 
 
-class Columns:
+class TableColumns:
     """The columns of one table and their owners, and the names of those that come next.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Blocked, DeliveryError
 from export_pipeline.subscribers.packing import part_id
-from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, OWN_COLUMNS, Column, Columns, Owner
+from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, OWN_COLUMNS, Column, Owner, TableColumns
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_native import Table
 from export_pipeline.subscribers.warehouse_nested import NestedNames, nested_rows
@@ -135,7 +135,7 @@ class Dlt:
         import pyarrow as pa
 
         known = _columns_of(pipeline, table.name)
-        columns = Columns(
+        columns = TableColumns(
             known,
             {name: Owner(*owner[:2]) for name, owner in self._hint(pipeline).items()},
             max_name_bytes=self._longest_name(pipeline),

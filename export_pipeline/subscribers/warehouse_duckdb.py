@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from export_pipeline.errors import DeliveryError
 from export_pipeline.subscribers.warehouse_columns import Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_duckdb
-from export_pipeline.subscribers.warehouse_native import Database, Layout, Session, Table, quoted
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,7 +18,7 @@ _BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _INCOMING = "_export_incoming"
 
 
-class _DuckdbSession(Session):
+class _DuckdbSession(LoadSession):
     types: ClassVar = {"bigint": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "text": "VARCHAR", "json": "JSON"}
     own_types: ClassVar = {
         "_event_id": "VARCHAR NOT NULL",
@@ -39,13 +39,13 @@ class _DuckdbSession(Session):
     def lock(self, table: Table) -> None:
         """Nothing to do: the file is this process's alone while it is open."""
 
-    def layout(self, table: Table) -> Layout:
+    def layout(self, table: Table) -> TableLayout:
         found = self.ask(
             "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
             "AND schema_name = ? AND table_name = ? ORDER BY column_index",
             [table.schema, table.name],
         )
-        return Layout([_column(name, kind) for name, kind in found], len(found))
+        return TableLayout([_column(name, kind) for name, kind in found], len(found))
 
     def ids_in(self, table: Table, ids: Sequence[str]) -> set[str]:
         statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id IN (SELECT unnest(?))"  # noqa: S608
@@ -89,7 +89,7 @@ class Duckdb(Database):
         """Nothing to do: it is open inside of a session only."""
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> Iterator[LoadSession]:
         import duckdb
 
         if os.path.dirname(self._file):

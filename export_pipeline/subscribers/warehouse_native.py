@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import DeliveryError
-from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS, Column, Columns, Owner
+from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS, Column, Owner, TableColumns
 from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows, place, read_rows
 
 OWNERS_TABLE = "_export_columns"
@@ -37,7 +37,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """A table as the database describes it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Layout:
     used: int
 
 
-class Session(ABC):
+class LoadSession(ABC):
     """An open transaction in a database."""
 
     types: ClassVar[Mapping[str, str]]
@@ -72,7 +72,7 @@ class Session(ABC):
         """Keep every other load into *table* waiting until this transaction ends."""
 
     @abstractmethod
-    def layout(self, table: Table) -> Layout:
+    def layout(self, table: Table) -> TableLayout:
         """The columns of *table*."""
 
     @abstractmethod
@@ -91,10 +91,10 @@ class Session(ABC):
 class Database(ABC):
     """A database that rows are loaded into."""
 
-    session_type: ClassVar[type[Session]]
+    session_type: ClassVar[type[LoadSession]]
 
     @abstractmethod
-    def session(self) -> AbstractContextManager[Session]:
+    def session(self) -> AbstractContextManager[LoadSession]:
         """A transaction, committed where the block ends well."""
 
     @abstractmethod
@@ -147,12 +147,12 @@ def _told(inserted: int, present: int, repeated: int) -> str:
     return text
 
 
-def _load(session: Session, rows: Rows, table: Table) -> int:
+def _load(session: LoadSession, rows: Rows, table: Table) -> int:
     """Insert *rows*; return how many of them were there already, and are in *rows* no longer."""
     session.lock(table)
     layout = session.layout(table)
     owners, is_continued = _owners(session, table, exists=bool(layout.columns))
-    columns = Columns(
+    columns = TableColumns(
         layout.columns,
         owners,
         max_name_bytes=session.max_name_bytes,
@@ -175,7 +175,7 @@ def _load(session: Session, rows: Rows, table: Table) -> int:
     return present
 
 
-def _to_write(rows: Rows, columns: Columns) -> Iterator[tuple[str, str, Sequence[Any]]]:
+def _to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
     own = dict(rows.own_columns())
     for name, values in own.items():
         yield name, "timestamp" if name == "_exported_at" else "text", values
@@ -186,7 +186,7 @@ def _to_write(rows: Rows, columns: Columns) -> Iterator[tuple[str, str, Sequence
         yield column.name, column.kind, values
 
 
-def _owners(session: Session, table: Table, *, exists: bool) -> tuple[dict[str, Owner], bool]:
+def _owners(session: LoadSession, table: Table, *, exists: bool) -> tuple[dict[str, Owner], bool]:
     """Whose each column is, and whether the table was begun by dlt, with ids of another kind."""
     kept = quoted(table.schema, OWNERS_TABLE)
     if not session.layout(Table(table.schema, OWNERS_TABLE)).columns:
@@ -214,7 +214,7 @@ def _owners(session: Session, table: Table, *, exists: bool) -> tuple[dict[str, 
     return owners, marks[0] == _CONTINUED
 
 
-def _note(session: Session, table: Table, noted: Iterable[tuple[str, str | None, str | None]]) -> None:
+def _note(session: LoadSession, table: Table, noted: Iterable[tuple[str, str | None, str | None]]) -> None:
     """Keep whose columns these are: name, member, type. A column of that name that was dropped is forgotten."""
     kept = quoted(table.schema, OWNERS_TABLE)
     for name, member, kind in noted:
@@ -228,7 +228,7 @@ def _note(session: Session, table: Table, noted: Iterable[tuple[str, str | None,
         )
 
 
-def _grow(session: Session, table: Table, layout: Layout, columns: Columns) -> None:
+def _grow(session: LoadSession, table: Table, layout: TableLayout, columns: TableColumns) -> None:
     place_ = quoted(table.schema, table.name)
     own = {name: session.own_types[name] for name in OWN_COLUMNS if name not in columns.existing}
     new = {column.name: session.types[column.kind] for column in columns.added}
@@ -241,7 +241,7 @@ def _grow(session: Session, table: Table, layout: Layout, columns: Columns) -> N
     _note(session, table, ((name, owner.member, owner.kind) for name, owner in columns.claimed.items()))
 
 
-def _leave_out_present(session: Session, rows: Rows, table: Table, *, is_continued: bool) -> int:
+def _leave_out_present(session: LoadSession, rows: Rows, table: Table, *, is_continued: bool) -> int:
     """Take out of *rows* those that the table has; return how many they were."""
     if table.by_content:
         present = session.ids_in(table, rows.event_ids)

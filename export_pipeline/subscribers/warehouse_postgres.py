@@ -14,7 +14,7 @@ from export_pipeline.errors import Blocked, DeliveryError
 from export_pipeline.subscribers.scrubbing import scrub
 from export_pipeline.subscribers.warehouse_columns import INT64, Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_postgres
-from export_pipeline.subscribers.warehouse_native import Database, Layout, Session, Table, quoted
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
 
 _KINDS = {"float8": "double", "bool": "bool", "text": "text", "varchar": "text", "jsonb": "json", "json": "json"}
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
@@ -25,7 +25,7 @@ _NEEDED = ("database", "username", "password", "host")
 CONNECT_TIMEOUT_SECONDS = 15
 
 
-class _PostgresSession(Session):
+class _PostgresSession(LoadSession):
     types: ClassVar = {
         "bigint": "bigint",
         "double": "double precision",
@@ -58,14 +58,14 @@ class _PostgresSession(Session):
         digest = hashlib.sha256(f"export_pipeline {table.schema}".encode()).digest()
         self.ask("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
 
-    def layout(self, table: Table) -> Layout:
+    def layout(self, table: Table) -> TableLayout:
         found = self.ask(
             "SELECT attname, typname, atttypmod, attgenerated <> '' OR attidentity <> '', attisdropped "
             "FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = atttypid "
             "WHERE attrelid = to_regclass(%s) AND attnum > 0 ORDER BY attnum",
             [quoted(table.schema, table.name)],
         )
-        return Layout([_column(*one[:4]) for one in found if not one[4]], len(found))
+        return TableLayout([_column(*one[:4]) for one in found if not one[4]], len(found))
 
     def ids_in(self, table: Table, ids: Sequence[str]) -> set[str]:
         statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id = ANY(%s)"  # noqa: S608
@@ -103,7 +103,7 @@ class Postgres(Database):
         self._connection: Any = None
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> Iterator[LoadSession]:
         if self._connection is None:
             self._connection = self._connect()
         try:

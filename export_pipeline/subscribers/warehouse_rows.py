@@ -17,7 +17,7 @@ import msgspec
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.subscribers.parsing import Unfit, parse_exactly
-from export_pipeline.subscribers.warehouse_columns import OVERFLOW, OWN_COLUMNS, Column, Columns, Slot
+from export_pipeline.subscribers.warehouse_columns import OVERFLOW, OWN_COLUMNS, Column, Slot, TableColumns
 
 Overflow = Literal["json", "quarantine"]
 
@@ -191,7 +191,7 @@ def _gives_back(value: float, digits: str) -> bool:
 
 def place(
     rows: Rows,
-    columns: Columns,
+    columns: TableColumns,
     *,
     may_grow: bool,
     overflow: Overflow,
@@ -210,7 +210,7 @@ def place(
 @dataclass(slots=True)
 class _Placing:
     rows: Rows
-    columns: Columns
+    columns: TableColumns
     may_grow: bool
     overflow: Overflow
     max_row_bytes: int | None

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export_pipeline.subscribers.warehouse_columns import Column, Columns, Owner, in_snake_case, is_reserved
+from export_pipeline.subscribers.warehouse_columns import Column, Owner, TableColumns, in_snake_case, is_reserved
 
 MEMBERS = st.lists(st.text(min_size=0, max_size=90), min_size=1, max_size=12, unique=True)
 LIKE = st.lists(st.text("aA_. é1ε", max_size=5), min_size=1, max_size=12, unique=True)
@@ -22,9 +22,9 @@ def test_a_name_is_the_one_that_dlt_gives(member: str) -> None:
         assert name == (naming.normalize_identifier(member) or "unnamed")
 
 
-def after(members: list[str], existing: list[Column], owners: dict[str, Owner]) -> Columns:
+def after(members: list[str], existing: list[Column], owners: dict[str, Owner]) -> TableColumns:
     """The columns after a batch with *members*."""
-    columns = Columns(existing, owners, max_name_bytes=63, max_columns=1_000)
+    columns = TableColumns(existing, owners, max_name_bytes=63, max_columns=1_000)
     for member in sorted(members, key=columns.sort_key):
         if member not in columns.slots and columns.claim(member) is None:
             columns.add(member, "text")
@@ -46,7 +46,7 @@ def test_no_two_members_share_a_column_and_none_moves(first: list[str], second: 
 def test_a_column_with_a_members_hash_is_that_members() -> None:
     """dlt's table tells by it whose the column is, though nobody kept note."""
     existing = [Column("user_id", "text"), Column("user_id_x6ccb21", "text")]
-    columns = Columns(existing, {}, max_name_bytes=63, max_columns=1_000)
+    columns = TableColumns(existing, {}, max_name_bytes=63, max_columns=1_000)
     slot = columns.claim("userId")
     assert slot is not None
     assert slot.column.name == "user_id_x6ccb21"
@@ -56,11 +56,11 @@ def test_a_column_with_a_members_hash_is_that_members() -> None:
 
 def test_a_variant_has_a_name_that_is_short_enough() -> None:
     """And it goes on from where the table has it."""
-    columns = Columns([], {}, max_name_bytes=63, max_columns=1_000)
+    columns = TableColumns([], {}, max_name_bytes=63, max_columns=1_000)
     columns.add("k" * 63, "bigint")
     variant = columns.variant("k" * 63, "double", may_add=True)
     assert variant is not None
     assert variant.name.endswith("__v_double")
     assert len(variant.name) == 63
-    again = Columns(columns.added, columns.claimed, max_name_bytes=63, max_columns=1_000)
+    again = TableColumns(columns.added, columns.claimed, max_name_bytes=63, max_columns=1_000)
     assert again.variant("k" * 63, "double", may_add=False) == variant
