@@ -1,15 +1,15 @@
 """What a batch costs the ``warehouse`` subscriber: ``python -m benchmarks.warehouse``.
 
-Each destination gets batches of several sizes, as the Arrow table that the subscriber makes and as the objects that dlt
-usually takes. Everything is done in this process, but for PostgreSQL's own work.
+Each destination gets batches of several sizes, directly or through dlt, and beside them DuckDB reads the same events by
+itself. Everything is done in this process, but for PostgreSQL's own work.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date, datetime, timezone
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,18 +19,11 @@ from benchmarks.markdown import rewrite, table
 from benchmarks.page import PAGE
 from export_pipeline.batching.batch import Batch
 from export_pipeline.subscribers.warehouse import Warehouse
-from export_pipeline.subscribers.warehouse_rows import rows_of
 from export_pipeline.testing import batch_of, sample_event
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 
 SIZES = (1, 1_000, 10_000)
-
-
-class ByObjects(Warehouse):
-    """The way that is not taken: dlt gets objects, not an Arrow table."""
-
-    def _data(self, pipeline: Any, batch: Batch) -> tuple[list[Any], dict[str, Any]]:
-        return rows_of(batch, datetime.now(timezone.utc)), {"_event_id": {"nullable": False}}
+NESTED = {"max_table_nesting": 1, "table_name": "nested"}
 
 
 def main() -> None:
@@ -39,13 +32,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, options in _destinations(Path(folder)):
-            with options as made:
-                for way, kind in (("Arrow", Warehouse), ("objects", ByObjects)):
-                    costs = _costs(kind(table_name=way.lower(), **made), rounds)
-                    rows.append([name, way, *(f"{costs[size][which]:.2f}" for which in (0, 1) for size in SIZES)])
-                    print(rows[-1], flush=True)
-    head = ["destination", "dlt gets"]
+        for name, way, made in _ways(Path(folder)):
+            with made as load:
+                costs = _costs(load, rounds)
+            rows.append([name, way, *(f"{costs[size][which]:.2f}" for which in (0, 1) for size in SIZES)])
+            print(rows[-1], flush=True)
+    head = ["destination", "loaded by"]
     head += [f"{what} s, {size:,} events" for what in ("wall", "CPU") for size in SIZES]
     told = f"{date.today():%Y-%m-%d}, {description()}; "
     told += f"median of {rounds} batches of {_event_bytes():.0f} bytes an event."
@@ -57,25 +49,53 @@ def _event_bytes() -> float:
     return sum(len(sample_event(n)) for n in range(SIZES[-1])) / SIZES[-1]
 
 
-def _destinations(folder: Path) -> Iterator[tuple[str, Any]]:
-    yield "DuckDB", _plain(destination="duckdb", url=str(folder / "lake.duckdb"))
-    yield "PostgreSQL", _postgres(folder)
-    yield "Parquet files", _plain(destination="filesystem", url=str(folder / "parquet"))
-    yield "Delta table", _plain(destination="filesystem", url=str(folder / "delta"), table_format="delta")
+def _ways(folder: Path) -> Iterator[tuple[str, str, Any]]:
+    """Name of the destination, how it is loaded, and what loads a batch."""
+    duckdb = {"destination": "duckdb", "url": str(folder / "lake.duckdb")}
+    yield "DuckDB", "`warehouse`", _loading(**duckdb)
+    yield "DuckDB", "`warehouse`, nested, by dlt", _loading(**duckdb, **NESTED)
+    yield "DuckDB", "`read_json`, by itself", _read_json(folder)
+    yield "PostgreSQL", "`warehouse`", _into_postgres(folder)
+    yield "PostgreSQL", "`warehouse`, nested, by dlt", _into_postgres(folder, **NESTED)
+    yield "Parquet files", "`warehouse`, by dlt", _loading(destination="filesystem", url=str(folder / "parquet"))
+    delta = {"destination": "filesystem", "table_format": "delta"}
+    yield "Delta table", "`warehouse`, by dlt", _loading(**delta, url=str(folder / "delta"))
 
 
 @contextmanager
-def _plain(**options: Any) -> Iterator[dict[str, Any]]:
-    yield options
+def _loading(**options: Any) -> Iterator[Callable[[Batch], object]]:
+    with closing(Warehouse(**options)) as warehouse:
+        yield warehouse.deliver
 
 
 @contextmanager
-def _postgres(folder: Path) -> Iterator[dict[str, Any]]:
-    with postgres_server(folder) as server, new_database(server.replace("export@", "export:none@")) as url:
-        yield {"destination": "postgres", "connection": url}
+def _into_postgres(folder: Path, **options: Any) -> Iterator[Callable[[Batch], object]]:
+    with (
+        postgres_server(folder) as server,
+        new_database(server.replace("export@", "export:none@")) as url,
+        _loading(destination="postgres", connection=url, **options) as load,
+    ):
+        yield load
 
 
-def _costs(warehouse: Warehouse, rounds: int) -> dict[int, tuple[float, float]]:
+@contextmanager
+def _read_json(folder: Path) -> Iterator[Callable[[Batch], object]]:
+    """DuckDB appends a file with the same events to a table of its own, in a file that it opens for each batch."""
+    import duckdb
+
+    source, file = folder / "batch.ndjson", folder / "itself.duckdb"
+    options = f"'{source}', format = 'newline_delimited', maximum_depth = 1"
+
+    def load(batch: Batch) -> None:
+        source.write_bytes(batch.data)
+        with duckdb.connect(str(file)) as connection:
+            connection.execute(f"CREATE TABLE IF NOT EXISTS events AS FROM read_json({options}) LIMIT 0")
+            connection.execute(f"INSERT INTO events BY NAME FROM read_json({options})")
+
+    yield load
+
+
+def _costs(load: Callable[[Batch], object], rounds: int) -> dict[int, tuple[float, float]]:
     """Size of a batch in events → its cost: wall clock and CPU of this process, in seconds."""
     found: dict[int, tuple[float, float]] = {}
     number = 0
@@ -85,10 +105,9 @@ def _costs(warehouse: Warehouse, rounds: int) -> dict[int, tuple[float, float]]:
             batch = batch_of((sample_event(number + n) for n in range(size)), f"batch-{number}")
             number += size
             wall, cpu = time.perf_counter(), time.process_time()
-            warehouse.deliver(batch)
+            load(batch)
             costs.append((time.perf_counter() - wall, time.process_time() - cpu))
         found[size] = (median(wall for wall, _ in costs[1:]), median(cpu for _, cpu in costs[1:]))
-    warehouse.close()
     return found
 
 

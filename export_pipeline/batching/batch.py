@@ -1,6 +1,6 @@
 """What a subscriber receives, and what it may answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -19,6 +19,8 @@ class Batch:
         date: the day of those files, as their layout tells it.
         staged_file: path of a file of this machine that holds exactly ``data``, where there is one. It is not to be
             changed, and is gone when every subscriber has the batch.
+        whole_id: id of the planned batch that these events are a part of; None: this is the planned batch.
+        positions: where each event was in the planned batch, from 0 on; None: the events are all of it, in order.
     """
 
     id: str
@@ -27,11 +29,28 @@ class Batch:
     files: tuple[str, ...]
     date: date
     staged_file: str | None = field(default=None, compare=False, repr=False, kw_only=True)
+    whole_id: str | None = field(default=None, compare=False, repr=False, kw_only=True)
+    positions: Sequence[int] | None = field(default=None, compare=False, repr=False, kw_only=True)
 
-    def holding(self, lines: Iterable[bytes], *, id: str) -> "Batch":
-        """A batch of other events, given without line feeds, that is like this one in all else."""
+    def holding(self, lines: Iterable[bytes], *, id: str, positions: Sequence[int] | None = None) -> "Batch":
+        """A batch of other events, given without line feeds, that is like this one in all else.
+
+        Args:
+            positions: where each of them is in this batch, so that an event is known by its place in the planned batch
+                however often that is divided.
+        """
         lines = list(lines)
-        return replace(self, id=id, data=b"\n".join([*lines, b""]), events=len(lines), staged_file=None)
+        if positions is not None and self.positions is not None:
+            positions = [self.positions[position] for position in positions]
+        return replace(
+            self,
+            id=id,
+            data=b"\n".join([*lines, b""]),
+            events=len(lines),
+            staged_file=None,
+            whole_id=self.whole_id or self.id,
+            positions=positions,
+        )
 
     def lines(self) -> list[bytes]:
         """The events' bytes one by one, without line feeds."""

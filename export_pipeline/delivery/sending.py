@@ -283,4 +283,5 @@ class _Sending:
         if len(indices) == self.batch.events:
             return self.batch
         self.lines = self.lines or self.batch.lines()
-        return self.batch.holding((self.lines[index] for index in indices), id=self._id(indices))
+        lines = (self.lines[index] for index in indices)
+        return self.batch.holding(lines, id=self._id(indices), positions=indices)

@@ -50,7 +50,7 @@ def select(batch: Batch, *, only: Values, but: Values, drop_fields: Sequence[str
             refused[index] = str(reason)
     if not kept:
         return Selected(None, (), refused)
-    return Selected(batch.holding(kept.values(), id=batch.id), tuple(kept), refused)
+    return Selected(batch.holding(kept.values(), id=batch.id, positions=tuple(kept)), tuple(kept), refused)
 
 
 def _is_chosen(event: object, wanted: Sequence[_Condition], unwanted: Sequence[_Condition]) -> bool:

@@ -1,51 +1,64 @@
-"""Load every batch into a warehouse or lake, with dlt (https://dlthub.com)."""
+"""Load every batch into a warehouse or lake."""
 
-import os
-import re
-import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any, ClassVar, Literal, TypeVar
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
+from typing_extensions import Self
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.errors import Blocked, DeliveryError, TryLater
 from export_pipeline.subscribers.base import SECRET, Subscriber
-from export_pipeline.subscribers.warehouse_errors import meaning
-from export_pipeline.subscribers.warehouse_rows import arrow_rows, rows_of
-from export_pipeline.subscribers.worker import Overdue, Worker
-from export_pipeline.subscribers.working_folder import new_working_folder
+from export_pipeline.subscribers.warehouse_columns import in_snake_case
+from export_pipeline.subscribers.warehouse_dlt import Dlt, DltOptions, pipeline_name
+from export_pipeline.subscribers.warehouse_duckdb import Duckdb
+from export_pipeline.subscribers.warehouse_native import Database, Table
+from export_pipeline.subscribers.warehouse_postgres import Postgres
+from export_pipeline.subscribers.worker import CLOSING_SECONDS, Overdue, Worker
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Current:
-    """The batch that is loaded, and which file of dlt's each table got."""
+class Loader(Protocol):
+    """What loads rows, in one thread."""
 
-    batch_id: str
-    files: dict[str, str] = field(default_factory=dict)
+    def load(self, batch: Batch, table: Table) -> Receipt:
+        """Insert those events of *batch* that *table* does not have, or raise whatever the driver raises."""
 
+    def check(self) -> None:
+        """Reach the destination."""
 
-_PREFERRED = ("insert-only", "upsert", "delete-insert")
+    def meaning(self, error: Exception) -> DeliveryError:
+        """What an *error* of the driver means for the batch."""
+
+    def close(self) -> None:
+        """Let go of the connection, and of what is under way."""
 
 
 class Warehouse(Subscriber):
-    """Loads batches into a table, exactly once, through dlt: DuckDB, PostgreSQL, BigQuery, Snowflake, files and more.
+    """Loads batches into a table, each event once: DuckDB, PostgreSQL, BigQuery, Snowflake, Delta, files and more.
 
-    Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes tables
-    of it. Each row has ``_event_id`` (the SHA-256 of the event's bytes), ``_batch_id``, ``_file`` and
-    ``_exported_at``. A row whose ``_event_id`` the table has is not inserted again; files that are no table (Parquet,
-    JSON lines) are named by their batch instead, and a repeat overwrites its own. So neither a repeat nor a crash at
-    any moment leaves a duplicate or a gap.
+    DuckDB and PostgreSQL are loaded directly, all else, and nested tables, through dlt.
+
+    Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes
+    tables of it. A column is called like its member, in snake case. Where another member has that name already
+    (``userId``, ``user_id``), or the database keeps it for itself (``ctid``), the column's name ends in a hash of
+    the member's. Whose values a column holds is decided once, whatever batch comes first, and is kept at the
+    destination: in the table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``): leave
+    it there. A value is stored as it was written, or beside its column: a text where numbers are, or a number that
+    no column holds exactly (9007199254740993 where doubles are, 1e999, more than 64 bits), goes into
+    ``<column>__v_<type>``; such a number as the text of its digits.
+
+    Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` names the batch, the
+    place of the event in it and its content, so that a batch that comes again, whole or in part, adds nothing, and
+    equal events are a row each. ``dedupe: content`` keeps one row of equal events, whenever they come. What was not
+    inserted is counted in the log. Files that are no table (Parquet, JSON lines) are named by their batch instead,
+    and a repeat overwrites its own; where ``only`` or ``except`` has changed, the same batch is another file.
 
     Whatever runs and workers share a ledger load into a table one after the other. Let no two ledgers load into the
-    same one: dlt, which has one place for the new rows of a table, would lose some without a word.
-
-    Measured with DuckDB, a batch costs a third of a second of CPU, and each event in it a tenth of a millisecond, a
-    whole one with ``max_table_nesting``: let batches be large (``batch.max_events`` and ``batch.max_bytes``).
+    same one through dlt: it has one place for the new rows of a table, and would lose some silently. DuckDB and
+    PostgreSQL do not mind.
     """
 
     destination: str = Field(
@@ -83,6 +96,21 @@ class Warehouse(Subscriber):
         ge=0,
         description="How many levels of nested objects become tables of their own; deeper ones are JSON.",
     )
+    overflow: Literal["json", "quarantine"] = Field(
+        default="json",
+        description="Where the table has no room for a member (max_columns, or the database's own limits for columns "
+        "and rows): json keeps it in the JSON column _overflow, quarantine refuses the event.",
+    )
+    max_columns: int = Field(
+        default=1_000,
+        ge=1,
+        description="Most columns of the table; further members go where overflow says. PostgreSQL takes 1,600.",
+    )
+    dedupe: Literal["delivery", "content"] = Field(
+        default="delivery",
+        description="delivery: every delivered event is a row, equal ones too. content: equal events are one row, "
+        "whatever file or day they come from; _event_id is then the SHA-256 of the event's bytes.",
+    )
     schema_contract: Literal["evolve", "freeze"] = Field(
         default="evolve",
         description="Where the table has no column for a member or its type: evolve adds one, freeze puts the event "
@@ -94,14 +122,12 @@ class Warehouse(Subscriber):
         description="How long loading a batch may take. One that takes longer cannot be stopped and is waited for "
         "before the next; its batch counts as not delivered, and comes again.",
     )
-    needs: ClassVar[tuple[str, ...]] = ("dlt", "pyarrow")
+    needs: ClassVar[tuple[str, ...]] = ("dlt", "msgspec", "pyarrow")
     folder_options: ClassVar[tuple[str, ...]] = ("url",)
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
     # take the signals that Dagster ends a run with. One thread of its own settles all three.
-    _worker: Worker = PrivateAttr(default_factory=lambda: Worker("dlt"))
-    _folder: str | None = PrivateAttr(default=None)
-    _pipeline: Any = PrivateAttr(default=None)
-    _current: "_Current" = PrivateAttr(default_factory=lambda: _Current(""))
+    _worker: Worker = PrivateAttr(default_factory=lambda: Worker("warehouse"))
+    _loader: Any = PrivateAttr(default=None)
 
     @classmethod
     def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
@@ -110,178 +136,109 @@ class Warehouse(Subscriber):
         return {"url": "."} | super().folders(options) if is_local else {}
 
     def deliver(self, batch: Batch) -> Receipt | None:
-        """Load the batch as one dlt package.
+        """Load the batch in one transaction, or as one package of dlt.
 
         Raises:
-            TryLater, Blocked, Refused: as dlt's error says.
+            TryLater, Blocked, Refused: as the database's error says.
         """
-        return self._do(lambda: self._load_alone(batch))
+        return self._do(lambda loader: self._load_alone(loader, batch))
 
     def check(self) -> None:
         """Reach the destination."""
-        self._do(self._reach)
+        self._do(lambda loader: loader.check())
 
     def close(self) -> None:
-        """End the thread and remove the working folder: nothing in it outlives a run."""
+        """End the thread, close the connection and remove the working folder: nothing in it outlives a run."""
+        if self._loader is not None:
+            with suppress(Overdue):
+                self._worker.do(self._loader.close, timeout_seconds=CLOSING_SECONDS)
         self._worker.close()
-        self._forget()
+        self._loader = None
 
-    def _do(self, work: Callable[[], T]) -> T:
+    @model_validator(mode="after")
+    def _check_dedupe(self) -> Self:
+        if self.dedupe == "content" and self.destination == "filesystem" and self.table_format == "none":
+            raise ValueError("dedupe: content needs a table: no file knows what those of other batches hold")
+        return self
+
+    def _do(self, work: Callable[[Loader], T]) -> T:
+        def do() -> T:
+            if self._loader is None:
+                self._loader = self._new_loader()
+            loader: Loader = self._loader
+            try:
+                return work(loader)
+            except DeliveryError:
+                loader.close()
+                raise
+            except Exception as error:  # noqa: BLE001 (drivers raise anything; all of it is raised again)
+                found = loader.meaning(error)
+                loader.close()
+                raise found from None
+
         try:
-            return self._worker.do(work, timeout_seconds=self.timeout_seconds)
+            return self._worker.do(do, timeout_seconds=self.timeout_seconds)
         except Overdue:
             raise TryLater(f"{self.destination}: not done after {self.timeout_seconds:g} s") from None
 
-    def _load_alone(self, batch: Batch) -> Receipt:
-        if self._is_of_files:
-            return self._load(batch)
+    def _load_alone(self, loader: Loader, batch: Batch) -> Receipt:
         # dlt empties a table of new rows beside the real one, fills it and merges it; a second load at the same moment
-        # would empty what the first has filled, and both would report success. Held here, in dlt's thread, until
-        # the load has ended, whoever waits for it.
-        place = f"{self.destination} {self._normalize(self.schema_)}.{self._normalize(self.table_name)}"
+        # would empty what the first has filled, and both would report success. And no two may name columns at once.
+        # Held here, in the thread of the loads, until the load has ended, whoever waits for it.
+        table = self._table()
+        place = f"{self.destination} {table.schema}.{table.name}"
         with self.alone(place, wait_seconds=self.timeout_seconds / 2):
-            return self._load(batch)
+            return loader.load(batch, table)
 
-    def _load(self, batch: Batch) -> Receipt:
-        import dlt
+    def _table(self) -> Table:
+        # As dlt names them, so that its tables are continued.
+        return Table(
+            schema=in_snake_case(self.schema_, ascii_only=True),
+            name=in_snake_case(self.table_name, ascii_only=True),
+            is_frozen=self.schema_contract == "freeze",
+            by_content=self.dedupe == "content",
+            overflow=self.overflow,
+            max_columns=self.max_columns,
+        )
 
-        self._current = _Current(batch.id)
-        try:
-            pipeline = self._open()
-            data, hints = self._data(pipeline, batch)
-            make: Any = dlt.resource  # its overloads know no options that are put together
-            resource = make(
-                data,
-                name=self.table_name,
-                columns=hints,
-                max_table_nesting=self.max_table_nesting,
-                table_format=None if self.table_format == "none" else self.table_format,
-                schema_contract=self._contract(pipeline),
-                **self._disposition(pipeline),
-            )
-            info = pipeline.run(resource, loader_file_format=self._file_format())
-            info.raise_on_failed_jobs()
-        except Exception as error:  # noqa: BLE001 (dlt and its drivers raise anything; all of it is raised again)
-            # A package that failed must not be loaded before the next one: the batch comes again whole.
-            self._forget()
-            raise meaning(error, self.destination, self.secret_values()) from None
-        return Receipt(detail=f"dlt package {info.loads_ids[-1]}" if info.loads_ids else "")
+    def _new_loader(self) -> Loader:
+        database = self._database()
+        if database is not None and not self.max_table_nesting:
+            return database
+        table = self._table()
+        if database is not None:
+            # dlt knows nothing of the columns that were added since, and would make them again, of other types.
+            try:
+                if database.has_loaded(table):
+                    raise Blocked(
+                        f"{self.destination}: the table {table.schema}.{table.name} was loaded without "
+                        "max_table_nesting, and dlt cannot go on with it: name another table_name, or leave "
+                        "max_table_nesting at 0"
+                    )
+            except DeliveryError:
+                raise
+            except Exception as error:  # noqa: BLE001 (drivers raise anything; all of it is raised again)
+                raise database.meaning(error) from None
+            finally:
+                database.close()
+        options = DltOptions(
+            destination=self.destination,
+            url=self.url,
+            connection=self.connection,
+            credentials=self.credentials,
+            table_format=self.table_format,
+            file_format=self.file_format,
+            max_table_nesting=self.max_table_nesting,
+            secrets=self.secret_values(),
+        )
+        return Dlt(options, table)
 
-    def _reach(self) -> None:
-        try:
-            pipeline = self._open()
-            with pipeline.destination_client() as client:
-                client.is_storage_initialized()
-        except Exception as error:  # noqa: BLE001 (as above)
-            self._forget()
-            raise meaning(error, self.destination, self.secret_values()) from None
-
-    def _data(self, pipeline: Any, batch: Batch) -> tuple[list[Any], dict[str, Any]]:
-        """What dlt gets, an Arrow table, or objects where nested ones are to become tables; and hints of columns."""
-        now = datetime.now(timezone.utc)
-        hints: dict[str, Any] = {"_event_id": {"nullable": False}}
-        if self.destination == "postgres":
-            # An index: looking for the events of a batch would otherwise read the whole table, for every batch.
-            hints["_event_id"]["unique"] = True
-        if self.max_table_nesting:
-            return rows_of(batch, now), hints
-        schema = pipeline.default_schema if pipeline.default_schema_name else None
-        columns = schema.tables.get(self.table_name, {}).get("columns", {}) if schema else {}
-        known = {name: column["data_type"] for name, column in columns.items() if "data_type" in column}
-        rows = arrow_rows(batch, now, known, self._normalize)
-        hints |= {name: {"data_type": kind} for name, kind in rows.types.items() if kind == "json"}
-        return [rows.table], hints
-
-    def _normalize(self, name: str) -> str:
-        from dlt.common.normalizers.naming.snake_case import NamingConvention
-
-        return NamingConvention().normalize_identifier(name)
-
-    def _disposition(self, pipeline: Any) -> dict[str, Any]:
-        if self._is_of_files:
-            return {"write_disposition": "append"}
-        capabilities = pipeline.destination.capabilities()
-        supported = capabilities.supported_merge_strategies or []
-        strategy = next((name for name in _PREFERRED if name in supported), None)
-        if strategy is None:
-            raise Blocked(f"{self.destination} knows no way to load rows exactly once")
-        return {"write_disposition": {"disposition": "merge", "strategy": strategy}, "primary_key": "_event_id"}
-
-    def _contract(self, pipeline: Any) -> dict[str, str]:
-        """The first batch makes the table, whatever the contract."""
-        schema = pipeline.default_schema if pipeline.default_schema_name else None
-        exists = schema is not None and self.table_name in schema.tables
-        mode = self.schema_contract if exists else "evolve"
-        return {"tables": "evolve", "columns": mode, "data_type": mode}
-
-    @property
-    def _is_of_files(self) -> bool:
-        return self.destination == "filesystem" and self.table_format == "none"
-
-    def _file_format(self) -> Any:
-        return self.file_format if self._is_of_files else None
-
-    def _open(self) -> Any:
-        """The pipeline, in a new folder: what the destination knows of it is fetched from there."""
-        # dlt would tell its makers of every run; and trying again is done by the caller.
-        os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-        os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
-        # dlt begins another file of a table where a new column comes after so many rows, but a batch is one file.
-        os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
-        # A warning for every batch that JSON is text on its way.
-        os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
-        import dlt
-
-        if self._pipeline is None:
-            if self.destination == "duckdb" and self.url is not None and os.path.dirname(self.url):
-                os.makedirs(os.path.dirname(self.url), exist_ok=True)
-            self._folder = self._folder or new_working_folder("dlt")
-            pipeline = dlt.pipeline(
-                pipeline_name=re.sub(r"\W", "_", f"export_{self.schema_}_{self.table_name}"),
-                destination=self._destination(),
-                dataset_name=self.schema_,
-                pipelines_dir=self._folder,
-            )
-            pipeline.sync_destination()
-            self._pipeline = pipeline
-        return self._pipeline
-
-    def _destination(self) -> Any:
-        import dlt
-        from dlt.common.destination import Destination
-
-        options: dict[str, Any] = {}
-        if self.destination == "filesystem":
-            options["bucket_url"] = self.url if self.url and "://" in self.url else os.path.abspath(self.url or ".")
-            if self.table_format == "none":
-                options["layout"] = "{table_name}/{batch_id}.{ext}"
-                options["extra_placeholders"] = {"batch_id": self._name_of_file}
-        elif self.destination == "duckdb" and self.url is not None:
-            options["credentials"] = self.url
-        if self.connection is not None or self.credentials:
-            options["credentials"] = self.connection or dict(self.credentials)
-        factory = getattr(dlt.destinations, self.destination, None)
-        return factory(**options) if factory else Destination.from_reference(self.destination, **options)
-
-    def _name_of_file(self, schema: str, table: str, load_id: str, file_id: str, ext: str) -> str:
-        """The batch's id, so that a repeat overwrites its own file; dlt's own tables keep dlt's names.
-
-        Raises:
-            Blocked: a second file of the same table would overwrite the first.
-        """
-        if table.startswith("_dlt_"):
-            return f"{load_id}.{file_id}"
-        if self._current.files.setdefault(table, file_id) != file_id:
-            raise Blocked(
-                f"dlt made more than one file of the table {table} for the batch {self._current.batch_id}, and they "
-                "would overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of "
-                "dlt alone"
-            )
-        return self._current.batch_id
-
-    def _forget(self) -> None:
-        """Start anew, without a package that a failure left behind."""
-        self._pipeline = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+    def _database(self) -> Database | None:
+        """The destination without dlt, where that is possible."""
+        if self.destination == "duckdb" and not self.credentials:
+            file = (self.connection or self.url or f"{pipeline_name(self._table())}.duckdb").removeprefix("duckdb:///")
+            return None if "://" in file or file.startswith("md:") else Duckdb(file)
+        # Without any, dlt looks for them in its own configuration.
+        if self.destination == "postgres" and (self.connection or self.credentials):
+            return Postgres(self.connection, self.credentials, secrets=self.secret_values())
+        return None

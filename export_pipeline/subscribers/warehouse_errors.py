@@ -65,6 +65,62 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
     return Blocked(text) if is_lasting else TryLater(text)
 
 
+# Classes of SQLSTATE, and codes that differ from their class. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_OF_THE_EVENT = ("22", "23", "54", "P0")
+_OF_A_PERSON = ("0A", "25", "28", "3D", "3F", "42", "F0")
+_LASTING_CODES = ("53100",)  # the disk is full
+# Another load was quicker, or this one too slow.
+_PASSING_CODES = ("23505", "25P03", "42P05", "42P06", "42P07", "42701")
+
+_OUR_KEYS = re.compile(r"Key \((_event_id|table_name, column_name)\)=")
+
+
+def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryError:
+    """What an *error* of psycopg2's means for the batch."""
+    if isinstance(error, DeliveryError):
+        return error
+    code = getattr(error, "pgcode", None) or ""
+    said = " ".join(str(error).split()) or type(error).__name__
+    text = scrub(f"postgres: {said}", secrets)
+    if code == "23505" and not _OUR_KEYS.search(said):
+        return Refused(text)  # by a constraint that somebody added
+    if code in _PASSING_CODES:
+        return TryLater(text)
+    if code in _LASTING_CODES or code.startswith(_OF_A_PERSON):
+        return Blocked(text)
+    if code.startswith(_OF_THE_EVENT):
+        return Refused(text)
+    # A connection that is not made has no code; nor has what libpq thinks of its options.
+    is_lasting = not code and (_CONFIGURATION.search(said) or "invalid" in said)
+    return Blocked(text) if is_lasting else TryLater(text)
+
+
+_DUCKDB_EVENT = ("ConversionException", "OutOfRangeException", "ConstraintException")
+_DUCKDB_PERSON = ("CatalogException", "BinderException", "PermissionException", "NotImplementedException")
+_DUCKDB_FILE = re.compile(
+    r"no space left|permission denied|read[- ]only|not a valid DuckDB database|is a directory|not a directory|"
+    r"newer version|older version|storage version",
+    re.IGNORECASE,
+)
+
+
+def meaning_of_duckdb(error: Exception) -> DeliveryError:
+    """What an *error* of DuckDB's means for the batch."""
+    if isinstance(error, DeliveryError):
+        return error
+    text = f"duckdb: {' '.join(str(error).split()) or type(error).__name__}"
+    kind = type(error).__name__
+    if kind in _DUCKDB_EVENT:  # first: its text may quote the event
+        return Refused(text)
+    if kind in _DUCKDB_PERSON or _DUCKDB_FILE.search(text):
+        return Blocked(text)
+    if kind == "InvalidInputException":
+        return Refused(text)
+    if isinstance(error, OSError) and error.errno in (*LASTING, None):
+        return Blocked(text)
+    return TryLater(text)
+
+
 def _text_of(error: BaseException) -> str:
     """What *error* says, on one line, without what dlt adds that is of no use here: see _BESIDE."""
     return " ".join(_BESIDE.split(str(error), 1)[0].split()) or type(error).__name__

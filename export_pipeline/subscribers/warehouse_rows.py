@@ -1,163 +1,401 @@
-"""Events as rows of a table: every top-level member a column, what is nested as JSON."""
+"""Events as rows of a table: every top-level member in a column, each value exactly as it was written.
+
+A value that a column cannot hold as it is, such as a text where numbers are or a number beyond 64 bits, goes into a
+variant of the column; what there is no room for goes into the column ``_overflow`` or makes the event refused.
+"""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.errors import Refused
 from export_pipeline.subscribers.parsing import Unfit, parse_exactly
+from export_pipeline.subscribers.warehouse_columns import OVERFLOW, OWN_COLUMNS, Column, Slot, TableColumns
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+Overflow = Literal["json", "quarantine"]
 
-OWN_COLUMNS = ("_event_id", "_batch_id", "_file", "_exported_at")
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_PLAIN = frozenset({"text", "bigint", "double", "bool"})
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+# Half of a surrogate pair can stand in JSON only as an escape, and so can U+0000.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+# Up to 15 digits a double gives back as they were written, whatever they are.
+_SURELY_EXACT_BYTES = 16
+_BEYOND = "digits"
+"""Kind of a number that neither 64 bits nor a double hold: its digits are text."""
 
 
-def rows_of(batch: Batch, exported_at: datetime) -> list[dict[str, Any]]:
-    """Each event with ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``.
+@dataclass(slots=True)
+class _Member:
+    """The values of one member in a batch: in which rows, of which kind."""
 
-    ``_event_id`` is the SHA-256 of the event's bytes; where a batch holds the same bytes again, with their number.
+    rows: list[int] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
 
-    Raises:
-        Refused: these events cannot be stored as they are.
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of a batch.
+
+    Attributes:
+        event_ids: ``_event_id`` of each; see :func:`event_ids`.
+        former_ids: the same as an earlier version made it, from the event's bytes alone.
+        positions: where in the batch each of them was.
+        refused: position in the batch → why the event cannot be stored as it is.
+        repeated: how many equal events were left out (``dedupe: content``).
+        values: column → row → value; JSON is text.
     """
-    rows: list[dict[str, Any]] = []
-    unfit: dict[int, str] = {}
+
+    batch: Batch
+    file: str
+    exported_at: datetime
+    event_ids: list[str] = field(default_factory=list)
+    former_ids: list[str] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    repeated: int = 0
+    members: dict[str, _Member] = field(default_factory=dict)
+    values: dict[Column, list[Any]] = field(default_factory=dict)
+
+    @property
+    def batch_id(self) -> str:
+        """Id of the planned batch, whichever part of it this is."""
+        return self.batch.whole_id or self.batch.id
+
+    def own_columns(self) -> Iterator[tuple[str, list[Any]]]:
+        """Name and values of each of OWN_COLUMNS."""
+        count = len(self.event_ids)
+        yield from zip(
+            OWN_COLUMNS,
+            (self.event_ids, [self.batch_id] * count, [self.file] * count, [self.exported_at] * count),
+            strict=True,
+        )
+
+
+def read_rows(batch: Batch, *, by_content: bool, takes_nul: bool) -> Rows:
+    """The events of *batch*, decoded, without columns yet.
+
+    Args:
+        by_content: equal events are one row, as ``dedupe: content`` wants it.
+        takes_nul: the destination stores U+0000 in a text.
+    """
     files = batch.files[0] if len(batch.files) == 1 else f"{batch.files[0]} … {batch.files[-1]}"
+    # A key may hold what no text of a database does.
+    files = files.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+    rows = Rows(batch, files, datetime.now(timezone.utc))
+    members = rows.members
     seen: dict[str, int] = {}
+    whole_id, places = rows.batch_id, batch.positions
     for position, line in enumerate(batch.lines()):
-        try:
-            row = parse_exactly(line)
-        except Unfit as reason:
-            unfit[position] = str(reason)
+        content = hashlib.sha256(line).hexdigest()
+        number = seen.get(content, 0) + 1
+        if by_content and number > 1:
+            rows.repeated += 1
             continue
-        event_id = hashlib.sha256(line).hexdigest()
-        number = seen[event_id] = seen.get(event_id, 0) + 1
-        for name in OWN_COLUMNS:
-            if name in row:
-                row[_beside(name, name)] = row.pop(name)
-        row["_event_id"] = event_id if number == 1 else f"{event_id}-{number}"
-        row["_batch_id"] = batch.id
-        row["_file"] = files
-        row["_exported_at"] = exported_at
-        rows.append(row)
-    if unfit:
-        raise Refused("some events cannot be stored as they are", events=unfit)
+        try:
+            cells = _cells(line, takes_nul=takes_nul)
+        except Unfit as reason:
+            rows.refused[position] = str(reason)
+            continue
+        seen[content] = number
+        row = len(rows.positions)
+        rows.positions.append(position)
+        rows.former_ids.append(content if number == 1 else f"{content}-{number}")
+        rows.event_ids.append(content if by_content else event_id(whole_id, places, position, content))
+        for name, kind, value in cells:
+            member = members.get(name)
+            if member is None:
+                member = members[name] = _Member()
+            member.rows.append(row)
+            member.kinds.append(kind)
+            member.values.append(value)
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows, column by column.
+def event_id(whole_id: str, places: Sequence[int] | None, position: int, content: str) -> str:
+    """What identifies the delivery of one event: the planned batch, the event's place in it, and its bytes.
 
-    Attributes:
-        table: an Arrow table; JSON is text in it.
-        types: name of each column that is made of events → its type in dlt's words.
+    The same for the same event however often and in whatever parts its batch comes, and whichever events a filter
+    leaves beside it; another for an equal event. The bytes are in it so that no event can take another's place where a
+    batch of the same id holds other events.
     """
-
-    table: "pa.Table"
-    types: Mapping[str, str]
+    return f"{whole_id}-{places[position] if places is not None else position}-{content[:16]}"
 
 
-def arrow_rows(batch: Batch, exported_at: datetime, known: Mapping[str, str], normalize: Callable[[str], str]) -> Rows:
-    """The rows of *batch* as an Arrow table, about four times as fast for dlt as objects.
-
-    Args:
-        batch: the events.
-        exported_at: for ``_exported_at``.
-        known: name of each column the table has already → its type. A value of another type goes into a column
-            ``<name>__v_<type>``, as dlt has it.
-        normalize: name of a member → name of a column.
+def _cells(line: bytes, *, takes_nul: bool) -> list[tuple[str, str, Any]]:
+    """Member, kind and value of each member of the event in *line* that is not null.
 
     Raises:
-        Refused: these events cannot be stored as they are.
+        Unfit: the event cannot be stored as it is.
     """
-    import pyarrow as pa
+    if b"\\u" in line and _SURROGATE.search(line):
+        parse_exactly(line)
+    if not takes_nul and b"\\u0000" in line and _NUL.search(line):
+        raise Unfit("a text holds the character U+0000, which the destination cannot store")
+    try:
+        return [
+            (name, kind, value)
+            for name, raw in _MEMBERS.decode(line).items()
+            for kind, value in (_value(bytes(raw)),)
+            if kind
+        ]
+    except (msgspec.DecodeError, RecursionError) as error:
+        parse_exactly(line)
+        raise Unfit(f"cannot be decoded: {error}") from None
 
-    rows = rows_of(batch, exported_at)
-    own = {name: [row.pop(name) for row in rows] for name in OWN_COLUMNS}
-    names = _column_names(rows, normalize)
-    types: dict[str, str] = {}
-    columns: dict[str, list[Any]] = {}
-    for member, name in names.items():
-        values = [row.get(member) for row in rows]
-        wanted = known.get(name) or _common_type(values)
-        for number, value in enumerate(values):
-            if value is None:
+
+def _value(raw: bytes) -> tuple[str, Any]:
+    """Kind and value; no kind: null."""
+    first = raw[0]
+    if first == 0x22:
+        return "text", _TEXT.decode(raw)
+    if first in b"{[":
+        return "json", raw.decode()
+    if first == 0x6E:
+        return "", None
+    if first in b"tf":
+        return "bool", first == 0x74
+    return exact_number(raw.decode())
+
+
+def exact_number(digits: str) -> tuple[str, Any]:
+    """Kind and value of a number as 64 bits or a double hold it, or else ``digits`` and these."""
+    if digits.lstrip("-").isdigit():
+        if len(digits) < 19 or (len(digits) <= 20 and -(2**63) <= int(digits) < 2**63):
+            return "bigint", int(digits)
+        return _BEYOND, digits
+    value = float(digits)
+    if (len(digits) <= _SURELY_EXACT_BYTES and "e" not in digits.lower()) or _gives_back(value, digits):
+        return "double", value
+    return _BEYOND, digits
+
+
+def _gives_back(value: float, digits: str) -> bool:
+    """Whether *value*, printed in full or in its shortest form, is the number that *digits* say."""
+    if value in (float("inf"), float("-inf")) or len(digits) > 400:
+        return False
+    try:
+        meant = Decimal(digits)
+        return meant == Decimal(repr(value)) or meant == Decimal(f"{value:.17g}")
+    except ArithmeticError:  # an exponent that no Decimal takes
+        return False
+
+
+def place(
+    rows: Rows,
+    columns: TableColumns,
+    *,
+    may_grow: bool,
+    overflow: Overflow,
+    max_row_bytes: int | None = None,
+) -> None:
+    """Find the column of each value, and decide on new ones.
+
+    Args:
+        may_grow: columns may be added; else an event that needs one is refused.
+        overflow: where there is no room for a column: into ``_overflow``, or the event is refused.
+        max_row_bytes: longest row that the database takes; see :func:`_width`.
+    """
+    _Placing(rows, columns, may_grow, overflow, max_row_bytes).run()
+
+
+@dataclass(slots=True)
+class _Placing:
+    rows: Rows
+    columns: TableColumns
+    may_grow: bool
+    overflow: Overflow
+    max_row_bytes: int | None
+    rest: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Row → what overflows of it: member → JSON."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Row → reason."""
+
+    def run(self) -> None:
+        spilled = self._too_wide()
+        for name in self._new_members(spilled):
+            self.columns.add(name, _common_kind(self.rows.members[name].kinds))
+        for name, member in self.rows.members.items():
+            slot = self.columns.slots.get(name)
+            out = spilled.get(name, set())
+            if slot is not None and not out and _holds_all(slot.column, member):
+                self._scatter(slot.column, member)
+            else:
+                self._place_one_by_one(name, slot, member, out)
+        if self.rest:
+            column = Column(OVERFLOW, "json")
+            values_of = self._values_of(column)
+            for row, rest in self.rest.items():
+                values_of[row] = "{" + ",".join(f"{_json_text(name)}:{value}" for name, value in rest.items()) + "}"
+            if OVERFLOW not in self.columns.existing:
+                self.columns.added.append(column)
+        self.rows.members = {}
+        if self.refused:
+            self._leave_out()
+
+    def _values_of(self, column: Column) -> list[Any]:
+        values = self.rows.values.get(column)
+        if values is None:
+            values = self.rows.values[column] = [None] * len(self.rows.positions)
+        return values
+
+    def _scatter(self, column: Column, member: _Member) -> None:
+        values_of = self._values_of(column)
+        for row, value in zip(member.rows, member.values, strict=True):
+            values_of[row] = value
+
+    def _place_one_by_one(self, name: str, slot: Slot | None, member: _Member, out: set[int]) -> None:
+        for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
+            if row in out or slot is None:
+                self._spill(row, name, kind, value)
                 continue
-            try:
-                column, kind, stored = _placed(name, wanted, value)
-            except ValueError:
-                reason = f"{member}: a number in it is too large for JSON"
-                raise Refused("an event cannot be stored as it is", events={number: reason}) from None
-            if column not in columns:
-                types[column], columns[column] = kind, [None] * len(rows)
-            columns[column][number] = stored
-    arrow_types = {"bigint": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
-    arrays: dict[str, pa.Array] = {
-        name: pa.array(values, type=arrow_types.get(types[name], pa.string())) for name, values in columns.items()
-    }
-    arrays |= {name: pa.array(own[name], type=pa.string()) for name in OWN_COLUMNS[:3]}
-    arrays["_exported_at"] = pa.array(own["_exported_at"], type=pa.timestamp("us", tz="UTC"))
-    return Rows(pa.table(arrays), types)
+            column: Column | None = slot.column
+            stored = _stored(slot.column, kind, value)
+            if stored is None:
+                stored_kind = "text" if kind == _BEYOND else kind
+                column = self.columns.variant(name, stored_kind, may_add=self.may_grow)
+                stored = None if column is None else _stored(column, kind, value)
+            if column is None or stored is None:
+                self._spill(row, name, kind, value)
+            else:
+                self._values_of(column)[row] = stored
+
+    def _spill(self, row: int, name: str, kind: str, value: Any) -> None:
+        if not self.may_grow:
+            self.refused.setdefault(row, f"{name}: the frozen table has no column for it, or for its type ({kind})")
+        elif self.overflow == "quarantine":
+            self.refused.setdefault(row, f"{name}: the table has no room for another column or for so long a row")
+        else:
+            self.rest.setdefault(row, {})[name] = _as_json(kind, value)
+
+    def _new_members(self, spilled: dict[str, set[int]]) -> list[str]:
+        """The members that get a column now, in the order in which they get their names.
+
+        An event that alone has more of them than there is room for gets none, so that it takes no room from others.
+        """
+        fresh = []
+        for name in sorted(self.rows.members, key=self.columns.sort_key):
+            if name not in self.columns.slots and self.columns.claim(name) is None:
+                fresh.append(name)
+        if not self.may_grow:
+            return []
+        wanted = [name for name in fresh if len(spilled.get(name, ())) < len(self.rows.members[name].rows)]
+        if len(wanted) <= self.columns.room:
+            return wanted
+        needed: dict[int, list[str]] = {}
+        for name in wanted:
+            for row in self.rows.members[name].rows:
+                if row not in spilled.get(name, ()):
+                    needed.setdefault(row, []).append(name)
+        chosen: set[str] = set()
+        for row in sorted(needed):
+            further = [name for name in needed[row] if name not in chosen]
+            if len(chosen) + len(further) <= self.columns.room:
+                chosen.update(further)
+        return [name for name in wanted if name in chosen]
+
+    def _too_wide(self) -> dict[str, set[int]]:
+        """Member → the rows that would be too long with it."""
+        found: dict[str, set[int]] = {}
+        if self.max_row_bytes is None or len(self.rows.members) * _WIDEST_BYTES < self.max_row_bytes:
+            return found
+        widths: dict[int, int] = {}
+        for member in self.rows.members.values():
+            for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
+                widths[row] = widths.get(row, 0) + _width(kind, value)
+        wide = {row for row, width in widths.items() if width > self.max_row_bytes}
+        # Members that the table or other events have stay as long as there is room; the others are the first to go.
+        common = {
+            name
+            for name, member in self.rows.members.items()
+            if name in self.columns.slots or not wide.issuperset(member.rows)
+        }
+        filled = dict.fromkeys(wide, 0)
+        for name in sorted(self.rows.members, key=lambda name: name not in common):
+            member = self.rows.members[name]
+            is_new = name not in common
+            for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
+                if row not in wide:
+                    continue
+                filled[row] += _width(kind, value)
+                if is_new or filled[row] > self.max_row_bytes:
+                    found.setdefault(name, set()).add(row)
+        return found
+
+    def _leave_out(self) -> None:
+        """Take the refused rows out."""
+        rows = self.rows
+        for row, reason in self.refused.items():
+            rows.refused[rows.positions[row]] = reason
+        keep_rows(rows, lambda row: row not in self.refused)
 
 
-def _column_names(rows: Sequence[dict[str, Any]], normalize: Callable[[str], str]) -> dict[str, str]:
-    """Member → column. Members whose names become the same, such as userId and user_id, get a column each."""
-    names: dict[str, str] = {}
-    taken = set(OWN_COLUMNS)
-    members = {member for row in rows for member in row}
-    # A member that is called just like its column keeps the name.
-    for member in sorted(members, key=lambda member: (not member.strip() or normalize(member) != member, member)):
-        name = normalize(member) if member.strip() else "unnamed"
-        if name in taken or name.startswith("_dlt_"):
-            name = _beside(name, member)
-        taken.add(name)
-        names[member] = name
-    return names
+def keep_rows(rows: Rows, is_kept: Callable[[int], bool]) -> None:
+    """Leave only the rows whose number *is_kept*."""
+    kept = [row for row in range(len(rows.positions)) if is_kept(row)]
+    lists: list[list[Any]] = [rows.positions, rows.event_ids, rows.former_ids, *rows.values.values()]
+    for values in lists:
+        values[:] = [values[row] for row in kept]
 
 
-def _beside(name: str, member: str) -> str:
-    """A column for *member* whose *name* is taken."""
-    return f"{name}_x{hashlib.sha256(member.encode()).hexdigest()[:6]}"
+# PostgreSQL: a value of variable length is at most a pointer to where it is stored, of 18 bytes, and its alignment;
+# shorter ones stand in the row.
+_WIDEST_BYTES = 28
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "bigint" if -(2**63) <= value < 2**63 else "text"
-    if isinstance(value, float):
-        return "double"
-    return "text" if isinstance(value, str) else "json"
+def _width(kind: str, value: Any) -> int:
+    """An upper bound of what a value takes of a row of PostgreSQL, in bytes."""
+    if kind in ("bigint", "double", "bool"):
+        return 8
+    return min(4 * len(value) + 8, _WIDEST_BYTES)
 
 
-def _common_type(values: Sequence[Any]) -> str:
+def _common_kind(kinds: Sequence[str]) -> str:
     """The type of a new column: that of its first value, but whole and other numbers together are double."""
-    kinds = [_kind(value) for value in values if value is not None]
-    if not kinds:
-        return "text"
-    return "double" if set(kinds) == {"bigint", "double"} else kinds[0]
+    numbers = {"bigint", "double"}.intersection(kinds)
+    if len(numbers) == 2 and kinds[0] in (*numbers, _BEYOND):
+        return "double"
+    if kinds[0] == _BEYOND:
+        return next(iter(numbers), "text")
+    return kinds[0]
 
 
-def _placed(name: str, wanted: str, value: Any) -> tuple[str, str, Any]:
-    """Column, type and stored form of *value* where the column *name* is of type *wanted*."""
-    kind = _kind(value)
-    if wanted == "json":
-        return name, "json", _json(value)
-    if wanted == "double" and kind == "bigint":
-        return name, "double", float(value)
-    stored = _json(value) if kind == "json" else str(value) if kind == "text" else value
-    if wanted in _PLAIN and kind != wanted:
-        return f"{name}__v_{kind}", kind, stored
-    return name, kind, stored
+def _holds_all(column: Column, member: _Member) -> bool:
+    """Whether every value can be stored as it is, without a look at each."""
+    if column.kind == "bigint" and column.bounds[0] > -(2**63):
+        return False
+    is_plain = column.kind in ("bigint", "double", "bool", "text", "json") and column.max_characters is None
+    return is_plain and member.kinds.count(column.kind) == len(member.kinds)
 
 
-def _json(value: Any) -> str:
-    return _ENCODER.encode(value)
+def _stored(column: Column, kind: str, value: Any) -> Any:
+    """*value* as *column* holds it; None: it cannot hold it exactly."""
+    if column.kind == "json":
+        return _as_json(kind, value)
+    if column.kind == "text" and kind in ("text", _BEYOND):
+        return None if column.max_characters is not None and len(value) > column.max_characters else value
+    if column.kind == "bigint" and kind == "bigint":
+        return value if column.bounds[0] <= value <= column.bounds[1] else None
+    if column.kind == "double" and kind == "bigint":
+        return float(value) if int(float(value)) == value else None
+    return value if column.kind == kind else None
+
+
+def _as_json(kind: str, value: Any) -> str:
+    if kind == "text":
+        return _json_text(value)
+    if kind == "bool":
+        return "true" if value else "false"
+    return repr(value) if kind == "double" else str(value)
+
+
+def _json_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -37,7 +37,7 @@ from export_pipeline.testing.samples import (
 )
 
 UNITS = re.compile(
-    r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|port|level)$"
+    r"(_|^)(seconds|bytes|events|requests|records|attempts|in_flight|nesting|days|characters|columns|port|level)$"
 )
 
 

@@ -271,6 +271,26 @@ def test_a_repeat_sends_the_same_parts_under_the_same_ids() -> None:
     assert picky.taken == before
 
 
+def test_a_part_knows_where_its_events_were_in_the_planned_batch() -> None:
+    """However often it was divided, and whatever a filter left of it before."""
+    batch = batch_of(20)
+    lines = batch.lines()
+    filtered = batch.holding(lines[3:17], id=batch.id, positions=range(3, 17))
+    seen: list[Batch] = []
+
+    def deliver(part: Batch) -> None:
+        seen.append(part)
+        if lines[5] in part.lines() or lines[11] in part.lines():
+            raise Refused("one of them")
+
+    assert list(send(filtered, deliver).refused) == [2, 8]
+    for part in seen:
+        assert part.whole_id == batch.id
+        assert part.positions is not None
+        assert [lines[position] for position in part.positions] == part.lines()
+    assert (batch.whole_id, batch.positions) == (None, None)
+
+
 def test_a_part_that_meets_a_passing_failure_is_tried_again_alone() -> None:
     """While bisecting, TryLater repeats the one part; what was accepted is not sent again."""
     clock = Clock()

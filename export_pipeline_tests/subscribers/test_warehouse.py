@@ -12,7 +12,7 @@ from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.warehouse import Warehouse
-from export_pipeline.subscribers.warehouse_rows import OWN_COLUMNS, arrow_rows
+from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, parquet_rows, postgres_rows
@@ -218,18 +218,6 @@ def test_a_repeat_of_a_file_overwrites_it(tmp_path: Path) -> None:
         warehouse.close()
     names = sorted(file.name for file in (tmp_path / "export" / "events").iterdir())
     assert [name.partition(".")[0] for name in names] == ["b-1", "b-2"]
-
-
-def test_columns_whose_names_collide_are_both_kept() -> None:
-    """UserId and user_id are one name in a database, and two members of an event."""
-    from datetime import datetime, timezone
-
-    batch = batch_of([b'{"userId":1,"user_id":2,"_batchId":3,"_batch_id":4}'])
-    rows = arrow_rows(batch, datetime.now(timezone.utc), {}, Warehouse(destination="duckdb")._normalize)
-    [row] = rows.table.to_pylist()
-    assert row["user_id"] == 2
-    assert row["_batch_id"] == batch.id
-    assert sorted(value for name, value in row.items() if "_x" in name) == [1, 3, 4]
 
 
 def test_a_destination_that_is_none_blocks(tmp_path: Path) -> None:

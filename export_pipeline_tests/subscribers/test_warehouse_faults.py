@@ -72,10 +72,11 @@ def deliver(options: dict[str, Any], batch: Batch) -> Sent:
 EVENTS = 20
 DYING = """
 import json, os, signal, sys
+from contextlib import contextmanager
 from dlt.load.load import Load
 from dlt.pipeline.pipeline import Pipeline
+from export_pipeline.subscribers import warehouse_duckdb, warehouse_native, warehouse_postgres
 from export_pipeline.subscribers.warehouse import Warehouse
-from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.testing import batch_of, sample_event
 
 def dies(*arguments, **options):
@@ -86,11 +87,14 @@ def dies_after(do):
 
 where, options = sys.argv[1], json.loads(sys.argv[2])
 if where == "before the load":
-    Pipeline.load = dies
+    Pipeline.load = warehouse_native._grow = dies
 elif where == "before the load is noted":
     Load.complete_package = dies
+    for session in (warehouse_duckdb._DuckdbSession, warehouse_postgres._PostgresSession):
+        session.write = dies_after(session.write)
 else:
     Pipeline.load = dies_after(Pipeline.load)
+    warehouse_native.Database.load = dies_after(warehouse_native.Database.load)
 Warehouse(**options).deliver(batch_of([sample_event(n) for n in range(int(sys.argv[3]))]))
 """
 
@@ -98,7 +102,7 @@ Warehouse(**options).deliver(batch_of([sample_event(n) for n in range(int(sys.ar
 def test_killed_at_any_moment_it_leaves_neither_a_duplicate_nor_a_gap(
     place: tuple[dict[str, Any], Rows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL with a package pending, with a load that nobody noted, and after the load: the repeat makes it whole.
+    """SIGKILL before rows are written, before they are committed or noted, and after that: the repeat makes it whole.
 
     Nothing of what was under way stays on the disk either.
     """
@@ -111,7 +115,7 @@ def test_killed_at_any_moment_it_leaves_neither_a_duplicate_nor_a_gap(
         command = [sys.executable, "-W", "ignore", "-c", DYING, where, json.dumps(options), str(EVENTS)]
         killed = subprocess.run(command, capture_output=True, text=True, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert len(list(temporary.glob("export-pipeline-dlt-*"))) == 1
+        assert len(list(temporary.glob("export-pipeline-dlt-*"))) == (options["destination"] == "filesystem")
     assert deliver(options, batch_of([sample_event(n) for n in range(EVENTS)])).accepted == EVENTS
     assert len(rows("events")) == len({row["_event_id"] for row in rows("events")}) == EVENTS
     assert list(temporary.glob("export-pipeline-dlt-*")) == []
@@ -144,12 +148,25 @@ def test_files_that_would_overwrite_each_other_block(tmp_path: Path, monkeypatch
         deliver(options, batch_of([b'{"a":%d}' % n for n in range(50)]))
 
 
-def test_a_table_that_somebody_dropped_blocks(tmp_path: Path) -> None:
-    """No event is at fault: none is quarantined, and the error says how to have the table made anew."""
+def test_a_table_that_somebody_dropped_is_made_anew(tmp_path: Path) -> None:
+    """What its columns held is forgotten with it: the members that come now get the names."""
     import duckdb
 
     file = tmp_path / "lake.duckdb"
     options = {"destination": "duckdb", "url": str(file)}
+    deliver(options, batch_of([b'{"userId":1}'], "b-1"))
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("DROP TABLE export.events")
+    assert deliver(options, batch_of([b'{"user_id":"2"}'], "b-2")).accepted == 1
+    assert [row["user_id"] for row in duckdb_rows(file, "export.events")] == ["2"]
+
+
+def test_a_table_of_dlt_that_somebody_dropped_blocks(tmp_path: Path) -> None:
+    """No event is at fault: none is quarantined, and the error says how to have the table made anew."""
+    import duckdb
+
+    file = tmp_path / "lake.duckdb"
+    options = {"destination": "duckdb", "url": str(file), "max_table_nesting": 1}
     deliver(options, batch_of([b'{"a":1}'], "b-1"))
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE export.events")

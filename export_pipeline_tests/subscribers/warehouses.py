@@ -24,7 +24,10 @@ def duckdb_rows(file: Path, table: str) -> list[dict[str, Any]]:
 
 
 def postgres_rows(url: str, table: str = "export.events") -> list[dict[str, Any]]:
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
+    # JSON as text: Python takes no number of more than 4,300 digits.
+    engine = create_engine(
+        url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool, json_deserializer=str
+    )
     with engine.connect() as connection:
         if connection.execute(text(f"SELECT to_regclass('{table}')")).scalar() is None:
             return []

@@ -1,0 +1,286 @@
+"""Load a batch into any destination of dlt (https://dlthub.com)."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.errors import Blocked, DeliveryError
+from export_pipeline.subscribers.packing import part_id
+from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, OWN_COLUMNS, Column, Owner, TableColumns
+from export_pipeline.subscribers.warehouse_errors import meaning
+from export_pipeline.subscribers.warehouse_native import Table
+from export_pipeline.subscribers.warehouse_nested import NestedNames, nested_rows
+from export_pipeline.subscribers.warehouse_rows import Rows, place, read_rows
+from export_pipeline.subscribers.working_folder import new_working_folder
+
+_PREFERRED = ("insert-only", "upsert", "delete-insert")
+_OWNERS = "x-export-columns"
+"""Hint of a table in dlt's schema, which dlt keeps at the destination: whose values each column holds."""
+_LONGEST_NAME_BYTES = 255
+# Destinations whose text cannot hold U+0000.
+_WITHOUT_NUL = frozenset({"postgres", "redshift"})
+
+
+@dataclass(frozen=True, slots=True)
+class DltOptions:
+    """What the options of ``warehouse`` of the same names say."""
+
+    destination: str
+    url: str | None
+    connection: str | None
+    credentials: Mapping[str, str]
+    table_format: str
+    file_format: str
+    max_table_nesting: int
+    secrets: Sequence[str]
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether each batch is a file, and no table."""
+        return self.destination == "filesystem" and self.table_format == "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """The file that a batch becomes, and which file of dlt's each table got."""
+
+    name: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class Dlt:
+    """One pipeline of dlt, for one table; to be used by one thread."""
+
+    def __init__(self, options: DltOptions, table: Table) -> None:
+        self._options = options
+        self._table = table
+        self._folder: str | None = None
+        self._pipeline: Any = None
+        self._current = _Current("")
+
+    def load(self, batch: Batch, table: Table) -> Receipt:
+        """Load *batch* as one package of dlt."""
+        import dlt
+
+        options = self._options
+        self._current = _Current(_name_of_file(batch))
+        pipeline = self._open_current()
+        rows = read_rows(batch, by_content=table.by_content, takes_nul=options.destination not in _WITHOUT_NUL)
+        hints: dict[str, Any] = {"_event_id": {"nullable": False}}
+        if options.destination == "postgres":
+            # An index: looking for the events of a batch would otherwise read the whole table, for every batch.
+            hints["_event_id"]["unique"] = True
+        if options.max_table_nesting:
+            names = NestedNames(self._hint(pipeline), _kinds_of_tables(pipeline), table)
+            data: list[Any] = nested_rows(rows, names, batch, table, levels=options.max_table_nesting)
+            hints[OVERFLOW] = {"data_type": "json"}
+            kept = names.kept()
+        else:
+            data, further, kept = self._flat(pipeline, rows, table)
+            hints |= further
+        if not rows.positions:
+            return Receipt(refused=rows.refused)
+
+        # A function: of a list dlt makes a plain generator, which takes no further hints.
+        def events() -> Iterator[Any]:
+            yield from data
+
+        make: Any = dlt.resource  # its overloads know no options that are put together
+        resource = make(
+            events,
+            name=table.name,
+            columns=hints,
+            max_table_nesting=options.max_table_nesting,
+            table_format=None if options.table_format == "none" else options.table_format,
+            schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "evolve"},
+            **self._disposition(pipeline),
+        )
+        resource.apply_hints(additional_table_hints={_OWNERS: kept})
+        schema = pipeline.default_schema if pipeline.default_schema_name else dlt.Schema(pipeline_name(table))
+        # A text stays a text, also where it looks like a time: as such it would lose its zone.
+        schema.remove_type_detection("iso_timestamp")
+        info = pipeline.run(
+            resource, schema=schema, loader_file_format=options.file_format if options.is_of_files else None
+        )
+        info.raise_on_failed_jobs()
+        detail = f"dlt package {info.loads_ids[-1]}" if info.loads_ids else ""
+        if rows.repeated:
+            detail += f", {rows.repeated} equal events left out (dedupe: content)"
+        return Receipt(refused=rows.refused, detail=detail)
+
+    def check(self) -> None:
+        """Reach the destination."""
+        with self._open().destination_client() as client:
+            client.is_storage_initialized()
+
+    def meaning(self, error: Exception) -> DeliveryError:
+        """What an *error* of dlt's means for the batch."""
+        # A package that failed must not be loaded before the next one: the batch comes again whole.
+        self.close()
+        return meaning(error, self._options.destination, self._options.secrets)
+
+    def close(self) -> None:
+        """Forget the pipeline, and remove its folder with all that is under way."""
+        self._pipeline = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    def _flat(self, pipeline: Any, rows: Rows, table: Table) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
+        """An Arrow table of *rows*, about four times as fast for dlt as objects; hints; whose the columns are."""
+        import pyarrow as pa
+
+        known = _columns_of(pipeline, table.name)
+        columns = TableColumns(
+            known,
+            {name: Owner(*owner[:2]) for name, owner in self._hint(pipeline).items()},
+            max_name_bytes=self._longest_name(pipeline),
+            max_columns=table.max_columns,
+            ascii_only=True,
+        )
+        place(rows, columns, may_grow=not (table.is_frozen and known), overflow=table.overflow)
+        types = {"bigint": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
+        arrays = {
+            column.name: pa.array(values, type=types.get(column.kind, pa.string()))
+            for column, values in rows.values.items()
+        }
+        own = dict(rows.own_columns())
+        arrays |= {name: pa.array(own[name], type=pa.string()) for name in OWN_COLUMNS[:3]}
+        arrays["_exported_at"] = pa.array(own["_exported_at"], type=pa.timestamp("us", tz="UTC"))
+        hints: dict[str, Any] = {
+            name: {"description": f"event member {owner.member!r}"} for name, owner in columns.claimed.items()
+        }
+        for column in rows.values:
+            if column.kind == "json":
+                hints.setdefault(column.name, {})["data_type"] = "json"
+        kept = dict(self._hint(pipeline))
+        kept |= {name: [owner.member, owner.kind] for name, owner in columns.claimed.items()}
+        return [pa.table(arrays)], hints, kept
+
+    def _hint(self, pipeline: Any) -> Mapping[str, Any]:
+        schema = pipeline.default_schema if pipeline.default_schema_name else None
+        found: Mapping[str, Any] = schema.tables.get(self._table.name, {}).get(_OWNERS, {}) if schema else {}
+        return found
+
+    def _longest_name(self, pipeline: Any) -> int:
+        capabilities = pipeline.destination.capabilities()
+        return min(int(capabilities.max_column_identifier_length or _LONGEST_NAME_BYTES), _LONGEST_NAME_BYTES)
+
+    def _disposition(self, pipeline: Any) -> dict[str, Any]:
+        if self._options.is_of_files:
+            return {"write_disposition": "append"}
+        capabilities = pipeline.destination.capabilities()
+        supported = capabilities.supported_merge_strategies or []
+        strategy = next((name for name in _PREFERRED if name in supported), None)
+        if strategy is None:
+            raise Blocked(f"{self._options.destination} knows no way to load rows exactly once")
+        return {"write_disposition": {"disposition": "merge", "strategy": strategy}, "primary_key": "_event_id"}
+
+    def _open_current(self) -> Any:
+        """The pipeline with the schema as the destination has it now: another worker may have added columns."""
+        pipeline = self._open()
+        if pipeline.default_schema_name:
+            with pipeline.destination_client() as client:
+                stored = client.get_stored_schema(pipeline.default_schema_name)
+            if stored is not None and stored.version_hash != pipeline.default_schema.stored_version_hash:
+                self.close()
+                pipeline = self._open()
+        return pipeline
+
+    def _open(self) -> Any:
+        """The pipeline, in a new folder: what the destination knows of it is fetched from there."""
+        # dlt would tell its makers of every run; and trying again is done by the caller.
+        os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+        os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
+        # dlt begins another file of a table where a new column comes after so many rows, but a batch is one file.
+        os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
+        # A warning for every batch that JSON is text on its way.
+        os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
+        import dlt
+
+        if self._pipeline is None:
+            self._folder = self._folder or new_working_folder("dlt")
+            pipeline = dlt.pipeline(
+                pipeline_name=pipeline_name(self._table),
+                destination=self._destination(),
+                dataset_name=self._table.schema,
+                pipelines_dir=self._folder,
+            )
+            pipeline.sync_destination()
+            self._pipeline = pipeline
+        return self._pipeline
+
+    def _destination(self) -> Any:
+        import dlt
+        from dlt.common.destination import Destination
+
+        given = self._options
+        options: dict[str, Any] = {}
+        if given.destination == "filesystem":
+            options["bucket_url"] = given.url if given.url and "://" in given.url else os.path.abspath(given.url or ".")
+            if given.is_of_files:
+                options["layout"] = "{table_name}/{batch_id}.{ext}"
+                options["extra_placeholders"] = {"batch_id": self._path_of_file}
+        elif given.destination == "duckdb" and given.url is not None:
+            if os.path.dirname(given.url):
+                os.makedirs(os.path.dirname(given.url), exist_ok=True)
+            options["credentials"] = given.url
+        if given.connection is not None or given.credentials:
+            options["credentials"] = given.connection or dict(given.credentials)
+        factory = getattr(dlt.destinations, given.destination, None)
+        return factory(**options) if factory else Destination.from_reference(given.destination, **options)
+
+    def _path_of_file(self, schema: str, table: str, load_id: str, file_id: str, ext: str) -> str:
+        """The batch's id, so that a repeat overwrites its own file; dlt's own tables keep dlt's names.
+
+        Raises:
+            Blocked: a second file of the same table would overwrite the first.
+        """
+        if table.startswith("_dlt_"):
+            return f"{load_id}.{file_id}"
+        if self._current.files.setdefault(table, file_id) != file_id:
+            raise Blocked(
+                f"dlt made more than one file of the table {table} for the batch {self._current.name}, and they "
+                "would overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of "
+                "dlt alone"
+            )
+        return self._current.name
+
+
+def pipeline_name(table: Table) -> str:
+    """What dlt calls the pipeline, and its DuckDB file where no other is named."""
+    return re.sub(r"\W", "_", f"export_{table.schema}_{table.name}")
+
+
+def _name_of_file(batch: Batch) -> str:
+    """The name of the file that holds *batch*: another one where a filter has left other events of it.
+
+    Under the same name a replay with another filter would overwrite the events of the first.
+    """
+    if batch.positions is None:
+        return batch.id
+    return part_id(batch.whole_id or batch.id, batch.positions)
+
+
+def _columns_of(pipeline: Any, table: str) -> list[Column]:
+    schema = pipeline.default_schema if pipeline.default_schema_name else None
+    columns = schema.tables.get(table, {}).get("columns", {}) if schema else {}
+    return [_column(name, column["data_type"]) for name, column in columns.items() if "data_type" in column]
+
+
+def _column(name: str, data_type: str) -> Column:
+    return Column(name, data_type if data_type in ("bigint", "double", "bool", "text", "json") else "other", INT64)
+
+
+def _kinds_of_tables(pipeline: Any) -> dict[str, dict[str, str]]:
+    """Table → column → its type in dlt's words."""
+    schema = pipeline.default_schema if pipeline.default_schema_name else None
+    tables = schema.tables if schema else {}
+    return {
+        name: {column: str(hints["data_type"]) for column, hints in table["columns"].items() if "data_type" in hints}
+        for name, table in tables.items()
+    }

@@ -1,0 +1,128 @@
+"""Load rows into a table of a DuckDB file, by Arrow."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from export_pipeline.errors import DeliveryError
+from export_pipeline.subscribers.warehouse_columns import Column
+from export_pipeline.subscribers.warehouse_errors import meaning_of_duckdb
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
+
+if TYPE_CHECKING:
+    import duckdb
+
+_KINDS = {"DOUBLE": "double", "BOOLEAN": "bool", "VARCHAR": "text", "JSON": "json"}
+_BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
+_INCOMING = "_export_incoming"
+
+
+class _DuckdbSession(LoadSession):
+    types: ClassVar = {"bigint": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "text": "VARCHAR", "json": "JSON"}
+    own_types: ClassVar = {
+        "_event_id": "VARCHAR NOT NULL",
+        "_batch_id": "VARCHAR",
+        "_file": "VARCHAR",
+        "_exported_at": "TIMESTAMP WITH TIME ZONE",
+    }
+    mark: ClassVar = "?"
+    max_name_bytes: ClassVar = 255
+    max_columns: ClassVar = 100_000
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        self._connection = connection
+
+    def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, list(parameters)).fetchall()
+
+    def lock(self, table: Table) -> None:
+        """Nothing to do: the file is this process's alone while it is open."""
+
+    def layout(self, table: Table) -> TableLayout:
+        found = self.ask(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
+            "AND schema_name = ? AND table_name = ? ORDER BY column_index",
+            [table.schema, table.name],
+        )
+        return TableLayout([_column(name, kind) for name, kind in found], len(found))
+
+    def ids_in(self, table: Table, ids: Sequence[str]) -> set[str]:
+        statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id IN (SELECT unnest(?))"  # noqa: S608
+        return {found for (found,) in self.ask(statement, [list(ids)])}
+
+    def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
+        statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _batch_id = ?"  # noqa: S608
+        parameters = [batch_id]
+        if with_parts:
+            statement += " OR starts_with(_batch_id, ?)"
+            parameters.append(f"{batch_id}-")
+        return {found for (found,) in self.ask(statement, parameters)}
+
+    def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
+        import pyarrow as pa
+
+        types = {
+            "bigint": pa.int64(),
+            "double": pa.float64(),
+            "bool": pa.bool_(),
+            "timestamp": pa.timestamp("us", "UTC"),
+        }
+        incoming = pa.Table.from_arrays(
+            [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns],
+            names=[f"c{number}" for number in range(len(columns))],
+        )
+        names = ", ".join(quoted(name) for name, _, _ in columns)
+        self._connection.register(_INCOMING, incoming)
+        self.ask(f"INSERT INTO {quoted(table.schema, table.name)} ({names}) SELECT * FROM {_INCOMING}")  # noqa: S608
+
+
+class Duckdb(Database):
+    """The database in *file*: open only while it is loaded or looked at, since DuckDB lets one process in at a time."""
+
+    session_type: ClassVar = _DuckdbSession
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        """Nothing to do: it is open inside of a session only."""
+
+    @contextmanager
+    def session(self) -> Iterator[LoadSession]:
+        import duckdb
+
+        if os.path.dirname(self._file):
+            os.makedirs(os.path.dirname(self._file), exist_ok=True)
+        with duckdb.connect(self._file) as connection:
+            connection.begin()
+            # Not rolled back where the block fails: what is not committed when the connection closes never was.
+            yield _DuckdbSession(connection)
+            connection.commit()
+
+    def has_loaded(self, table: Table) -> bool:
+        return os.path.exists(self._file) and super().has_loaded(table)
+
+    def check(self) -> None:
+        import duckdb
+
+        if os.path.exists(self._file):
+            duckdb.connect(self._file, read_only=True).close()
+            return
+        folder = os.path.dirname(os.path.abspath(self._file))
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(f"{folder} is not a directory")
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write in {folder}")
+
+    def meaning(self, error: Exception) -> DeliveryError:
+        return meaning_of_duckdb(error)
+
+
+def _column(name: str, data_type: str) -> Column:
+    if data_type in _BITS:
+        bits = _BITS[data_type]
+        return Column(name, "bigint", (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+    return Column(name, _KINDS.get(data_type, "other"))

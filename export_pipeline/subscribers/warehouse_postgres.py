@@ -1,0 +1,201 @@
+"""Load rows into a table of PostgreSQL, by COPY."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from export_pipeline.errors import Blocked, DeliveryError
+from export_pipeline.subscribers.scrubbing import scrub
+from export_pipeline.subscribers.warehouse_columns import INT64, Column
+from export_pipeline.subscribers.warehouse_errors import meaning_of_postgres
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
+
+_KINDS = {"float8": "double", "bool": "bool", "text": "text", "varchar": "text", "jsonb": "json", "json": "json"}
+_BITS = {"int2": 16, "int4": 32, "int8": 64}
+_VARCHAR_HEADER = 4  # what PostgreSQL adds to n in the modifier of varchar(n)
+# Names of dlt's credentials → those of libpq.
+_PARTS = {"database": "dbname", "username": "user", "password": "password", "host": "host", "port": "port"}
+_NEEDED = ("database", "username", "password", "host")
+CONNECT_TIMEOUT_SECONDS = 15
+
+
+class _PostgresSession(LoadSession):
+    types: ClassVar = {
+        "bigint": "bigint",
+        "double": "double precision",
+        "bool": "boolean",
+        "text": "varchar",
+        "json": "jsonb",
+    }
+    own_types: ClassVar = {
+        "_event_id": "varchar UNIQUE NOT NULL",
+        "_batch_id": "varchar",
+        "_file": "varchar",
+        "_exported_at": "timestamp with time zone",
+    }
+    mark: ClassVar = "%s"
+    max_name_bytes: ClassVar = 63
+    max_columns: ClassVar = 1_600
+    # Of a page's 8,160 bytes: the header of the row, the bits of 1,600 columns and our own columns take the rest.
+    max_row_bytes: ClassVar = 7_700
+    takes_nul: ClassVar = False
+
+    def __init__(self, connection: Any) -> None:
+        self._cursor = connection.cursor()
+
+    def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self._cursor.execute(statement, list(parameters) or None)
+        return self._cursor.fetchall() if self._cursor.description else []
+
+    def lock(self, table: Table) -> None:
+        """Also for the making of the table: two that do so at once would fail."""
+        digest = hashlib.sha256(f"export_pipeline {table.schema}".encode()).digest()
+        self.ask("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+
+    def layout(self, table: Table) -> TableLayout:
+        found = self.ask(
+            "SELECT attname, typname, atttypmod, attgenerated <> '' OR attidentity <> '', attisdropped "
+            "FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = atttypid "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 ORDER BY attnum",
+            [quoted(table.schema, table.name)],
+        )
+        return TableLayout([_column(*one[:4]) for one in found if not one[4]], len(found))
+
+    def ids_in(self, table: Table, ids: Sequence[str]) -> set[str]:
+        statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id = ANY(%s)"  # noqa: S608
+        return {found for (found,) in self.ask(statement, [list(ids)])}
+
+    def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
+        # By the index on _event_id: there is none on _batch_id.
+        statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id = ANY(%s)"  # noqa: S608
+        if not with_parts:
+            return {found for (found,) in self.ask(statement, [list(ids)])}
+        statement += " AND (_batch_id = %s OR starts_with(_batch_id, %s))"
+        return {found for (found,) in self.ask(statement, [list(ids), batch_id, f"{batch_id}-"])}
+
+    def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
+        # The text format, not CSV: there a line that holds \. alone ends the data, also inside of quotes.
+        texts = [_COPIED[kind](values) for _, kind, values in columns]
+        data = "\n".join(map("\t".join, zip(*texts, strict=True))) + "\n"
+        names = ", ".join(quoted(name) for name, _, _ in columns)
+        statement = f"COPY {quoted(table.schema, table.name)} ({names}) FROM STDIN"
+        self._cursor.copy_expert(statement, io.BytesIO(data.encode()))
+
+
+class Postgres(Database):
+    """The database at *connection*, a URL, or with *credentials* by name.
+
+    Args:
+        secrets: values that must not appear in an error.
+    """
+
+    session_type: ClassVar = _PostgresSession
+
+    def __init__(self, connection: str | None, credentials: Mapping[str, str], *, secrets: Sequence[str]) -> None:
+        self._given = connection, credentials
+        self._secrets = secrets
+        self._connection: Any = None
+
+    @contextmanager
+    def session(self) -> Iterator[LoadSession]:
+        if self._connection is None:
+            self._connection = self._connect()
+        try:
+            with self._connection:  # a transaction
+                yield _PostgresSession(self._connection)
+        except BaseException:
+            self.close()  # whatever became of it: the next load begins with a connection of its own
+            raise
+
+    def check(self) -> None:
+        with self.session() as session:
+            session.ask("SELECT 1")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def meaning(self, error: Exception) -> DeliveryError:
+        return meaning_of_postgres(error, self._secrets)
+
+    def _connect(self) -> Any:
+        import psycopg2
+
+        connection, credentials = self._given
+        options = _from_url(connection, self._secrets) if connection else _from_parts(credentials)
+        found = psycopg2.connect(**options)
+        found.set_client_encoding("UTF8")
+        return found
+
+
+def _from_url(connection: str, secrets: Sequence[str]) -> dict[str, Any]:
+    try:
+        url = make_url(connection)
+    except (ArgumentError, ValueError) as error:
+        raise Blocked(scrub(f"postgres: {error}", secrets)) from None
+    parts = {"host": url.host, "port": url.port, "user": url.username, "password": url.password, "dbname": url.database}
+    given = {name: value for name, value in parts.items() if value is not None}
+    return {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **given, **url.query}
+
+
+def _from_parts(credentials: Mapping[str, str]) -> dict[str, Any]:
+    missing = [name for name in _NEEDED if name not in credentials]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        raise Blocked(f"postgres: missing field(s): {names}; known are {', '.join(_PARTS)} and what libpq knows")
+    given = {_PARTS.get(name, name): value for name, value in credentials.items() if name != "drivername"}
+    return {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **given}
+
+
+def _column(name: str, kind: str, modifier: int, is_generated: bool) -> Column:
+    if is_generated:
+        return Column(name, "other")
+    if kind in _BITS:
+        bits = _BITS[kind]
+        return Column(name, "bigint", (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+    most = modifier - _VARCHAR_HEADER if kind == "varchar" and modifier > 0 else None
+    return Column(name, _KINDS.get(kind, "other"), INT64, most)
+
+
+_NULL = r"\N"
+
+
+def _as_text(values: Sequence[str | None]) -> list[str]:
+    return [_NULL if value is None else _escaped(value) for value in values]
+
+
+def _escaped(text: str) -> str:
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if text.isprintable():
+        return text
+    return text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _as_number(values: Sequence[float | None]) -> list[str]:
+    return [_NULL if value is None else repr(value) for value in values]
+
+
+def _as_bool(values: Sequence[bool | None]) -> list[str]:
+    return [_NULL if value is None else "t" if value else "f" for value in values]
+
+
+def _as_timestamp(values: Sequence[datetime]) -> list[str]:
+    return [value.isoformat() for value in values]
+
+
+_COPIED: Mapping[str, Callable[[Sequence[Any]], list[str]]] = {
+    "text": _as_text,
+    "json": _as_text,
+    "bigint": _as_number,
+    "double": _as_number,
+    "bool": _as_bool,
+    "timestamp": _as_timestamp,
+}
