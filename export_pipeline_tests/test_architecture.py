@@ -28,7 +28,6 @@ FLOORS = (
 SAME_FLOOR = {("configuration", "deployment"), ("deployment", "configuration"), ("cli", "demo")}
 
 KNOWS_DAGSTER = {
-    "__init__",
     "celery_app",
     "definitions",
     "dagster_internals",
@@ -38,12 +37,9 @@ KNOWS_DAGSTER = {
     "configuration.schedule",
     # A subscriber is a Dagster resource, and a secret of it an EnvVar.
     "subscribers.base",
-    "subscribers.http",
+    "subscribers.http_options",
     "subscribers.launchable",
-    "subscribers.library_client",
-    "subscribers.mapped",
     "subscribers.python",
-    "subscribers.segment",
     "subscribers.webhook",
     "testing.contract",
 }
@@ -68,7 +64,7 @@ TWO_MEANINGS = {
 # The modules that write the state of a manifest or of a delivery.
 WRITES_STATES = {
     "ledger.deliveries",
-    "ledger.folding",
+    "ledger.parts",
     "ledger.planning",
     "ledger.readings",
     "ledger.subscriptions",

@@ -11,10 +11,9 @@ if TYPE_CHECKING:
 @contextmanager
 def dagster_instance() -> "Iterator[DagsterInstance]":
     """DAGSTER_HOME's instance; where that is not set, the one that ``./dagster.yaml`` describes, or a passing one."""
-    # Not public, but the one way to be sure that runs and cursor are those of Dagster's own command.
-    from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+    from export_pipeline.dagster_internals import instance_of_command_line
 
-    with get_possibly_temporary_instance_for_cli("export-pipeline") as instance:
+    with instance_of_command_line("export-pipeline") as instance:
         yield instance
 
 

@@ -8,9 +8,9 @@ from dagster import (
     define_asset_job,
     in_process_executor,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from export_pipeline.configuration.schedule import cron_of
+from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.orchestration.checks import check_specs
 from export_pipeline.orchestration.export import Export
 

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
 
-# Not public; a test has it refuse an unknown option.
-from dagster._config import validate_config
-
 from export_pipeline.configuration.executor import ExecutorSettings
+
+# Not public; a test has it refuse an unknown option.
+from export_pipeline.dagster_internals import validate_config
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.orchestration.resources import LedgerResource
 from export_pipeline.orchestration.waiting import celery_executor_known_to

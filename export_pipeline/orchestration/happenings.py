@@ -6,16 +6,17 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, RunStatusChangeRecordsFilter
-from dagster._core.execution.backfill import (
-    BULK_ACTION_TERMINAL_STATUSES,
-    BulkActionsFilter,
-    BulkActionStatus,
-    PartitionBackfill,
-)
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from export_pipeline.alerting.happening import ERROR, Happening, Problem
 from export_pipeline.alerting.state import Positions
+from export_pipeline.dagster_internals import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    InstigatorTick,
+    PartitionBackfill,
+    TickStatus,
+)
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.run_happenings import backfill_prefix, happening_of, is_of

@@ -1,7 +1,7 @@
 """Schedules, sensors and backfills as Dagster's instance keeps them.
 
-Dagster has no public way to read a sensor's cursor, the ticks of another schedule or its backfills, so everything of it
-that is not public stands in this file. The state is kept under (location, repository, name); it can be there before a
+Dagster has no public way to read a sensor's cursor, the ticks of another schedule or its backfills, so this builds on
+:mod:`export_pipeline.dagster_internals`. The state is kept under (location, repository, name); it can be there before a
 sensor was ever turned on.
 """
 
@@ -12,28 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance, DagsterInvariantViolationError, SensorEvaluationContext
-from dagster._core.definitions.repository_definition.valid_definitions import SINGLETON_REPOSITORY_NAME
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.definitions.sensor_definition import SensorType
-from dagster._core.execution.backfill import (
+
+from export_pipeline.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
+    SINGLETON_REPOSITORY_NAME,
     BulkActionsFilter,
     BulkActionStatus,
-    PartitionBackfill,
-)
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
     InstigatorTick,
+    InstigatorType,
+    PartitionBackfill,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
     SensorInstigatorData,
+    SensorType,
     TickStatus,
+    create_snapshot_id,
 )
-from dagster._serdes import create_snapshot_id
 
 FINISHED = (TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED)
 _MOST_TICKS = 100

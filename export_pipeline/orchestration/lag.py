@@ -3,8 +3,7 @@
 from datetime import datetime, timedelta, timezone
 from itertools import islice, pairwise
 
-from dagster._utils.schedules import cron_string_iterator
-
+from export_pipeline.dagster_internals import cron_string_iterator
 from export_pipeline.orchestration.export import Watching
 
 _LEAST = timedelta(minutes=60)

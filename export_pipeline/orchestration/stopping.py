@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dagster import DagsterExecutionInterruptedError, OpExecutionContext
 
 # Not public. It is what the executors themselves work with; a test ends a run through the UI's own call.
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
-
+from export_pipeline.dagster_internals import capture_interrupts, check_captured_interrupt
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.underway import run_is_over
 from export_pipeline.steps.stopping import Stop, deadline

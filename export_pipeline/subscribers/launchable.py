@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dagster import ConfigurableResource, DagsterInvalidDefinitionError, Field, OpDefinition, Shape
-from dagster._core.definitions.definition_config_schema import DefinitionConfigSchema
 from pydantic import ConfigDict, model_validator
+
+from export_pipeline.dagster_internals import DefinitionConfigSchema
 
 MASK = "********"
 
