@@ -67,6 +67,7 @@ WRITES_STATES = {
     "ledger.parts",
     "ledger.planning",
     "ledger.readings",
+    "ledger.splitting",
     "ledger.subscriptions",
 }
 

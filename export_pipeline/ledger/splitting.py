@@ -142,9 +142,9 @@ def split(
         for one in share.lost:
             why = reasons[one.file.key]
             parts.add(tx, whole, [one], owed_to, state=t.GIVEN_UP, reason=why, run_id=run_id, now=now)
-        values = {"state": t.GIVEN_UP, "last_error": reason} if share.is_given_up else {"state": t.SPLIT}
+        state, error = (t.GIVEN_UP, reason) if share.is_given_up else (t.SPLIT, None)
         of_it = (d.manifest_id == found.id, d.subscription_id == share.subscription)
-        tx.execute(update(t.deliveries).where(*of_it).values(values))
+        tx.execute(update(t.deliveries).where(*of_it).values(state=state, last_error=error))
     # Should it be owed to anybody again, all tries are left.
     readings.forget_failures(tx, found.id)
     return list(dict.fromkeys(sound))
