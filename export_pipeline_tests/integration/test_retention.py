@@ -160,7 +160,12 @@ def test_old_runs_that_found_nothing_are_purged(project: Project, tmp_path: Path
     assert all(any(project.home.rglob(f"{run_id}*")) for run_id in idle)
     with closing(sqlite3.connect(project.home / "history" / "runs.db")) as connection, connection:
         connection.execute("UPDATE runs SET create_timestamp = datetime(create_timestamp, '-31 days')")
-    assert not project.run().success
+    assert not project.run().success  # it has work to do, and leaves old runs alone
+    assert left() >= set(idle)
+    (project.root / "copy").unlink()
+    (project.root / "away").rename(project.root / "copy")
+    assert project.run().success
+    assert project.run().success
     assert left() >= {delivered.run_id, another.run_id, failed.run_id}
     assert left() & set(idle) == set()
     assert [path for run_id in idle for path in project.home.rglob(f"{run_id}*")] == []
