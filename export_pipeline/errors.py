@@ -19,7 +19,8 @@ ExportError
 │   ├── FileArchived          it lies in cold storage, and has to be restored before anybody can read it
 │   ├── FileCorrupt           truncated, wrong checksum, or not the compression its first bytes announce
 │   ├── FileOverLimit         it would unpack to more than the limits allow
-│   └── FileFailed            reading it raised what no rule foresees, or ended the process that read it
+│   ├── FileFailed            reading it raised what no rule foresees, or ended the process that read it
+│   └── FileTooSlow           it was still being read when the run's time was over: tried alone, with a whole run's time
 └── DeliveryError             a subscriber did not accept a batch
     ├── TryLater              nothing is wrong with the batch: the same one is sent again, later
     ├── Blocked               no batch can get through until a person acts: all data stays owed
@@ -138,6 +139,10 @@ class FileOverLimit(FileError):
 
 class FileFailed(FileError):
     """Reading the file raised an error of a kind that no rule foresees, or ended the process that read it."""
+
+
+class FileTooSlow(FileError):
+    """The run's time was over while the file was read, and it had its share of that."""
 
 
 class DeliveryError(ExportError):

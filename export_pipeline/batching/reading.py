@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 
 from isal import isal_zlib
 
@@ -112,6 +112,7 @@ def read_manifest(
     batch_limits: BatchLimits,
     read_limits: ReadLimits,
     ranges: Mapping[str, Ranges] | None = None,
+    checkpoint: Callable[[str], None] | None = None,
 ) -> ManifestReading:
     """Read the files of a manifest, one after the other, into batches.
 
@@ -124,21 +125,25 @@ def read_manifest(
         batch_limits: where batches end.
         read_limits: what a file may cost.
         ranges: key → which of its events are asked for, of a file that is not wanted whole.
+        checkpoint: called with the key of the file at hand, every few mebibytes that are unpacked or framed; may raise.
 
     Raises:
         FileError: a file cannot be read, for whatever reason. Nothing of this reading counts; what was staged is to be
             removed.
         AccountingError: events were lost or invented between files and batches: a defect of this package.
     """
+    checkpoint = checkpoint or _go_on
     if quarantine is None:
         aside = ManifestQuarantine(lambda _: None, manifest_id)
     else:
         aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
-    reader = _Reader(manifest_id, stage, aside, Cutter(batch_limits), read_limits, ranges=ranges or {})
+    reader = _Reader(
+        manifest_id, stage, aside, Cutter(batch_limits), read_limits, ranges=ranges or {}, checkpoint=checkpoint
+    )
     try:
         # A thread unpacks while this one frames. Both want the interpreter's lock, and who has it may keep it for 5 ms:
         # so what is handed over is large, and unpacked without the lock in a few calls.
-        with closing(ahead(_loads(_unpacked(files, read_limits)), depth=_LOADS_AHEAD)) as loads:
+        with closing(ahead(_loads(_unpacked(files, read_limits, checkpoint)), depth=_LOADS_AHEAD)) as loads:
             for load in loads:
                 for file, piece in load:
                     reader.read(file, piece)
@@ -150,11 +155,24 @@ def read_manifest(
     return reading
 
 
-def _unpacked(files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits) -> Iterator[_Piece]:
+def _go_on(key: str) -> None:
+    """Nothing ends a reading."""
+
+
+def _unpacked(
+    files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits, checkpoint: Callable[[str], None]
+) -> Iterator[_Piece]:
     """The unpacked pieces of each file, and None behind the last one."""
     for file, chunks in files:
+        pieces = decompress(
+            chunks,
+            key=file.key,
+            size_bytes=file.size_bytes,
+            limits=limits,
+            checkpoint=partial(checkpoint, file.key),
+        )
         with blaming(file.key):
-            for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
+            for piece in pieces:
                 yield file, piece
         yield file, None
 
@@ -185,6 +203,7 @@ class _Reader:
         limits: ReadLimits,
         *,
         ranges: Mapping[str, Ranges],
+        checkpoint: Callable[[str], None],
     ) -> None:
         self._manifest_id = manifest_id
         self._stage = stage
@@ -194,6 +213,7 @@ class _Reader:
         self._ranges = ranges
         self._left_out = 0
         self._checker = Checker(limits)
+        self._checkpoint = checkpoint
         self._files: list[FileReading] = []
         self._batches: list[StagedBatch] = []
         self._framer: Framer | None = None
@@ -202,7 +222,7 @@ class _Reader:
     def read(self, file: SourceFile, piece: bytes | None) -> None:
         """Frame the next piece of *file*, or its end; its last event is never joined to the next file's first."""
         if self._framer is None:
-            self._framer = Framer(self._limits, self._checker)
+            self._framer = Framer(self._limits, self._checker, checkpoint=partial(self._checkpoint, file.key))
             self._bytes_unpacked = self._events = self._left_out = 0
             self._quarantined_before, self._quarantined_bytes_before = self._aside.records, self._aside.size_bytes
         with blaming(file.key):

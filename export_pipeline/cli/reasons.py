@@ -112,6 +112,13 @@ def _state(life: "FileLife") -> Answer:
 
 
 def _deliveries(life: "FileLife") -> Iterator[Answer]:
+    if life.manifest is not None and not life.manifest.holds_events:
+        aside = "; what it holds lies in the quarantine" if life.manifest.events_quarantined else ""
+        advice = f"export-pipeline quarantine list --manifest {life.manifest.id}" if aside else ""
+        yield Answer(
+            "no_events", f"it was read and contains no valid event: there was nothing to deliver{aside}", advice
+        )
+        return
     for state, code, text in (
         (DELIVERED, "delivered", "it was delivered to {}"),
         (OWED, "owed", "it is still owed to {}"),

@@ -102,6 +102,8 @@ def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[st
     from rich.text import Text
 
     total = manifest.batches if manifest and manifest.batches is not None else "?"
+    if manifest is not None and not manifest.holds_events and one.state == DELIVERED:
+        return one.subscriber, "nothing to deliver", "-", "-", "-", "-"
     state = f"{one.state}, round {one.round}" if one.round > 1 else one.state
     return (
         one.subscriber,

@@ -172,8 +172,9 @@ class ExportSettings(Section):
         default=None,
         ge=1,
         description="How long after its start a run begins a manifest or a batch, in seconds. What is left stays owed, "
-        "and the next run goes on with it. By default the shortest time between two ticks, but at least 60 and at most "
-        "3,600.",
+        "and the next run goes on with it. A reading that is under way ends once it has had half of that time as well; "
+        "the file at hand counts a failed try, and is tried alone. By default the shortest time between two ticks, but "
+        "at least 60 and at most 3,600.",
     )
     owners: list[Annotated[str, AfterValidator(checked_owner)]] = Field(
         default=[],

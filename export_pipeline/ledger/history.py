@@ -22,6 +22,7 @@ class ManifestLife:
         batches: how many it was cut into; None while unread.
         batches_with_file: numbers of those that hold events of the file.
         events_framed, events_batched, events_quarantined: of all its files; None while unread.
+        holds_events: false where it is known that the file holds none.
     """
 
     id: str
@@ -38,6 +39,7 @@ class ManifestLife:
     events_framed: int | None
     events_batched: int | None
     events_quarantined: int | None
+    holds_events: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
     row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).one()
     positions = {position for position, one in enumerate(readings.manifest(tx, identity).files) if one.key == key}
     batches: tuple[LedgerBatch, ...] = readings.batches(tx, identity)
+    with_file = tuple(batch.n for batch in batches if positions & set(batch.file_positions))
     return ManifestLife(
         id=row.id,
         origin=row.origin,
@@ -131,10 +134,12 @@ def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
         read_attempts=row.read_attempts,
         last_error=row.last_error,
         batches=row.batches,
-        batches_with_file=tuple(batch.n for batch in batches if positions & set(batch.file_positions)),
+        batches_with_file=with_file,
         events_framed=row.events_framed,
         events_batched=row.events_batched,
         events_quarantined=row.events_quarantined,
+        # Of a folded one the files are not known any more.
+        holds_events=bool(with_file or not positions or row.batches is None) and row.events_batched != 0,
     )
 
 

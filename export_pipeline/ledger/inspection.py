@@ -198,12 +198,12 @@ def _given_up_files(tx: Connection, source: int) -> dict[int, int]:
 
 
 def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, str | None]:
-    """The last file of the source before the first one that is owed."""
+    """The last file of the source before the first one that is owed; one that holds no event was not delivered."""
     d, f, m = t.deliveries.c, t.files.c, t.manifests.c
     of_source = select(d.day, d.first_key, d.manifest_id).join(t.manifests, m.id == d.manifest_id)
     of_source = of_source.where(d.subscription_id == subscription, m.origin == t.SOURCE)
     owed_first = of_source.where(d.state == t.OWED).order_by(d.day, d.first_key).limit(1)
-    delivered = of_source.where(d.state == t.DELIVERED, m.part_of.is_(None))
+    delivered = of_source.where(d.state == t.DELIVERED, m.part_of.is_(None), m.events_batched > 0)
     first = tx.execute(owed_first).first()
     if first is not None:
         of_the_same_day = and_(d.day == first.day, d.first_key < first.first_key)

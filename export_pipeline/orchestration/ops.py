@@ -5,6 +5,7 @@ nothing is pickled, and a re-execution from failure, on any machine, finds what 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dagster import (
     DynamicOutput,
@@ -41,6 +42,9 @@ from export_pipeline.steps.workspace import Workspace
 READ = "read"
 # Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
 _RETRIES_SHARE = 10
+# Of max_run_seconds, what a reading may take in any case. A run ends half its time late at most, and no manifest that
+# always has its turn late in a run waits for ever.
+_LEAST_SHARE_OF_A_READING = 0.5
 
 
 def list_new_files_op(export: Export) -> OpDefinition:
@@ -110,10 +114,12 @@ def read_batches_op(export: Export) -> OpDefinition:
             place = _workspace(context, export)
             with place.ledger.read() as tx:
                 names = owed.assigned(tx, identity, run_ids(context))
-            if reason := nothing_more(context, export)():
+            over = nothing_more(context, export)
+            if reason := over():
                 context.log.info(wording.not_read(identity, reason))
                 yield Output(None, READ)
                 return
+            place = replace(place, stop=over, reading_seconds=export.max_run_seconds * _LEAST_SHARE_OF_A_READING)
             outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
             _say_what_was_read(context, outcome, names, export)
             if outcome.staged is not None and outcome.staged.reading is not None:

@@ -148,12 +148,21 @@ def read(staged: Staged, names: Sequence[str]) -> str:
 
 def read_empty(staged: Staged) -> str:
     """The files hold no event."""
-    return f"found {counted(len(staged.manifest.files), 'file')} of {staged.manifest.day}, but no event in them"
+    files = f"{counted(len(staged.manifest.files), 'file')} of {staged.manifest.day} contained no valid events"
+    aside = staged.reading.events_quarantined if staged.reading is not None else 0
+    if not aside:
+        return f"{files}: there is nothing to deliver"
+    return (
+        f"{files}: there is nothing to deliver, and {counted(aside, 'bad stretch', 'bad stretches')} were set aside "
+        f"in the quarantine ({_where_to_look(staged.manifest.day)})"
+    )
 
 
 def delivered(name: str, done: Delivered) -> str:
     """What a subscriber has accepted."""
     totals = done.totals
+    if not (totals.accepted or totals.refused or totals.filtered):
+        return f"{name}: nothing to deliver of {done.manifest.day}, since the files contained no valid events"
     look = _where_to_look(done.manifest.day)
     refused = f", refused {totals.refused:,} (kept in the quarantine; {look})" if totals.refused else ""
     filtered = f", {totals.filtered:,} were filtered out" if totals.filtered else ""

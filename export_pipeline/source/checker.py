@@ -5,6 +5,7 @@ surrogates. Python's own json scanner checks 0.1 GB/s and finds the end of an ob
 """
 
 import json
+import re
 from collections import deque
 from collections.abc import Sequence
 from operator import length_hint
@@ -16,8 +17,11 @@ from export_pipeline.source.rfc8259 import utf8_fault
 # simdjson takes up to 14 bytes of memory for each byte of its longest document, and keeps them.
 _SIMDJSON_BYTES = MIB
 _SIMDJSON_DEPTH = 1024
-_SCANNER_BYTES = 64 * KIB
+# Most events are short, and what is broken mostly is so at its beginning.
+_SCANNED_BYTES = (128, KIB, 8 * KIB, 64 * KIB)
+_LONGEST_TOKEN_BYTES = 16
 _OPEN, _CLOSE = b"{}"
+_opening = re.compile(rb'\{[ \t\r\n]*["}]')
 
 
 class Checker:
@@ -69,12 +73,22 @@ class Checker:
 
     def object_end(self, text: bytes, start: int, stop: int) -> int:
         """Where the object ends that begins at *start*, or -1: no object, too long, too deep, not all here."""
-        if not text.startswith(b"{", start):
+        if _opening.match(text, start, stop) is None:
             return -1
-        window = text[start : min(stop, start + _SCANNER_BYTES)].decode("latin-1")
-        try:
-            length = self._scan(window)[1]
-        except (ValueError, RecursionError):
+        for size_bytes in _SCANNED_BYTES:
+            window = text[start : min(stop, start + size_bytes)].decode("latin-1")
+            try:
+                length = self._scan(window)[1]
+            except json.JSONDecodeError as error:
+                # What is wrong far from the end of the window is not wrong because it ends there.
+                is_cut = error.msg.startswith("Unterminated") or error.pos > len(window) - _LONGEST_TOKEN_BYTES
+                if len(window) < size_bytes or not is_cut:
+                    return -1
+            except (ValueError, RecursionError):
+                return -1
+            else:
+                break
+        else:
             return -1
         is_shallow = window.count("{", 0, length) + window.count("[", 0, length) <= self._max_depth
         return start + length if is_shallow and utf8_fault(text, start, start + length) is None else -1

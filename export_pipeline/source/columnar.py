@@ -27,15 +27,6 @@ def unpack_orc(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
     return _unpack(chunks, key, "ORC")
 
 
-def refuse_avro(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    """Say what the file is, instead of quarantining its bytes line by line.
-
-    Raises:
-        FileCorrupt: always.
-    """
-    raise FileCorrupt(key, "an Avro file, which this version cannot read")
-
-
 def _unpack(chunks: Iterator[bytes], key: str, name: str) -> Iterator[bytes]:
     if find_spec("pyarrow") is None:
         reason = f'a file in {name}, for which pyarrow must be installed: pip install "export-pipeline[parquet]"'

@@ -1,7 +1,8 @@
 """From the unpacked bytes of one file to its events, one line each.
 
-Between events lie separators: white space, byte order marks, and the brackets and commas of an array of objects. An
-event is a JSON object (RFC 8259). Everything else is a bad stretch, which ends where ``resync`` says.
+Between events lie separators: white space, byte order marks, record separators (RFC 7464), commas, and the brackets of
+an array of objects. An event is a JSON object (RFC 8259). Everything else is a bad stretch, which ends where ``resync``
+says.
 
 Most of a file takes the fast way: lines, or the pieces between ``}{``, are handed to the checker by the hundred. What
 it vouches for is an event whatever comes behind it, for no JSON object begins with another one. Only where it does not
@@ -16,10 +17,12 @@ from export_pipeline.source.framed import Framed, Lines, Tally
 from export_pipeline.source.limits import KIB, ReadLimits
 from export_pipeline.source.lines import split_lines
 from export_pipeline.source.stepping import Stepper
+from export_pipeline.source.unpacking import Checkpoint, go_on
 from export_pipeline.source.window import MoreNeeded, Window
 
 # A line without an end is not looked into until it is this long: it will probably end with the next piece.
 _PATIENCE_BYTES = 64 * KIB
+_AROUND = b" \t\r,\x1e"  # separators that may lie around an event in its line
 # Small beside a core's caches.
 _PORTION_BYTES = 512 * KIB
 
@@ -31,12 +34,21 @@ class Framer:
         limits: what an event may be.
         checker: vouches for events.
         portion_bytes: how much is looked at in one go.
+        checkpoint: called for each portion that takes the slow way; may raise to end it.
     """
 
-    def __init__(self, limits: ReadLimits, checker: Checker, *, portion_bytes: int = _PORTION_BYTES) -> None:
+    def __init__(
+        self,
+        limits: ReadLimits,
+        checker: Checker,
+        *,
+        portion_bytes: int = _PORTION_BYTES,
+        checkpoint: Checkpoint = go_on,
+    ) -> None:
         self._limits = limits
         self._checker = checker
         self._portion_bytes = portion_bytes
+        self._checkpoint = checkpoint
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._wanted_bytes = 1
@@ -92,6 +104,7 @@ class Framer:
         self._pending.append(portion)
         self._pending_bytes += len(portion)
         if self._pending_bytes >= self._wanted_bytes:
+            self._checkpoint()
             self._frame(is_last=False)
 
     def _framed(self) -> list[Framed]:
@@ -112,48 +125,35 @@ class Framer:
         rest = text[steps.at :]
         self._pending, self._pending_bytes = [rest], len(rest)
         # Twice as much before the next try, so that what is long is not read again with every piece.
-        self._wanted_bytes = max(len(rest) + 1, min(2 * len(rest), self._limits.max_event_bytes))
+        self._wanted_bytes = max(len(rest) + 1, 2 * len(rest))
 
     def _advance(self, text: bytes, *, is_last: bool) -> None:
         if self._steps.in_stretch:
             self._steps.step(len(text))
         self._has_carriage_returns = b"\r" in text
-        while not self._walk_text(text, is_last=is_last):
-            pass
+        self._walk_text(text, is_last=is_last)
 
-    def _walk_text(self, text: bytes, *, is_last: bool) -> bool:
-        """Past *text* from the current place on; as :meth:`_walk`."""
+    def _walk_text(self, text: bytes, *, is_last: bool) -> None:
+        """Past *text* from the current place on, or as far as it can be told what it is."""
         steps = self._steps
         lines, tail = split_lines(text[steps.at :] if steps.at else text)
         tail_at = len(text) - len(tail)
-        if not self._walk(lines, gap=1):
-            return False
+        self._walk(lines, gap=1)
         tail = tail[steps.at - tail_at :]
-        boundary = (b"},{", b"},\n{") if steps.in_array else (b"}{", b"}\n{")
-        pieces = tail.replace(*boundary).split(b"\n")
+        pieces = tail.replace(b"}{", b"}\n{").replace(b"},{", b"},\n{").split(b"\n")
         if is_last or len(pieces) > 1 or len(tail) >= _PATIENCE_BYTES:
-            return self._walk(pieces, gap=0)
-        return True
+            self._walk(pieces, gap=0)
 
-    def _walk(self, parts: list[bytes], *, gap: int) -> bool:
+    def _walk(self, parts: list[bytes], *, gap: int) -> None:
         """Past *parts*, the first of which begins at the current place.
 
         Args:
             parts: with *gap* separator bytes behind each. They are trimmed in place.
-
-        Returns:
-            False where an array has ended before the last one: the rest was trimmed as if it lay in the array, of which
-            commas are a part, and must be looked at anew from the current place on.
         """
         steps = self._steps
         lengths = list(map(len, parts))
-        refused = self._refused(parts)
-        if not refused:
-            self._take(parts, sum(lengths) + gap * len(parts), gap)
-            return True
-        was_in_array = steps.in_array
         done, begin = 0, steps.at  # part number `done` begins at `begin`
-        for i in refused:
+        for i in self._refused(parts):
             if i < done:
                 continue
             size = sum(lengths[done:i]) + gap * (i - done)
@@ -166,14 +166,11 @@ class Framer:
                     done += 1
                 if steps.at < begin:
                     steps.pass_separators(begin)
-            if was_in_array and not steps.in_array and done < len(parts):
-                return False
         self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done), gap)
-        return True
 
     def _refused(self, parts: list[bytes]) -> list[int]:
         """Trim *parts*; which of them, by index, must be read step by step."""
-        refused = self._checker.refused(parts, around=b" \t\r," if self._steps.in_array else b" \t\r")
+        refused = self._checker.refused(parts, around=_AROUND)
         if not self._has_carriage_returns:
             return refused
         return sorted({*refused, *(i for i, part in enumerate(parts) if b"\r" in part)})

@@ -19,6 +19,8 @@ class ReadLimits:
             compress a thousandfold and harm nobody.
         max_unpacked_bytes: most bytes a file may unpack to, whatever its ratio.
         ratio_floor_bytes: unpacked size up to which the ratio does not count.
+        free_look_bytes: how much looking for events in something broken may cost, whatever the file's size, before
+            its lines are taken one by one; see ``stepping``.
     """
 
     max_event_bytes: int = 16 * MIB
@@ -26,6 +28,7 @@ class ReadLimits:
     max_unpacked_ratio: int = 1000
     max_unpacked_bytes: int = 64 * GIB
     ratio_floor_bytes: int = 16 * MIB
+    free_look_bytes: int = MIB
 
     def unpacked_bytes(self, stored_bytes: int) -> int:
         """Most bytes that a file of *stored_bytes* may unpack to."""

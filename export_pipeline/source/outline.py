@@ -52,7 +52,7 @@ class Outline:
         at, behind = -1, start
         while self.shape is Shape.OPEN and at < behind < stop:
             at = behind
-            behind = self._string(text, at, stop) if self._in_string else self._token(text, at, stop)
+            behind = self._string(text, at, stop) if self._in_string else self._tokens(text, at, stop)
         return behind
 
     def _string(self, text: bytes, at: int, stop: int) -> int:
@@ -69,23 +69,31 @@ class Outline:
             self.shape = Shape.TORN
         return end
 
-    def _token(self, text: bytes, at: int, stop: int) -> int:
-        match = _token.search(text, at, stop)
-        end = stop if match is None else match.start()
-        skipped = text[at:end].rstrip(_BLANK)
-        if skipped:
-            self._before = skipped[-1]
-        if match is None:
-            return stop
-        byte = text[end]
-        if byte == _QUOTE:
-            self._in_string = True
-        elif byte in _OPENER:
-            self._close(byte)
-        else:
-            self._nest(byte)
-        self._before = byte
-        return end if self.shape is Shape.TORN else end + 1
+    def _tokens(self, text: bytes, at: int, stop: int) -> int:
+        """Past brackets, to behind the next quote. One call for all of them: each byte may be a bracket."""
+        search = _token.search
+        while True:
+            match = search(text, at, stop)
+            if match is None:
+                skipped = text[at:stop].rstrip(_BLANK)
+                self._before = skipped[-1] if skipped else self._before
+                return stop
+            end = match.start()
+            if end > at:
+                skipped = text[at:end].rstrip(_BLANK)
+                self._before = skipped[-1] if skipped else self._before
+            byte = text[end]
+            if byte == _QUOTE:
+                self._in_string, self._before = True, byte
+                return end + 1
+            if byte in _OPENER:
+                self._close(byte)
+            else:
+                self._nest(byte)
+            self._before = byte
+            if self.shape is not Shape.OPEN:
+                return end if self.shape is Shape.TORN else end + 1
+            at = end + 1
 
     def _nest(self, bracket: int) -> None:
         if self._open and not (

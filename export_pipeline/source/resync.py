@@ -3,15 +3,19 @@
 What lies inside something broken is no event of its own, even where it would pass for one: neither what its brackets
 enclose, nor the value behind a ``"name":``, nor an element of a list. No subscriber gets a part of an event for an
 event; where it is doubtful, it stays in the quarantine with what surrounds it.
+
+Each look is counted. Where so many were in vain that they cost too much, the stretch ends with its line.
 """
 
 import re
 from typing import NamedTuple
 
+from export_pipeline.source.looks import Looks
 from export_pipeline.source.outline import Shape
 from export_pipeline.source.window import MoreNeeded, Window
 
 _member = re.compile(rb'(?:"[ \t\r]*|\A):\Z')
+_run = re.compile(rb"\{[{ \t\r]*")
 _LOOK_BACK_BYTES = 64
 
 
@@ -27,10 +31,11 @@ class Stretch(NamedTuple):
     goes_on: bool = False
 
 
-def bad_stretch(window: Window, start: int, *, is_broken: bool, in_array: bool) -> Stretch:
+def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in_array: bool) -> Stretch:
     """The bad stretch that begins at *start*, or its part within ``max_event_bytes``.
 
     Args:
+        looks: counts what is looked at.
         is_broken: a bracket opens at *start*, and what it encloses is known to be no event.
         in_array: it is an element of an array, and ends before a comma or the array's end.
     """
@@ -39,34 +44,55 @@ def bad_stretch(window: Window, start: int, *, is_broken: bool, in_array: bool) 
     if in_array and not is_broken and _ends_element(window, start):
         return Stretch(start)
     while True:
+        if looks.is_over:
+            return rest_of_line(window, at)
         if is_broken:
-            broken = _broken(window, start, at, in_array=in_array)
+            broken = _broken(window, start, at, looks, in_array=in_array)
             if not broken.goes_on:
                 return broken
             at = broken.end
         limit = window.stop(start)
-        place = text.find(b"{", at, limit)
-        line_end = text.find(b"\n", at, place if place >= 0 else limit)
-        if line_end >= 0:
-            return Stretch(line_end)
+        line_end = window.line_end(at) if at < limit else -1
+        line_end = line_end if line_end < limit else -1
+        place = text.find(b"{", at, line_end if line_end >= 0 else limit)
         if place < 0:
-            return _nothing_in_sight(window, start, max(at, limit))
+            return Stretch(line_end) if line_end >= 0 else _nothing_in_sight(window, start, max(at, limit))
+        last = _last_of_run(text, place, line_end if line_end >= 0 else limit)
+        if last > place:
+            # What opens directly inside another object is in no place for it: the outline would tear at each of them.
+            looks.spend(0)
+            at, place, is_broken = last, last, True
         # Where brackets close or tear just before an object, it is not inside of them. An empty object tells nothing,
         # and garbage is full of them.
         may_begin = (is_broken and place == at) or not _is_inside(text, start, place, in_array=in_array)
-        if may_begin and b'"' in _event(window, place):
+        if may_begin and b'"' in _event(window, place, looks):
             return Stretch(place)
         at, is_broken = place, True
 
 
-def _broken(window: Window, start: int, at: int, *, in_array: bool) -> Stretch:
+def rest_of_line(window: Window, at: int) -> Stretch:
+    """The bad stretch that goes on at *at*, without a look at what is in it: to the end of the line."""
+    line_end = window.line_end(at)
+    return Stretch(line_end) if line_end >= 0 else _nothing_in_sight(window, at, window.stop(at))
+
+
+def _last_of_run(text: bytes, place: int, limit: int) -> int:
+    """The last of the brackets that open at *place*, with nothing but blanks between them."""
+    match = _run.match(text, place, limit)
+    return place if match is None else text.rindex(b"{", place, match.end())
+
+
+def _broken(window: Window, start: int, at: int, looks: Looks, *, in_array: bool) -> Stretch:
     """What begins at *at* and is broken, as far as its brackets can be followed."""
     outline, reached = window.outline_at(at)
+    looks.spend(reached - at)
     is_closed = outline.shape is Shape.CLOSED
     line_end = window.text.find(b"\n", at, reached)
     last = line_end if line_end >= 0 and not is_closed else reached
     for place in outline.hidden:
-        if place < last and not _is_inside(window.text, start, place, in_array=in_array) and _event(window, place):
+        if looks.is_over or place >= last:
+            break
+        if not _is_inside(window.text, start, place, in_array=in_array) and _event(window, place, looks):
             return Stretch(place)
     if is_closed:
         return Stretch(reached, goes_on=not (in_array and _ends_element(window, reached)))
@@ -81,9 +107,10 @@ def _ends_element(window: Window, at: int) -> bool:
     return window.behind_blanks(at)[1] in {b",", b"]"}
 
 
-def _event(window: Window, place: int) -> bytes:
+def _event(window: Window, place: int, looks: Looks) -> bytes:
     """The event at *place*; empty if there is none."""
     found = window.object_at(place)
+    looks.spend((found if isinstance(found, int) else found.reached) - place)
     return window.text[place:found] if isinstance(found, int) else b""
 
 

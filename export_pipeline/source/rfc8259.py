@@ -30,6 +30,15 @@ _partial = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?|-|\.|[eE][+-]?|t(?:ru?)?|f(?:a
 
 _QUOTE, _BACKSLASH, _OBJECT, _ARRAY = b'"\\{['
 _CLOSER = {_OBJECT: ord("}"), _ARRAY: ord("]")}
+_OPENERS, _CLOSERS, _LINE_ENDS = frozenset(b"{["), frozenset(b"}]"), frozenset(b"\r\n")
+_MISSING = ("is missing", "not a JSON value")
+_APOSTROPHE = ord("'")
+# What other languages write.
+_FOREIGN = (b"NaN", b"Infinity", b"-Infinity", b"nan", b"inf", b"True", b"False", b"None", b"undefined")
+_not_json = re.compile(rb"(?:" + rb"|".join(_FOREIGN) + rb")\b")
+_LONGEST_WORD_BYTES = max(map(len, _FOREIGN))
+_partly_foreign = re.compile(rb"|".join(word[:length] for word in _FOREIGN for length in range(1, len(word) + 1)))
+_LOOK_BACK_BYTES = 64
 _UTF8_STEP_BYTES = 64 * 1024
 
 
@@ -40,11 +49,18 @@ class Fault(NamedTuple):
         at: the first byte that cannot belong to one.
         reason: in words.
         cut: nothing is wrong so far; the bytes end before the value does.
+        read_to: how far was read to find that out, where it is further than *at*.
     """
 
     at: int
     reason: str
     cut: bool = False
+    read_to: int = -1
+
+    @property
+    def reached(self) -> int:
+        """Behind the last byte that was looked at."""
+        return max(self.at, self.read_to)
 
 
 def read_value(text: bytes, start: int, stop: int, *, max_depth: int) -> int | Fault:
@@ -55,13 +71,20 @@ def read_value(text: bytes, start: int, stop: int, *, max_depth: int) -> int | F
     Args:
         max_depth: most brackets open at once; ``{}`` has depth 1.
     """
+    found = _read_value(text, start, stop, max_depth)
+    if isinstance(found, Fault) and not found.cut and found.reason.endswith(_MISSING):
+        return _explained(text, start, stop, found)
+    return found
+
+
+def _read_value(text: bytes, start: int, stop: int, max_depth: int) -> int | Fault:
     nesting = bytearray()
     found: int | Fault = start
     while not isinstance(found, Fault):
         bracket = _peek(text, found, stop)
         if bracket in _CLOSER:
             if len(nesting) == max_depth:
-                return Fault(found, f"nested deeper than {max_depth} levels")
+                return Fault(found, f"nested deeper than {max_depth} levels (max_depth)")
             nesting.append(bracket)
             at = _skip(_blank, text, found + 1, stop)
             if _peek(text, at, stop) != _CLOSER[bracket]:
@@ -86,7 +109,8 @@ def read_object(text: bytes, start: int, stop: int, *, max_depth: int) -> int | 
     end = read_value(text, start, stop, max_depth=max_depth)
     if isinstance(end, Fault):
         return end
-    return utf8_fault(text, start, end) or end
+    fault = utf8_fault(text, start, end)
+    return end if fault is None else fault._replace(read_to=end)
 
 
 def utf8_fault(text: bytes, start: int, stop: int) -> Fault | None:
@@ -173,12 +197,36 @@ def _string_end(text: bytes, at: int, stop: int) -> int | Fault:
         return at + 1
     if byte == _BACKSLASH:
         return _fault(text, at, stop, "no such escape in a string")
-    return _fault(text, at, stop, "a control character in a string must be escaped")
+    if byte in _LINE_ENDS:
+        return _fault(text, at, stop, "line ends inside a string (truncated record?)")
+    return _fault(text, at, stop, f"a control character in a string must be escaped (\\u{max(byte, 0):04x})")
+
+
+def _explained(text: bytes, start: int, stop: int, fault: Fault) -> Fault:
+    """*fault* of the value that begins at *start*; what stands where a token is missing may tell a person why."""
+    at, byte = fault.at, _peek(text, fault.at, stop)
+    before = text[max(start, at - _LOOK_BACK_BYTES) : at]
+    blanks = before[len(before.rstrip(b" \t\r\n")) :]
+    reason = fault.reason
+    if byte in _OPENERS and b"\n" in blanks:
+        reason = f"line ends inside an object or array (truncated record?): {reason}"
+    elif byte in _CLOSERS and before.rstrip(b" \t\r\n").endswith(b","):
+        reason = f"a comma before '{chr(byte)}': {reason}"
+    elif byte == _APOSTROPHE:
+        reason = f"single quotes are not JSON: {reason}"
+    elif (word := _not_json.match(text, at, stop)) is not None:
+        reason = f"{word.group().decode()} is not a JSON value"
+    return fault._replace(reason=reason)
 
 
 def _fault(text: bytes, at: int, stop: int, reason: str) -> Fault:
-    cut = at >= stop or _partial.fullmatch(text, at, stop) is not None
-    return Fault(at, "ends before it is closed" if cut else reason, cut)
+    rest_bytes = stop - at
+    cut = (
+        rest_bytes <= 0
+        or _partial.fullmatch(text, at, stop) is not None
+        or (rest_bytes <= _LONGEST_WORD_BYTES and _partly_foreign.fullmatch(text, at, stop) is not None)
+    )
+    return Fault(at, "the file ends inside of it (truncated?)" if cut else reason, cut)
 
 
 def _skip(pattern: re.Pattern[bytes], text: bytes, at: int, stop: int) -> int:

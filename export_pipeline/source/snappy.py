@@ -1,58 +1,29 @@
-"""Snappy, in its own framing format and in Hadoop's.
+"""Snappy, in its own framing format, in Hadoop's, and in snappy-java's.
 
 The first is google/snappy's framing_format.txt. The second is what Hadoop's BlockCompressorStream writes: blocks, each
 its unpacked length and then one or more chunks, each its stored length and raw snappy; a length is four bytes, the big
-end first. It has no checksum, and no magic number either.
+end first. It has no checksum, and no magic number either. The third is SnappyOutputStream's of xerial/snappy-java,
+which Kafka's clients use as well: a header with a magic number and two versions, and chunks as Hadoop's.
 """
 
 from collections.abc import Iterator
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
 from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.stored import Stored
+from export_pipeline.source.unpacking import Unpacking
 
 _PIECE_BYTES = 256 * KIB
-_IDENTIFIER = b"\xff\x06\0\0sNaPpY"
+FRAMED_MAGIC = b"\xff\x06\0\0sNaPpY"
+XERIAL_MAGIC = b"\x82SNAPPY\0"
+_XERIAL_HEADER_BYTES = 16
 _COMPRESSED, _PLAIN, _FIRST_SKIPPABLE = 0x00, 0x01, 0x80
 _HEADER_BYTES = 4
 # Hadoop's own writer makes chunks of at most 256 KiB.
 _MAX_CHUNK_BYTES = 64 * MIB
 
 
-class _Stored:
-    """Stored bytes, by the length."""
-
-    def __init__(self, chunks: Iterator[bytes], key: str) -> None:
-        self._chunks = chunks
-        self._key = key
-        self._rest = memoryview(b"")
-
-    def read(self, length: int) -> bytes:
-        """The next *length* bytes.
-
-        Raises:
-            FileCorrupt: there are fewer.
-        """
-        parts = []
-        while length:
-            if self.is_at_end():
-                raise FileCorrupt(self._key, "the snappy data is truncated")
-            part = self._rest[:length]
-            self._rest = self._rest[len(part) :]
-            parts.append(part)
-            length -= len(part)
-        return b"".join(parts)
-
-    def is_at_end(self) -> bool:
-        """Whether all has been read."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return True
-            self._rest = memoryview(chunk)
-        return False
-
-
-def unpack_framed_snappy(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+def unpack_framed_snappy(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
     """What snappy's own framing format holds, in pieces.
 
     Raises:
@@ -60,47 +31,60 @@ def unpack_framed_snappy(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
     """
     from cramjam import DecompressionError, snappy
 
-    stored = _Stored(chunks, key)
+    stored = Stored(pieces, job.key, "snappy")
     while not stored.is_at_end():
+        job.begin_part()
         header = stored.read(_HEADER_BYTES)
         body = stored.read(int.from_bytes(header[1:], "little"))
         kind = header[0]
         if kind not in {_COMPRESSED, _PLAIN}:
             if kind < _FIRST_SKIPPABLE:
-                raise FileCorrupt(key, f"the snappy data holds a chunk of the unknown kind {kind:#04x}")
+                raise FileCorrupt(job.key, f"the snappy data holds a chunk of the unknown kind {kind:#04x}")
             continue
         try:
-            piece = bytes(snappy.decompress(_IDENTIFIER + header + body))
+            piece = bytes(snappy.decompress(FRAMED_MAGIC + header + body))
         except DecompressionError as error:
-            raise FileCorrupt(key, f"the snappy data is damaged: {error}") from None
+            raise FileCorrupt(job.key, f"the snappy data is damaged: {error}") from None
         if piece:
             yield piece
 
 
-def unpack_hadoop_snappy(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+def unpack_hadoop_snappy(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
     """What Hadoop's block format holds, in pieces.
 
     Raises:
         FileCorrupt: truncated, or its lengths contradict each other.
         FileOverLimit: a chunk is too large to be held.
     """
-    from cramjam import DecompressionError, snappy
-
-    stored = _Stored(chunks, key)
+    stored = Stored(pieces, job.key, "snappy")
     while not stored.is_at_end():
+        job.begin_part()
         missing = int.from_bytes(stored.read(4), "big")
         while missing:
-            chunk = stored.read(_bounded(int.from_bytes(stored.read(4), "big"), key))
-            try:
-                length = _bounded(snappy.decompress_raw_len(chunk), key)
-                if not 0 < length <= missing:
-                    raise FileCorrupt(key, f"a snappy block of {missing} bytes holds a chunk of {length}")
-                view = memoryview(snappy.decompress_raw(chunk))
-            except DecompressionError as error:
-                raise FileCorrupt(key, f"the snappy data is damaged: {error}") from None
-            missing -= length
-            for at in range(0, length, _PIECE_BYTES):
-                yield bytes(view[at : at + _PIECE_BYTES])
+            job.begin_part()
+            chunk = _unpack_raw(stored.read(_bounded(int.from_bytes(stored.read(4), "big"), job.key)), job.key)
+            if not 0 < len(chunk) <= missing:
+                raise FileCorrupt(job.key, f"a snappy block of {missing} bytes holds a chunk of {len(chunk)}")
+            missing -= len(chunk)
+            yield from _pieces(chunk)
+
+
+def unpack_xerial_snappy(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
+    """What snappy-java's format holds, in pieces. Streams may follow each other, each with its header.
+
+    Raises:
+        FileCorrupt: truncated, or damaged.
+        FileOverLimit: a chunk is too large to be held.
+    """
+    stored = Stored(pieces, job.key, "snappy")
+    while not stored.is_at_end():
+        job.begin_part()
+        length = stored.read(4)
+        if length == XERIAL_MAGIC[:4]:
+            if stored.read(_XERIAL_HEADER_BYTES - 4)[:4] != XERIAL_MAGIC[4:]:
+                raise FileCorrupt(job.key, "the snappy data is damaged: a header of snappy-java's is incomplete")
+            continue
+        yield from _pieces(_unpack_raw(stored.read(_bounded(int.from_bytes(length, "big"), job.key)), job.key))
 
 
 def is_hadoop_snappy(head: bytes) -> bool:
@@ -108,6 +92,8 @@ def is_hadoop_snappy(head: bytes) -> bool:
     if len(head) < 2 * _HEADER_BYTES + 1:
         return False
     unpacked, stored = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
+    if stored > _MAX_CHUNK_BYTES:  # as the first characters of any text would say
+        return False
     preamble = head[2 * _HEADER_BYTES : 2 * _HEADER_BYTES + 5]
     length = 0
     for n, byte in enumerate(preamble):
@@ -116,6 +102,27 @@ def is_hadoop_snappy(head: bytes) -> bool:
             # The most that raw snappy needs is its source's MaxCompressedLength.
             return 0 < length <= unpacked and len(preamble[: n + 1]) < stored <= 32 + length + length // 6
     return False
+
+
+def _unpack_raw(chunk: bytes, key: str) -> memoryview:
+    """What raw snappy holds, which says itself how much that is.
+
+    Raises:
+        FileCorrupt: it is damaged.
+        FileOverLimit: it is too much to be held.
+    """
+    from cramjam import DecompressionError, snappy
+
+    try:
+        _bounded(snappy.decompress_raw_len(chunk), key)
+        return memoryview(snappy.decompress_raw(chunk))
+    except DecompressionError as error:
+        raise FileCorrupt(key, f"the snappy data is damaged: {error}") from None
+
+
+def _pieces(chunk: memoryview) -> Iterator[bytes]:
+    for at in range(0, len(chunk), _PIECE_BYTES):
+        yield bytes(chunk[at : at + _PIECE_BYTES])
 
 
 def _bounded(length: int, key: str) -> int:

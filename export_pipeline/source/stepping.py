@@ -1,17 +1,32 @@
-"""One step at a time through a file: separators, then one event or one bad stretch. Slow, and exact whatever comes."""
+"""One step at a time through a file: separators, then one event or one bad stretch. Slow, and exact whatever comes.
+
+To find where reading goes on behind something broken, text is looked at that is not accounted for by it. What that
+costs is bounded: ``free_look_bytes``, and ``LOOKS_PER_BYTE`` for each byte of the file so far. Where more was spent, as
+no file costs that people write, lines are taken one by one: what begins a line and ends in it may be an event, and
+lines without one are set aside together.
+"""
 
 import re
 from dataclasses import dataclass, field
 
 from export_pipeline.source.framed import KEPT_BYTES, BadStretch, Framed, Lines, Tally
+from export_pipeline.source.looks import LOOK_BYTES, Looks
 from export_pipeline.source.outline import Outline, Shape
-from export_pipeline.source.resync import bad_stretch
+from export_pipeline.source.resync import bad_stretch, rest_of_line
 from export_pipeline.source.rfc8259 import Fault, compact
 from export_pipeline.source.window import MoreNeeded, Window
 
 _BLANK = b" \t\r\n"
 _blank = re.compile(rb"[ \t\r\n]*")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEPARATORS = b",\x1e"  # between events that belong to no array, too: RFC 7464, or what is left of one
+_before_event = re.compile(rb"(?:[ \t\r,\x1e]+|\xef\xbb\xbf){0,8}")
+_may_be_object = re.compile(rb'\{[ \t\r]*["}]')
+_array_of_objects = re.compile(rb"\[[ \t\r]*[{\n]")
+_GOES_ON = {b",", b":", b"}"}
+LOOKS_PER_BYTE = 8
+"""How many bytes may be looked at in vain for each byte of a file."""
+_RECORD_BYTES = 192  # what keeping a bad stretch costs at least, as looks do
 _KINDS = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 
 
@@ -22,12 +37,14 @@ class _OpenStretch:
     Attributes:
         is_broken: at the current place a bracket opens, and what it encloses is known to be no event.
         outline: of an event that is too long, as far as it has been followed.
+        by_line: it ends with its line, whatever is in it.
     """
 
     offset: int
     reason: str
     is_broken: bool
     outline: Outline | None
+    by_line: bool = False
     length: int = 0
     data: bytearray = field(default_factory=bytearray)
 
@@ -56,6 +73,8 @@ class Stepper:
         self._array_offset: int | None = None
         self._stretch: _OpenStretch | None = None
         self._stretch_end = -1  # of the last one, in the file
+        self._looked_bytes = 0
+        self._last_byte = b""  # of what was accounted for before this window, white space aside
 
     @property
     def in_array(self) -> bool:
@@ -67,15 +86,23 @@ class Stepper:
         """A bad stretch has begun and its end has not been found."""
         return self._stretch is not None
 
+    @property
+    def looked_bytes(self) -> int:
+        """How much was looked at so far and not accounted for by it."""
+        return self._looked_bytes
+
     def move(self, window: Window) -> None:
         """Look at *window* from now on, which begins at the current place."""
+        self._note_last_byte()
         self._offset += self.at
         self._window, self.at = window, 0
 
     def finish(self) -> None:
         """Note what a file lacks that has ended at the current place."""
         end = self._offset + self.at
-        if self._array_offset is not None and self._stretch_end != end:
+        # Behind a comma the array goes on in another file, as one does that was cut into several.
+        self._note_last_byte()
+        if self._array_offset is not None and self._stretch_end != end and self._last_byte != b",":
             reason = f"the array that begins at byte {self._array_offset} is not closed: the file may have been cut"
             self._add_stretch(BadStretch(end, 0, reason, b""))
 
@@ -91,12 +118,14 @@ class Stepper:
         self._skip_separators()
         if self.at >= target:
             return
+        if self._looks_left() < 0:
+            self._step_in_line()
+            return
         byte = self._window.byte_at(self.at)
         if byte == b"{":
             self._read_object()
         elif byte == b"[" and not self.in_array and self._opens_array():
-            self._array_offset = self._offset + self.at
-            self.pass_separators(self.at + 1)
+            self._open_array()
         else:
             self._read_other()
 
@@ -122,6 +151,7 @@ class Stepper:
         """Account for *lines*, which follow the window in the file, where all of the window has been accounted for."""
         self._note(lines)
         self._offset += len(lines.text)
+        self._last_byte = b"}"
 
     def pass_separators(self, end: int) -> None:
         """Account for the bytes up to *end* as separators."""
@@ -133,6 +163,24 @@ class Stepper:
         self.tally.events_bytes += len(lines.text) - lines.events
         self.tally.separators_bytes += lines.events
         self.framed.append(lines)
+
+    def _note_last_byte(self) -> None:
+        text, at = self._window.text, self.at
+        last = text[max(0, at - 64) : at].rstrip(_BLANK) or text[:at].rstrip(_BLANK)
+        self._last_byte = last[-1:] or self._last_byte
+
+    def _open_array(self) -> None:
+        self._array_offset = self._offset + self.at
+        self.pass_separators(self.at + 1)
+
+    def _looks_left(self) -> int:
+        """How many bytes may still be looked at in vain."""
+        free = self._window.limits.free_look_bytes
+        return free + LOOKS_PER_BYTE * (self._offset + self.at) - self._looked_bytes
+
+    def _looked(self, at: int, found: int | Fault) -> None:
+        """Count a look from *at* on that did not find an event."""
+        self._looked_bytes += LOOK_BYTES + (found.reached if isinstance(found, Fault) else found) - at
 
     def _skip_separators(self) -> None:
         window = self._window
@@ -147,18 +195,33 @@ class Stepper:
                 if mark != _BYTE_ORDER_MARK:
                     return
                 self.pass_separators(self.at + len(_BYTE_ORDER_MARK))
-            elif self.in_array and byte in {b",", b"]"}:
+            elif byte and byte in _SEPARATORS:
                 self.pass_separators(self.at + 1)
-                if byte == b"]":
-                    self._array_offset = None
+            elif byte == b"]" and self.in_array:
+                self.pass_separators(self.at + 1)
+                self._array_offset = None
+            elif byte == b"]" and (end := self._behind_stray_brackets()):
+                self.pass_separators(end)
             else:
                 return
+
+    def _behind_stray_brackets(self) -> int:
+        """Behind the brackets here, which may end arrays of events that began in another file, or nowhere.
+
+        0 where something goes on behind them that they are a part of.
+        """
+        end, byte = self._window.behind_brackets(self.at)
+        return 0 if byte in _GOES_ON else end
 
     def _read_object(self) -> None:
         found = self._window.object_at(self.at)
         if isinstance(found, Fault):
+            self._looked(self.at, found)
             self._begin_stretch(found, is_broken=True, outline=Outline() if found.cut else None)
             return
+        self._pass_object(found)
+
+    def _pass_object(self, found: int) -> None:
         event = self._window.text[self.at : found]
         self.tally.events += 1
         self.tally.events_bytes += len(event)
@@ -173,19 +236,24 @@ class Stepper:
             return byte == b"]"
         found = window.object_at(first)
         if not isinstance(found, Fault) or found.cut:
+            self._looked(first, found)
             return True
         outline, reached = window.outline_at(first)
-        return outline.shape is Shape.CLOSED and window.behind_blanks(reached)[1] == b","
+        opens = outline.shape is Shape.CLOSED and window.behind_blanks(reached)[1] == b","
+        self._looked(first, max(reached, found.reached))
+        return opens
 
     def _read_other(self) -> None:
         """Past what is no object."""
         found = self._window.value_at(self.at)
         byte = self._window.byte_at(self.at)
         if isinstance(found, Fault):
+            self._looked(self.at, found)
             self._begin_stretch(found, is_broken=byte == b"[")
             return
         fault = Fault(self.at, f"{_KINDS.get(byte, 'a number')}, not an object")
         if not self.in_array:
+            self._looked(self.at, found)
             self._begin_stretch(fault, is_broken=byte == b"[")
             return
         data = self._window.text[self.at : found]
@@ -203,13 +271,62 @@ class Stepper:
             self._follow(stretch, stretch.outline)
         goes_on = True
         while goes_on:
-            end, goes_on = bad_stretch(window, self.at, is_broken=stretch.is_broken, in_array=self.in_array)
+            if stretch.by_line:
+                end, goes_on = rest_of_line(window, self.at)
+            else:
+                looks = Looks(self._looks_left())
+                end, goes_on = bad_stretch(window, self.at, looks, is_broken=stretch.is_broken, in_array=self.in_array)
+                self._looked_bytes += looks.spent_bytes
             if not goes_on:
                 end = self.at + len(window.text[self.at : end].rstrip(_BLANK))
             self._take(stretch, end)
             stretch.is_broken = False
         self._add_stretch(BadStretch(stretch.offset, stretch.length, stretch.reason, bytes(stretch.data)))
         self._stretch = None
+
+    def _step_in_line(self) -> None:
+        """Past one event that ends in this line, or past lines without one: looks have cost too much already."""
+        window = self._window
+        end = window.whole_line_end(self.at)
+        byte = window.byte_at(self.at)
+        if not self.in_array and _array_of_objects.match(window.text, self.at, end + 1):
+            self._open_array()
+            return
+        fault = Fault(self.at, "not an event")
+        if byte == b"{":
+            found = window.object_before(self.at, end)
+            if not isinstance(found, Fault):
+                self._pass_object(found)
+                return
+            fault = Fault(found.at, "line ends inside of it (truncated record?)") if found.cut else found
+        reason = f"{self._describe(fault)}; so much before it is broken that only whole lines are looked at here"
+        stretch = _OpenStretch(self._offset + self.at, reason, is_broken=False, outline=None, by_line=True)
+        last_line = self._last_line_without_event(end)
+        self._stretch = stretch
+        self._take(stretch, last_line)
+        self._pass_over(stretch)
+
+    def _last_line_without_event(self, end: int) -> int:
+        """Where the last line begins that has something and no event, of those from here on; the first ends at *end*.
+
+        Many lines without events are one stretch, up to a size of which all is kept.
+        """
+        window = self._window
+        begin = last = self.at
+        # A line that is longer than may be looked at may end just there or not: nobody can tell.
+        while end - self.at < KEPT_BYTES and 0 <= window.line_end(begin) == end:
+            next_begin, end = end + 1, window.whole_line_end(end + 1)
+            match = _before_event.match(window.text, next_begin, end)
+            at = next_begin if match is None else match.end()
+            byte = window.text[at : min(at + 1, end)]
+            if byte == b"[" or (
+                _may_be_object.match(window.text, at, end) and not isinstance(window.object_before(at, end), Fault)
+            ):
+                break
+            if byte:
+                last = next_begin
+            begin = next_begin
+        return last
 
     def _follow(self, stretch: _OpenStretch, outline: Outline) -> None:
         """Past what is too long to be held, as far as its brackets can be followed."""
@@ -226,6 +343,7 @@ class Stepper:
         self.at = end
 
     def _add_stretch(self, stretch: BadStretch) -> None:
+        self._looked_bytes += _RECORD_BYTES
         self.tally.stretches += 1
         self.tally.stretches_bytes += stretch.length
         self._stretch_end = stretch.offset + stretch.length

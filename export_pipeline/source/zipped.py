@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from tempfile import TemporaryFile
 from typing import IO
@@ -12,59 +13,93 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
 from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.unpacking import Unpacking
 
 _PIECE_BYTES = 256 * KIB
 # Each entry in the table of contents takes about ten times its length in memory.
 _MAX_CONTENTS_BYTES = 4 * MIB
 _END = b"PK\x05\x06"
 _END_BYTES = 22
+_LOCAL_HEADER_BYTES = 30
 _MAX_COMMENT_BYTES = 64 * KIB
 _IN_ZIP64 = 0xFFFF  # the number of entries stands elsewhere
 # zipfile unpacks the other methods without a bound on what one step yields.
 _METHODS = {ZIP_STORED, ZIP_DEFLATED}
 
 
-def unpack_zip(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    """The files in an archive, one after the other, in pieces.
+def unpack_zip(chunks: Iterator[bytes], job: Unpacking) -> Iterator[Iterator[bytes]]:
+    """The files in an archive, one after the other, each in pieces; each must be taken before the next.
+
+    What macOS adds to its archives is left out: ``__MACOSX/…`` and ``.DS_Store``.
 
     Raises:
-        FileCorrupt: truncated, a wrong checksum, encrypted, or a compression other than none and deflate.
+        FileCorrupt: truncated, a wrong checksum, encrypted, entries that overlap, or a compression other than none and
+            deflate.
         FileOverLimit: its table of contents is too long.
     """
     with TemporaryFile() as spool:
         for chunk in chunks:
             spool.write(chunk)
-        announced = _announced_entries(spool, key)
-        try:
-            with ZipFile(spool) as archive:
-                found = len(archive.infolist())
-                if announced not in (found, _IN_ZIP64):
-                    raise FileCorrupt(key, f"the zip archive announces {announced} entries and lists {found}")
-                yield from _unpack_files(archive, key)
-        except (BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
-            raise FileCorrupt(key, f"the zip archive is damaged: {error}") from None
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # a place before the beginning of the file
-                raise
-            raise FileCorrupt(key, "the zip archive is damaged: its table of contents points outside of it") from None
+        announced = _announced_entries(spool, job.key)
+        with _damage_as_an_error_of_the_file(job.key), ZipFile(spool) as archive:
+            found = len(archive.infolist())
+            if announced not in (found, _IN_ZIP64):
+                raise FileCorrupt(job.key, f"the zip archive announces {announced} entries and lists {found}")
+            _refuse_overlaps(archive, job.key)
+            yield from _unpack_files(archive, job)
 
 
-def _unpack_files(archive: ZipFile, key: str) -> Iterator[bytes]:
-    last = b"\n"
+@contextmanager
+def _damage_as_an_error_of_the_file(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
+        raise FileCorrupt(key, f"the zip archive is damaged: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise
+        raise FileCorrupt(key, "the zip archive is damaged: its table of contents points outside of it") from None
+
+
+def _unpack_files(archive: ZipFile, job: Unpacking) -> Iterator[Iterator[bytes]]:
     for entry in archive.infolist():
         # Not is_dir(): before Python 3.12 it raises IndexError where an entry has no name.
-        if entry.filename.endswith("/"):
+        if entry.filename.endswith("/") or _is_of_macos(entry.filename):
             continue
         if entry.compress_type not in _METHODS:
             raise FileCorrupt(
-                key, f"the zip archive uses compression method {entry.compress_type}, allowed are 0 and 8"
+                job.key, f"the zip archive uses compression method {entry.compress_type}, allowed are 0 and 8"
             )
+        job.begin_part()
         with archive.open(entry) as file:
-            for n, piece in enumerate(iter(partial(file.read, _PIECE_BYTES), b"")):
-                if n == 0 and last != b"\n":
-                    yield b"\n"
-                yield piece
-                last = piece[-1:]
+            yield _pieces(file, job.key, size_bytes=entry.file_size)
+
+
+def _pieces(file: IO[bytes], key: str, *, size_bytes: int) -> Iterator[bytes]:
+    read = 0
+    with _damage_as_an_error_of_the_file(key):
+        for piece in iter(partial(file.read, _PIECE_BYTES), b""):
+            read += len(piece)
+            yield piece
+    if read != size_bytes:
+        raise FileCorrupt(key, f"the zip archive is damaged: an entry of {size_bytes} bytes holds {read}")
+
+
+def _is_of_macos(name: str) -> bool:
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2] == ".DS_Store"
+
+
+def _refuse_overlaps(archive: ZipFile, key: str) -> None:
+    """Entries that share their bytes unpack to more than any sound archive of that size.
+
+    Raises:
+        FileCorrupt: there are such.
+    """
+    end = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise FileCorrupt(key, "the zip archive is damaged: its entries overlap")
+        end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
 
 
 def _announced_entries(spool: IO[bytes], key: str) -> int:

@@ -1,14 +1,15 @@
 """Read a manifest's files into staged batches: all that the op ``read_batches`` does, in plain Python."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
 from export_pipeline.batching.retried import RetriedFiles
-from export_pipeline.errors import AccountingError, FileError, LedgerError
+from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
 from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.parts import is_nameless
@@ -89,7 +90,8 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
     """
     outcome = ReadOutcome()
     wanted: str | None = identity
-    while wanted is not None:
+    # What is left without a file that was too slow waits for the next run.
+    while wanted is not None and (wanted == identity or not place.stop()):
         with place.ledger.claims.claim(f"read:{wanted}", wait_seconds=_OTHER_READER_SECONDS) as mine:
             if not mine:
                 raise LedgerError(
@@ -184,14 +186,24 @@ def _failing(
 ) -> dict[str, FileError]:
     """Which of *files* cannot be read, and why. Nothing is kept of them."""
     failures: dict[str, FileError] = {}
+    checkpoint = _checkpoint(place)
     with closing(fetch_in_order(_source(place, manifest), files)) as fetched:
         for file, chunks in fetched:
-            framer = Framer(limits, Checker(limits))
+            framer = Framer(limits, Checker(limits), checkpoint=partial(checkpoint, file.key))
             try:
                 with blaming(file.key):
-                    for piece in decompress(chunks, key=file.key, size_bytes=file.size_bytes, limits=limits):
+                    pieces = decompress(
+                        chunks,
+                        key=file.key,
+                        size_bytes=file.size_bytes,
+                        limits=limits,
+                        checkpoint=partial(checkpoint, file.key),
+                    )
+                    for piece in pieces:
                         framer.feed(piece)
                     framer.finish()
+            except FileTooSlow:
+                break
             except FileError as error:
                 failures[error.key] = error
     return failures
@@ -221,9 +233,28 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=limits,
             ranges=manifest.ranges,
+            checkpoint=_checkpoint(place),
         )
     place.staging.flush(manifest.id)
     return reading
+
+
+def _checkpoint(place: Workspace) -> Callable[[str], None]:
+    """Ends a reading that begins now and is still under way when the run's time is over and it has had its share.
+
+    So a run ends, however long a file takes; and what needs less than its share is read, however late in a run.
+
+    Raises:
+        FileTooSlow: it was this file's turn.
+    """
+    began = time.monotonic()
+
+    def check(key: str) -> None:
+        took = time.monotonic() - began
+        if took >= place.reading_seconds and (reason := place.stop()):
+            raise FileTooSlow(key, f"it was being read, and its manifest had been for {took:.0f} s, when {reason}")
+
+    return check
 
 
 def _counted(

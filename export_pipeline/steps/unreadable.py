@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileUnreachable
+from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileTooSlow, FileUnreachable
 from export_pipeline.ledger import attempts, parts, readings, splitting
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.planning import manifest_id
@@ -348,5 +348,5 @@ def _alone(place: Workspace, manifest: Manifest, file: SourceFile) -> str:
 
 
 def _is_about_access(error: FileError) -> bool:
-    """Whether the same answer would come for any file where the store is down or the login lacks a right."""
-    return isinstance(error, FileForbidden | FileUnreachable)
+    """Whether the same answer would come for any file where the store is down or slow, or the login lacks a right."""
+    return isinstance(error, FileForbidden | FileUnreachable | FileTooSlow)

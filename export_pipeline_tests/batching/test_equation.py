@@ -17,7 +17,7 @@ from export_pipeline_tests.source.test_rfc8259 import OBJECTS
 BLANKS = st.sampled_from([b"", b"", b"", b" ", b"\t", b"\r", b" \r "])
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n"])
 # Nothing here may lend itself to a part of the event behind it.
-GARBAGE = st.sampled_from([b"garbage", b"-", b"1e", b"\xff\xfe", b"}", b"]", b"nul", b"\\", b"==", b"\x00", b"<a/>"])
+GARBAGE = st.sampled_from([b"garbage", b"-", b"1e", b"\xff\xfe", b"}", b"+", b"nul", b"\\", b"==", b"\x00", b"<a/>"])
 EVENTS = [
     b'{"a":1}',
     b"{}",
@@ -58,8 +58,11 @@ class Content:
 
 @st.composite
 def contents(draw: st.DrawFn) -> Content:
-    """Lines of events and garbage, in any order, with or without white space between; the last one may lack its end."""
-    content = Content(b"", [], 0, [])
+    """Lines of events and garbage, in any order, with or without white space between; the last one may lack its end.
+
+    The first line is an event: what begins with bytes that are no text is refused as a file.
+    """
+    content = Content(b"{}\n", [b"{}"], 2, [])
     for _ in range(draw(st.integers(0, 6))):
         stretch = b""
         for _ in range(draw(st.integers(0, 4))):

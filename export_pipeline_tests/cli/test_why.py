@@ -75,6 +75,26 @@ def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received:
     assert "also broken" not in shown
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("lines", [[], [b"{broken"]])
+def test_a_file_without_events_was_not_delivered(
+    project: Project, cli: CommandLine, lines: list[bytes], beside: bool
+) -> None:
+    """An empty file, or one of which everything is quarantined, is told as such, alone or with sound files."""
+    project.put(KEY, lines)
+    if beside:
+        project.put("2026/11/23/00/other.gz", [{"a": 1}])
+    run = project.run()
+    assert codes(cli, KEY) == ["no_events"]
+    done = cli("why", KEY)
+    assert "contains no valid event: there was nothing to deliver" in done.out
+    assert "delivered" not in done.out
+    assert ("quarantine list --manifest" in done.out) is bool(lines)
+    assert any("accepted" in message for message in run.messages("info")) is beside
+    up_to = cli("status").out
+    assert (KEY in up_to) is False
+
+
 def test_a_file_that_changed_has_two_lives(project: Project, cli: CommandLine) -> None:
     """A file that came again with other content is told twice; one whose new content was not listed yet says so."""
     project.put(KEY, [{"a": 1}])

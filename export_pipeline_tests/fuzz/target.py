@@ -4,13 +4,16 @@ Run it for long by hand: ``python -m export_pipeline_tests.fuzz -max_total_time=
 """
 
 import json
+from itertools import islice
 
 from export_pipeline.errors import FileError
 from export_pipeline.source.compression import PIECE_BYTES, decompress
-from export_pipeline.source.limits import KIB, ReadLimits
+from export_pipeline.source.limits import KIB, MIB, ReadLimits
 from export_pipeline_tests.source.framing_support import RefusingChecker, frame
+from export_pipeline_tests.source.packing import PACKERS
 
-_HEAD_BYTES = 4
+_HEAD_BYTES = 5
+_FREE_LOOK_BYTES = (MIB, 0, 200, 2000)
 
 
 def check_one(data: bytes) -> None:
@@ -21,15 +24,20 @@ def check_one(data: bytes) -> None:
     """
     if len(data) < _HEAD_BYTES:
         return
-    event_bytes, depth, piece_bytes, kind = data[:_HEAD_BYTES]
+    event_bytes, depth, piece_bytes, kind, packer = data[:_HEAD_BYTES]
     file = data[_HEAD_BYTES:]
     limits = ReadLimits(
         max_event_bytes=event_bytes * 4 + 1,
         max_depth=depth % 16 + 1,
         max_unpacked_bytes=64 * KIB,
         ratio_floor_bytes=64 * KIB,
+        free_look_bytes=_FREE_LOOK_BYTES[kind // 4 % len(_FREE_LOOK_BYTES)],
     )
-    unpacked = check_unpacking(file, piece_bytes + 1, limits) if kind % 2 else file
+    unpacked = file
+    if kind % 2:
+        unpacked = check_unpacking(file, piece_bytes + 1, limits)
+    elif kind % 4 == 2:
+        check_packing(file[: 4 * KIB], packer, piece_bytes + 1, limits)
     check_framing(unpacked[: 4 * KIB], piece_bytes + 1, limits)
 
 
@@ -39,6 +47,18 @@ def check_unpacking(file: bytes, piece_bytes: int, limits: ReadLimits) -> bytes:
     pieces = [file[at : at + piece_bytes] for at in range(0, len(file), piece_bytes)]
     assert _unpacked(pieces, len(file), limits) == whole
     return whole or b""
+
+
+def check_packing(file: bytes, packer: int, piece_bytes: int, limits: ReadLimits) -> None:
+    """What was packed is the text that it would be by itself, or an error of the file as it would be."""
+    pack = next(islice(PACKERS.values(), packer % len(PACKERS), None))
+    alone = _unpacked([file], len(file), limits)
+    if alone is not None and pack is not bytes:
+        packed = pack(file)
+        pieces = [packed[at : at + piece_bytes] for at in range(0, len(packed), piece_bytes)]
+        found = _unpacked(pieces, len(packed), limits)
+        # None: it was packed before, and is now once too often.
+        assert found in (alone, None)
 
 
 def check_framing(data: bytes, piece_bytes: int, limits: ReadLimits) -> None:

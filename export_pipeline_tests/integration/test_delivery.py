@@ -184,7 +184,7 @@ def test_files_without_an_event_are_a_warning(project: Project) -> None:
     project.put("2026/11/23/a.gz", [])
     run = project.run()
     assert run.success
-    assert run.messages("warning") == ["found 1 file of 2026-11-23, but no event in them"]
+    assert run.messages("warning") == ["1 file of 2026-11-23 contained no valid events: there is nothing to deliver"]
     assert project.copied() == []
     assert project.states("copy") == ["delivered"]
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 
 import cramjam
+import lz4.block
+import lz4.frame
 from backports import zstd
 
 SKIPPABLE_FRAME = b"\x53\x2a\x4d\x18\x04\0\0\0skip"
@@ -45,6 +47,29 @@ def hadoop_snappy(data: bytes, *, block_bytes: int = 256 * 1024, chunk_bytes: in
 def framed_snappy(data: bytes) -> bytes:
     """Snappy's own framing format."""
     return bytes(cramjam.snappy.compress(data)) or b"\xff\x06\0\0sNaPpY"
+
+
+def xerial_snappy(data: bytes, *, chunk_bytes: int = 32 * 1024) -> bytes:
+    """What snappy-java's SnappyOutputStream writes."""
+    packed = b"\x82SNAPPY\0" + struct.pack(">LL", 1, 1)
+    for at in range(0, len(data), chunk_bytes):
+        chunk = bytes(cramjam.snappy.compress_raw(data[at : at + chunk_bytes]))
+        packed += struct.pack(">L", len(chunk)) + chunk
+    return packed
+
+
+def lz4_framed(data: bytes) -> bytes:
+    """A frame as the program lz4 writes it, with a checksum of its content."""
+    return bytes(lz4.frame.compress(data, content_checksum=True, store_size=False))
+
+
+def legacy_lz4(data: bytes) -> bytes:
+    """A frame as ``lz4 -l`` writes it."""
+    packed = b"\x02\x21\x4c\x18"
+    for at in range(0, len(data), 8 * 1024 * 1024):
+        block = lz4.block.compress(data[at : at + 8 * 1024 * 1024], store_size=False)
+        packed += struct.pack("<L", len(block)) + block
+    return packed
 
 
 def in_parts(pack: Callable[[bytes], bytes], between: bytes = b"") -> Callable[[bytes], bytes]:
@@ -89,8 +114,21 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "snappy, streams": in_parts(framed_snappy),
     "snappy, padded": lambda data: framed_snappy(data) + b"\xfe\x02\0\0\0\0",
     "Hadoop's snappy": hadoop_snappy,
+    "snappy-java's snappy": xerial_snappy,
+    "snappy-java's snappy, streams": in_parts(xerial_snappy),
+    "lz4": lz4_framed,
+    "lz4, frames": in_parts(lz4_framed, between=SKIPPABLE_FRAME),
+    "lz4, skippable frame first": lambda data: SKIPPABLE_FRAME + lz4_framed(data),
+    "lz4, linked blocks": lambda data: bytes(lz4.frame.compress(data, block_size=4, content_checksum=True)),
+    "lz4, legacy": legacy_lz4,
+    "gzip in gzip": lambda data: gzipped(gzipped(data)),
+    "gzip's members in gzip": lambda data: gzipped(in_parts(gzipped)(data)),
+    "gzip in zip": lambda data: zip_of(gzipped(data)),
+    "zip in zstd in gzip": lambda data: gzipped(zstd_with_checksum(zip_of(data))),
+    "xz in bzip2 in lz4": lambda data: lz4_framed(bz2.compress(lzma.compress(data))),
 }
 """Name → packer. Each keeps its data whole."""
 
-CHECKED = [name for name in PACKERS if name not in ("none", "Hadoop's snappy")]
+UNCHECKED = ("none", "Hadoop's snappy", "snappy-java's snappy", "snappy-java's snappy, streams", "lz4, legacy")
+CHECKED = [name for name in PACKERS if name not in UNCHECKED and " in " not in name]
 """Those with a checksum of the data."""

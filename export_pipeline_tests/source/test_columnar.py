@@ -101,12 +101,6 @@ def test_a_wrong_byte_in_a_page_is_found() -> None:
         unpack(bytes(stored))
 
 
-def test_avro_is_named() -> None:
-    """An Avro file is refused for what it is, not taken apart into bad lines."""
-    with pytest.raises(FileCorrupt, match="an Avro file, which this version cannot read"):
-        unpack(b"Obj\x01" + b"\0" * 100)
-
-
 def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason names the extra that is missing."""
     monkeypatch.setattr("export_pipeline.source.columnar.find_spec", lambda name: None)

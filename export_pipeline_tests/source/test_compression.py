@@ -26,6 +26,9 @@ from export_pipeline_tests.source.packing import (
     framed_snappy,
     gzip_with_header,
     hadoop_snappy,
+    legacy_lz4,
+    lz4_framed,
+    xerial_snappy,
     zip_of,
 )
 
@@ -57,7 +60,7 @@ def test_a_large_file_comes_in_many_pieces(name: str) -> None:
     assert unpack(PACKERS[name](data)) == data
 
 
-@pytest.mark.parametrize("name", [name for name in PACKERS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in PACKERS if name != "none" and " in " not in name])
 def test_a_truncated_file_is_corrupt(name: str) -> None:
     """Cut anywhere but between two parts, a packed file is corrupt, never a shorter one."""
     stored = PACKERS[name](LINES[:300])
@@ -268,7 +271,7 @@ except FileOverLimit:
     print("over", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
-ZEROS = b"\0" * 256 * MIB
+BLANKS = b" " * 256 * MIB
 
 
 @pytest.mark.parametrize(
@@ -283,15 +286,20 @@ ZEROS = b"\0" * 256 * MIB
         ("zip", zip_of),
         ("snappy", lambda data: framed_snappy(data[: 16 * MIB]) * 16),
         ("Hadoop's snappy", lambda data: hadoop_snappy(data[: 16 * MIB]) * 16),
+        ("snappy-java's snappy", lambda data: xerial_snappy(data[: 16 * MIB]) * 16),
+        ("lz4", lambda data: lz4_framed(data[: 64 * MIB]) * 4),
+        ("lz4, legacy", lambda data: legacy_lz4(data[: 64 * MIB]) * 4),
+        ("gzip in gzip", lambda data: gzip.compress(gzip.compress(data, 1), 1)),
+        ("UTF-16", lambda data: gzip.compress(b"\xff\xfe" + b" \0" * (len(data) // 2), 1)),
     ],
 )
 def test_a_bomb_meets_the_limit_and_takes_no_memory(
     name: str, pack: Callable[[bytes], bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A quarter of a gigabyte of zeros is refused at the limit, and at no time held."""
+    """A quarter of a gigabyte of blanks is refused at the limit, and at no time held."""
     folder = tmp_path_factory.mktemp("bomb")
-    (folder / "bomb").write_bytes(pack(ZEROS))
-    (folder / "warm").write_bytes(pack(ZEROS[: 300 * KIB]) if "many" not in name else gzip.compress(b"x"))
+    (folder / "bomb").write_bytes(pack(BLANKS))
+    (folder / "warm").write_bytes(pack(BLANKS[: 300 * KIB]) if "many" not in name else gzip.compress(b"x"))
     command = [sys.executable, "-c", MEASURE, str(folder / "bomb"), str(folder / "warm")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     word, growth_mib = done.stdout.split()
