@@ -153,7 +153,7 @@ def read_empty(staged: Staged) -> str:
     if not aside:
         return f"{files}: there is nothing to deliver"
     return (
-        f"{files}: there is nothing to deliver, and {counted(aside, 'bad stretch', 'bad stretches')} were set aside "
+        f"{files}: there is nothing to deliver; {counted(aside, 'bad stretch', 'bad stretches')} set aside "
         f"in the quarantine ({_where_to_look(staged.manifest.day)})"
     )
 
