@@ -47,7 +47,7 @@ cut into what the destination takes in one request. Then, whatever the destinati
 | some events refused | these go to the quarantine with the reason, the others are done |
 | try later: no answer, 408, 425, 429, 5xx, throttling | the same request again, with the same ids, after a random wait that doubles up to 10 seconds, or after what `Retry-After` asks for; after `retry_for_seconds` the batch is left to the next run |
 | blocked: 401, 403, 404, 410, a redirect, wrong configuration | nothing is tried again in this run, the run fails and says why; all events stay owed until a person acts |
-| refused: 400, 413, 422 | the request is halved until the refused events stand alone; they go to the quarantine, the others are delivered. Where the first 100 events are refused one by one and none is accepted, that is *blocked* |
+| refused: 400, 413, 422 | the request is halved until the refused events stand alone; they go to the quarantine, the others are delivered. Where the first 100 events are refused one by one and none is accepted, that is *blocked*; so it is where every event of a batch of two or more, or its first 100, is refused for one trouble that may be the destination's own (a failing script, a full mapping, a throwing view, a topic that takes no message) |
 
 Every event is counted as accepted, refused or filtered, and the three add up to the events of the batch.
 
