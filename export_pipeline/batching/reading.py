@@ -164,15 +164,14 @@ def _unpacked(
 ) -> Iterator[_Piece]:
     """The unpacked pieces of each file, and None behind the last one."""
     for file, chunks in files:
-        pieces = decompress(
-            chunks,
-            key=file.key,
-            size_bytes=file.size_bytes,
-            limits=limits,
-            checkpoint=partial(checkpoint, file.key),
-        )
         with blaming(file.key):
-            for piece in pieces:
+            for piece in decompress(
+                chunks,
+                key=file.key,
+                size_bytes=file.size_bytes,
+                limits=limits,
+                checkpoint=partial(checkpoint, file.key),
+            ):
                 yield file, piece
         yield file, None
 
