@@ -130,7 +130,7 @@ def _source(settings: "SourceSettings") -> str:
         remark += f"; ignored {names} among them, such as {printable(key)}, by {pattern!r} of source.ignore"
     if left_out.troubles:
         key, reason = next(iter(left_out.troubled_keys.items()))
-        remark += f"; {counted(left_out.troubles, 'name')} could not be listed, the first is {printable(key)}: {reason}"
+        remark += f"; {counted(left_out.troubles, 'warning')} of the listing, the first of {printable(key)}: {reason}"
     if not files:
         return f"{source.url} is empty so far{remark}"
     if not dated:

@@ -127,9 +127,10 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
         text += f". {wording.ignored(left_out)}"
         metadata |= {"ignored_names": left_out.ignored, "ignored_keys": _listed(list(left_out.ignored_keys))}
     if left_out.troubles:
-        text += f". Not all could be compared: {wording.not_listed(left_out)}"
-        metadata |= {"not_listed": left_out.troubles, "not_listed_keys": _listed(list(left_out.troubled_keys))}
-    return Result(not (missing or left_out.troubles), text, metadata, is_grave=bool(missing) and repaired is None)
+        not_all = "not all could be compared: " if left_out.unlisted else ""
+        text += f". {not_all}{wording.not_listed(left_out)}"
+        metadata |= {"not_listed": left_out.unlisted, "odd_keys": _listed(list(left_out.troubled_keys))}
+    return Result(not (missing or left_out.unlisted), text, metadata, is_grave=bool(missing) and repaired is None)
 
 
 def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Result:

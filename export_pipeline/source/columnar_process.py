@@ -16,6 +16,7 @@ from threading import Lock
 from typing import IO, NamedTuple
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
+from export_pipeline.printable import printable
 from export_pipeline.source.columnar_worker import END, HEADER, LINES, NO_FORM, NO_MEMORY
 from export_pipeline.source.limits import KIB, MIB
 
@@ -49,7 +50,7 @@ def read_lines(path: str, key: str, name: str) -> Generator[bytes, None, None]:
                 yield from worker.pieces(frame.size_bytes)
                 skip += frame.rows
             if frame is not None and frame.kind != NO_MEMORY:
-                reason = worker.read(frame.size_bytes).decode()
+                reason = printable(worker.read(frame.size_bytes).decode())
                 _put_back(worker)
                 if frame.kind == END:
                     return

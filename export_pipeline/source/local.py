@@ -128,7 +128,7 @@ class LocalSource(Source):
             modified = _moment(status.st_ctime_ns) or datetime.now(timezone.utc).replace(microsecond=0)
             seconds = status.st_mtime_ns // 1_000_000_000
             reason = f"its time of change, {seconds} s after 1970, is no time of a file; it counts as of {modified}"
-            self.left_out.trouble(key, reason)
+            self.left_out.trouble(key, reason, is_lost=False)
         return SourceFile(key, _etag(status), status.st_size, modified)
 
     def _stays_inside(self, path: str, key: str, root: str) -> bool:
@@ -137,10 +137,10 @@ class LocalSource(Source):
                 return True
         except OSError as error:
             logger.warning("%s: the symbolic link %s is left out: %s", self.url, printable(path), brief(error))
-            self.left_out.trouble(key, f"the symbolic link is left out: {brief(error)}")
+            self.left_out.trouble(key, f"the symbolic link is left out: {brief(error)}", is_lost=False)
             return False
         logger.warning("%s: the symbolic link %s leads out of the source and is left out", self.url, printable(path))
-        self.left_out.trouble(key, "the symbolic link leads out of the source and is left out")
+        self.left_out.trouble(key, "the symbolic link leads out of the source and is left out", is_lost=False)
         return False
 
     def _is_utf8(self, folder: str, name: str) -> bool:

@@ -111,4 +111,4 @@ def test_names_that_are_left_alone_are_counted(project: Project, cli: CommandLin
     (Path(project.config["source"]["url"]) / "broken").symlink_to("nowhere")
     detail = outcomes(cli, code=0)["source"]["detail"]
     assert "ignored 1 temporary or hidden name among them, such as 2026/11/23/00/x.gz.tmp, by '*.tmp' of" in detail
-    assert "1 name could not be listed, the first is broken: the symbolic link is left out" in detail
+    assert "1 warning of the listing, the first of broken: the symbolic link is left out" in detail

@@ -270,12 +270,16 @@ def test_what_could_not_be_listed_was_not_compared(export: Export) -> None:
     export.put("2026/11/20/00/b.tmp")
     (export.bucket / "2026/11/20/00/broken").symlink_to("nowhere")
     export.run()
+    assert completeness(export.compare(), None)[""].passed
+    Path(os.fsdecode(os.fsencode(export.bucket / "2026/11/20/00/") + b"/\xff")).write_bytes(b"{}")
     for _ in range(2):
         result = export.compare()
         assert (result.objects, result.planned) == (1, 1)
         assert (result.left_out.ignored, list(result.left_out.ignored_keys)) == (1, ["2026/11/20/00/b.tmp"])
-        assert list(result.left_out.troubled_keys) == ["2026/11/20/00/broken"]
+        assert set(result.left_out.troubled_keys) == {"2026/11/20/00/broken", "2026/11/20/00/\udcff"}
+        assert result.left_out.unlisted == 1
     found = completeness(result, None)[""]
     assert (found.passed, found.is_grave) == (False, False)
     assert "ignored 1 temporary or hidden name" in found.text
-    assert "Not all could be compared: the listing has 1 warning: 2026/11/20/00/broken: the symbolic link" in found.text
+    assert "not all could be compared: the listing has 2 warnings: " in found.text
+    assert r"2026/11/20/00/\udcff: the name is not UTF-8 and is left out" in found.text
