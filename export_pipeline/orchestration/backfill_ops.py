@@ -75,8 +75,9 @@ def list_day_files_op(export: Export) -> OpDefinition:
                 context.log.error(wording.unusable(name, reason))
             mark_with_ledger(context, places.ledger.open())
             asked = asked_by_run(context, export)
+            source = places.source.open()
             backfill = plan_day(
-                places.source.open(),
+                source,
                 places.ledger.open(),
                 discovery_settings(export, places.source),
                 day=date.fromisoformat(context.partition_key),
@@ -91,6 +92,7 @@ def list_day_files_op(export: Export) -> OpDefinition:
             if backfill.manifests:
                 with places.ledger.open().write() as tx:
                     owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
+            reporting.left_out(context, source)
             for sentence in wording.backfill(context.partition_key, backfill):
                 context.log.info(sentence)
             reporting.run_begins(context, backfill.manifests)
