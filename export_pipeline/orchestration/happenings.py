@@ -148,7 +148,7 @@ def _backfill(scope: Scope, backfill: PartitionBackfill) -> Happening:
     if backfill.status not in _FAILED_BACKFILL:
         return Happening(subject, path=path, over=over)
     days = len(backfill.partition_names or ())
-    text = f"{subject} of {days} {'day' if days == 1 else 'days'}: runs of it failed; what they did not deliver is owed"
+    text = f"{subject} of {days} {'day' if days == 1 else 'days'}: runs of it failed; what they had planned stays owed"
     if backfill.error is not None:
         text = f"{subject}: {backfill.error.message.strip()}"
     ended = Problem(f"{subject}/end", ERROR, subject, text, is_lasting=False)

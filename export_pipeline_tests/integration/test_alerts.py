@@ -231,7 +231,7 @@ def test_a_backfill_that_failed(watch: Watch, receiver: AlertReceiver) -> None:
         (alert,) = receiver.alerts
         assert alert.title == "[test] backfill badly failed"
         assert alert.body.splitlines() == [
-            "backfill badly of 3 days: runs of it failed; what they did not deliver is owed",
+            "backfill badly of 3 days: runs of it failed; what they had planned stays owed",
             "https://dagster.test/runs/b/badly",
         ]
         watch.tick()
