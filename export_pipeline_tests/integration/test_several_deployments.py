@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
 from sqlalchemy import select
 
 from export_pipeline.ledger import tables as t
@@ -29,15 +28,14 @@ def _history(project: Project, days: int) -> list[str]:
     return keys
 
 
-@pytest.mark.parametrize("prefixes", [("", "", ""), ("", "web", "shop")])
-def test_each_delivers_its_own_history(tmp_path: Path, prefixes: tuple[str, str, str]) -> None:
-    """A demo, an own bucket with a longer history and a third one share a cursor or not: nothing of any is skipped,
+def test_each_delivers_its_own_history(tmp_path: Path) -> None:
+    """A demo and an own bucket with a longer history share a cursor, a third one has a prefix: nothing of any is skipped,
     nothing comes twice, and completeness passes for each.
     """
     home = Project(tmp_path).home
     projects = [
         _deployment(tmp_path, name, home, prefix=prefix)
-        for name, prefix in zip(("demo", "own", "third"), prefixes, strict=True)
+        for name, prefix in zip(("demo", "own", "third"), ("", "", "web"), strict=True)
     ]
     keys = {one.root.name: _history(one, days) for one, days in zip(projects, (6, 60, 30), strict=True)}
     for turn in range(2):
