@@ -29,7 +29,7 @@ def _history(project: Project, days: int) -> list[str]:
 
 
 def test_each_delivers_its_own_history(tmp_path: Path) -> None:
-    """A demo and an own bucket with a longer history share a cursor, a third one has a prefix: nothing of any is skipped,
+    """A demo and a bucket with a longer history share a cursor, a third one has a prefix: nothing of any is skipped,
     nothing comes twice, and completeness passes for each.
     """
     home = Project(tmp_path).home
