@@ -112,6 +112,7 @@ def read_manifest(
     batch_limits: BatchLimits,
     read_limits: ReadLimits,
     ranges: Mapping[str, Ranges] | None = None,
+    is_stored_as_text: bool = False,
     checkpoint: Callable[[str], None] | None = None,
 ) -> ManifestReading:
     """Read the files of a manifest, one after the other, into batches.
@@ -125,6 +126,7 @@ def read_manifest(
         batch_limits: where batches end.
         read_limits: what a file may cost.
         ranges: key → which of its events are asked for, of a file that is not wanted whole.
+        is_stored_as_text: nothing is to be unpacked, whatever the first bytes look like: the quarantine's own files.
         checkpoint: called with the key of the file at hand, every few mebibytes that are unpacked or framed; may raise.
 
     Raises:
@@ -140,10 +142,11 @@ def read_manifest(
     reader = _Reader(
         manifest_id, stage, aside, Cutter(batch_limits), read_limits, ranges=ranges or {}, checkpoint=checkpoint
     )
+    unpacked = _unpacked(files, read_limits, checkpoint, is_stored_as_text=is_stored_as_text)
     try:
         # A thread unpacks while this one frames. Both want the interpreter's lock, and who has it may keep it for 5 ms:
         # so what is handed over is large, and unpacked without the lock in a few calls.
-        with closing(ahead(_loads(_unpacked(files, read_limits, checkpoint)), depth=_LOADS_AHEAD)) as loads:
+        with closing(ahead(_loads(unpacked), depth=_LOADS_AHEAD)) as loads:
             for load in loads:
                 for file, piece in load:
                     reader.read(file, piece)
@@ -159,19 +162,41 @@ def _go_on(key: str) -> None:
     """Nothing ends a reading."""
 
 
+def text_of(
+    file: SourceFile,
+    chunks: Iterator[bytes],
+    limits: ReadLimits,
+    checkpoint: Callable[[str], None],
+    *,
+    is_stored_as_text: bool,
+) -> Iterator[bytes]:
+    """The text of one file, piece by piece.
+
+    Args:
+        chunks: as stored.
+        checkpoint, is_stored_as_text: as for :func:`read_manifest`.
+
+    Raises:
+        FileError: it cannot be unpacked, or is no text.
+    """
+    if is_stored_as_text:
+        return chunks
+    return decompress(
+        chunks, key=file.key, size_bytes=file.size_bytes, limits=limits, checkpoint=partial(checkpoint, file.key)
+    )
+
+
 def _unpacked(
-    files: Iterable[tuple[SourceFile, Iterator[bytes]]], limits: ReadLimits, checkpoint: Callable[[str], None]
+    files: Iterable[tuple[SourceFile, Iterator[bytes]]],
+    limits: ReadLimits,
+    checkpoint: Callable[[str], None],
+    *,
+    is_stored_as_text: bool,
 ) -> Iterator[_Piece]:
     """The unpacked pieces of each file, and None behind the last one."""
     for file, chunks in files:
         with blaming(file.key):
-            for piece in decompress(
-                chunks,
-                key=file.key,
-                size_bytes=file.size_bytes,
-                limits=limits,
-                checkpoint=partial(checkpoint, file.key),
-            ):
+            for piece in text_of(file, chunks, limits, checkpoint, is_stored_as_text=is_stored_as_text):
                 yield file, piece
         yield file, None
 

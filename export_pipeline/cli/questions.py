@@ -133,7 +133,7 @@ class Questions:
         if self._is_silent:
             return answers
         for key, field in known.model_fields.items():
-            is_wanted = field.is_required() or (key in secrets and not key.startswith(("aws_", "previous_")))
+            is_wanted = field.is_required() or (key in secrets and not key.startswith(("aws_", "client_", "previous_")))
             if not is_wanted or key in given or field.annotation not in (str, str | None):
                 continue
             found = self._option(name, key, field, is_secret=key in secrets)

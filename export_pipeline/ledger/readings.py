@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, or_, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import parts, subscriptions
@@ -47,6 +47,7 @@ class Manifest:
         is_folded: its files and batches are folded, and have to be brought back before it can be read.
         reading_run_id: the run that began to read it and has not ended. Who holds the claim of reading it knows that
             this one died.
+        reading_deaths: how many readings in a row died before that one.
         read_limits: what it was first read with; None: it was not read yet, or by a version that did not keep them.
         part_of: the manifest that it is a part of; None: of none.
         ranges: key → which of its events belong to it; of a file that is not here, all.
@@ -67,6 +68,7 @@ class Manifest:
     events_quarantined: int | None
     is_folded: bool = False
     reading_run_id: str | None = None
+    reading_deaths: int = 0
     read_limits: ReadLimits | None = None
     part_of: str | None = None
     ranges: Mapping[str, Ranges] = field(default_factory=dict)
@@ -131,6 +133,7 @@ def manifest(tx: Connection, identity: str) -> Manifest:
         events_quarantined=row.events_quarantined,
         is_folded=row.folded_at is not None,
         reading_run_id=row.reading_run_id,
+        reading_deaths=row.reading_deaths or 0,
         read_limits=ReadLimits(**json.loads(row.read_limits)) if row.read_limits else None,
         part_of=row.part_of,
         ranges={one.file.key: one.ranges for one in members if one.ranges is not None},
@@ -162,7 +165,9 @@ def begin(tx: Connection, identity: str, run_id: str) -> None:
 
     :func:`record` and :func:`end` take that back.
     """
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(reading_run_id=run_id))
+    m = t.manifests.c
+    deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
+    tx.execute(update(t.manifests).where(m.id == identity).values(reading_run_id=run_id, reading_deaths=deaths))
 
 
 def end(tx: Connection, identity: str) -> None:

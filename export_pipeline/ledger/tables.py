@@ -115,6 +115,8 @@ manifests = Table(
     Column("tried_at", UtcDateTime),
     # Which run began to read it and has not ended; where nobody holds the claim of reading it, that run died doing so.
     Column("reading_run_id", String(64)),
+    # How many readings in a row died before the one that reading_run_id began.
+    Column("reading_deaths", Integer),
     Column("last_error", Text),
     # The same files without those that could not be read; set once, when state becomes superseded.
     Column("successor_id", ForeignKey("manifests.id")),

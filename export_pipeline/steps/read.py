@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from export_pipeline.batching.cutter import BatchLimits
-from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
+from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest, text_of
 from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
 from export_pipeline.ledger import backlog, readings
@@ -18,7 +18,6 @@ from export_pipeline.ledger.tables import GIVEN_UP, READ, SOURCE, SUPERSEDED
 from export_pipeline.secrets import scrub
 from export_pipeline.source.blame import blaming
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.compression import decompress
 from export_pipeline.source.fetch import fetch_in_order
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framing import Framer
@@ -192,14 +191,8 @@ def _failing(
             framer = Framer(limits, Checker(limits), checkpoint=partial(checkpoint, file.key))
             try:
                 with blaming(file.key):
-                    pieces = decompress(
-                        chunks,
-                        key=file.key,
-                        size_bytes=file.size_bytes,
-                        limits=limits,
-                        checkpoint=partial(checkpoint, file.key),
-                    )
-                    for piece in pieces:
+                    of_quarantine = manifest.origin != SOURCE
+                    for piece in text_of(file, chunks, limits, checkpoint, is_stored_as_text=of_quarantine):
                         framer.feed(piece)
                     framer.finish()
             except FileTooSlow:
@@ -233,6 +226,7 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=limits,
             ranges=manifest.ranges,
+            is_stored_as_text=manifest.origin != SOURCE,
             checkpoint=_checkpoint(place),
         )
     place.staging.flush(manifest.id)

@@ -99,9 +99,9 @@ def set_apart(
 def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart | None:
     """Draw the consequence of a reading that ended its process, or was ended with it.
 
-    A run may be killed for many reasons, so a manifest of several files is divided at first, and no file of it counts a
-    try. Only a file that was read alone when its process died does, once others could be read since it was planned. The
-    caller holds the claim of reading, so whoever had it is dead.
+    A run may be killed for many reasons, so a manifest of several files is read once more as it is. Where that reading
+    dies too it is divided, and no file of it counts a try. Only a file that was read alone when its process died does,
+    once others could be read since it was planned. The caller holds the claim of reading, so whoever had it is dead.
 
     Returns:
         What became of the manifest; None where it is to be read again.
@@ -114,6 +114,8 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     with place.ledger.read() as tx:
         may_change = readings.may_change(tx, manifest.id)
     if several and may_change:
+        if not manifest.reading_deaths:
+            return None
         return divide(place, manifest, f"{died} it", run_id=run_id)
     reason = f"{died} {'this manifest' if several else 'this file alone'}"
     began = utc_now()

@@ -63,7 +63,7 @@ def test_a_file_from_options() -> None:
     assert found.subscribers["crm"].options["only"] == {"event_type": ["pageView"]}
     assert found.subscribers["archive"].since == "beginning"
     text = Path("deployments/mine.yaml").read_text()
-    assert "# Signing secret: whsec_ and base64." in text
+    assert "# Signing secret: whsec_ and the base64 of 24 to 64 random bytes." in text
     assert "# How often the export runs: " in text
     assert max(map(len, text.splitlines())) <= 120
 

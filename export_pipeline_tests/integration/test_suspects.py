@@ -25,7 +25,8 @@ def test_what_ended_its_process_is_read_when_all_else_was_delivered(project: Pro
     (received / "crm.fails").unlink()
     with project.workspace() as place, place.ledger.write() as tx:
         oldest = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.day).limit(1)).scalar_one()
-        tx.execute(update(t.manifests).where(t.manifests.c.id == oldest).values(reading_run_id="killed"))
+        of_it = update(t.manifests).where(t.manifests.c.id == oldest)
+        tx.execute(of_it.values(reading_run_id="killed", reading_deaths=1))
     done = project.run()
     started = [
         entry.step_key

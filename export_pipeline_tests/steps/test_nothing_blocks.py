@@ -174,7 +174,7 @@ def test_a_file_that_kills_its_reader_is_found_and_given_up(export: Runs) -> Non
     assert export.work_and_die(killer)
     export.put_events(*NEW)
     runs = 0
-    while export.owed("crm") and runs < 12:
+    while export.owed("crm") and runs < 16:
         export.work_and_die(killer)
         if runs == 0:
             assert export.kept("crm") == [*NEW]
@@ -192,7 +192,7 @@ def test_a_run_that_is_killed_for_another_reason_gives_up_nothing(export: Runs) 
     keys = old(3)
     export.put_events(*keys)
     deaths = sum(export.work_and_die(*keys) for _ in range(9))
-    assert deaths == 8  # the second run divided what the first one read, and read nothing
+    assert deaths == 8  # the third run divided what the first two had read, and read nothing
     for _ in range(3):
         export.work()
     assert sorted(export.got("crm")) == [*keys]
@@ -212,12 +212,22 @@ def test_a_run_that_is_ended_while_it_reads_counts_nothing(export: Runs) -> None
 def test_what_a_kill_divided_says_so(export: Runs) -> None:
     """A manifest that was divided since its reader died is named, with the run and what comes of it."""
     export.put_events(*old(3))
-    export.work_and_die(old(1)[0])
+    assert export.work_and_die(old(1)[0])
+    assert export.work_and_die(old(1)[0])
     assert export.work() == []
     (note,) = export.notes
     assert note.endswith(
-        "of 3 files was divided into 3, which the next runs read apart: run run-1 died while it read it"
+        "of 3 files was divided into 3, which the next runs read apart: run run-2 died while it read it"
     )
+
+
+def test_one_kill_divides_nothing(export: Runs) -> None:
+    """A run that was killed once while it read is made up for by the next one, with the batches of before."""
+    export.put_events(*old(3))
+    assert export.work_and_die(old(1)[0])
+    assert export.work() == []
+    assert export.notes == []
+    assert len(export.receivers["crm"].batches) == 1
 
 
 def accepted_in_part(export: Runs, files: int, events: int, batch_events: int, accepted: int) -> list[str]:

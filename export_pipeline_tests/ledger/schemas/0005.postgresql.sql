@@ -82,6 +82,7 @@ CREATE TABLE public.manifests (
     folded_at timestamp without time zone,
     tried_at timestamp without time zone,
     reading_run_id character varying(64),
+    reading_deaths integer,
     read_limits text,
     events_of_files text,
     part_of character varying(32),
@@ -159,12 +160,12 @@ INSERT INTO public.files VALUES (1, '2026/11/23/00/d.gz', 'ed', 10, '2026-11-23 
 INSERT INTO public.files VALUES (1, '2026/11/01/00/a.gz', 'e2', 10, '2026-11-23 12:00:00', '2026-11-01', NULL, '2026-11-23 12:00:00', 'ignored');
 INSERT INTO public.files VALUES (1, '2026/11/01/00/d.gz', 'ed', 10, '2026-11-01 12:00:00', '2026-11-01', 'a166e8cd9dcfb01c8d3c4d2b', '2026-11-23 12:00:00', NULL);
 INSERT INTO public.files VALUES (1, '2026/11/01/00/c é.gz', 'ec é', 10, '2026-11-01 12:00:00', '2026-11-01', '3c21e25f2b20a639959b1160', '2026-11-23 12:00:00', NULL);
-INSERT INTO public.manifests VALUES ('cbbb156bf5f7e1c2544e27aa', 1, 'source', '2026-11-23', '2026/11/23/00/c é.gz', 2, 20, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO public.manifests VALUES ('49884a634387defbfa49fd20', 1, 'source', '2026-11-01', '2026/11/01/00/a.gz', 2, 20, 10, 1000, 'read', '2026-11-23 12:00:00', 'run-1', '2026-11-23 12:00:00', 0, NULL, NULL, 60, 2, 6, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO public.manifests VALUES ('a166e8cd9dcfb01c8d3c4d2b', 1, 'source', '2026-11-01', '2026/11/01/00/d.gz', 1, 10, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO public.manifests VALUES ('3c21e25f2b20a639959b1160', 1, 'source', '2026-11-01', '2026/11/01/00/c é.gz', 1, 10, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 1, 'truncated', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO public.manifests VALUES ('57d283798b29884e791e993b', 1, 'source', '2026-11-01', '2026/11/01/00/c é.gz', 2, 20, 10, 1000, 'superseded', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, 'a166e8cd9dcfb01c8d3c4d2b', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO public.manifests VALUES ('4fe09210fba0560022ddc242', 1, 'source', '2026-11-23', '2026/11/23/00/a.gz', 2, 20, 10, 1000, 'read', '2026-11-23 12:00:00', 'run-1', '2026-11-23 12:00:00', 0, NULL, NULL, 60, 2, 6, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('cbbb156bf5f7e1c2544e27aa', 1, 'source', '2026-11-23', '2026/11/23/00/c é.gz', 2, 20, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('49884a634387defbfa49fd20', 1, 'source', '2026-11-01', '2026/11/01/00/a.gz', 2, 20, 10, 1000, 'read', '2026-11-23 12:00:00', 'run-1', '2026-11-23 12:00:00', 0, NULL, NULL, 60, 2, 6, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('a166e8cd9dcfb01c8d3c4d2b', 1, 'source', '2026-11-01', '2026/11/01/00/d.gz', 1, 10, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('3c21e25f2b20a639959b1160', 1, 'source', '2026-11-01', '2026/11/01/00/c é.gz', 1, 10, 10, 1000, 'planned', '2026-11-23 12:00:00', 'run-1', NULL, 1, 'truncated', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('57d283798b29884e791e993b', 1, 'source', '2026-11-01', '2026/11/01/00/c é.gz', 2, 20, 10, 1000, 'superseded', '2026-11-23 12:00:00', 'run-1', NULL, 0, NULL, 'a166e8cd9dcfb01c8d3c4d2b', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.manifests VALUES ('4fe09210fba0560022ddc242', 1, 'source', '2026-11-23', '2026/11/23/00/a.gz', 2, 20, 10, 1000, 'read', '2026-11-23 12:00:00', 'run-1', '2026-11-23 12:00:00', 0, NULL, NULL, 60, 2, 6, 5, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.sources VALUES (1, 'file:///bucket', false, NULL, NULL, NULL, NULL);
 INSERT INTO public.subscriptions VALUES (1, 1, 'crm', NULL, NULL, NULL, '2026-11-23 12:00:00', NULL, '2026-11-23 12:00:00', NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.subscriptions VALUES (2, 1, 'dwh', NULL, NULL, NULL, '2026-11-23 12:00:00', NULL, '2026-11-23 12:00:00', NULL, NULL, NULL, NULL, NULL);

@@ -10,6 +10,7 @@ down_revision = "0004"
 def upgrade() -> None:
     """Go to this version. Columns are only added, empty, so that no table is copied however large it is."""
     op.add_column("manifests", sa.Column("reading_run_id", sa.String(length=64), nullable=True))
+    op.add_column("manifests", sa.Column("reading_deaths", sa.Integer(), nullable=True))
     op.add_column("manifests", sa.Column("read_limits", sa.Text(), nullable=True))
     op.add_column("manifests", sa.Column("events_of_files", sa.Text(), nullable=True))
     op.add_column("manifests", sa.Column("part_of", sa.String(length=32), nullable=True))
