@@ -172,7 +172,7 @@ def _why_ignored(
         return "was set before anything was listed"
     # Keys of one moment sort by what follows it, and the lookback covers them.
     if moment > frontier:
-        return f"lies behind {frontier_key}, up to which the source is listed"
+        return f"lies ahead of {frontier_key}, up to which the source is listed"
     return ""
 
 
