@@ -17,6 +17,17 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
         yield instance
 
 
+def sensor_name(prefix: str) -> str:
+    """What the sensor ``new_files`` is called in Dagster.
+
+    Args:
+        prefix: of the deployment's names.
+    """
+    from export_pipeline.orchestration.names import Names
+
+    return Names(prefix).new_files
+
+
 def read_cursor(prefix: str, mark: str) -> str:
     """The cursor of ``new_files``, as a run by command line sees it; empty where there is none.
 

@@ -53,6 +53,8 @@ class Rules:
         subscribers: how many the deployment file names.
         begins: where the next listing begins, by a cursor.
         cursor: tells the cursor of ``new_files``; asked only where it matters, since it takes Dagster.
+        sensor: tells its name, which the deployment's prefix begins; it takes Dagster, too.
+        ignores_overwrites: new content under a known key is not taken.
         more_to_list: the last listing stopped at ``max_files``.
         is_notified: messages tell of new files, and the source is only listed now and then.
     """
@@ -64,13 +66,15 @@ class Rules:
     subscribers: int
     begins: Callable[[str], "NextListing"]
     cursor: Callable[[], str]
+    sensor: Callable[[], str]
+    ignores_overwrites: bool
     more_to_list: bool
     is_notified: bool
     enabled: bool
     now: datetime
 
 
-def what_became(life: "FileLife", there: "SourceFile | None", *, is_asked: bool) -> list[Answer]:
+def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, is_asked: bool) -> list[Answer]:
     """What it comes to with a file that the ledger knows.
 
     Args:
@@ -82,13 +86,19 @@ def what_became(life: "FileLife", there: "SourceFile | None", *, is_asked: bool)
     if is_asked and there is None and is_of_source:
         answers.append(Answer("gone", "it is in the source no longer; what was delivered stays delivered"))
     elif there is not None and not are_same(there.etag, life.file.etag):
-        answers.append(
-            Answer(
-                "replaced",
-                f"it has other content now (etag {there.etag}); the next listing that comes by takes it for a new file",
-            )
-        )
+        answers.append(_replaced(life, there, rules))
     return answers
+
+
+def _replaced(life: "FileLife", there: "SourceFile", rules: Rules) -> Answer:
+    text = f"it has other content now (etag {there.etag})"
+    is_given_up = life.manifest is not None and life.manifest.state == GIVEN_UP
+    if rules.ignores_overwrites and not is_given_up:
+        return Answer("replaced", f"{text}, which is not taken: on_overwrite is ignore")
+    late = _before_next_listing(there, life.day, rules)
+    if late is not None:
+        return Answer("replaced", f"{text}; {late.text}", late.advice)
+    return Answer("replaced", f"{text}; the next listing takes it for a new file")
 
 
 def _state(life: "FileLife") -> Answer:
@@ -192,7 +202,7 @@ def _before_next_listing(file: "SourceFile", day: date, rules: Rules) -> Answer 
         "before_next_listing",
         f"it came later than lookback_hours allow: the source is listed further, and the next listing begins at "
         f"{rules.layout.floor_after(begins.first)}",
-        "list its day once more: dagster sensor cursor new_files --set "
+        f"list its day once more: dagster sensor cursor {rules.sensor()} --set "
         f"{rules.layout.day_prefix(day)} (or set it in the UI); each subscriber then gets what lies within its start. "
         "The daily check completeness finds it, too",
     )

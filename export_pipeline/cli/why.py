@@ -103,7 +103,7 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
             trouble = str(error)
     finally:
         source.close()
-    answers = what_became(lives[-1], there, is_asked=trouble is None)
+    answers = what_became(lives[-1], there, rules, is_asked=trouble is None)
     return Story(key, location.url, there, trouble, lives, list(_quarantined(outline, lives[-1])), answers)
 
 
@@ -126,7 +126,7 @@ def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
 
 
 def _rules(view: LedgerView, outline: "Outline") -> "Rules":
-    from export_pipeline.cli.instance import read_cursor
+    from export_pipeline.cli.instance import read_cursor, sensor_name
     from export_pipeline.cli.reasons import Rules
     from export_pipeline.ledger import identity, listings, planning, subscriptions
     from export_pipeline.ledger.database import utc_now
@@ -146,6 +146,8 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
         subscribers=len(outline.subscribers),
         begins=lambda cursor: next_listing(rules, state, active, cursor=cursor, mark=mark, now=now),
         cursor=lambda: read_cursor(outline.prefix, mark),
+        sensor=lambda: sensor_name(outline.prefix),
+        ignores_overwrites=rules.on_overwrite == "ignore",
         more_to_list=view.known is not None and planning.more_to_list(*view.known),
         is_notified=rules.follows_messages,
         enabled=outline.enabled,

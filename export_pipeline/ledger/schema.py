@@ -45,7 +45,7 @@ def require_schema(engine: Engine, description: str) -> None:
     if found != HEAD:
         raise LedgerError(
             f"the ledger in {description} is at schema {found}, this version of export_pipeline reads {HEAD}; its next "
-            "run migrates an older one, a newer one needs the version that wrote it"
+            "run, or `export-pipeline check`, migrates an older one, a newer one needs the version that wrote it"
         )
 
 

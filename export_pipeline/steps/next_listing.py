@@ -169,10 +169,10 @@ def _why_ignored(
     if moment is None:
         return f"is no key of the layout {rules.layout.pattern!r}"
     if frontier is None:
-        return "was set before anything was listed"
+        return "was set before this ledger knew how far the source is listed"
     # Keys of one moment sort by what follows it, and the lookback covers them.
     if moment > frontier:
-        return f"lies behind {frontier_key}, up to which the source is listed"
+        return f"lies ahead of {frontier_key}, up to which the source is listed"
     return ""
 
 

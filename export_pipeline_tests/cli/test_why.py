@@ -100,6 +100,7 @@ def test_a_file_that_changed_has_two_lives(project: Project, cli: CommandLine) -
     project.run()
     project.put(KEY, [{"a": 2}, {"a": 3}])
     assert codes(cli, KEY) == ["delivered", "replaced"]
+    assert "the next listing takes it" in cli("why", KEY).out
     project.run()
     assert codes(cli, KEY) == ["delivered"]
     assert len(cli("why", KEY, "--json").json()["lives"]) == 2
@@ -139,6 +140,24 @@ def test_unreadable_then_given_up(project: Project, cli: CommandLine) -> None:
     assert [answer["code"] for answer in story["answers"]] == ["given_up"]
     assert [record["kind"] for record in story["quarantined"]] == ["file"]
     assert "export-pipeline quarantine retry" in cli("why", KEY).out
+
+
+def test_new_content_that_no_listing_will_take(project: Project, cli: CommandLine) -> None:
+    """New content is promised to no listing where it lies before it, or is ignored; the sensor named has the prefix."""
+    old = "2026/11/02/00/old.gz"
+    project.put(old, [{"a": 1}])
+    project.put(KEY, [{"a": 1}])
+    project.run()
+    project.config["prefix"] = "web"
+    project.put(old, [{"a": 2}, {"a": 3}])
+    done = cli("why", old)
+    assert "the next listing takes it" not in done.out
+    assert "the next listing begins at 2026/11/" in done.out
+    assert "dagster sensor cursor web_new_files --set 2026/11/02" in done.out
+    project.config["source"]["on_overwrite"] = "ignore"
+    done = cli("why", old)
+    assert "not taken: on_overwrite is ignore" in done.out
+    assert "sensor cursor" not in done.out
 
 
 def test_known_keys_that_are_ignored(project: Project, cli: CommandLine) -> None:

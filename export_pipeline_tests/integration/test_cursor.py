@@ -64,7 +64,10 @@ def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, receive
     assert code == 0, printed
     code, printed = project.execute()
     assert code == 0, printed
-    assert "the cursor 2026/11/22 was set before anything was listed, so it was ignored" in printed
+    assert (
+        "the cursor 2026/11/22 was set before this ledger knew how far the source is listed, so it was ignored"
+        in printed
+    )
     assert receivers.events("crm", received) == lines
     assert project.cursor() == "2026/11/23/00/001.gz"
 
