@@ -11,6 +11,7 @@ lines, then either ``END`` or an error.
 
 import json
 import os
+import re
 import resource
 import signal
 import struct
@@ -26,6 +27,9 @@ LINES, END, CORRUPT, NO_FORM, NO_MEMORY = b"L", b".", b"!", b"?", b"M"
 # What rows of a batch have on average, by the table of contents, which may lie: the limit of memory is the bound.
 _BATCH_BYTES = 4 * 1024 * 1024
 _SHOWN_CHARACTERS = 500
+# Where one file ends and another begins: the magic number at the end (of ORC's, with its length), and that of the next.
+_SEAMS = {"Parquet": re.compile(rb"PAR1PAR[1E]"), "ORC": re.compile(rb"ORC.ORC", re.DOTALL)}
+_SEAM_BYTES = 8
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def _answer(answers: IO[bytes], *, path: str, name: str, most_rows: int, skip: i
         _send(answers, NO_MEMORY)
     except Exception as error:  # noqa: BLE001 (whatever a damaged file makes a library raise is an error of the file)
         kind = NO_FORM if type(error).__name__ == "NoForm" else CORRUPT
-        text = str(error) or type(error).__name__
+        text = str(error).replace(path, "the file") or type(error).__name__
         _send(answers, kind, " ".join(text.split())[:_SHOWN_CHARACTERS].encode("utf-8", "backslashreplace"))
 
 
@@ -108,7 +112,32 @@ def _parquet(path: str, most_rows: int) -> Iterator["pa.RecordBatch"]:
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
         row_bytes = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
         rows = max(1, min(most_rows, _BATCH_BYTES // max(1, row_bytes)))
+        _refuse_seams(path, "Parquet", _end_of_pages(groups))
         yield from file.iter_batches(batch_size=rows, use_threads=False)
+
+
+def _end_of_pages(groups: list[Any]) -> int:
+    """Where the pages end, which lie in front of indexes, filters and the footer; 0: there are none."""
+    columns = [groups[-1].column(n) for n in range(groups[-1].num_columns)] if groups else []
+    starts = [(one.dictionary_page_offset or one.data_page_offset, one.total_compressed_size) for one in columns]
+    return max((start + size_bytes for start, size_bytes in starts), default=0)
+
+
+def _refuse_seams(path: str, name: str, start: int) -> None:
+    """No other file ends behind *start*, where no rows lie of the one whose footer is read, the last.
+
+    Raises:
+        ValueError: one does. Its rows would be lost without a word, or taken for those of the last.
+    """
+    last = b""
+    with open(path, "rb") as file:
+        file.seek(max(0, start))
+        while piece := file.read(_BATCH_BYTES):
+            if _SEAMS[name].search(last + piece):
+                raise ValueError(
+                    "several files lie behind each other in it, and only the last one's footer could be read"
+                )
+            last = piece[1 - _SEAM_BYTES :]
 
 
 def _int96_unit(path: str, file: Any, options: dict[str, Any], most_rows: int) -> str | None:
@@ -161,11 +190,13 @@ def _stamps(batch: "pa.RecordBatch") -> Iterator[list[int | None]]:
 
 def _orc(path: str, most_rows: int) -> Iterator["pa.RecordBatch"]:
     from pyarrow.dataset import dataset
+    from pyarrow.orc import ORCFile
 
     from export_pipeline.source.columnar_values import check_names
 
     rows = dataset(path, format="orc")
     check_names(rows.schema)
+    _refuse_seams(path, "ORC", ORCFile(path).content_length)
     yield from rows.to_batches(batch_size=most_rows, batch_readahead=0, fragment_readahead=0, use_threads=False)
 
 

@@ -15,6 +15,7 @@ from export_pipeline.source.left_out import LeftOut
 
 _HEX8 = "[0-9A-Fa-f]" * 8
 _DIGITS8 = "[0-9]" * 8
+_UUID = "-".join("?" * length for length in (8, 4, 4, 4, 12))
 _KINDS = "{json,jsonl,ndjson,txt,log,csv,tsv,parquet,orc,avro,gz,zst,bz2,xz,lz4,zip,snappy}"
 
 SHIPPED: dict[str, str] = {
@@ -37,8 +38,11 @@ SHIPPED: dict[str, str] = {
     "*.in-progress": "Flink, older",
     # aws-cli and boto3 write NAME.6eF5b4dA: eight hexadecimal digits of either case behind a whole name.
     f"*.{_KINDS}.{_HEX8}": "aws s3 cp and sync, boto3",
+    # Firehose's names have no ending where it does not compress: NAME-UUID.
+    f"*-{_UUID}.{_HEX8}": "the same, of Firehose's names without an ending",
     # ... but a date behind a name, as logrotate puts it, is real.
     f"!*.{_KINDS}.{_DIGITS8}": "(not ignored: a date or a number behind a name)",
+    f"!*-{_UUID}.{_DIGITS8}": "(the same)",
     "_SUCCESS": "Hadoop and Spark: a job has ended",
     "_started_[0-9]*": "Databricks: a transaction",
     "_committed_[0-9]*": "the same",

@@ -319,9 +319,9 @@ class Stepper:
             match = _before_event.match(window.text, next_begin, end)
             at = next_begin if match is None else match.end()
             byte = window.text[at : min(at + 1, end)]
-            if byte == b"[" or (
-                _may_be_object.match(window.text, at, end) and not isinstance(window.object_before(at, end), Fault)
-            ):
+            if not self.in_array and _array_of_objects.match(window.text, at, end + 1):
+                break
+            if _may_be_object.match(window.text, at, end) and not isinstance(window.object_before(at, end), Fault):
                 break
             if byte:
                 last = next_begin

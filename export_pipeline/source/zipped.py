@@ -18,9 +18,11 @@ from export_pipeline.source.unpacking import Unpacking
 _PIECE_BYTES = 256 * KIB
 # Each entry in the table of contents takes about ten times its length in memory.
 _MAX_CONTENTS_BYTES = 4 * MIB
+_ENTRY = b"PK\x03\x04"
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _LOCAL_HEADER_BYTES = 30
+_LENGTHS_AT = 26  # in it: those of the name and of what else it holds
 _MAX_COMMENT_BYTES = 64 * KIB
 _IN_ZIP64 = 0xFFFF  # the number of entries stands elsewhere
 # zipfile unpacks the other methods without a bound on what one step yields.
@@ -33,8 +35,8 @@ def unpack_zip(chunks: Iterator[bytes], job: Unpacking) -> Iterator[Iterator[byt
     What macOS adds to its archives is left out: ``__MACOSX/…`` and ``.DS_Store``.
 
     Raises:
-        FileCorrupt: truncated, a wrong checksum, encrypted, entries that overlap, or a compression other than none and
-            deflate.
+        FileCorrupt: truncated, a wrong checksum, encrypted, entries that overlap or are not in its table of contents,
+            or a compression other than none and deflate.
         FileOverLimit: its table of contents is too long.
     """
     with TemporaryFile() as spool:
@@ -45,7 +47,7 @@ def unpack_zip(chunks: Iterator[bytes], job: Unpacking) -> Iterator[Iterator[byt
             found = len(archive.infolist())
             if announced not in (found, _IN_ZIP64):
                 raise FileCorrupt(job.key, f"the zip archive announces {announced} entries and lists {found}")
-            _refuse_overlaps(archive, job.key)
+            _check_layout(archive, spool, job.key)
             yield from _unpack_files(archive, job)
 
 
@@ -89,17 +91,45 @@ def _is_of_macos(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rpartition("/")[2] == ".DS_Store"
 
 
-def _refuse_overlaps(archive: ZipFile, key: str) -> None:
-    """Entries that share their bytes unpack to more than any sound archive of that size.
+def _check_layout(archive: ZipFile, spool: IO[bytes], key: str) -> None:
+    """The entries that the table of contents lists are all there are, each in bytes of its own.
+
+    Entries that share their bytes unpack to more than any sound archive of that size. One that is not listed would be
+    lost without a word: two archives in one file have only the second one's table of contents.
 
     Raises:
-        FileCorrupt: there are such.
+        FileCorrupt: some overlap, or lie outside of the file, or one is not listed.
     """
     end = 0
     for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset < 0:
+            raise FileCorrupt(key, "the zip archive is damaged: its table of contents points outside of it")
         if entry.header_offset < end:
             raise FileCorrupt(key, "the zip archive is damaged: its entries overlap")
-        end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
+        _refuse_unlisted(spool, end, entry.header_offset, key)
+        spool.seek(entry.header_offset + _LENGTHS_AT)
+        lengths = spool.read(4).ljust(4, b"\0")
+        end = entry.header_offset + _LOCAL_HEADER_BYTES + sum(struct.unpack("<HH", lengths)) + entry.compress_size
+    _refuse_unlisted(spool, end, archive.start_dir, key)
+
+
+def _refuse_unlisted(spool: IO[bytes], start: int, stop: int, key: str) -> None:
+    """No entry begins between *start* and *stop*, where none is listed."""
+    spool.seek(start)
+    last = b""
+    while start < stop:
+        piece = spool.read(min(_PIECE_BYTES, stop - start))
+        if not piece:
+            return
+        if (at := (last + piece).find(_ENTRY)) >= 0:
+            place = start - len(last) + at
+            raise FileCorrupt(
+                key,
+                f"the zip archive has an entry at byte {place} that its table of contents does not list (two archives "
+                "in one file?)",
+            )
+        last = piece[1 - len(_ENTRY) :]
+        start += len(piece)
 
 
 def _announced_entries(spool: IO[bytes], key: str) -> int:

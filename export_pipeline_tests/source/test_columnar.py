@@ -93,6 +93,21 @@ def test_a_truncated_file_is_corrupt(pack: Callable[[Any], bytes]) -> None:
             unpack(stored[:length])
 
 
+@BOTH
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (0, 3), (3, 0), (5000, 3), (3, 5000)])
+def test_files_behind_each_other_are_an_error(pack: Callable[[Any], bytes], first: int, second: int) -> None:
+    """Only the last file's footer is found, so rows would be lost, or taken from the wrong file."""
+    files = [pack(pa.table({"n": pa.array(range(rows), pa.int64())})) for rows in (first, second)]
+    with pytest.raises(FileCorrupt, match="data is damaged"):
+        unpack(b"".join(files))
+
+
+def test_a_reason_does_not_name_a_file_of_ours() -> None:
+    """Where the reader puts a file on disk is nobody's business, and another place in every run."""
+    with pytest.raises(FileCorrupt, match="schema from 'the file'"):
+        unpack(orc(pa.table({"n": [1]}))[:-1])
+
+
 def test_a_wrong_byte_in_a_page_is_found() -> None:
     """Where a Parquet file has checksums of its pages, they are compared."""
     stored = bytearray(parquet(pa.table({"s": ["some text that is stored as it is"]})))

@@ -19,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "sources.md"
 
 TEMPORARY = {
     "aws s3 sync": ["x.gz.6eF5b4dA", "part-0.parquet.DEADbeef", "x.json.a1B2c3D4"],
+    "aws s3 sync of Firehose's": ["s-1-2026-11-28-09-00-00-1a2b3c4d-0000-4000-8000-000000000000.6eF5b4dA"],
     "gsutil, gcloud": ["x.gz_.gstmp", "x.gz_.gztmp"],
     "mc": ["x.gz.part.minio"],
     "rclone": ["x.gz.1a2b3c4d.partial", "x.gz.partial"],
@@ -38,7 +39,9 @@ REAL = [
     "__x.gz", "x_SUCCESS", "_SUCCESSFUL", "_success.json", "x.tmp.gz", "tmp/x.gz", "part/x.gz", "x.part.gz", "x.parts",
     "temporary/x.gz", "x_temporary/y.gz", "delta_log/x", "x.crc32", "../x.gz", "./x.gz", "..", ".", "a//b", "x$folder$",
     "_metadata.json", "_metadata/x.gz", "crc", "X.TMP", "x.gz.PART", "E1.2026-11-28-09.a1b2c3d4.gz",
-    "firehose-1-2026-11-28-09-00-00-1a2b3c4d-0000-4000-8000-000000000000.gz", "_started_", "magic/x.gz", "tmp",
+    "firehose-1-2026-11-28-09-00-00-1a2b3c4d-0000-4000-8000-000000000000.gz",
+    "firehose-1-2026-11-28-09-00-00-1a2b3c4d-0000-4000-8000-000000000000",
+    "firehose-1-2026-11-28-09-00-00-1a2b3c4d-0000-4000-8000-000000000000.20261128", "_started_", "magic/x.gz", "tmp",
 ]  # fmt: skip
 
 

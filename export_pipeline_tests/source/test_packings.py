@@ -94,6 +94,32 @@ def test_entries_that_overlap_are_refused() -> None:
         unpack(archive.getvalue())
 
 
+def _with_entry_left_out(which: int) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name in "abc":
+            writer.writestr(name, LINES)
+        writer.filelist.pop(which)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [zip_of(LINES) + zip_of(LINES), zip_of() + zip_of(LINES), *map(_with_entry_left_out, range(3))],
+    ids=["two archives", "an empty one in front", "first", "middle", "last"],
+)
+def test_entries_that_no_table_of_contents_lists_are_refused(stored: bytes) -> None:
+    """An archive with an entry that would be passed over without a word is an error of the file."""
+    with pytest.raises(FileCorrupt, match="that its table of contents does not list"):
+        unpack(stored)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_archive_that_lies_in_another_one_is_no_unlisted_entry(method: int) -> None:
+    """What looks like an entry inside of an entry's bytes is its content."""
+    assert unpack(zip_of(zip_of(LINES), LINES, method=method)) == LINES + LINES
+
+
 @pytest.mark.parametrize("size", [0, 10, len(LINES) + 10])
 def test_entries_that_lie_about_their_size_are_corrupt(size: int) -> None:
     """An entry that holds more or less than it announces is an error of the file."""

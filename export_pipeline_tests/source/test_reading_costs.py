@@ -58,6 +58,8 @@ UNITS = [
         b"{\n",
         b"x\n",
         b'"\n',
+        b"[\n",
+        b"[1,2\n",
         b"x\n{}\n",
         b'{"a":[\n',
         b'{"a":1,\n',
@@ -142,3 +144,14 @@ def test_where_looks_are_used_up_lines_are_taken_one_by_one() -> None:
     recovered = frame(lines + (event + b"\n") * 500 + late, limits=limits)
     assert recovered.events == [event] * 501 + [b'{"l":1}']
     assert frame(lines).events == [event, b'{"l":1}']
+
+
+@pytest.mark.parametrize("line", [b"[\n", b"[ \n", b"[1,2\n", b"[x]\n", b"[{\n", b"x\n", b'{"a":[\n'], ids=repr)
+@pytest.mark.parametrize("begin", [b"", b'[{"a":1},\n'], ids=["", "array"])
+def test_where_looks_are_used_up_lines_without_events_are_few_records(line: bytes, begin: bytes) -> None:
+    """A record of the quarantine for each line of two bytes would take a hundred times their memory."""
+    looks = ReadLimits(free_look_bytes=0)
+    lines, some = 20_000, 100
+    result = frame(begin + line * lines, limits=looks)
+    few = LOOKS_PER_BYTE * len(line) * lines // 192 + some
+    assert result.tally.stretches < min(few, lines // 5)
