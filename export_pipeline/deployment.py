@@ -22,6 +22,7 @@ from export_pipeline.configuration.places import (
 from export_pipeline.configuration.problems import Place, Problem, configuration_error
 from export_pipeline.configuration.schedule import cron_of
 from export_pipeline.configuration.settings import ExportSettings
+from export_pipeline.configuration.siblings import sibling_problems
 from export_pipeline.configuration.stores import LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry, read_subscribers
 from export_pipeline.configuration.validation import Reading, problems_of, secret_places
@@ -134,6 +135,7 @@ def load_deployment(
     if not problems:
         problems += unplaced(subscribers, reading, root)
         problems += loop_problems(reading, subscribers, root)
+        problems += sibling_problems(location, reading, root)
     if problems:
         raise configuration_error(location.shown, problems)
     return _assembled(location, reading, subscribers, root)

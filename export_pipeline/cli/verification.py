@@ -49,6 +49,8 @@ class Verified:
         if found.missing_objects:
             keys = [one.file.key for one in found.missing]
             text += f"; MISSING: no run has found {_some(found.missing_objects, keys)}"
+            if found.missing_overwrites:
+                text += f" ({found.missing_overwrites:,} of them new content under a key that was taken before)"
         yield text
         for name, tally in found.subscribers.items():
             text = f"{name} has {tally.delivered:,} of the {counted(tally.wanted, 'object')} that it gets"
@@ -72,6 +74,7 @@ class Verified:
             "unwanted": found.unwanted,
             "recent": found.recent,
             "missing": found.missing_objects,
+            "missing_overwrites": found.missing_overwrites,
             "missing_keys": [one.file.key for one in found.missing],
             "subscribers": subscribers,
         }

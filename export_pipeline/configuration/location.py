@@ -13,7 +13,7 @@ VARIABLE = "EXPORT_DEPLOYMENT"
 DEFAULT_NAME = "local"
 _EMBEDDED = Path(__file__).with_name("local.yaml")
 _FOLDER = "deployments"
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ def locate(name_or_path: str) -> Location:
     Raises:
         ConfigurationError: there is no such file. Names those that there are.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(_SUFFIXES):
+    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(SUFFIXES):
         path = Path(name_or_path)
         if not path.is_file():
             kind = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigurationError(f"{name_or_path} {kind}; {VARIABLE} is the path of a YAML file, or {_choices()}")
         return Location(path.stem, path)
     for folder in _folders():
-        for suffix in _SUFFIXES:
+        for suffix in SUFFIXES:
             path = folder / f"{name_or_path}{suffix}"
             if path.is_file():
                 return Location(name_or_path, path)
@@ -85,5 +85,5 @@ def _choices() -> str:
     """The names that exist, as part of a sentence."""
     names = {DEFAULT_NAME}
     for folder in _folders():
-        names.update(path.stem for path in folder.glob("*") if path.suffix in _SUFFIXES)
+        names.update(path.stem for path in folder.glob("*") if path.suffix in SUFFIXES)
     return "one of the names " + ", ".join(sorted(names))

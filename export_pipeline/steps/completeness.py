@@ -65,6 +65,7 @@ class Comparison:
         recent: those that no run has found yet, but which arrived so lately that none need have.
         missing: those that no run has found though it is time, in key order; of a long stretch the first ones.
         missing_objects: how many these are.
+        missing_overwrites: how many of these are new content under a key of which another content was taken.
         subscribers: name → how it stands.
         left_out: names that were ignored, and what could not be listed and so was not compared.
     """
@@ -77,13 +78,14 @@ class Comparison:
     recent: int = 0
     missing: list[DatedFile] = field(default_factory=list)
     missing_objects: int = 0
+    missing_overwrites: int = 0
     subscribers: dict[str, Tally] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, other: "Comparison") -> None:
         """Count *other*, of the days that follow, too; of what is missing the first ones are kept."""
         self.last_day = other.last_day
-        for name in ("objects", "planned", "unwanted", "recent", "missing_objects"):
+        for name in ("objects", "planned", "unwanted", "recent", "missing_objects", "missing_overwrites"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.missing += other.missing[: max(0, SHOWN_KEYS - len(self.missing))]
         for name, tally in other.subscribers.items():
@@ -142,7 +144,10 @@ def compare(
             elif settings.on_overwrite == "ignore" and seen.was_taken(one.file.key, one.day):
                 result.unwanted += 1
             else:
+                before = result.missing_objects
                 _count_unknown(result, one, names, due_before, is_new_ledger=not configured)
+                if seen.was_taken(one.file.key, one.day):
+                    result.missing_overwrites += result.missing_objects - before
     result.left_out = source.take_left_out()
     return result
 

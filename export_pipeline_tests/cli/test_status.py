@@ -172,6 +172,20 @@ def test_verify_compares_the_source_with_the_ledger(project: Project, cli: Comma
     assert (report["is_well"], report["verified"]["missing_keys"]) == (False, ["2026/11/01/late.gz"])
 
 
+def test_verify_tells_new_content_from_files_never_seen(project: Project, cli: CommandLine) -> None:
+    """A file whose content, or time, changed after it was delivered is not called a file that nobody ever found."""
+    project.put_days("01", "23", files=1)
+    project.run()
+    moment = datetime(2026, 11, 2, tzinfo=timezone.utc).timestamp()
+    os.utime(project.bucket / "2026/11/01/00/000.gz", (moment, moment))
+    done = cli("status", "--verify")
+    assert done.code == 1
+    assert (
+        "no run has found 1 object: 2026/11/01/00/000.gz (1 of them new content under a key that was taken before)"
+        in done.out
+    )
+
+
 def test_verify_before_the_first_run(project: Project, cli: CommandLine) -> None:
     """Without a ledger nothing can be compared, which is not called well."""
     project.put_days("23")
