@@ -220,16 +220,17 @@ class Project:
 
     def cursor(self) -> str:
         """The key in the cursor of the sensor new_files, as a run by command line sees it."""
-        with self._sensor() as cursor:
+        with self.sensor_cursor() as cursor:
             return Cursor.parse(cursor.read()).key
 
     def set_cursor(self, key: str) -> None:
         """Set the cursor, as a person does."""
-        with self._sensor() as cursor:
+        with self.sensor_cursor() as cursor:
             cursor.replace(cursor.read(), key)
 
     @contextmanager
-    def _sensor(self) -> Iterator[SensorCursor]:
+    def sensor_cursor(self) -> Iterator[SensorCursor]:
+        """The cursor of new_files, as a run reads and sets it."""
         with DagsterInstance.from_config(str(self.home)) as instance:
             yield SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), UNPREFIXED, mark="")
 
