@@ -1,4 +1,4 @@
-"""Where the next listing of a source begins: the one rule of it, for runs, checks, ``why`` and ``status``.
+"""Where the next listing of a source begins: the one rule of it, for runs, the check of freshness and ``why``.
 
 The ledger knows up to which key everything was listed (:mod:`export_pipeline.ledger.listings`). The cursor of the
 sensor ``new_files`` shows that key. Anybody can edit it, and another deployment on the same Dagster instance may have
