@@ -16,21 +16,21 @@ _BEGAN = (time.perf_counter(), time.process_time())
 from datetime import timedelta  # noqa: E402 (the imports are a part of what is timed)
 
 from export_pipeline.batching.batch import Batch  # noqa: E402
-from export_pipeline.batching.objects import open_objects  # noqa: E402
 from export_pipeline.batching.quarantine import Quarantine  # noqa: E402
 from export_pipeline.batching.staging import Staging  # noqa: E402
 from export_pipeline.configuration.settings import ExportSettings  # noqa: E402
 from export_pipeline.ledger import owed  # noqa: E402
 from export_pipeline.ledger.database import Ledger, utc_now  # noqa: E402
 from export_pipeline.ledger.planning import PlanLimits  # noqa: E402
+from export_pipeline.source.file import ReadLimits  # noqa: E402
 from export_pipeline.source.layout import Layout  # noqa: E402
-from export_pipeline.source.limits import ReadLimits  # noqa: E402
 from export_pipeline.source.settings import SourceSettings  # noqa: E402
 from export_pipeline.source.store import open_source  # noqa: E402
 from export_pipeline.steps.deliver import deliver  # noqa: E402
 from export_pipeline.steps.discover import DiscoverySettings, discover  # noqa: E402
+from export_pipeline.steps.open import Workspace  # noqa: E402
 from export_pipeline.steps.read import ensure_staged  # noqa: E402
-from export_pipeline.steps.workspace import Workspace  # noqa: E402
+from export_pipeline.storage.objects import open_objects  # noqa: E402
 
 # As export_pipeline.definitions does it, once everything is imported.
 gc.freeze()

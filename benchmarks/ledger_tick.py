@@ -9,7 +9,7 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import Totals
 from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.ledger.readings import LedgerBatch, Reading
-from export_pipeline.orchestration.sensors import backlog
+from export_pipeline.orchestration.schedule import backlog
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source

@@ -29,7 +29,6 @@ from benchmarks.millions_queue import control, login_at, queue_of_messages
 from benchmarks.millions_world import BUCKET, FILES_AN_HOUR, PREFIX, START, Bucket, files_of, minute_of
 from benchmarks.rounds import say
 from benchmarks.serving import serving
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.ledger import deliveries, owed, readings
 from export_pipeline.ledger import tables as t
@@ -43,9 +42,10 @@ from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.s3 import S3Source
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.steps.discover import DiscoverySettings, discover
-from export_pipeline.steps.notified import Notifications, discover_notified
+from export_pipeline.steps.messages import Notifications, discover_notified
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.storage.location import parse_location
+from export_pipeline.storage.objects import open_objects
 
 SUBSCRIBERS = ("crm", "dwh")
 MANIFEST_FILES = 1_000

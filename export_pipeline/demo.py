@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.configuration.location import VARIABLE
 from export_pipeline.deployment import Deployment, load_deployment
@@ -24,6 +23,7 @@ from export_pipeline.quantities import counted, sized
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline.secrets import resolve
 from export_pipeline.storage.location import parse_location
+from export_pipeline.storage.objects import open_objects
 
 FOLDER = Path(".demo")
 LOG = FOLDER / "export.log"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr, ValidationError
 
-from export_pipeline.configuration.document import read_document
+from export_pipeline.configuration.document import Place, Problem, configuration_error, read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
@@ -19,14 +19,12 @@ from export_pipeline.configuration.places import (
     refuse_second_ledger,
     unplaced,
 )
-from export_pipeline.configuration.problems import Place, Problem, configuration_error
 from export_pipeline.configuration.schedule import cron_of
-from export_pipeline.configuration.settings import ExportSettings
+from export_pipeline.configuration.settings import AlertSettings, CheckSettings, ExportSettings, alert_places
 from export_pipeline.configuration.siblings import sibling_problems
 from export_pipeline.configuration.stores import LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry, read_subscribers
 from export_pipeline.configuration.validation import Reading, problems_of, secret_places
-from export_pipeline.configuration.watching import AlertSettings, CheckSettings, alert_places
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import EnvRef
 from export_pipeline.source.settings import SourceSettings

@@ -17,8 +17,7 @@ from export_pipeline.orchestration import check_results, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.printable import as_code, as_code_block, printable, printable_json, printable_lines
 from export_pipeline.source.file import SourceFile
-from export_pipeline.steps.completeness import Comparison
-from export_pipeline.steps.freshness import Freshness
+from export_pipeline.steps.completeness import Comparison, Freshness
 from export_pipeline.subscribers.scrubbing import excerpt
 
 ANY_TEXT = st.text(st.characters(codec=None)) | st.text("`\n\x1b[2K\u202eab")

@@ -1,10 +1,21 @@
 """What one place is told of what happens: not too often, and also when it is over."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
-from export_pipeline.alerting.happening import INFO, Happening, Line, Problem, covers
-from export_pipeline.alerting.message import Message, compose, kind_of, name_of
+from export_pipeline.alerting.happening import (
+    INFO,
+    Happening,
+    Line,
+    Message,
+    Problem,
+    compose,
+    covers,
+    kind_of,
+    name_of,
+)
 
 MOST_KEPT = 5
 # A sentence that somebody composes anew each time would otherwise fill the sensor's cursor.
@@ -154,3 +165,62 @@ def lost_message(state: ChannelState, export: str) -> Message:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_VERSION = 1
+
+
+@dataclass(slots=True)
+class Positions:
+    """How far the sensor has read.
+
+    Attributes:
+        runs: type of event → storage id of the last one read.
+        ticks: schedule or sensor → timestamp of its last tick read.
+        backfills_after: timestamp; backfills made before are over.
+        backfills_over: ids of later ones that were told already.
+    """
+
+    runs: dict[str, int] = field(default_factory=dict)
+    ticks: dict[str, float] = field(default_factory=dict)
+    backfills_after: float = 0.0
+    backfills_over: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class AlertState:
+    """Everything that is remembered.
+
+    Attributes:
+        channels: channel's name → what it was told.
+    """
+
+    positions: Positions = field(default_factory=Positions)
+    channels: dict[str, ChannelState] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As the sensor's cursor."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(cursor: str | None) -> AlertState | None:
+    """What the cursor says; None where there is none, or one that somebody else wrote: then all begins anew."""
+    try:
+        data = json.loads(cursor or "null")
+        if not isinstance(data, dict) or data.get("version") != _VERSION:
+            return None
+        return AlertState(
+            positions=Positions(**data["positions"]),
+            channels={name: _channel(found) for name, found in data["channels"].items()},
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _channel(data: dict[str, Any]) -> ChannelState:
+    return ChannelState(
+        open={key: Open(**found) for key, found in data["open"].items()},
+        lines=data["lines"],
+        outbox=[Message(**message) for message in data["outbox"]],
+        lost=data["lost"],
+    )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from export_pipeline.alerting.message import Message
+from export_pipeline.alerting.happening import Message
 from export_pipeline.errors import AlertNotSent
 from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from export_pipeline.source.lines import split_lines
+from export_pipeline.source.framed import split_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 
 from export_pipeline.errors import AccountingError
-from export_pipeline.source.framed import Lines
-from export_pipeline.source.lines import split_lines
+from export_pipeline.source.framed import Lines, split_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from functools import partial, reduce
+from typing import TypeVar
 
 from isal import isal_zlib
 
-from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
 from export_pipeline.errors import AccountingError
@@ -16,11 +18,27 @@ from export_pipeline.printable import printable
 from export_pipeline.source.blame import blaming
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.compression import PIECE_BYTES, decompress
-from export_pipeline.source.file import SourceFile
-from export_pipeline.source.framed import BadStretch, Framed, Lines, Tally
+from export_pipeline.source.file import ReadLimits, SourceFile
+from export_pipeline.source.framed import BadStretch, Framed, Lines, Tally, split_lines
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import ReadLimits
-from export_pipeline.source.lines import split_lines
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
+    """The same items, none of which is None, in the same order, of which a thread takes up to *depth* in advance.
+
+    What *items* raises is raised at its turn. When this generator ends or is closed, the thread has ended, too.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = deque(pool.submit(next, items, None) for _ in range(depth))
+        try:
+            while (item := coming.popleft().result()) is not None:
+                coming.append(pool.submit(next, items, None))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
+
 
 _LOADS_AHEAD = 1
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import BoundedSemaphore, Lock
 
-from export_pipeline.batching.objects import Objects
 from export_pipeline.errors import ObjectMissing, StagingLost
+from export_pipeline.storage.objects import Objects
 
 # Measured on 350 MB of NDJSON in batches of 5 MB, 2 cores. Local folder: plain is written at 3,400 MB/s and read and
 # checked at 6,500, zstd -1 at 950 and 2,800. Ceph's S3 on loopback, without latency: plain 155 and 510, zstd 520 and

@@ -142,15 +142,15 @@ def _source(settings: "SourceSettings") -> str:
 
 
 def _notifications(settings: "SourceSettings") -> str:
-    from export_pipeline.source.queue_check import check_queue
+    from export_pipeline.source.queue import check_queue
 
     return check_queue(settings)
 
 
 def _objects(url: str, settings: "StoreSettings") -> str:
-    from export_pipeline.batching.objects import open_objects
     from export_pipeline.errors import StoreError
     from export_pipeline.storage.location import parse_location
+    from export_pipeline.storage.objects import open_objects
 
     objects = open_objects(url, settings, private=True)
     name, data = f"{_PROBE}/{uuid4().hex}", b"written by export-pipeline check\n"
@@ -220,10 +220,10 @@ def _subscriber(entry: "SubscriberEntry") -> str:
 def _show(session: Session, outcome: Outcome) -> None:
     from rich.text import Text
 
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     told = Text(session.clean(outcome.detail))
     if outcome.advice:
         told.append(f"\n{outcome.advice}", style="italic")
     state = Text("ok", style="green") if outcome.is_well else Text("FAILED", style="bold red")
-    session.show(layout.lines([(outcome.name, state, told)]))
+    session.show(printing.lines([(outcome.name, state, told)]))

@@ -37,7 +37,7 @@ def read_cursor(prefix: str, mark: str) -> str:
     """
     from dagster import DagsterRun
 
-    from export_pipeline.orchestration.cursor import SensorCursor
+    from export_pipeline.orchestration.instigators import SensorCursor
     from export_pipeline.orchestration.names import Names
 
     names = Names(prefix)

@@ -60,8 +60,7 @@ def rebuild_ledger(
     not empty is left alone.
     """
     from export_pipeline.ledger.database import utc_now
-    from export_pipeline.steps.deployed import discovery_settings, wanted
-    from export_pipeline.steps.open import open_subscriber, open_workspace
+    from export_pipeline.steps.open import discovery_settings, open_subscriber, open_workspace, wanted
     from export_pipeline.steps.rebuild import rebuild
 
     deployment = session.deployment()

@@ -12,18 +12,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from export_pipeline.configuration.document import read_document
+from export_pipeline.configuration.document import configuration_error, read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, locate
-from export_pipeline.configuration.problems import configuration_error
 from export_pipeline.configuration.settings import StartFrom
 from export_pipeline.configuration.stores import QuarantineSettings
 from export_pipeline.configuration.validation import Reading, problems_of, secret_places
 from export_pipeline.deployment import Deployment, placed
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import resolve
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.layout import Layout
-from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.steps.next_listing import ListingRules
 from export_pipeline.storage.location import parse_location

@@ -41,7 +41,7 @@ def list_quarantine(
 
     One line for each manifest, or batch that a subscriber refused events of, with the reason of the first record.
     """
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     quarantine = _open(session)
     rows = [_summary(name, list(quarantine.records_in(name))) for name in _names(quarantine, day, manifest)]
@@ -53,7 +53,7 @@ def list_quarantine(
         return
     headings = ("id", "records#", "what", "reason")
     cells = [(row["id"], f"{row['records']:,}", row["what"], session.clean(row["reason"])) for row in rows]
-    session.show(layout.table(headings, cells, long=headings[2:], width=session.width))
+    session.show(printing.table(headings, cells, long=headings[2:], width=session.width))
 
 
 def show_quarantined(
@@ -127,8 +127,8 @@ def retry_quarantine(
 
 
 def _open(session: Session) -> "Quarantine":
-    from export_pipeline.batching.objects import open_objects
     from export_pipeline.batching.quarantine import Quarantine
+    from export_pipeline.storage.objects import open_objects
 
     settings = session.outline().quarantine
     return Quarantine(open_objects(settings.url, settings, private=True))
@@ -183,7 +183,7 @@ def _summary(name: str, records: "Sequence[Record]") -> dict[str, Any]:
 
 def _show(session: Session, record: "Record", *, is_first: bool) -> None:
     from export_pipeline.batching.quarantine import FILE, REFUSED
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     rows = [("Reason", record.reason)]
     if record.kind == REFUSED:
@@ -200,4 +200,4 @@ def _show(session: Session, record: "Record", *, is_first: bool) -> None:
         rows.append(("Text" if record.text is not None else "Bytes", shown[:_SHOWN_CHARACTERS] + cut))
     if not is_first:
         session.show("")
-    session.show(layout.lines((label, session.clean(text)) for label, text in rows))
+    session.show(printing.lines((label, session.clean(text)) for label, text in rows))

@@ -8,12 +8,14 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.subscriptions import BEGINNING, NOW
 from export_pipeline.ledger.tables import DELIVERED, GIVEN_UP, OWED, READ, SOURCE, WAIVED
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.source.etag import are_same
 from export_pipeline.source.layout import Layout
+from export_pipeline.storage.location import Location, parse_location
 
 if TYPE_CHECKING:
     from export_pipeline.ledger.history import FileLife
@@ -241,3 +243,39 @@ def _start(one: "Subscription") -> str:
     if one.start_day is not None:
         return f"from {one.start_day} on"
     return f"what arrives from {one.start_at:%Y-%m-%d %H:%M:%S} UTC on" if one.start_at else "from the beginning"
+
+
+def keys_meant(text: str, source: Location) -> list[str]:
+    """The keys below *source* that *text* may mean, the likeliest first; never empty.
+
+    Raises:
+        ConfigurationError: it is a URL or an ARN of another place, or names no file.
+    """
+    if text.startswith("arn:") or "://" in text:
+        return [_below(text, source)]
+    found = []
+    if source.scheme == "file":
+        path = os.path.abspath(text)
+        inside = os.path.join(source.prefix, "")
+        # A path of the shell counts where it leads to something, else the text is a key.
+        if path.startswith(inside) and (os.path.isabs(text) or os.path.exists(path)):
+            found.append(path[len(inside) :])
+    key = text.lstrip("/")
+    if source.prefix and source.scheme != "file" and key.startswith(source.prefix):
+        found.append(key[len(source.prefix) :])
+    found = [one for one in dict.fromkeys([*found, key]) if one]
+    if not found:
+        raise ConfigurationError(f"{text!r} names no file; allowed: a key, or a URL below {source.url}")
+    return found
+
+
+def _below(text: str, source: Location) -> str:
+    location = parse_location(text)
+    if location.scheme == "file":
+        folder, path = os.path.join(source.prefix, ""), location.prefix
+    else:
+        folder, path = source.prefix, location.prefix.removesuffix("/")
+    same_place = (location.scheme, location.bucket) == (source.scheme, source.bucket)
+    if not same_place or not path.startswith(folder) or path == folder:
+        raise ConfigurationError(f"{text} does not lie below this deployment's source, {source.url}")
+    return path[len(folder) :]

@@ -104,7 +104,7 @@ def _sum_up(
     outcomes: "Mapping[date, Outcome]",
     still_owed: Mapping[date, Mapping[str, int]],
 ) -> None:
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
     from export_pipeline.cli.runs import delivered
     from export_pipeline.ledger.progress import Progress
 
@@ -115,7 +115,7 @@ def _sum_up(
     failed = [day.isoformat() for day, outcome in outcomes.items() if not outcome.success]
     partly = [day for day, outcome in outcomes.items() if outcome.success and still_owed[day]]
     session.show(_verdict(len(outcomes), failed=len(failed), partly=len(partly), nothing=not totals))
-    session.show(layout.lines(delivered(totals)))
+    session.show(printing.lines(delivered(totals)))
     for day in partly:
         rest = ", ".join(f"{name} is still owed {counted(files, 'file')}" for name, files in still_owed[day].items())
         session.show(f"{day}: {rest}. The next run of the export delivers them.")

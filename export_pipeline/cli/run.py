@@ -24,7 +24,7 @@ def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = F
     `dagster job execute`, with a progress bar. Ends with 1 where something failed; what the subscribers took stays
     delivered, the rest stays owed.
     """
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
     from export_pipeline.cli.runs import delivered, runner
     from export_pipeline.orchestration.build import names_of
 
@@ -39,5 +39,5 @@ def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = F
     verdict = "succeeded" if outcome.success else "FAILED"
     nothing = "" if outcome.subscribers else "; nothing was owed"
     session.show(f"run {outcome.run_id[:8]} {verdict} in {outcome.seconds:.1f} s{nothing}")
-    session.show(layout.lines(delivered(outcome.subscribers)))
+    session.show(printing.lines(delivered(outcome.subscribers)))
     return 0 if outcome.success else FAILED

@@ -105,7 +105,7 @@ def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
 
 
 def _show(session: Session, report: _Report) -> None:
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     outline = report.outline
     file = f"{outline.name} ({outline.path}){'' if outline.enabled else ', enabled: false'}"
@@ -115,32 +115,32 @@ def _show(session: Session, report: _Report) -> None:
         ("Ledger", report.ledger),
         ("Listed", _listed(report)),
     )
-    session.show(layout.lines((label, session.clean(text)) for label, text in places), "")
+    session.show(printing.lines((label, session.clean(text)) for label, text in places), "")
     headings = ("subscriber", "owed files#", "lag#", "last success", "last file delivered")
     rows = [
         *(_row(one, report.now) for one in report.standings),
         *((name, "-", "-", "never", "not known before its first run") for name in report.not_started),
     ]
     if rows:
-        session.show(layout.table(headings, rows, long=headings[-1:], width=session.width))
+        session.show(printing.table(headings, rows, long=headings[-1:], width=session.width))
     else:
         session.show("no subscriber is configured; add one under `subscribers:` in the deployment file")
     for one in report.standings:
         if one.last_error:
             session.show("", _failure(session, one, report.now))
-    session.show("", layout.lines(_totals(session, report)))
+    session.show("", printing.lines(_totals(session, report)))
 
 
 def _listed(report: _Report) -> str:
     """How far, when, and what is still to be listed."""
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     listing = report.listing
     if listing is None or not (listing.frontier or listing.complete_at):
         return "nothing yet"
     text = f"up to {listing.frontier}" if listing.frontier else "no key of the layout is there"
     if listing.complete_at:
-        text += f"; the end of the source was last reached {layout.ago(listing.complete_at, report.now)}"
+        text += f"; the end of the source was last reached {printing.ago(listing.complete_at, report.now)}"
     if listing.after:
         text += f"; earlier files from {report.outline.listing_rules().layout.floor_after(listing.after)} on are not "
         text += "all listed yet"
@@ -152,14 +152,14 @@ def _listed(report: _Report) -> str:
 def _row(one: "Standing", now: datetime) -> "tuple[str | Text, ...]":
     from rich.text import Text
 
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     lag = (now - one.oldest_arrival).total_seconds() if one.oldest_arrival else 0
     return (
         one.subscriber if one.is_active else f"{one.subscriber} (removed)",
         f"{one.owed_files:,}",
         lasting(lag) if one.owed_files else "-",
-        Text(layout.ago(one.last_success_at, now), style="red" if one.last_error else ""),
+        Text(printing.ago(one.last_success_at, now), style="red" if one.last_error else ""),
         one.delivered_key or "nothing yet",
     )
 
@@ -167,11 +167,11 @@ def _row(one: "Standing", now: datetime) -> "tuple[str | Text, ...]":
 def _failure(session: Session, one: "Standing", now: datetime) -> "Text":
     from rich.text import Text
 
-    from export_pipeline.cli import layout
+    from export_pipeline.cli import printing
 
     run = f" in run {one.last_error_run_id[:8]}" if one.last_error_run_id else ""
     what = "is blocked until somebody changes something; it failed" if one.is_blocked else "failed"
-    head = f"{one.subscriber} {what} {layout.ago(one.last_error_at, now)}{run}: "
+    head = f"{one.subscriber} {what} {printing.ago(one.last_error_at, now)}{run}: "
     return Text.assemble((head, "bold red"), session.clean(one.last_error or ""))
 
 

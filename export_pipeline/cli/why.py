@@ -66,7 +66,7 @@ def why(session: Session, key: KeyArgument, json: JsonOption = False) -> int:
     where there is no such file, else with 0.
     """
     from export_pipeline.cli import why_shown
-    from export_pipeline.cli.keys import keys_meant
+    from export_pipeline.cli.reasons import keys_meant
     from export_pipeline.storage.location import parse_location
 
     outline = session.outline()
@@ -157,8 +157,8 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
 
 def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
     """The first records of this file, and of refused events in batches that hold events of it."""
-    from export_pipeline.batching.objects import open_objects
     from export_pipeline.batching.quarantine import FILE, Quarantine
+    from export_pipeline.storage.objects import open_objects
 
     manifest = life.manifest
     if manifest is None:

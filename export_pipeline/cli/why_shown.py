@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from export_pipeline.batching.quarantine import FILE, REFUSED
-from export_pipeline.cli import layout
+from export_pipeline.cli import printing
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
 from export_pipeline.ledger.tables import DELIVERED, SOURCE
 from export_pipeline.printable import printable
@@ -30,7 +30,9 @@ def show(session: "Session", story: Story) -> None:
             headings = ("subscriber", "state", "when", "run", "batches#", "tries#")
             session.show(
                 "",
-                layout.table(headings, [_delivery(one, life.manifest) for one in life.deliveries], width=session.width),
+                printing.table(
+                    headings, [_delivery(one, life.manifest) for one in life.deliveries], width=session.width
+                ),
             )
         for one in life.deliveries:
             if one.last_error:
@@ -44,7 +46,7 @@ def show(session: "Session", story: Story) -> None:
 
 
 def _show_rows(session: "Session", rows: Iterable[Row]) -> None:
-    session.show(layout.lines((label, session.clean(text)) for label, text in rows))
+    session.show(printing.lines((label, session.clean(text)) for label, text in rows))
 
 
 def _there(story: Story) -> str:
@@ -54,21 +56,21 @@ def _there(story: Story) -> str:
     if file is None:
         is_driven_again = any(life.manifest and life.manifest.origin != SOURCE for life in story.lives)
         return "no: it is driven again from the quarantine" if is_driven_again else "no"
-    return f"{sized(file.size_bytes)}, arrived {layout.when(file.last_modified)}, etag {file.etag}"
+    return f"{sized(file.size_bytes)}, arrived {printing.when(file.last_modified)}, etag {file.etag}"
 
 
 def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]:
     file = life.file
-    yield "Seen", f"{layout.when(life.seen_at)}, as a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
+    yield "Seen", f"{printing.when(life.seen_at)}, as a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
     manifest = life.manifest
     if manifest is None:
         yield "Not taken", life.note or ""
         return
     beside = f" with {counted(manifest.files - 1, 'other file')}" if manifest.files > 1 else ""
-    yield "Planned", f"{layout.when(manifest.planned_at)} by run {manifest.planned_by_run}"
+    yield "Planned", f"{printing.when(manifest.planned_at)} by run {manifest.planned_by_run}"
     yield "Manifest", f"{manifest.id}{beside}, {manifest.state}"
     if manifest.read_at is not None:
-        yield "Read", f"{layout.when(manifest.read_at)}: {_held(manifest)}"
+        yield "Read", f"{printing.when(manifest.read_at)}: {_held(manifest)}"
     if manifest.last_error:
         tries = f" ({counted(manifest.read_attempts, 'try', 'tries')})" if manifest.read_attempts else ""
         yield "Not read", f"{manifest.last_error}{tries}"
@@ -108,7 +110,7 @@ def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[st
     return (
         one.subscriber,
         Text(state, style="green" if one.state == DELIVERED else "yellow"),
-        layout.when(one.delivered_at) if one.delivered_at else f"since {layout.when(one.owed_at)}",
+        printing.when(one.delivered_at) if one.delivered_at else f"since {printing.when(one.owed_at)}",
         (one.run_id or "-")[:8],
         f"{one.accepted_batches}/{total}",
         f"{one.attempts}",

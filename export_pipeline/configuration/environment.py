@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from export_pipeline.configuration.document import Document, Value
-from export_pipeline.configuration.problems import Place, Problem, found
+from export_pipeline.configuration.document import Document, Place, Problem, Value, found
 from export_pipeline.secrets import EnvRef
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

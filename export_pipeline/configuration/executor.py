@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from export_pipeline.configuration.problems import Place, Problem, found
+from export_pipeline.configuration.document import Place, Problem, found
 from export_pipeline.configuration.settings import Section
 from export_pipeline.configuration.stores import LEDGER_URL, LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from export_pipeline.configuration.document import Place, Problem
 from export_pipeline.configuration.places import absolute_url
-from export_pipeline.configuration.problems import Place, Problem
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.configuration.validation import Reading
 from export_pipeline.errors import ConfigurationError

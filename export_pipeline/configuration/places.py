@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from export_pipeline.configuration.problems import Place, Problem
+from export_pipeline.configuration.document import Place, Problem
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.configuration.validation import Reading
 from export_pipeline.errors import ConfigurationError

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from export_pipeline.configuration.document import read_document
+from export_pipeline.configuration.document import Problem, read_document
 from export_pipeline.configuration.location import SUFFIXES, Location
 from export_pipeline.configuration.places import absolute_ledger, absolute_url
-from export_pipeline.configuration.problems import Problem
 from export_pipeline.configuration.stores import LedgerSettings
 from export_pipeline.configuration.validation import Reading
 from export_pipeline.errors import ConfigurationError

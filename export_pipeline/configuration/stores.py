@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator
 
-from export_pipeline.configuration.problems import Place
+from export_pipeline.configuration.document import Place
 from export_pipeline.configuration.settings import Section
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import EnvRef

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from export_pipeline.configuration.problems import Place, Problem, dotted
+from export_pipeline.configuration.document import Place, Problem, dotted
 from export_pipeline.configuration.settings import StartFrom, parse_start
 from export_pipeline.configuration.validation import Reading, fields_of, problems_of, secret_places, unknown_key
 from export_pipeline.errors import ConfigurationError

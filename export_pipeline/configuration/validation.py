@@ -11,9 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from export_pipeline.configuration.document import Document
+from export_pipeline.configuration.document import Document, Place, Problem, found
 from export_pipeline.configuration.environment import Environment
-from export_pipeline.configuration.problems import Place, Problem, found
 from export_pipeline.configuration.stores import LEDGER_URL, passwords
 from export_pipeline.secrets import EnvRef, scrub
 

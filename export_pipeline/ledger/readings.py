@@ -28,8 +28,7 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.owing import hold_still, owe, owe_missing
 from export_pipeline.ledger.parts import PartFile, Ranges
 from export_pipeline.ledger.planning import add_manifest, manifest_id
-from export_pipeline.source.file import SourceFile
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits, SourceFile
 
 
 class ReadingDiffers(LedgerError):

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
-from export_pipeline.alerting.channel import Channel, ChannelState, hear, lost_message
+from export_pipeline.alerting.channel import AlertState, Channel, ChannelState, from_json, hear, lost_message
 from export_pipeline.alerting.happening import CRITICAL, LEVELS, Happening
 from export_pipeline.alerting.sending import send
-from export_pipeline.alerting.state import AlertState, from_json
-from export_pipeline.configuration.watching import AlertSettings
+from export_pipeline.configuration.settings import AlertSettings
 from export_pipeline.errors import AlertNotSent, ConfigurationError
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.export import Export

@@ -1,16 +1,116 @@
 """The assets: raw events and one for each subscriber, by day. The ops materialise them; nothing runs them directly."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import quote
 
-from dagster import AssetSpec, DailyPartitionsDefinition
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    AssetSpec,
+    DailyPartitionsDefinition,
+    MetadataValue,
+    TableColumn,
+    TableMetadataValue,
+    TableRecord,
+    TableSchema,
+)
 
+from export_pipeline.batching.reading import ManifestReading
 from export_pipeline.configuration.subscribers import SubscriberEntry
-from export_pipeline.orchestration import links
+from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger.days import DayTotal
+from export_pipeline.ledger.owed import Waiting
+from export_pipeline.ledger.readings import Manifest
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import Names
+from export_pipeline.printable import as_code, printable
+from export_pipeline.source.file import SourceFile
+from export_pipeline.steps.deliver import Delivered
 from export_pipeline.storage.location import parse_location
+from export_pipeline.subscribers.scrubbing import public_url
+
+_WEB = ("http://", "https://")
+# What may stand between the angle brackets of a link in Markdown, as people see it too.
+_LINK = re.compile(r"[!-;=?-_a-~]+")
+_ADDRESSES = ("url", "api_url", "queue_url")
+# The consoles choose the region of a bucket by themselves, and that of a stream by this.
+_AWS = "https://console.aws.amazon.com"
+_STREAMS = {
+    "kinesis": "/kinesis/home{region}#/streams/details/{name}/monitoring",
+    "firehose": "/firehose/home{region}#/details/{name}/monitoring",
+}
+# What these types are told is a key; this is where its owner sees what arrived.
+_APPS = {
+    "segment": {"us": "https://app.segment.com", "eu": "https://eu1.app.segment.com"},
+    "mixpanel": {"us": "https://mixpanel.com", "eu": "https://eu.mixpanel.com", "in": "https://in.mixpanel.com"},
+    "amplitude": {"us": "https://app.amplitude.com", "eu": "https://app.eu.amplitude.com"},
+    "posthog": {"us": "https://us.posthog.com", "eu": "https://eu.posthog.com"},
+}
+
+
+def source_place(url: str, *, endpoint_url: object = None) -> str:
+    """An address for people of a folder in a store; the folder itself where there is none.
+
+    Args:
+        endpoint_url: where an S3 of one's own answers: the consoles of the clouds do not know it.
+    """
+    location = parse_location(url)
+    if endpoint_url is not None or not location.bucket or location.bucket.startswith("arn:"):
+        return location.url
+    prefix = quote(location.prefix)
+    if location.scheme == "s3":
+        return f"{_AWS}/s3/buckets/{location.bucket}" + (f"?prefix={prefix}" if prefix else "")
+    if location.scheme == "gs":
+        return f"https://console.cloud.google.com/storage/browser/{location.bucket}/{prefix}".rstrip("/")
+    return location.url
+
+
+def destination_place(type_name: str, options: Mapping[str, Any]) -> str | None:
+    """The same of a subscriber; None where the deployment does not say, or keeps it in a variable.
+
+    Args:
+        options: as the deployment file has them. What may hold a secret is left out: passwords and queries of URLs.
+    """
+    for name in _ADDRESSES:
+        address = options.get(name)
+        if isinstance(address, str):
+            return public_url(address) if address.startswith(_WEB) else _stored(address, options)
+    if type_name in _APPS:
+        region = options.get("region", "us")
+        return _APPS[type_name].get(region) if isinstance(region, str) else None
+    stream = options.get("stream_name")
+    if type_name in _STREAMS and isinstance(stream, str):
+        region = options.get("region_name")
+        where = f"?region={region}" if isinstance(region, str) else ""
+        return _AWS + _STREAMS[type_name].format(region=where, name=quote(stream))
+    topic, function = options.get("topic"), options.get("function")
+    if isinstance(topic, str):
+        return f"topic {topic}"
+    return function if isinstance(function, str) else None
+
+
+def shown(place: str | None, label: str) -> dict[str, MetadataValue[Any]]:
+    """*place* as an asset's metadata: a link where it can be one."""
+    if place is None:
+        return {}
+    return {label: MetadataValue.url(place) if place.startswith(_WEB) else MetadataValue.text(place)}
+
+
+def written(place: str) -> str:
+    """*place* in Markdown."""
+    return f"<{place}>" if place.startswith(_WEB) and _LINK.fullmatch(place) else as_code(place)
+
+
+def _stored(address: str, options: Mapping[str, Any]) -> str | None:
+    """A folder; anything else, such as the URL of a database, as it is."""
+    try:
+        return source_place(address, endpoint_url=options.get("endpoint_url"))
+    except ConfigurationError:
+        return public_url(address)
+
 
 _STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "file": "file"}
 _READ = """Events of the files below {place}, as read: unpacked, checked, and cut into batches of NDJSON. {job} \
@@ -58,23 +158,23 @@ def export_assets(
     job = _jobs(export.names)
     raw = AssetSpec(
         export.names.raw_events,
-        description=_READ.format(place=links.written(source), job=job),
+        description=_READ.format(place=written(source), job=job),
         kinds={"json", _STORES[parse_location(source_url).scheme]},
-        metadata=links.shown(source, "source"),
+        metadata=shown(source, "source"),
         **common,
     )
     return [raw, *(_delivered(export, raw, entry, job, common) for entry in subscribers.values())]
 
 
 def _delivered(export: Export, raw: AssetSpec, entry: SubscriberEntry, job: str, common: dict[str, Any]) -> AssetSpec:
-    place = links.destination_place(entry.type_name, entry.options)
-    shown = f", {links.written(place)}" if place else ""
+    place = destination_place(entry.type_name, entry.options)
+    where = f", {written(place)}" if place else ""
     return AssetSpec(
         export.names.asset(entry.name),
         deps=[raw],
-        description=_DELIVERED.format(name=entry.name, type=entry.type_name, place=shown, job=job),
+        description=_DELIVERED.format(name=entry.name, type=entry.type_name, place=where, job=job),
         kinds={_kind(entry.type_name)},
-        metadata=links.shown(place, "destination"),
+        metadata=shown(place, "destination"),
         **common,
     )
 
@@ -86,3 +186,97 @@ def _jobs(names: Names) -> str:
 def _kind(type_name: str) -> str:
     """``webhook``, or the class of ``package.module:Class``, as a tag may be written."""
     return re.sub(r"[^a-z0-9_.-]", "", type_name.rpartition(":")[2].lower())[:60] or "python"
+
+
+SHOWN_FILES = 50
+"""How many files a table shows; the rest is in the ledger, which a table of all would only repeat."""
+
+_FILES = TableSchema(
+    columns=[
+        TableColumn("file", "string", description="Its key in the source."),
+        TableColumn("bytes", "int", description="As it is stored."),
+        TableColumn("arrived", "string", description="When it was last written, in UTC."),
+    ]
+)
+
+
+def raw_events(
+    asset: AssetKey, manifest: Manifest, reading: ManifestReading, *, seconds: float, of_day: DayTotal
+) -> AssetMaterialization:
+    """Events of one manifest have been read.
+
+    Args:
+        seconds: how long that took.
+        of_day: what has been read of its day, this manifest included.
+    """
+    oldest = min(file.last_modified for file in manifest.files)
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=manifest.day.isoformat(),
+        metadata={
+            "events": reading.events_batched,
+            "bytes": reading.bytes_unpacked,
+            "files": len(manifest.files),
+            **_of_day(of_day),
+            "quarantined": reading.events_quarantined,
+            "lag_seconds": MetadataValue.float(_age_seconds(oldest)),
+            "events_per_second": MetadataValue.float(_rate(reading.events_batched, seconds)),
+            "manifest": manifest.id,
+            "first_files": _table(manifest.files[:SHOWN_FILES]),
+        },
+    )
+
+
+def delivered(asset: AssetKey, done: Delivered, waiting: Waiting, of_day: DayTotal) -> AssetMaterialization:
+    """A subscriber has accepted one manifest.
+
+    Args:
+        asset: the subscriber's.
+        done: what it accepted.
+        waiting: what it is still owed; lag_seconds is the age of the oldest file of that.
+        of_day: what it has of the manifest's day, this manifest included.
+    """
+    events = done.totals.accepted
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=done.manifest.day.isoformat(),
+        metadata={
+            "events": events,
+            "bytes": done.size_bytes,
+            "files": len(done.manifest.files),
+            **_of_day(of_day),
+            "refused": done.totals.refused,
+            "filtered": done.totals.filtered,
+            "files_waiting": waiting.files,
+            "lag_seconds": MetadataValue.float(_age_seconds(waiting.oldest_arrival)),
+            "events_per_second": MetadataValue.float(_rate(events, done.seconds)),
+            "manifest": done.manifest.id,
+        },
+    )
+
+
+def _of_day(total: DayTotal) -> dict[str, int]:
+    """By partition, the UI plots of each day only what came last."""
+    return {"events_of_day": total.events, "files_of_day": total.files}
+
+
+def _table(files: Iterable[SourceFile]) -> TableMetadataValue:
+    records = [
+        TableRecord(
+            {
+                "file": printable(file.key),
+                "bytes": file.size_bytes,
+                "arrived": f"{file.last_modified:%Y-%m-%d %H:%M:%S}",
+            }
+        )
+        for file in files
+    ]
+    return MetadataValue.table(records, schema=_FILES)
+
+
+def _age_seconds(moment: datetime | None) -> float:
+    return 0.0 if moment is None else round(max(0.0, (datetime.now(timezone.utc) - moment).total_seconds()), 1)
+
+
+def _rate(events: int, seconds: float) -> float:
+    return round(events / seconds, 1) if seconds > 0 else 0.0

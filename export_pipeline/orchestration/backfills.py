@@ -17,7 +17,6 @@ from export_pipeline.ledger.backfills import Asked, AskedDay
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.finding import discovery_settings
 from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
     CONFIGURED_TAG,
@@ -30,9 +29,8 @@ from export_pipeline.orchestration.names import (
     SUBSCRIBERS_TAG,
     TAG_PREFIXES,
 )
-from export_pipeline.orchestration.places import Places
-from export_pipeline.orchestration.stopping import nothing_more
-from export_pipeline.orchestration.underway import location_of
+from export_pipeline.orchestration.resources import Places, discovery_settings
+from export_pipeline.orchestration.underway import location_of, nothing_more
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.stopping import Stop
 

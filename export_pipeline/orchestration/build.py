@@ -8,30 +8,30 @@ from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions
 from export_pipeline.configuration.stores import QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.deployment import Deployment
-from export_pipeline.orchestration import links
+from export_pipeline.orchestration import assets
 from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
-from export_pipeline.orchestration.check_job import check_schedule, export_check_job
-from export_pipeline.orchestration.checks import export_checks
+from export_pipeline.orchestration.checks import check_schedule, export_check_job, export_checks
 from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.export import Export, Watching
 from export_pipeline.orchestration.jobs import export_jobs
-from export_pipeline.orchestration.lag import default_run_seconds
 from export_pipeline.orchestration.names import Names
-from export_pipeline.orchestration.places import LEDGER, QUARANTINE, SOURCE, STAGING
 from export_pipeline.orchestration.resources import (
+    LEDGER,
+    QUARANTINE,
+    SOURCE,
+    STAGING,
     LedgerResource,
     QuarantineResource,
     SourceResource,
     StagingResource,
     StoreResource,
 )
-from export_pipeline.orchestration.schedule import export_schedule
-from export_pipeline.orchestration.sensors import new_files_sensor
+from export_pipeline.orchestration.schedule import default_run_seconds, export_schedule, new_files_sensor
 from export_pipeline.secrets import EnvRef
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.settings import SourceSettings
-from export_pipeline.steps.deployed import plan_limits, wanted
+from export_pipeline.steps.open import plan_limits, wanted
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.unusable import Unusable
 
@@ -63,7 +63,7 @@ def definitions_of(deployment: Deployment, names: Names | None = None) -> Defini
         assets=export_assets(
             export,
             source_url=deployment.source.url,
-            source=links.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
+            source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
             subscribers=deployment.subscribers,
             partitions=partitions,
         ),

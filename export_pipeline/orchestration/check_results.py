@@ -12,8 +12,7 @@ from export_pipeline.ledger.owed import Waiting
 from export_pipeline.orchestration import wording
 from export_pipeline.printable import as_code, printable
 from export_pipeline.quantities import counted, lasting
-from export_pipeline.steps.completeness import SHOWN_KEYS, Comparison, Repaired, Tally
-from export_pipeline.steps.freshness import MOST_UNLISTED, Freshness
+from export_pipeline.steps.completeness import MOST_UNLISTED, SHOWN_KEYS, Comparison, Freshness, Repaired, Tally
 
 
 @dataclass(frozen=True, slots=True)

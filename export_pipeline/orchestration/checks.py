@@ -10,24 +10,31 @@ from typing import Any
 
 from dagster import (
     AssetCheckExecutionContext,
+    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSpec,
+    AssetSelection,
+    DefaultScheduleStatus,
     Failure,
     Field,
+    ScheduleDefinition,
+    define_asset_job,
+    in_process_executor,
     multi_asset_check,
 )
 
+from export_pipeline.configuration.schedule import cron_of
+from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.ledger import balance, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.finding import cursor_of, discovery_settings
+from export_pipeline.orchestration.finding import cursor_of
 from export_pipeline.orchestration.guard import failures_without_secrets
-from export_pipeline.orchestration.lag import allowed_lag
-from export_pipeline.orchestration.places import LEDGER, SOURCE, Places, place_keys
-from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
-from export_pipeline.steps.freshness import look
+from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, discovery_settings, place_keys
+from export_pipeline.orchestration.schedule import allowed_lag
+from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, look, plan_missing
 
 ACCOUNTED, COMPLETENESS, FRESHNESS = "every_event_accounted_for", "completeness", "freshness"
 _DESCRIPTIONS = {
@@ -188,3 +195,28 @@ def _selected(
         key = export.names.asset(name) if name else export.names.raw_events
         if any(one.asset_key == key and one.name == kind for one in wanted):
             yield results.get(name, check_results.NOTHING_YET).of(key, kind)
+
+
+def export_check_job(export: Export) -> UnresolvedAssetJobDefinition:
+    """``check_job``: every check of every asset of this export."""
+    keys: list[AssetCheckKey] = [spec.key for specs in check_specs(export).values() for spec in specs]
+    return define_asset_job(
+        export.names.check_job,
+        selection=AssetSelection.checks(*keys),
+        executor_def=in_process_executor,
+        description="Look whether every event is accounted for, whether the listing of the last days and the ledger "
+        "agree, and whether anything waits for too long. It delivers nothing.",
+    )
+
+
+def check_schedule(export: Export, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+    """The schedule of ``check_job``; off from the start unless the deployment says ``checks: {enabled: true}``."""
+    checks = export.watching.checks
+    return ScheduleDefinition(
+        name=export.names.check_schedule,
+        job=job,
+        cron_schedule=cron_of(checks.frequency),
+        execution_timezone=export.watching.timezone,
+        default_status=DefaultScheduleStatus.RUNNING if checks.enabled else DefaultScheduleStatus.STOPPED,
+        description=f"Runs {export.names.check_job} ({checks.frequency}).",
+    )

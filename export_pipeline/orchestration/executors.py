@@ -1,21 +1,56 @@
 """From ``executor:`` of a deployment file to Dagster's own executor."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
+from dagster import (
+    ExecutorDefinition,
+    InitExecutorContext,
+    in_process_executor,
+    multiple_process_executor_requirements,
+    multiprocess_executor,
+)
 
 from export_pipeline.configuration.executor import ExecutorSettings
 
 # Not public; a test has it refuse an unknown option.
 from export_pipeline.dagster_internals import validate_config
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger.keeping import kept_at_work
 from export_pipeline.orchestration.resources import LedgerResource
-from export_pipeline.orchestration.waiting import celery_executor_known_to
 from export_pipeline.secrets import EnvRef, resolve
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
+    """Dagster's own, but that the run's process holds a claim in *ledger*."""
+    from dagster_celery import celery_executor
+
+    create_celery_executor: Any = celery_executor.executor_creation_fn
+
+    def create(context: InitExecutorContext) -> Any:
+        made: Any = create_celery_executor(context)
+        hand_out_and_wait = made.execute
+
+        def execute(plan_context: Any, execution_plan: Any) -> Iterator[Any]:
+            with ledger.process_config_and_initialize_cm() as initialized:
+                opened: Any = initialized
+                with kept_at_work(lambda: opened.open().claims, plan_context.run_id):
+                    yield from hand_out_and_wait(plan_context, execution_plan)
+
+        made.execute = execute
+        return made
+
+    return ExecutorDefinition(
+        name=celery_executor.name,
+        config_schema=celery_executor.config_schema.config_type,
+        requirements=multiple_process_executor_requirements(),
+        executor_creation_fn=create,
+    )
+
 
 _REDIS = ("redis:", "rediss:", "sentinel:")
 # Beyond the time in which a run begins new work, for the batch that is under way then.

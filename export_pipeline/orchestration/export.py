@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from export_pipeline.configuration.executor import ExecutorSettings
-from export_pipeline.configuration.watching import AlertSettings, CheckSettings
+from export_pipeline.configuration.settings import AlertSettings, CheckSettings
 from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.orchestration.names import Names
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 
 
 @dataclass(frozen=True, slots=True)

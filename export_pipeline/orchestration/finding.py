@@ -1,23 +1,65 @@
-"""How ``list_new_files`` finds files: by listing, or by the messages of a queue with a listing now and then."""
+"""The first op of each job, which says what the run reads and delivers.
 
+``list_new_files`` finds files by listing, or by the messages of a queue with a listing now and then; ``list_day_files``
+of ``backfill_job`` finds those of one day. All other ops are the same in both jobs.
+"""
+
+from collections.abc import Iterator
 from datetime import date, timedelta
 
-from dagster import DagsterInstance, DagsterRun, Enum, EnumValue, Failure, Field, Int, OpExecutionContext
+from dagster import (
+    Array,
+    DagsterInstance,
+    DagsterRun,
+    DynamicOutput,
+    Enum,
+    EnumValue,
+    Failure,
+    Field,
+    Int,
+    OpDefinition,
+    OpExecutionContext,
+    op,
+)
 
-from export_pipeline.ledger import identity
+from export_pipeline.ledger import identity, owed, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
-from export_pipeline.orchestration import reporting, wording, wording_notifications
-from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.orchestration import backfills, reporting, wording
+from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.places import QUARANTINE, Places
-from export_pipeline.orchestration.resources import SourceResource
+from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.instigators import SensorCursor
+from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
+from export_pipeline.orchestration.names import (
+    BACKFILL_TAG,
+    FILES,
+    FOUND_TAG,
+    NOTHING,
+    ONLY_TAG,
+    SUBSCRIBERS_TAG,
+)
+from export_pipeline.orchestration.resources import (
+    LEDGER,
+    QUARANTINE,
+    SOURCE,
+    STAGING,
+    Places,
+    discovery_settings,
+    place_keys,
+)
+from export_pipeline.orchestration.retention import fold_old_days, purge_idle_runs
+from export_pipeline.orchestration.underway import mark_with_ledger, other_runs, run_is_over
 from export_pipeline.source.queue import Queue
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import DiscoverySettings, discover
-from export_pipeline.steps.listing import Found
-from export_pipeline.steps.notified import Noticed, Notifications, discover_notified
+from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.discover import Found, discover
+from export_pipeline.steps.messages import Noticed, Notifications, discover_notified
+from export_pipeline.steps.retention import sweep_staging
 from export_pipeline.storage.location import parse_location
 
+# Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
+_RETRIES_SHARE = 10
 DUE, NOW = "due", "now"
 _LISTING = Enum(
     "Listing",
@@ -26,6 +68,55 @@ _LISTING = Enum(
         EnumValue(NOW, description="List the source in this run."),
     ],
 )
+
+
+def list_new_files_op(export: Export) -> OpDefinition:
+    """The op that lists, plans and chooses."""
+
+    @op(
+        name=export.names.list_new_files,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING, *places_needed(export)]),
+        out=manifests_out("One for each manifest that this run reads and delivers."),
+        config_schema=config_fields(export),
+        description="Find new files, by listing the source or by notifications; plan what the ledger does not know, "
+        "and choose the oldest manifests still owed. The cursor of new_files then shows how far the source is listed.",
+    )
+    def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
+        places = Places(context.resources, export.names)
+        with failures_without_secrets(export.secrets):
+            if not export.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            if reason := run_is_over(context, export)():
+                context.log.info(f"nothing is listed: {reason}")
+                return
+            found, nothing = find_new_files(context, export, places)
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
+            mark_with_ledger(context, places.ledger.open())
+            backfills.owe_days_without_a_run(context, export, places)
+            max_files = context.op_config["max_files"]
+            chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
+            sweep_staging(
+                places.staging.open(),
+                places.ledger.open(),
+                keep={manifest.id for manifest in chosen},
+                runs=other_runs(context, export, places.ledger.open()),
+            )
+            _say_what_was_found(context, found, nothing, chosen, left)
+            reporting.run_begins(context, chosen)
+            fold_old_days(context, places, export)
+            if not chosen and not found.files:
+                context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
+                # For each that comes, up to twenty go; a run that has work to do is spared the look.
+                purge_idle_runs(context, places, export)
+            elif FOUND_TAG in context.run.tags:
+                # Of the run that this one executes again, which found nothing.
+                context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
+        yield from chosen_outputs(chosen)
+
+    return list_new_files
 
 
 def config_fields(export: Export) -> dict[str, Field]:
@@ -46,19 +137,6 @@ def config_fields(export: Export) -> dict[str, Field]:
 def places_needed(export: Export) -> list[str]:
     """Further places than those of a listing."""
     return [QUARANTINE] if export.is_notified else []
-
-
-def discovery_settings(export: Export, source: SourceResource) -> DiscoverySettings:
-    """What finding files needs to know."""
-    return DiscoverySettings(
-        layout=source.parsed_layout(),
-        start_date=date.fromisoformat(source.start_date),
-        lookback=timedelta(hours=export.lookback_hours),
-        on_overwrite=source.on_overwrite,
-        start_from=export.start_from,
-        limits=export.plan_limits,
-        prefix=parse_location(source.url).prefix,
-    )
 
 
 def find_new_files(context: OpExecutionContext, export: Export, places: Places) -> tuple[Found, str]:
@@ -102,7 +180,7 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             progress=reporting.listing(context),
         )
         found = noticed.found
-        nothing = wording_notifications.nothing(noticed, export.frequency)
+        nothing = wording.nothing(noticed, export.frequency)
         _say_what_messages_told(context, noticed)
     reporting.left_out(context, source)
     cursor.replace(read, found.cursor)
@@ -132,10 +210,119 @@ def _notifications(context: OpExecutionContext, places: Places, queue: Queue) ->
 def _say_what_messages_told(context: OpExecutionContext, noticed: Noticed) -> None:
     taken = noticed.taken
     if noticed.why_listed:
-        context.log.info(wording_notifications.listed(noticed))
+        context.log.info(wording.listed(noticed))
     if taken.messages:
-        context.log.info(wording_notifications.taken(taken))
-    for sentence in wording_notifications.odd(taken):
+        context.log.info(wording.taken(taken))
+    for sentence in wording.odd(taken):
         context.log.warning(sentence)
     if taken.wrong:
-        context.log.error(wording_notifications.wrong(taken))
+        context.log.error(wording.wrong(taken))
+
+
+def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tuple[list[OwedManifest], dict[str, int]]:
+    """What this run takes, and how many files of each subscriber it leaves to later ones."""
+    ledger = places.ledger.open()
+    with ledger.read() as tx:
+        chosen = owed.choose(
+            tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
+        )
+        number = subscriptions.source_id(tx, places.source.open().url)
+        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
+    if chosen:
+        with ledger.write() as tx:
+            owed.assign(tx, chosen, found.subscriptions, run_id)
+    taken = {
+        one.subscriber: sum(each.files for each in chosen if one.subscriber in each.subscribers) for one in waiting
+    }
+    return chosen, {one.subscriber: one.files - taken[one.subscriber] for one in waiting}
+
+
+def _say_what_was_found(
+    context: OpExecutionContext, found: Found, nothing: str, chosen: list[OwedManifest], left: dict[str, int]
+) -> None:
+    for note in found.notes:
+        context.log.info(note)
+    for sentence in wording.found_odd(found):
+        context.log.warning(sentence)
+    if found.files:
+        context.log.info(wording.found_new(found))
+    elif not chosen:
+        context.log.warning(nothing)
+    if chosen:
+        context.log.info(wording.handing_on(chosen))
+    if any(left.values()):
+        context.log.info(wording.left_waiting(left))
+
+
+_ONLY = Enum(
+    "Only",
+    [
+        EnumValue(MISSING, description="What the subscribers have never got of that day."),
+        EnumValue(ALL, description="Everything of that day once more, under the same batch ids."),
+    ],
+)
+
+
+def list_day_files_op(export: Export) -> OpDefinition:
+    """The op that finds a day's files and owes them to the chosen subscribers."""
+
+    @op(
+        name=export.names.list_day_files,
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        out=manifests_out("One for each manifest of the day that is delivered."),
+        config_schema={
+            "subscribers": Field(
+                Array(str),
+                is_required=False,
+                description=f"Who gets the day: names out of {', '.join(export.subscribers) or 'none'}. Left out: all "
+                "that are configured when the run, or the backfill of many days, is launched. In the UI's dialog for a "
+                f"range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
+            ),
+            "only": Field(
+                _ONLY,
+                default_value=MISSING,
+                description="missing: what they have never got; all: everything once more, under the same batch ids. "
+                f"In the UI's dialog for a range of days: the tag {ONLY_TAG}.",
+            ),
+        },
+        description="Find the day's files, plan those never seen, and owe the day to the chosen subscribers. The "
+        "cursor of new_files stays where it is.",
+    )
+    def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
+        places = Places(context.resources, export.names)
+        with failures_without_secrets(export.secrets):
+            if not export.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+                return
+            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            if reason := run_is_over(context, export)():
+                context.log.info(f"nothing is listed: {reason}")
+                return
+            for name, reason in export.unusable.items():
+                context.log.error(wording.unusable(name, reason))
+            mark_with_ledger(context, places.ledger.open())
+            asked = asked_by_run(context, export)
+            source = places.source.open()
+            backfill = plan_day(
+                source,
+                places.ledger.open(),
+                discovery_settings(export, places.source),
+                day=date.fromisoformat(context.partition_key),
+                wanted=export.subscribers,
+                chosen=asked.subscribers,
+                again=asked.again,
+                run_id=context.run_id,
+                now=utc_now(),
+                backfill_id=context.run.tags.get(BACKFILL_TAG),
+                progress=reporting.listing(context),
+            )
+            if backfill.manifests:
+                with places.ledger.open().write() as tx:
+                    owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
+            reporting.left_out(context, source)
+            for sentence in wording.backfill(context.partition_key, backfill):
+                context.log.info(sentence)
+            reporting.run_begins(context, backfill.manifests)
+        yield from chosen_outputs(backfill.manifests)
+
+    return list_day_files

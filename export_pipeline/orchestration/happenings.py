@@ -1,14 +1,26 @@
 """All that happened to an export since the last look, out of what Dagster keeps."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, RunStatusChangeRecordsFilter
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    EventLogEntry,
+    RunStatusChangeRecordsFilter,
+)
 
-from export_pipeline.alerting.happening import ERROR, Happening, Problem
-from export_pipeline.alerting.state import Positions
+from export_pipeline.alerting.channel import Positions
+from export_pipeline.alerting.happening import CRITICAL, ERROR, WARNING, Happening, Line, Problem
 from export_pipeline.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
@@ -18,9 +30,173 @@ from export_pipeline.dagster_internals import (
     TickStatus,
 )
 from export_pipeline.orchestration import instigators
+from export_pipeline.orchestration.checks import ACCOUNTED
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.run_happenings import backfill_prefix, happening_of, is_of
+from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.underway import location_of
+
+ASSET_JOB = "__ASSET_JOB"
+"""What Dagster calls the job of checks that are run from an asset's page."""
+
+_RECORDS_AT_ONCE = 1_000
+_MOST_LINES = 100
+_BACKFILL_TAG = "dagster/backfill"
+_PARTITION_TAG = "dagster/partition"
+# A line that Dagster itself writes for every output that was not given.
+_OF_DAGSTER = "Skipping step "
+_SENDER = re.compile(r"^\[\w+\] ")
+_NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+([.,:]\d+)*")
+
+
+def is_of(export: Export, run: DagsterRun) -> bool:
+    """Whether *run* is one of this export's jobs, or runs checks of its assets."""
+    names = export.names
+    if run.job_name.startswith(ASSET_JOB):
+        ours = {names.raw_events, *(names.asset(name) for name in export.subscribers)}
+        return any(check.asset_key in ours for check in run.asset_check_selection or ())
+    if run.tags.get(LEDGER_TAG, names.prefixed(export.deployment)) != names.prefixed(export.deployment):
+        return False  # a job of this name, of another deployment
+    return run.job_name in (names.export_job, names.backfill_job, names.check_job)
+
+
+def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int) -> Happening:
+    """Read the run's events.
+
+    Args:
+        least_level: log lines below it are left out.
+    """
+    reading = _Reading(run, least_level)
+    for entry in _entries(instance, run.run_id):
+        reading.take(entry)
+    return reading.happening()
+
+
+def backfill_prefix(backfill_id: str) -> str:
+    """What the keys of all problems of a backfill's runs begin with."""
+    return f"backfill {backfill_id}/"
+
+
+class _Reading:
+    """Collects what the events of one run say."""
+
+    def __init__(self, run: DagsterRun, least_level: int) -> None:
+        self._run = run
+        self._least_level = least_level
+        self._job = "asset checks" if run.job_name.startswith(ASSET_JOB) else run.job_name
+        backfill = run.tags.get(_BACKFILL_TAG)
+        self._prefix = backfill_prefix(backfill) if backfill else f"{self._job}/"
+        self._is_backfill = backfill is not None
+        self._failed: dict[str, str] = {}
+        self._succeeded: set[str] = set()
+        self._engine = ""
+        self._run_failure = ""
+        self._checks: list[Problem] = []
+        self._checks_fine: list[str] = []
+        self._lines: list[Line] = []
+        self._lines_left_out = 0
+
+    def take(self, entry: EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            self._take_line(entry)
+        elif event.event_type is DagsterEventType.STEP_FAILURE:
+            # The first one of an op says why; later ones only that they wait for the next run.
+            self._failed.setdefault(_op(event.step_key), _cause(event))
+        elif event.event_type is DagsterEventType.STEP_SUCCESS:
+            self._succeeded.add(_op(event.step_key))
+        elif event.event_type is DagsterEventType.ENGINE_EVENT:
+            self._engine = _SENDER.sub("", event.message or "")
+        elif event.event_type is DagsterEventType.RUN_FAILURE:
+            self._run_failure = " ".join(filter(None, [self._engine, event.message]))
+        elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._take_check(event)
+
+    def happening(self) -> Happening:
+        day = self._run.tags.get(_PARTITION_TAG)
+        of = f"{self._job} for {day}" if day else self._job
+        return Happening(
+            subject=f"run {self._run.run_id[:8]} of {of}",
+            path=f"/runs/{self._run.run_id}",
+            problems=(*self._problems(), *self._checks),
+            lines=tuple(self._all_lines()),
+            fine=(*self._fine(), *self._checks_fine),
+        )
+
+    def _problems(self) -> Iterator[Problem]:
+        if self._run.status is not DagsterRunStatus.FAILURE:
+            return
+        for op, cause in self._failed.items():
+            yield Problem(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
+        if not self._failed:
+            # Nothing in it failed, so something happened to it: it was killed, say, or ran for too long.
+            label = f"the process of {self._job}"
+            text = f"its process was killed, or ended without a word: {self._run_failure}"
+            yield Problem(f"{self._prefix}run", ERROR, label, text)
+
+    def _fine(self) -> Iterator[str]:
+        if self._is_backfill:
+            return  # another day says nothing of the one that failed; the backfill's end does
+        if self._run.status is DagsterRunStatus.SUCCESS:
+            yield self._prefix
+            return
+        for op in self._succeeded - self._failed.keys():
+            yield self._prefix + op
+        if self._failed:
+            yield f"{self._prefix}run"
+
+    def _take_line(self, entry: EventLogEntry) -> None:
+        level = int(entry.level)
+        if level < self._least_level or entry.user_message.startswith(_OF_DAGSTER):
+            return
+        if len(self._lines) >= _MOST_LINES:
+            self._lines_left_out += 1
+            return
+        text = f"{_op(entry.step_key)}: {entry.user_message}" if entry.step_key else entry.user_message
+        same = _NUMBERS.sub("#", f"{self._job} {level} {text}")
+        self._lines.append(Line(hashlib.sha256(same.encode()).hexdigest()[:16], level, text))
+
+    def _take_check(self, event: DagsterEvent) -> None:
+        found = event.event_specific_data
+        if not isinstance(found, AssetCheckEvaluation):
+            return
+        asset = found.asset_key.to_user_string()
+        key, label = f"check/{asset}/{found.check_name}", f"{found.check_name} of {asset}"
+        if found.passed:
+            self._checks_fine.append(key)
+            return
+        level = ERROR if found.severity is AssetCheckSeverity.ERROR else WARNING
+        level = CRITICAL if found.check_name == ACCOUNTED else level
+        self._checks.append(Problem(key, level, label, f"{label}: {found.description or 'did not pass'}"))
+
+    def _all_lines(self) -> Iterator[Line]:
+        yield from self._lines
+        if self._lines_left_out:
+            worst = max(line.level for line in self._lines)
+            yield Line(f"{self._run.run_id}/more", worst, f"… and {self._lines_left_out} more lines")
+
+
+def _entries(instance: DagsterInstance, run_id: str) -> Iterator[EventLogEntry]:
+    cursor = None
+    while True:
+        found = instance.get_records_for_run(run_id, cursor=cursor, limit=_RECORDS_AT_ONCE)
+        for record in found.records:
+            yield record.event_log_entry
+        if not found.has_more:
+            return
+        cursor = found.cursor
+
+
+def _op(step_key: str | None) -> str:
+    """The op of a step: the key without the part in brackets that a mapped step has."""
+    return (step_key or "").partition("[")[0]
+
+
+def _cause(event: DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.message.strip() if data.error is not None else "failed"
+
 
 _ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
 _ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, DagsterInvariantViolationError, SensorEvaluationContext
+from dagster import DagsterInstance, DagsterInvariantViolationError, DagsterRun, SensorEvaluationContext
+from typing_extensions import Self
 
 from export_pipeline.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
@@ -31,6 +32,8 @@ from export_pipeline.dagster_internals import (
     TickStatus,
     create_snapshot_id,
 )
+from export_pipeline.orchestration.names import LOCATION, SENSOR_INTERVAL_SECONDS, Names
+from export_pipeline.steps.next_listing import Cursor
 
 FINISHED = (TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED)
 _MOST_TICKS = 100
@@ -180,3 +183,52 @@ def _state(instance: DagsterInstance, origin: Origin) -> InstigatorState | None:
 def _cursor(state: InstigatorState | None) -> str:
     data = state.instigator_data if state else None
     return (data.cursor or "") if isinstance(data, SensorInstigatorData) else ""
+
+
+class SensorCursor:
+    """The cursor of one sensor of one code location.
+
+    Args:
+        instance: where Dagster keeps its state.
+        origin: which sensor.
+    """
+
+    def __init__(self, instance: DagsterInstance, origin: Origin) -> None:
+        self._instance = instance
+        self._origin = origin
+
+    @classmethod
+    def of_run(cls, instance: DagsterInstance, run: DagsterRun, names: Names, *, mark: str) -> Self:
+        """The cursor of ``new_files`` as *run* sees it.
+
+        A run tells the code location it was launched from. One by ``dagster job execute`` knows none: it takes the
+        location whose cursor has the mark of its ledger, else the one that workspace.yaml pins, or the only other one
+        where a sensor of this name has a cursor.
+
+        Args:
+            mark: of the ledger and the source (:func:`export_pipeline.ledger.identity.mark`); empty: there is none yet.
+        """
+        if run.remote_job_origin is not None:
+            repository = run.remote_job_origin.repository_origin
+            return cls(instance, origin_of(repository, names.new_files))
+        pinned = origin_of(repository_named(LOCATION), names.new_files)
+        known = [pinned, *sensors_with_cursor(instance, names.new_files)]
+        own = [one for one in known if Cursor.parse(read_cursor(instance, one)).mark == mark]
+        if own and mark:
+            return cls(instance, own[0])
+        if has_state(instance, pinned):
+            return cls(instance, pinned)
+        others = known[1:]
+        return cls(instance, others[0] if len(others) == 1 else pinned)
+
+    def read(self) -> str:
+        """What the sensor's page shows, empty where there is nothing."""
+        return read_cursor(self._instance, self._origin)
+
+    def replace(self, found: str, text: str) -> None:
+        """Set the cursor to *text* where it still is *found*: an edit made meanwhile wins.
+
+        Everything else of the sensor's state is left as it is.
+        """
+        if text != found and self.read() == found:
+            write_cursor(self._instance, self._origin, text, interval_seconds=SENSOR_INTERVAL_SECONDS)

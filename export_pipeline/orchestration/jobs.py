@@ -13,10 +13,9 @@ from dagster import (
     graph,
 )
 
-from export_pipeline.orchestration.backfill_ops import list_day_files_op
 from export_pipeline.orchestration.executors import executor_of
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.finding import DUE
+from export_pipeline.orchestration.finding import DUE, list_day_files_op, list_new_files_op
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import (
     CONFIGURED_TAG,
@@ -27,10 +26,8 @@ from export_pipeline.orchestration.names import (
     PRIORITY_TAG,
     SUBSCRIBERS_TAG,
 )
-from export_pipeline.orchestration.ops import READ, deliver_op, list_new_files_op, read_batches_op
-from export_pipeline.orchestration.places import LEDGER
-from export_pipeline.orchestration.resources import LedgerResource
-from export_pipeline.orchestration.unreadable_op import report_unreadable_op
+from export_pipeline.orchestration.ops import READ, deliver_op, read_batches_op, report_unreadable_op
+from export_pipeline.orchestration.resources import LEDGER, LedgerResource
 
 # A run that has used up its time begins nothing more, but a very large file that it is reading, or a load of a
 # warehouse, may take so long.

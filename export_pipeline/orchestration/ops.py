@@ -1,99 +1,57 @@
-"""The ops: each opens its resources, calls one plain function of ``steps``, and says in the event log what came of it.
+"""The ops that both jobs share: read, deliver, and report what could not be read.
+
+Each opens its resources, calls one plain function of ``steps``, and says in the event log what came of it.
 
 Between ops go only names of manifests, as mapping keys of dynamic outputs; what a manifest is stands in the ledger. So
 nothing is pickled, and a re-execution from failure, on any machine, finds what it needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import date
+from typing import Any
 
 from dagster import (
-    DynamicOutput,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogRecord,
     Failure,
     In,
+    MetadataValue,
     Nothing,
     OpDefinition,
     OpExecutionContext,
     Out,
     Output,
+    TableRecord,
     op,
 )
 
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
-from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.orchestration import backfills, finding, materialisations, reporting, wording
+from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
+from export_pipeline.orchestration import assets, reporting, wording
+from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.failures import delivery_failure
-from export_pipeline.orchestration.guard import failures_without_secrets
-from export_pipeline.orchestration.mapping import chosen_outputs, manifest_of, manifests_out, run_ids
-from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, FILES, FOUND_TAG, NOTHING, PRIORITY_TAG
-from export_pipeline.orchestration.places import LEDGER, SOURCE, STAGING, Places, place_keys
-from export_pipeline.orchestration.retention import fold_old_days, purge_idle_runs
-from export_pipeline.orchestration.stopping import between_batches, nothing_more, subscriber_seconds
-from export_pipeline.orchestration.underway import mark_with_ledger, other_runs, run_is_over
+from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_without_secrets
+from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
+from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
+from export_pipeline.orchestration.underway import (
+    between_batches,
+    nothing_more,
+    subscriber_seconds,
+)
+from export_pipeline.printable import printable
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
-from export_pipeline.steps.listing import Found
+from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
-from export_pipeline.steps.sweep import sweep_staging
-from export_pipeline.steps.workspace import Workspace
 
 READ = "read"
-# Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
-_RETRIES_SHARE = 10
 # Of max_run_seconds, what a reading may take in any case. A run ends half its time late at most, and no manifest that
 # always has its turn late in a run waits for ever.
 _LEAST_SHARE_OF_A_READING = 0.5
-
-
-def list_new_files_op(export: Export) -> OpDefinition:
-    """The op that lists, plans and chooses."""
-
-    @op(
-        name=export.names.list_new_files,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING, *finding.places_needed(export)]),
-        out=manifests_out("One for each manifest that this run reads and delivers."),
-        config_schema=finding.config_fields(export),
-        description="Find new files, by listing the source or by notifications; plan what the ledger does not know, "
-        "and choose the oldest manifests still owed. The cursor of new_files then shows how far the source is listed.",
-    )
-    def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
-        places = Places(context.resources, export.names)
-        with failures_without_secrets(export.secrets):
-            if not export.subscribers:
-                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
-                return
-            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
-            if reason := run_is_over(context, export)():
-                context.log.info(f"nothing is listed: {reason}")
-                return
-            found, nothing = finding.find_new_files(context, export, places)
-            for name, reason in export.unusable.items():
-                context.log.error(wording.unusable(name, reason))
-            mark_with_ledger(context, places.ledger.open())
-            backfills.owe_days_without_a_run(context, export, places)
-            max_files = context.op_config["max_files"]
-            chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
-            sweep_staging(
-                places.staging.open(),
-                places.ledger.open(),
-                keep={manifest.id for manifest in chosen},
-                runs=other_runs(context, export, places.ledger.open()),
-            )
-            _say_what_was_found(context, found, nothing, chosen, left)
-            reporting.run_begins(context, chosen)
-            fold_old_days(context, places, export)
-            if not chosen and not found.files:
-                context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
-                # For each that comes, up to twenty go; a run that has work to do is spared the look.
-                purge_idle_runs(context, places, export)
-            elif FOUND_TAG in context.run.tags:
-                # Of the run that this one executes again, which found nothing.
-                context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
-        yield from chosen_outputs(chosen)
-
-    return list_new_files
 
 
 def read_batches_op(export: Export) -> OpDefinition:
@@ -127,7 +85,7 @@ def read_batches_op(export: Export) -> OpDefinition:
                 with place.ledger.read() as tx:
                     of_day = days.read_of_day(tx, manifest.source_id, manifest.day)
                 context.log_event(
-                    materialisations.raw_events(
+                    assets.raw_events(
                         export.names.raw_events,
                         manifest,
                         outcome.staged.reading,
@@ -189,44 +147,9 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
                 source, day = done.manifest.source_id, done.manifest.day
                 waiting = owed.waiting(tx, source, [subscription])[0]
                 of_day = days.delivered_of_day(tx, source, subscription, day)
-            context.log_event(materialisations.delivered(export.names.asset(name), done, waiting, of_day))
+            context.log_event(assets.delivered(export.names.asset(name), done, waiting, of_day))
 
     return deliver_to
-
-
-def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tuple[list[OwedManifest], dict[str, int]]:
-    """What this run takes, and how many files of each subscriber it leaves to later ones."""
-    ledger = places.ledger.open()
-    with ledger.read() as tx:
-        chosen = owed.choose(
-            tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
-        )
-        number = subscriptions.source_id(tx, places.source.open().url)
-        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
-    if chosen:
-        with ledger.write() as tx:
-            owed.assign(tx, chosen, found.subscriptions, run_id)
-    taken = {
-        one.subscriber: sum(each.files for each in chosen if one.subscriber in each.subscribers) for one in waiting
-    }
-    return chosen, {one.subscriber: one.files - taken[one.subscriber] for one in waiting}
-
-
-def _say_what_was_found(
-    context: OpExecutionContext, found: Found, nothing: str, chosen: list[OwedManifest], left: dict[str, int]
-) -> None:
-    for note in found.notes:
-        context.log.info(note)
-    for sentence in wording.found_odd(found):
-        context.log.warning(sentence)
-    if found.files:
-        context.log.info(wording.found_new(found))
-    elif not chosen:
-        context.log.warning(nothing)
-    if chosen:
-        context.log.info(wording.handing_on(chosen))
-    if any(left.values()):
-        context.log.info(wording.left_waiting(left))
 
 
 def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names: list[str], export: Export) -> None:
@@ -263,3 +186,91 @@ def _subscription(place: Workspace, name: str) -> subscriptions.Subscription:
         if subscription.name == name:
             return subscription
     raise Failure(f"the ledger knows no active subscriber {name}; list_new_files registers it", allow_retries=False)
+
+
+_RECORDS_AT_ONCE = 1_000
+
+
+def report_unreadable_op(export: Export) -> OpDefinition:
+    """One op for all manifests of a run: one for each would be skipped, with a line in the log, where all is well."""
+
+    @op(
+        name=export.names.prefixed("report_unreadable_files"),
+        ins={"read": In(Nothing)},
+        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        description="Fails, so that somebody looks, where files could not be read, or were left out by a re-execution: "
+        "which, why, and what happens next.",
+    )
+    def report_unreadable_files(context: OpExecutionContext) -> None:
+        reporting.run_ends(context)
+        places = Places(context.resources, export.names)
+        if left := _never_read(context, export, places):
+            raise Failure(
+                wording.never_read(left),
+                metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
+                allow_retries=False,
+            )
+        days = _days(context)
+        if not days:
+            return  # no manifest, no file
+        with failures_without_secrets(export.secrets), places.ledger.open().read() as tx:
+            number = subscriptions.source_id(tx, places.source.open().url)
+            found = unreadable(tx, number, days, run_ids(context)) if number is not None else []
+        if found:
+            raise Failure(
+                wording.unreadable_files(found), metadata=_details(found, export.max_attempts), allow_retries=False
+            )
+        context.log.info(wording.ALL_READ)
+
+    return report_unreadable_files
+
+
+def _never_read(context: OpExecutionContext, export: Export, places: Places) -> list[str]:
+    """Manifests that a run took which this one executes again, and that no read_batches has come to in either.
+
+    Of a run that was killed Dagster repeats "from failure" the steps that had begun, and those of other ops. The steps
+    of the manifests whose turn had not come it leaves out, and calls the run a success.
+    """
+    if context.run.parent_run_id is None:
+        return []
+    runs = run_ids(context)
+    with failures_without_secrets(export.secrets), places.ledger.open().read() as tx:
+        taken = owed.assigned_manifests(tx, runs)
+    if not taken:
+        return []
+    read = export.names.prefixed("read_batches")
+    steps = {record.event_log_entry.step_key or "" for run in runs for record in _step_ends(context.instance, run)}
+    seen = {key.rpartition("_")[2].rstrip("]") for key in steps if key.partition("[")[0] == read}
+    return [manifest for manifest in taken if manifest not in seen]
+
+
+def _step_ends(instance: DagsterInstance, run_id: str) -> Iterator[EventLogRecord]:
+    cursor = None
+    while True:
+        found = instance.get_records_for_run(
+            run_id, of_type=DagsterEventType.STEP_SUCCESS, cursor=cursor, limit=_RECORDS_AT_ONCE
+        )
+        yield from found.records
+        if not found.has_more:
+            return
+        cursor = found.cursor
+
+
+def _days(context: OpExecutionContext) -> set[date]:
+    """The days of the manifests that came before, which only the steps' own keys tell."""
+    (read,) = context.get_step_execution_context().step.step_inputs
+    return {day_of(handle.step_key) for handle in read.get_step_output_handle_dependencies()}
+
+
+def _details(found: Sequence[UnreadableFile], max_attempts: int) -> dict[str, Any]:
+    rows = [
+        TableRecord(
+            {
+                "file": printable(file.key),
+                "reason": printable(file.reason),
+                "what happens next": wording.fate_of_unreadable(file, max_attempts),
+            }
+        )
+        for file in found[:SHOWN_FILES]
+    ]
+    return {"files": len(found), "unreadable": MetadataValue.table(rows)}

@@ -3,23 +3,28 @@
 Each opens what it describes on first use and closes it when the run, or with other executors the step, has ended.
 """
 
+from collections.abc import Iterable
 from contextlib import ExitStack
-from datetime import date
-from typing import Literal
+from datetime import date, timedelta
+from typing import Any, Literal
 
 from dagster import InitResourceContext
 from pydantic import Field, PrivateAttr
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.keeping import kept_at_work
+from export_pipeline.orchestration.export import Export
+from export_pipeline.orchestration.names import Names
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.source.store import Source, open_source
+from export_pipeline.steps.discover import DiscoverySettings
+from export_pipeline.storage.location import parse_location
+from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.launchable import LaunchableResource
 
@@ -160,3 +165,59 @@ class QuarantineResource(StoreResource):
         if self._quarantine is None:
             self._quarantine = Quarantine(open_objects(self.url, self.store_settings(), private=True))
         return self._quarantine
+
+
+SOURCE, LEDGER, STAGING, QUARANTINE = "source", "ledger", "staging", "quarantine"
+ALL = (SOURCE, LEDGER, STAGING, QUARANTINE)
+
+
+def place_keys(names: Names, wanted: Iterable[str] = ALL) -> set[str]:
+    """What an op has to require to find the places it wants."""
+    return {names.prefixed(name) for name in wanted}
+
+
+class Places:
+    """The four places of one export, out of ``context.resources``; each is there where it was required.
+
+    A resource's name depends on the export's prefix, so no parameter of an op can ask for it by name and type.
+    """
+
+    def __init__(self, resources: Any, names: Names) -> None:
+        self._resources = resources
+        self._names = names
+
+    @property
+    def source(self) -> SourceResource:
+        """Where raw files land."""
+        return self._get(SOURCE)  # type: ignore[no-any-return]
+
+    @property
+    def ledger(self) -> LedgerResource:
+        """The database of what has been seen, planned and delivered."""
+        return self._get(LEDGER)  # type: ignore[no-any-return]
+
+    @property
+    def staging(self) -> StagingResource:
+        """Where a manifest's batches lie between reading and delivering."""
+        return self._get(STAGING)  # type: ignore[no-any-return]
+
+    @property
+    def quarantine(self) -> QuarantineResource:
+        """Where what cannot be delivered is kept."""
+        return self._get(QUARANTINE)  # type: ignore[no-any-return]
+
+    def _get(self, name: str) -> Any:
+        return getattr(self._resources, self._names.prefixed(name))
+
+
+def discovery_settings(export: Export, source: SourceResource) -> DiscoverySettings:
+    """What finding files needs to know."""
+    return DiscoverySettings(
+        layout=source.parsed_layout(),
+        start_date=date.fromisoformat(source.start_date),
+        lookback=timedelta(hours=export.lookback_hours),
+        on_overwrite=source.on_overwrite,
+        start_from=export.start_from,
+        limits=export.plan_limits,
+        prefix=parse_location(source.url).prefix,
+    )

@@ -9,7 +9,7 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import FOUND_TAG, LEDGER_IDENTITY_TAG, NOTHING
-from export_pipeline.orchestration.places import Places
+from export_pipeline.orchestration.resources import Places
 from export_pipeline.secrets import scrub
 from export_pipeline.steps import retention
 

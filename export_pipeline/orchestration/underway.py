@@ -1,16 +1,27 @@
 """Runs that are not over, as Dagster knows them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
+from dagster import (
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    OpExecutionContext,
+    RunsFilter,
+)
 
+# Not public. It is what the executors themselves work with; a test ends a run through the UI's own call.
+from export_pipeline.dagster_internals import capture_interrupts, check_captured_interrupt
 from export_pipeline.ledger import identity
+from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.names import LEDGER_IDENTITY_TAG, LEDGER_TAG
-from export_pipeline.steps.stopping import Stop
+from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
+from export_pipeline.steps.stopping import Stop, deadline
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -125,3 +136,84 @@ def run_is_over(context: OpExecutionContext, export: Export) -> Stop:
         return reason
 
     return look
+
+
+TERMINATED = "the run was terminated"
+
+
+@contextmanager
+def between_batches(context: OpExecutionContext, export: Export) -> Iterator[Stop]:
+    """Inside the block termination raises nothing: it becomes a reason to stop, and is raised at the block's end."""
+    over = nothing_more(context, export)
+    with capture_interrupts():
+        yield lambda: TERMINATED if check_captured_interrupt() else over()
+        if check_captured_interrupt():
+            raise DagsterExecutionInterruptedError
+
+
+def nothing_more(context: OpExecutionContext, export: Export) -> Stop:
+    """A reason to begin nothing more: the run is over, or its time."""
+    ended, late = run_is_over(context, export), run_deadline(context, export)
+    return lambda: ended() or late()
+
+
+def run_deadline(context: OpExecutionContext, export: Export) -> Stop:
+    """A reason to begin nothing more from the end of the run's time budget on."""
+    record = context.instance.get_run_record_by_id(context.run_id)
+    started = record.start_time if record is not None else None
+    return deadline((started or time.time()) + export.max_run_seconds, export.max_run_seconds)
+
+
+def subscriber_seconds(export: Export, own: float | None) -> float:
+    """A subscriber's time budget in a run: its *own* ``max_run_seconds``, else an equal share of the run's."""
+    return own if own is not None else export.max_run_seconds / max(1, len(export.subscribers))
+
+
+# Of the others the containers are watched, by Dagster's own run launchers for them.
+_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
+
+# A step takes its claim when it opens the ledger and gives it back a moment before it ends; from one step to the next
+# it is seconds. Where a connection to PostgreSQL broke, a process that lives takes its claim anew within two; while
+# PostgreSQL is away there are none, and what works writes into its log every ten seconds.
+_SILENT_SECONDS = 120.0
+
+_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+_GONE = (
+    "The process of this run is gone, and did not say why: it was killed, or its machine stopped. Nothing is lost: "
+    "what it had not delivered is owed to the next run."
+)
+
+
+def end_lost_runs(
+    instance: DagsterInstance, export: Export, *, ledger: Callable[[], Ledger], location: str | None
+) -> list[DagsterRun]:
+    """Report as failed those runs of this export whose processes are gone; which these were.
+
+    Only runs whose processes hold claims are looked at.
+
+    Args:
+        ledger: of this export; only it tells who is at work, so no run of another one is looked at.
+        location: the code location of this export, where it is known.
+    """
+    lost = []
+    for run in of_export(instance, export, ledger=ledger, location=location):
+        if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _WITH_CLAIMS:
+            continue
+        # Silent both before and after: it may have gone on, or ended, while its claims were looked at.
+        if (
+            _is_silent(instance, run)
+            and not someone_is_at_work(ledger().claims, run.run_id)
+            and _is_silent(instance, run)
+        ):
+            instance.report_run_failed(run, _GONE)
+            lost.append(run)
+    return lost
+
+
+def _is_silent(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """It is still under way, and has long written nothing into its log."""
+    now = instance.get_run_by_id(run.run_id)
+    if now is None or now.status not in _BEGUN:
+        return False
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return bool(last) and last[0].timestamp < time.time() - _SILENT_SECONDS

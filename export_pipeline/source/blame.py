@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from export_pipeline.errors import AccountingError, ExportError, FileError, FileFailed, FileUnreachable
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 
 # The machine lacks something, and other files would fail as well: no proof against this one.
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
-from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.file import KIB, MIB
 from export_pipeline.source.stored import Stored, peek
 from export_pipeline.source.unpacking import PIECE_BYTES, Unpacking
 

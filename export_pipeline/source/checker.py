@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import length_hint
 from typing import NoReturn
 
-from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.file import KIB, MIB, ReadLimits
 from export_pipeline.source.rfc8259 import utf8_fault
 
 # simdjson takes up to 14 bytes of memory for each byte of its longest document, and keeps them.

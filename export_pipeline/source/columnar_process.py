@@ -10,15 +10,46 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
+from tempfile import NamedTemporaryFile
 from threading import Lock
 from typing import IO, NamedTuple
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
 from export_pipeline.printable import printable
 from export_pipeline.source.columnar_worker import END, HEADER, LINES, NO_FORM, NO_MEMORY
-from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.file import KIB, MIB
+
+
+def unpack_parquet(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+    """The rows of a Parquet file as lines of JSON, in pieces.
+
+    Raises:
+        FileCorrupt: truncated, a wrong checksum, a value that JSON cannot show, or pyarrow is not installed.
+        FileOverLimit: a row needs more memory than the process that reads it may take.
+    """
+    return _unpack(chunks, key, "Parquet")
+
+
+def unpack_orc(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+    """The rows of an ORC file, as :func:`unpack_parquet`."""
+    return _unpack(chunks, key, "ORC")
+
+
+def _unpack(chunks: Iterator[bytes], key: str, name: str) -> Iterator[bytes]:
+    if find_spec("pyarrow") is None:
+        reason = f'a file in {name}, for which pyarrow must be installed: pip install "export-pipeline[parquet]"'
+        raise FileCorrupt(key, reason)
+
+    # Its table of contents lies at the end, so it is put on disk first.
+    with NamedTemporaryFile() as spool:
+        for chunk in chunks:
+            spool.write(chunk)
+        spool.flush()
+        yield from read_lines(spool.name, key, name)
+
 
 MEMORY_BYTES = 512 * MIB
 """What the process may take in all, Python and Arrow themselves included: about 100 MiB. Linux sees to it."""

@@ -6,7 +6,7 @@ Packings are known by their first bytes (``magic``), and text by what it must lo
 from collections.abc import Iterable, Iterator
 
 from export_pipeline.errors import FileCorrupt
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.magic import HEAD_BYTES, SUPPORTED, recognise
 from export_pipeline.source.stored import peek
 from export_pipeline.source.text import read_text

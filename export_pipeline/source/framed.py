@@ -1,8 +1,9 @@
 """What framing makes of a file."""
 
 from dataclasses import dataclass
+from io import BytesIO
 
-from export_pipeline.source.limits import KIB
+from export_pipeline.source.file import KIB
 
 KEPT_BYTES = 64 * KIB
 """What is kept of a bad stretch longer than ``max_event_bytes``."""
@@ -56,3 +57,13 @@ class Lines:
 
 Framed = Lines | list[bytes] | BadStretch
 """Events, as lines or each by itself, compact and without a line feed; or a bad stretch."""
+
+
+def split_lines(text: bytes) -> tuple[list[bytes], bytes]:
+    """The lines of *text*, without line feeds, and what stands behind the last line feed.
+
+    What bytes.split finds, too; but that looks at one byte after the other, and takes twice as long for long lines.
+    """
+    lines = BytesIO(text).readlines()
+    rest = lines.pop() if lines and not text.endswith(b"\n") else b""
+    return [line[:-1] for line in lines], rest

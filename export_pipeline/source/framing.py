@@ -13,9 +13,8 @@ first byte to their line feed take a faster way still: nothing of them is copied
 from io import BytesIO
 
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.framed import Framed, Lines, Tally
-from export_pipeline.source.limits import KIB, ReadLimits
-from export_pipeline.source.lines import split_lines
+from export_pipeline.source.file import KIB, ReadLimits
+from export_pipeline.source.framed import Framed, Lines, Tally, split_lines
 from export_pipeline.source.stepping import Stepper
 from export_pipeline.source.unpacking import Checkpoint, go_on
 from export_pipeline.source.window import MoreNeeded, Window

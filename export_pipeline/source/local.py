@@ -12,7 +12,7 @@ from export_pipeline.errors import FileForbidden, FileGone, FileReplaced, FileUn
 from export_pipeline.printable import printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import Location
 
 logger = logging.getLogger(__name__)

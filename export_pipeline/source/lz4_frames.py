@@ -9,7 +9,7 @@ from lz4.frame import LZ4FrameDecompressor
 
 from export_pipeline.errors import FileCorrupt
 from export_pipeline.source.chains import LEGACY_LZ4_MAGIC, LZ4_MAGIC
-from export_pipeline.source.limits import MIB
+from export_pipeline.source.file import MIB
 from export_pipeline.source.stored import Stored
 from export_pipeline.source.unpacking import PIECE_BYTES, Unpacking
 

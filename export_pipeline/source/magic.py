@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from export_pipeline.errors import FileCorrupt
 from export_pipeline.source import chains
-from export_pipeline.source.columnar import unpack_orc, unpack_parquet
+from export_pipeline.source.columnar_process import unpack_orc, unpack_parquet
 from export_pipeline.source.snappy import (
     FRAMED_MAGIC,
     XERIAL_MAGIC,

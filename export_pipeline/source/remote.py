@@ -19,7 +19,7 @@ from export_pipeline.secrets import scrub
 from export_pipeline.source.etag import are_same, clean
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import Location
 from export_pipeline.storage.settings import StoreSettings
 

@@ -9,7 +9,7 @@ which Kafka's clients use as well: a header with a magic number and two versions
 from collections.abc import Iterator
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
-from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.file import KIB, MIB
 from export_pipeline.source.stored import Stored
 from export_pipeline.source.unpacking import Unpacking
 

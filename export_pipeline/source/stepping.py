@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass, field
 
 from export_pipeline.source.framed import KEPT_BYTES, BadStretch, Framed, Lines, Tally
-from export_pipeline.source.looks import LOOK_BYTES, Looks
 from export_pipeline.source.outline import Outline, Shape
-from export_pipeline.source.resync import bad_stretch, rest_of_line
+from export_pipeline.source.resync import LOOK_BYTES, Looks, bad_stretch, rest_of_line
 from export_pipeline.source.rfc8259 import Fault, compact
 from export_pipeline.source.window import MoreNeeded, Window
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
-from export_pipeline.source.left_out import LeftOut
+from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored, LeftOut
 from export_pipeline.source.settings import SourceSettings
 
 READ_BYTES = 4 * 1024 * 1024

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from export_pipeline.errors import FileCorrupt
-from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.file import KIB, MIB
 from export_pipeline.source.rfc8259 import read_object
 from export_pipeline.source.stored import peek
 from export_pipeline.source.unpacking import PIECE_BYTES, Unpacking

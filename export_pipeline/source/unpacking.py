@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from export_pipeline.errors import FileOverLimit
-from export_pipeline.source.limits import MIB, ReadLimits
+from export_pipeline.source.file import MIB, ReadLimits
 
 PIECE_BYTES = 4 * MIB
 """Largest piece: unpacking it takes long beside the wait for the interpreter's lock before and after."""

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.outline import Outline, Shape
 from export_pipeline.source.rfc8259 import Fault, read_object, read_value
 

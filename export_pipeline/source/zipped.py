@@ -12,7 +12,7 @@ from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from export_pipeline.errors import FileCorrupt, FileOverLimit
-from export_pipeline.source.limits import KIB, MIB
+from export_pipeline.source.file import KIB, MIB
 from export_pipeline.source.unpacking import Unpacking
 
 _PIECE_BYTES = 256 * KIB

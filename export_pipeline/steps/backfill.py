@@ -10,8 +10,7 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import DiscoverySettings, planning_alone, register
-from export_pipeline.steps.listing import Found, dated, unknown
+from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone, register, unknown
 from export_pipeline.steps.progress import Progress
 
 

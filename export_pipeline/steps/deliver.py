@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from export_pipeline.batching.ahead import ahead
 from export_pipeline.batching.batch import Batch
+from export_pipeline.batching.reading import ahead
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
@@ -16,10 +16,10 @@ from export_pipeline.ledger.deliveries import Delivery, Totals
 from export_pipeline.ledger.readings import LedgerBatch, Manifest
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.ledger.tables import OWED
+from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.read import Staged, ensure_staged
 from export_pipeline.steps.stopping import Allowance, Stop, never
-from export_pipeline.steps.workspace import Workspace
 
 
 class HeldBack(DeliveryError):

@@ -1,22 +1,51 @@
 """The places and subscribers of a deployment, opened without Dagster: for the command line, scripts and tests."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.planning import PlanLimits
 from export_pipeline.secrets import EnvRef, resolve
-from export_pipeline.source.limits import ReadLimits
-from export_pipeline.source.store import open_source
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.source.file import ReadLimits
+from export_pipeline.source.layout import Layout
+from export_pipeline.source.store import Source, open_source
+from export_pipeline.steps.discover import DiscoverySettings
+from export_pipeline.steps.stopping import Stop, never
+from export_pipeline.storage.location import parse_location
+from export_pipeline.storage.objects import open_objects
 
 if TYPE_CHECKING:
     from export_pipeline.configuration.subscribers import SubscriberEntry
     from export_pipeline.subscribers.base import Subscriber
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The open places of one export, and what a file may cost.
+
+    Attributes:
+        max_attempts: how many runs try an unreadable file before it is quarantined as a whole.
+        secrets: values that must appear in no reason, log or ledger.
+        stop: why a reading under way must end, once it has had *reading_seconds*.
+        reading_seconds: how long a reading may take in any case, also where the run's time is over before.
+    """
+
+    source: Source
+    ledger: Ledger
+    staging: Staging
+    quarantine: Quarantine
+    limits: ReadLimits
+    max_attempts: int
+    secrets: frozenset[str] = frozenset()
+    stop: Stop = never
+    reading_seconds: float = math.inf
 
 
 @contextmanager
@@ -69,3 +98,31 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_resolved(inner) for inner in value]
     return value
+
+
+def discovery_settings(deployment: Deployment) -> DiscoverySettings:
+    """How files are found and grouped."""
+    return DiscoverySettings(
+        layout=Layout(deployment.source.layout),
+        start_date=deployment.source.start_date,
+        lookback=timedelta(hours=deployment.lookback_hours),
+        on_overwrite=deployment.source.on_overwrite,
+        start_from=str(deployment.start_from),
+        limits=plan_limits(deployment),
+        prefix=parse_location(deployment.source.url).prefix,
+    )
+
+
+def plan_limits(deployment: Deployment) -> PlanLimits:
+    """How files are grouped and their events cut."""
+    return PlanLimits(
+        max_events=deployment.batch.max_events,
+        max_bytes=deployment.batch.max_bytes,
+        manifest_max_files=deployment.manifest.max_files,
+        manifest_max_bytes=deployment.manifest.max_bytes,
+    )
+
+
+def wanted(deployment: Deployment) -> dict[str, str | None]:
+    """Subscriber → where it starts: now, beginning or a date; None: where the deployment's ``start_from`` says."""
+    return {name: None if entry.since is None else str(entry.since) for name, entry in deployment.subscribers.items()}

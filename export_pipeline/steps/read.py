@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from export_pipeline.batching.cutter import BatchLimits
+from export_pipeline.batching.quarantine import RetriedFiles
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest, text_of
-from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
 from export_pipeline.ledger import backlog, readings
 from export_pipeline.ledger.database import utc_now
@@ -19,14 +19,13 @@ from export_pipeline.secrets import scrub
 from export_pipeline.source.blame import blaming
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.fetch import fetch_in_order
-from export_pipeline.source.file import SourceFile
+from export_pipeline.source.file import ReadLimits, SourceFile
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.store import Source
+from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.retention import bring_back
 from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
-from export_pipeline.steps.workspace import Workspace
 
 _OTHER_READER_SECONDS = 600
 

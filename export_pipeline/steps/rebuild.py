@@ -23,8 +23,7 @@ from export_pipeline.ledger.planning import DatedFile, PlanLimits
 from export_pipeline.ledger.subscriptions import Subscription
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
-from export_pipeline.steps.discover import DiscoverySettings, planning_alone
-from export_pipeline.steps.listing import Found, dated
+from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone
 
 Marks = Callable[[date], set[str]]
 """Gives the ids of all batches of a day that a subscriber holds."""

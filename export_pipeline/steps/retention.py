@@ -1,16 +1,21 @@
 """Keep the ledger small (``ledger.keep_days``), and bring back of it what is asked for again."""
 
+from collections.abc import Collection, Set
 from datetime import datetime, timedelta, timezone
 
+from sqlalchemy import select
+
+from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import folding, parts, readings, splitting, subscriptions
+from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.parts import PartFile
 from export_pipeline.ledger.readings import Manifest
 from export_pipeline.printable import printable
 from export_pipeline.source.store import Source
+from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.unreadable import OwedGivenUp, split_for_all
-from export_pipeline.steps.workspace import Workspace
 
 # A transaction of so many manifests keeps other writers waiting for some ten milliseconds.
 _AT_ONCE = 20
@@ -111,3 +116,31 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
     if sound:
         end += f"; its other files go on to those who had not got them, in manifest {', '.join(sound)}"
     raise OwedGivenUp(first_key, f"{reason}; {end}")
+
+
+def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Collection[str] = ()) -> list[str]:
+    """Remove staged manifests that no run delivers now: they are read again when their turn comes.
+
+    So staging holds what one run works on, however long a subscriber is down. Manifests that this ledger does not
+    know belong to somebody else and are left alone. What abandoned claims left behind goes too.
+
+    Args:
+        keep: manifests that this run delivers.
+        runs: other runs that are under way; what they deliver is kept as well.
+    """
+    ledger.claims.sweep()
+    candidates = [identity for identity in staging.manifests() if identity not in keep]
+    if not candidates:
+        return []
+    with ledger.read() as tx:
+        if runs:
+            d = t.deliveries.c
+            busy = select(d.manifest_id).where(
+                d.manifest_id.in_(candidates), d.state == t.OWED, d.last_run_id.in_(list(runs))
+            )
+            elsewhere = set(tx.execute(busy).scalars())
+            candidates = [identity for identity in candidates if identity not in elsewhere]
+        ours = list(tx.execute(select(t.manifests.c.id).where(t.manifests.c.id.in_(candidates))).scalars())
+    for identity in ours:
+        staging.delete(identity)
+    return ours

@@ -11,14 +11,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from export_pipeline.batching.quarantine import FILE, STRETCH, Record
-from export_pipeline.batching.retried import RetriedFiles
+from export_pipeline.batching.quarantine import FILE, STRETCH, Record, RetriedFiles
 from export_pipeline.ledger import deliveries, planning, readings
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.owing import owe, waived_for
 from export_pipeline.ledger.planning import manifest_id
 from export_pipeline.ledger.readings import Manifest
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.open import Workspace
 
 
 @dataclass(slots=True)

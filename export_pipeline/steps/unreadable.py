@@ -21,7 +21,7 @@ from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.secrets import scrub
 from export_pipeline.source.file import SourceFile
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.open import Workspace
 
 DIVIDED_INTO = 10
 """Into how many manifests one is divided whose reader died: of a thousand files three divisions find the one."""

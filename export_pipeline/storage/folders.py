@@ -1,8 +1,11 @@
 """Local folders and files, and who may look into them."""
 
 import os
+import re
 import stat
 from contextlib import suppress
+
+from export_pipeline.printable import printable
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 """Modes of what nobody but its owner may read."""
@@ -48,3 +51,24 @@ def told_if_open(path: str) -> str:
         return ""
     private = PRIVATE_FOLDER if os.path.isdir(path) else PRIVATE_FILE
     return f"; others on this machine may look into it: chmod {private:o} {path}"
+
+
+_MAX_CHARACTERS = 500
+# A query may hold a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
+_QUERY = re.compile(r"(https?://[^\s?\"'<>)]*)\?[^\s\"'<>)]*")
+_USERINFO = re.compile(r"(https?://)[^/\s@\"']+@")
+_SECRET_ELEMENTS = re.compile(
+    r"<(AWSAccessKeyId|SignatureProvided|StringToSign\w*|CanonicalRequest\w*|X-Amz-Security-Token)>.*?</\1>", re.DOTALL
+)
+
+
+def brief(error: BaseException) -> str:
+    """The message of an error of obstore, botocore or the operating system, on one line of at most 500 characters."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # obstore appends the whole tree of Rust structs; its first part says it all.
+    text = str(error).partition("\n\nDebug source:")[0]
+    text = _SECRET_ELEMENTS.sub(r"<\1>…</\1>", text)
+    text = _USERINFO.sub(r"\1", _QUERY.sub(r"\1?…", text))
+    text = printable(" ".join(text.split())) or type(error).__name__
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.aws import AwsLogin
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import Location
 from export_pipeline.storage.settings import StoreSettings
 

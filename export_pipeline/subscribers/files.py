@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.batching.objects import Objects, checked_name, open_objects
 from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, ObjectMissing, StoreError, TryLater
+from export_pipeline.storage.objects import Objects, checked_name, open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.base import SECRET, Subscriber
 

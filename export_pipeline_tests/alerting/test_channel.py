@@ -3,8 +3,7 @@
 import pytest
 
 from export_pipeline.alerting.channel import MOST_KEPT, Channel, ChannelState, hear
-from export_pipeline.alerting.happening import CRITICAL, ERROR, INFO, WARNING, Happening, Line, Problem
-from export_pipeline.alerting.message import Message
+from export_pipeline.alerting.happening import CRITICAL, ERROR, INFO, WARNING, Happening, Line, Message, Problem
 
 HOUR = 3600.0
 NOW = 1_795_000_000.0  # 2026-11-18 10:26:40 UTC

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from export_pipeline.alerting.message import Message
+from export_pipeline.alerting.happening import Message
 from export_pipeline.alerting.sending import parts_of, send
 from export_pipeline.errors import AlertNotSent
 from export_pipeline_tests.servers.alerts import Alert, AlertReceiver

@@ -2,9 +2,8 @@
 
 import pytest
 
-from export_pipeline.alerting.channel import ChannelState, Open
-from export_pipeline.alerting.message import Message
-from export_pipeline.alerting.state import AlertState, Positions, from_json
+from export_pipeline.alerting.channel import AlertState, ChannelState, Open, Positions, from_json
+from export_pipeline.alerting.happening import Message
 
 
 def test_it_is_read_as_it_was_written() -> None:

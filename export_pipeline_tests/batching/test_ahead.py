@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from export_pipeline.batching.ahead import ahead
+from export_pipeline.batching.reading import ahead
 
 
 def test_gives_the_same_items_in_order() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline_tests.batching.test_reading import Manifest
 from export_pipeline_tests.source.framing_support import RefusingChecker, frame
 from export_pipeline_tests.source.packing import PACKERS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.batching.objects import Objects, open_objects
 from export_pipeline.errors import StoreError
+from export_pipeline.storage.objects import Objects, open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.s3 import S3Server
 

@@ -12,10 +12,9 @@ from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest
 from export_pipeline.errors import FileCorrupt, FileError, FileFailed, FileGone
-from export_pipeline.source.file import SourceFile
+from export_pipeline.source.file import ReadLimits, SourceFile
 from export_pipeline.source.framed import BadStretch, Framed
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import ReadLimits
 from export_pipeline_tests.batching.memory_objects import MemoryObjects
 from export_pipeline_tests.source.framing_support import events_of
 

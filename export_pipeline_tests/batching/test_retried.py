@@ -5,8 +5,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from export_pipeline.batching.quarantine import REFUSED, STRETCH, Record
-from export_pipeline.batching.retried import RetriedFiles
+from export_pipeline.batching.quarantine import REFUSED, STRETCH, Record, RetriedFiles
 from export_pipeline.errors import FileReplaced
 from export_pipeline_tests.batching.memory_objects import MemoryObjects
 

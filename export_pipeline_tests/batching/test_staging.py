@@ -9,9 +9,9 @@ from zlib import crc32
 import pytest
 import zstandard
 
-from export_pipeline.batching.objects import Objects, open_objects
 from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import StagingLost, StoreError
+from export_pipeline.storage.objects import Objects, open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.objects import Fault, ObjectServer, Request
 from export_pipeline_tests.servers.s3 import SECRET_KEY, S3Server

@@ -8,8 +8,7 @@ from datetime import datetime, timezone
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import balance, deliveries, subscriptions
 from export_pipeline.steps.completeness import compare
-from export_pipeline.steps.deployed import discovery_settings
-from export_pipeline.steps.open import open_workspace
+from export_pipeline.steps.open import discovery_settings, open_workspace
 from export_pipeline_tests.chaos.site import Site
 from export_pipeline_tests.chaos.worker import first_day
 

@@ -22,13 +22,10 @@ from typing import Any
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import owed
 from export_pipeline.steps.deliver import deliver
-from export_pipeline.steps.deployed import discovery_settings, wanted
-from export_pipeline.steps.discover import discover
-from export_pipeline.steps.listing import Found
-from export_pipeline.steps.open import open_subscriber, open_workspace
+from export_pipeline.steps.discover import Found, discover
+from export_pipeline.steps.open import Workspace, discovery_settings, open_subscriber, open_workspace, wanted
 from export_pipeline.steps.read import ensure_staged
-from export_pipeline.steps.sweep import sweep_staging
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.retention import sweep_staging
 from export_pipeline.subscribers import files, webhook
 from export_pipeline.subscribers.base import Subscriber
 from export_pipeline_tests.integration import killer

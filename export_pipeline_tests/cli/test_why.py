@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.cli.keys import keys_meant
+from export_pipeline.cli.reasons import keys_meant
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.location import parse_location
 from export_pipeline_tests.cli.conftest import CommandLine

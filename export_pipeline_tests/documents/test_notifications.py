@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from export_pipeline.source.queue import NotificationQueue
-from export_pipeline.source.queue_check import check_queue
+from export_pipeline.source.queue import NotificationQueue, check_queue
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import open_source
 from export_pipeline_tests.documents.blocks import all_blocks

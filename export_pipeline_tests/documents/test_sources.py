@@ -12,7 +12,7 @@ import pytest
 
 from export_pipeline.errors import FileCorrupt
 from export_pipeline.source.compression import decompress
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.magic import REFUSED
 from export_pipeline_tests.source.framing_support import frame
 from export_pipeline_tests.source.packing import PACKERS, gzipped

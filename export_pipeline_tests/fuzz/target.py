@@ -8,7 +8,7 @@ from itertools import islice
 
 from export_pipeline.errors import FileError
 from export_pipeline.source.compression import PIECE_BYTES, decompress
-from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.file import KIB, MIB, ReadLimits
 from export_pipeline_tests.source.framing_support import RefusingChecker, frame
 from export_pipeline_tests.source.packing import PACKERS
 

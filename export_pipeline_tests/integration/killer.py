@@ -13,7 +13,7 @@ from dagster._cli import main
 
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import deliveries, planning, readings
-from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.subscribers.files import Files
 

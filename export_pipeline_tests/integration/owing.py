@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from export_pipeline.ledger import owed, subscriptions
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.subscriptions import Subscription
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.open import Workspace
 from export_pipeline_tests.integration.project import Project
 
 

@@ -25,7 +25,6 @@ from dagster import (
 from dagster._serdes import serialize_value
 from sqlalchemy import select
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.deployment import load_deployment
@@ -33,12 +32,13 @@ from export_pipeline.ledger import deliveries, readings, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.build import definitions_of
-from export_pipeline.orchestration.cursor import SensorCursor
+from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.orchestration.names import UNPREFIXED
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.store import open_source
 from export_pipeline.steps.next_listing import Cursor
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.open import Workspace
+from export_pipeline.storage.objects import open_objects
 
 DAGSTER_YAML = {
     "telemetry": {"enabled": False},

@@ -14,7 +14,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-from export_pipeline.alerting.state import AlertState, from_json
+from export_pipeline.alerting.channel import AlertState, from_json
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ExportError
 from export_pipeline.orchestration.alerts import Told, addresses_of, alerts_sensor, least_level, tell

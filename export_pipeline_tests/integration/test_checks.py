@@ -12,7 +12,7 @@ from sqlalchemy import update
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import tables as t
 from export_pipeline.orchestration.build import definitions_of, export_of
-from export_pipeline.orchestration.lag import allowed_lag
+from export_pipeline.orchestration.schedule import allowed_lag
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.checks import check, evaluations
 from export_pipeline_tests.integration.project import Project

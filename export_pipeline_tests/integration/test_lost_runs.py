@@ -13,7 +13,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.orchestration import lost_runs
+from export_pipeline.orchestration import underway
 from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
@@ -47,7 +47,7 @@ def test_the_next_tick_ends_a_run_that_was_killed(either: Project, monkeypatch: 
         (killed,) = instance.get_runs()
         assert killed.status == DagsterRunStatus.STARTED
         assert reason(either, instance) == f"run {killed.run_id[:8]} of export_job is still under way (started)"
-        monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+        monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
         assert reason(either, instance) is None
         (ended,) = instance.get_runs()
         assert ended.status == DagsterRunStatus.FAILURE
@@ -59,7 +59,7 @@ def test_the_next_tick_ends_a_run_that_was_killed(either: Project, monkeypatch: 
 
 def test_a_run_that_works_is_left_alone(either: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run in the middle of its work is under way, however long its log has been silent."""
-    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     either.put_days("23")
     found: list[str | None] = []
     deliver = Files.deliver
@@ -81,7 +81,7 @@ def test_a_run_of_several_processes_is_gone_with_the_last(
     """A run with a process for each step is under way while one of them works, though the run's own was killed; it is
     reported as failed once they are all gone, and the next run delivers what it left.
     """
-    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     either.config["executor"] = {"type": "multiprocess", "max_concurrent": 3}
     stuck = {"type": "python", "function": "export_pipeline_tests.integration.receivers:stuck_once"}
     either.config["subscribers"] |= {"crm": stuck}
@@ -112,7 +112,7 @@ def test_a_run_that_waits_for_workers_is_gone_with_its_own_process(
     """Where no worker is free a run is under way while its own process waits, also after its connections to the ledger
     broke; once that was killed it is reported as failed, and the next run delivers.
     """
-    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     crm = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
     spread.config["subscribers"] = {"crm": crm}
     lines = spread.put_days("23")
@@ -145,7 +145,7 @@ def test_runs_in_containers_are_left_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch, executor: str | None
 ) -> None:
     """Containers are watched by whoever started them, and runs of older versions hold no claim: no ledger is opened."""
-    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     with project.ledger(), DagsterInstance.from_config(str(project.home)) as instance:
         job = project.job()
         tags = {key: value for key, value in job.run_tags.items() if key != EXECUTOR_TAG}

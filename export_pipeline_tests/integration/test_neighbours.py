@@ -13,7 +13,7 @@ from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import identity
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.orchestration import instigators, lost_runs
+from export_pipeline.orchestration import instigators, underway
 from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
@@ -72,7 +72,7 @@ def test_a_run_of_another_ledger_neither_delays_a_tick_nor_is_taken_for_lost(
     neighbours: tuple[Project, Project], location: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A silent run of a deployment of the same name, which works with a ledger of its own, is left alone."""
-    monkeypatch.setattr(lost_runs, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     here, there = neighbours
     with (
         DagsterInstance.from_config(str(here.home)) as instance,

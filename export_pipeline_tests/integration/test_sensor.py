@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.errors import FileForbidden
-from export_pipeline.orchestration.sensors import backlog
+from export_pipeline.orchestration.schedule import backlog
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.local import LocalSource
 from export_pipeline_tests.integration.project import Project

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from export_pipeline.orchestration.links import destination_place, shown, source_place, written
+from export_pipeline.orchestration.assets import destination_place, shown, source_place, written
 from export_pipeline.secrets import EnvRef
 
 CONSOLE = "https://console.aws.amazon.com"

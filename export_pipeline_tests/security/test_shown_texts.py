@@ -9,7 +9,7 @@ from dagster import Failure, MarkdownMetadataValue, TableMetadataValue, UrlMetad
 
 from export_pipeline.errors import FileCorrupt, ListingFailed, TryLater
 from export_pipeline.ledger.unreadable import UnreadableFile
-from export_pipeline.orchestration import check_results, links, materialisations, unreadable_op, wording
+from export_pipeline.orchestration import assets, check_results, ops, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.settings import SourceSettings
@@ -54,7 +54,7 @@ def test_a_traceback_stays_a_block(key: str) -> None:
 def test_a_table_holds_plain_text(key: str) -> None:
     """The table of a manifest's files shows keys as text on one line."""
     file = SourceFile(key, "etag", 1, datetime.now(timezone.utc))
-    table = materialisations._table([file])
+    table = assets._table([file])
     assert isinstance(table, TableMetadataValue)
     (record,) = table.records
     assert len(str(record.data["file"]).splitlines()) == 1
@@ -76,11 +76,11 @@ def test_a_table_holds_plain_text(key: str) -> None:
 @pytest.mark.parametrize("option", ["url", "api_url", "queue_url", "topic", "function"])
 def test_no_link_runs_anything(url: str, option: str) -> None:
     """Only http:// and https:// become links, in metadata and in an asset's description; all else is shown as text."""
-    place = links.destination_place("own", {option: url})
+    place = assets.destination_place("own", {option: url})
     assert place is not None
-    for value in links.shown(place, "destination").values():
+    for value in assets.shown(place, "destination").values():
         assert not isinstance(value, UrlMetadataValue)
-    assert active(f"Events that own (own, {links.written(place)}) has accepted.") == set()
+    assert active(f"Events that own (own, {assets.written(place)}) has accepted.") == set()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_no_link_runs_anything(url: str, option: str) -> None:
 )
 def test_a_link_in_a_description_ends_where_it_should(rest: str) -> None:
     """An address that holds what ends a link in Markdown is shown as text."""
-    written = links.written(f"https://example.com/{rest}")
+    written = assets.written(f"https://example.com/{rest}")
     found = [token for token in tokens(f"see {written}") if token.type in ACTIVE]
     if rest:
         assert found == []
@@ -117,7 +117,7 @@ def test_what_is_told_of_unreadable_files_is_harmless() -> None:
     file = UnreadableFile(FORGED, date(2026, 11, 23), reason=FORGED, attempts=1, given_up=False)
     assert "\n" not in wording.unreadable_files([file])
     assert wording.unreadable(ReadOutcome(unreadable={FORGED: FORGED}), max_attempts=5).count("\n") == 1
-    table = unreadable_op._details([file], max_attempts=5)["unreadable"]
+    table = ops._details([file], max_attempts=5)["unreadable"]
     assert isinstance(table, TableMetadataValue)
     (record,) = table.records
     assert [cell for cell in record.data.values() if "\n" in str(cell)] == []

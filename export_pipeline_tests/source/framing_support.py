@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from export_pipeline.source.checker import Checker
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.framed import BadStretch, Lines, Tally
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import ReadLimits
 
 DEFAULT = ReadLimits()
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.source.checker import Checker
-from export_pipeline.source.limits import MIB, ReadLimits
+from export_pipeline.source.file import MIB, ReadLimits
 from export_pipeline.source.rfc8259 import read_object
 from export_pipeline_tests.source.test_rfc8259 import nearly_objects
 

@@ -11,7 +11,7 @@ import pytest
 
 from export_pipeline.errors import FileCorrupt
 from export_pipeline.source.compression import decompress
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 
 pa = pytest.importorskip("pyarrow")
 
@@ -118,7 +118,7 @@ def test_a_wrong_byte_in_a_page_is_found() -> None:
 
 def test_without_pyarrow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason names the extra that is missing."""
-    monkeypatch.setattr("export_pipeline.source.columnar.find_spec", lambda name: None)
+    monkeypatch.setattr("export_pipeline.source.columnar_process.find_spec", lambda name: None)
     with pytest.raises(FileCorrupt, match=r'pip install "export-pipeline\[parquet\]"'):
         unpack(b"PAR1" + b"\0" * 100)
 

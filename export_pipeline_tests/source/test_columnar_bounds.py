@@ -14,7 +14,7 @@ import pytest
 from export_pipeline.errors import FileCorrupt
 from export_pipeline.source import columnar_process
 from export_pipeline.source.compression import decompress
-from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.file import KIB, MIB, ReadLimits
 from export_pipeline_tests.source.test_columnar import BOTH, parquet, unpack
 
 pa = pytest.importorskip("pyarrow")
@@ -25,7 +25,7 @@ import re, resource, sys
 from export_pipeline.errors import FileOverLimit
 from export_pipeline.source import columnar_process
 from export_pipeline.source.compression import decompress
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 
 stored = open(sys.argv[1], "rb").read()
 try:

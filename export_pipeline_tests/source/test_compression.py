@@ -19,7 +19,7 @@ from backports import zstd
 
 from export_pipeline.errors import FileCorrupt, FileError, FileOverLimit
 from export_pipeline.source.compression import PIECE_BYTES, decompress
-from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.file import KIB, MIB, ReadLimits
 from export_pipeline_tests.source.packing import (
     CHECKED,
     PACKERS,
@@ -256,7 +256,7 @@ MEASURE = """
 import resource, sys
 from export_pipeline.errors import FileOverLimit
 from export_pipeline.source.compression import decompress
-from export_pipeline.source.limits import MIB, ReadLimits
+from export_pipeline.source.file import MIB, ReadLimits
 
 path, warm = sys.argv[1:3]
 limits = ReadLimits(max_unpacked_bytes=192 * MIB)

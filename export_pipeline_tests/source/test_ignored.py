@@ -8,8 +8,7 @@ import pytest
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.source.file import SourceFile
-from export_pipeline.source.ignored import SHIPPED, Ignored
-from export_pipeline.source.left_out import SHOWN, LeftOut
+from export_pipeline.source.ignored import SHIPPED, SHOWN, Ignored, LeftOut
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import open_source
 

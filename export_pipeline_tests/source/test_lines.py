@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from export_pipeline.source.lines import split_lines
+from export_pipeline.source.framed import split_lines
 
 
 @given(st.lists(st.sampled_from([b"\n", b"\r", b"", b"a", b"\x00", b"\x85", b"{}", b"\xe2\x80\xa8"])).map(b"".join))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.errors import ConfigurationError, FileForbidden, FileGone, FileReplaced, ListingFailed
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.remote import _as_path
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
+from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.objects import Fault, ObjectServer
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer

@@ -18,7 +18,7 @@ from backports import zstd
 
 from export_pipeline.errors import FileCorrupt, FileError, FileOverLimit
 from export_pipeline.source.compression import PIECE_BYTES, decompress
-from export_pipeline.source.limits import KIB, MIB, ReadLimits
+from export_pipeline.source.file import KIB, MIB, ReadLimits
 from export_pipeline_tests.source.framing_support import frame
 from export_pipeline_tests.source.packing import PACKERS, gzipped, legacy_lz4, lz4_framed, xerial_snappy, zip_of
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from export_pipeline.errors import ConfigurationError, QueueFailed
-from export_pipeline.source.queue import NotificationQueue
-from export_pipeline.source.queue_check import check_queue
+from export_pipeline.source.queue import NotificationQueue, check_queue
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline_tests.servers.guarded import GuardedServer, allowing
 from export_pipeline_tests.servers.queues import REMOVED, ServerQueue, new_queue, notify

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from export_pipeline.source.checker import Checker
+from export_pipeline.source.file import KIB, ReadLimits
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import KIB, ReadLimits
 from export_pipeline.source.stepping import LOOKS_PER_BYTE
 from export_pipeline_tests.source.framing_support import frame
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from export_pipeline.source.file import GIB, MIB, ReadLimits
 from export_pipeline.source.framed import KEPT_BYTES, BadStretch
-from export_pipeline.source.limits import GIB, MIB, ReadLimits
 from export_pipeline_tests.source.framing_support import frame, frame_every_way
 
 A = b'{"a":1}'
@@ -122,7 +122,7 @@ MEASURE = """
 import resource, sys
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.framing import Framer
-from export_pipeline.source.limits import MIB, ReadLimits
+from export_pipeline.source.file import MIB, ReadLimits
 from export_pipeline.source.framed import BadStretch
 from export_pipeline_tests.source.framing_support import events_of
 

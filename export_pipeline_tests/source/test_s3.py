@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.errors import (
     ConfigurationError,
     FileArchived,
@@ -21,6 +20,7 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.source.s3 import S3Source
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
+from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.programs import free_port
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server

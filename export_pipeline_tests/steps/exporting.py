@@ -5,19 +5,18 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.layout import Layout
-from export_pipeline.source.limits import ReadLimits
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
 from export_pipeline.steps.backfill import Backfill, plan_day
-from export_pipeline.steps.discover import discover
-from export_pipeline.steps.listing import Found
-from export_pipeline.steps.workspace import Workspace
+from export_pipeline.steps.discover import Found, discover
+from export_pipeline.steps.open import Workspace
+from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.steps.search import search_settings
 

@@ -15,9 +15,16 @@ from export_pipeline.orchestration.check_results import completeness
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import open_source
-from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, plan_missing
+from export_pipeline.steps.completeness import (
+    Comparison,
+    Freshness,
+    Repaired,
+    compare,
+    days_up_to_yesterday,
+    look,
+    plan_missing,
+)
 from export_pipeline.steps.discover import discover
-from export_pipeline.steps.freshness import Freshness, look
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline_tests.steps.search import search_settings
 

@@ -10,8 +10,7 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import readings
 from export_pipeline.ledger import tables as t
-from export_pipeline.steps.completeness import compare, plan_missing
-from export_pipeline.steps.freshness import look
+from export_pipeline.steps.completeness import compare, look, plan_missing
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 KEY = "2026/11/22/a.json"

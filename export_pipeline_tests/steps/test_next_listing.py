@@ -11,8 +11,8 @@ from export_pipeline.ledger import identity
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.wording import found_odd
 from export_pipeline.source.layout import Layout
-from export_pipeline.steps.freshness import look
-from export_pipeline.steps.listing import Found
+from export_pipeline.steps.completeness import look
+from export_pipeline.steps.discover import Found
 from export_pipeline.steps.next_listing import Cursor
 from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 

@@ -24,8 +24,7 @@ from export_pipeline.errors import (
 from export_pipeline.ledger import history, inspection, owed, subscriptions
 from export_pipeline.ledger.unreadable import unreadable
 from export_pipeline.source import compression, local
-from export_pipeline.source.file import SourceFile
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits, SourceFile
 from export_pipeline.steps.completeness import compare
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline_tests.steps.exporting import NOW

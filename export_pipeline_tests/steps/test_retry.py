@@ -14,7 +14,7 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import Refused
 from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
-from export_pipeline.source.limits import ReadLimits
+from export_pipeline.source.file import ReadLimits
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.retention import fold_old_days

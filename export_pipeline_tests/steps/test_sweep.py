@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from export_pipeline.ledger import owed
-from export_pipeline.steps.sweep import sweep_staging
+from export_pipeline.steps.retention import sweep_staging
 from export_pipeline_tests.integration.owing import all_owed
 from export_pipeline_tests.integration.project import Project
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.aws import AwsLogin
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.remote import open_store
 from export_pipeline.storage.settings import StoreSettings

@@ -193,7 +193,7 @@ def test_credentials_that_may_only_write_pass_the_check(tmp_path: Path, monkeypa
     def may_not(self: object, name: str) -> None:
         raise StoreError("access denied")
 
-    monkeypatch.setattr("export_pipeline.batching.objects_local.FolderObjects.delete", may_not)
+    monkeypatch.setattr("export_pipeline.storage.objects_local.FolderObjects.delete", may_not)
     files = Files(url=str(tmp_path))
     files.check_once()
     assert files_in(tmp_path) == {}

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from export_pipeline.batching.objects import open_objects
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
@@ -14,7 +13,8 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.source.store import Source, open_source
-from export_pipeline.steps.notified import Noticed, Notifications, discover_notified
+from export_pipeline.steps.messages import Noticed, Notifications, discover_notified
+from export_pipeline.storage.objects import open_objects
 from export_pipeline_tests.source.messages import of_s3, record
 from export_pipeline_tests.steps.notified.memory_queue import MemoryQueue
 from export_pipeline_tests.steps.search import search_settings

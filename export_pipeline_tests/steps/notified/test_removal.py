@@ -11,7 +11,7 @@ from export_pipeline.ledger import planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.queue import Message
-from export_pipeline.steps import notified
+from export_pipeline.steps import messages
 from export_pipeline_tests.source.messages import TEST_MESSAGE, of_sns
 from export_pipeline_tests.steps.notified.export import Export
 from export_pipeline_tests.steps.notified.memory_queue import MemoryQueue
@@ -148,7 +148,7 @@ def test_messages_that_come_again_while_a_run_takes_them(listed: Export, monkeyp
 
     queue = Hasty(dead_letters=True)
     queue.send("poison", *listed.put(*[f"2026/11/23/10/{n}" for n in range(25)], tell=False))
-    monkeypatch.setattr(notified, "LEAST_MESSAGES", 100)
+    monkeypatch.setattr(messages, "LEAST_MESSAGES", 100)
     noticed = listed.run(queue=queue, max_files=30)
     assert noticed.found.files == 25
     assert queue.bodies == {"message-1": "poison"}

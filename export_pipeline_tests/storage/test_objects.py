@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.batching.objects import Objects, open_objects
 from export_pipeline.errors import ConfigurationError, ObjectMissing, StoreError
+from export_pipeline.storage.objects import Objects, open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.servers.objects import Fault, ObjectServer
 from export_pipeline_tests.servers.other_clouds import AzureServer
@@ -118,7 +118,7 @@ def test_modes_of_a_private_folder(tmp_path: Path) -> None:
 
 _ENDLESS_WRITER = """
 import sys
-from export_pipeline.batching.objects import open_objects
+from export_pipeline.storage.objects import open_objects
 objects = open_objects(sys.argv[1])
 bodies = [bytes([n]) * 3_000_000 for n in (1, 2)]
 print("ready", flush=True)
@@ -189,7 +189,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """When the disk takes no more, put fails with the reason, and neither the object nor a half of it is there."""
     script = (
         "import resource, signal, sys\n"
-        "from export_pipeline.batching.objects import open_objects\n"
+        "from export_pipeline.storage.objects import open_objects\n"
         "from export_pipeline.errors import StoreError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

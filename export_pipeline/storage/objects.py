@@ -89,10 +89,10 @@ def open_objects(
     """
     location = parse_location(url)
     if location.scheme == "file":
-        from export_pipeline.batching.objects_local import FolderObjects
+        from export_pipeline.storage.objects_local import FolderObjects
 
         return FolderObjects(location, private=private, durable=durable)
-    from export_pipeline.batching.objects_remote import BucketObjects
+    from export_pipeline.storage.objects_remote import BucketObjects
 
     return BucketObjects(location, settings or StoreSettings())
 

@@ -6,10 +6,10 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from export_pipeline.batching.objects import Objects, checked_name
 from export_pipeline.errors import ObjectMissing, StoreError
-from export_pipeline.storage.failures import brief
+from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import Location
+from export_pipeline.storage.objects import Objects, checked_name
 from export_pipeline.storage.settings import StoreSettings
 
 if TYPE_CHECKING:
