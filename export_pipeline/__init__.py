@@ -30,9 +30,9 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
     """
     from export_pipeline.deployment import load_deployment
     from export_pipeline.orchestration.build import definitions_of
-    from export_pipeline.orchestration.names import Names
 
-    return definitions_of(load_deployment(str(path), without_variables=True), None if prefix is None else Names(prefix))
+    deployment = load_deployment(str(path), without_variables=True)
+    return definitions_of(deployment if prefix is None else deployment.with_prefix(prefix))
 
 
 def __getattr__(name: str) -> Any:

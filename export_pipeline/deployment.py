@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr, ValidationError
+from typing_extensions import Self
 
 from export_pipeline.configuration.document import Place, Problem, configuration_error, read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
-from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, Location, locate
+from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, DeploymentFile, locate
 from export_pipeline.configuration.loops import loop_problems
+from export_pipeline.configuration.names import Names
 from export_pipeline.configuration.places import (
     absolute_entry,
     absolute_ledger,
@@ -19,12 +22,12 @@ from export_pipeline.configuration.places import (
     refuse_second_ledger,
     unplaced,
 )
-from export_pipeline.configuration.schedule import cron_of
+from export_pipeline.configuration.schedule import cron_of, default_lag, default_run_seconds
 from export_pipeline.configuration.settings import AlertSettings, CheckSettings, ExportSettings, alert_places
 from export_pipeline.configuration.siblings import sibling_problems
 from export_pipeline.configuration.stores import LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry, read_subscribers
-from export_pipeline.configuration.validation import Reading, problems_of, secret_places
+from export_pipeline.configuration.validation import DeploymentDraft, problems_of, secret_places
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import EnvRef
 from export_pipeline.source.settings import SourceSettings
@@ -80,6 +83,35 @@ class Deployment(ExportSettings):
         return cron_of(self.frequency)
 
     @property
+    def names(self) -> Names:
+        """What its jobs and all else are called."""
+        return Names(self.prefix)
+
+    def with_prefix(self, prefix: str) -> Self:
+        """The same under other names.
+
+        Raises:
+            ConfigurationError: the prefix is not of the form that names may begin with.
+        """
+        return self.model_copy(update={"prefix": Names(prefix).prefix})
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        """Subscribers that cannot be set up → why."""
+        return {name: entry.unusable for name, entry in self.subscribers.items() if entry.unusable}
+
+    @property
+    def run_seconds(self) -> float:
+        """How long after its start a run begins new work: ``max_run_seconds``, else the time between two ticks."""
+        return self.max_run_seconds or default_run_seconds(self.cron, self.timezone)
+
+    def allowed_lag(self, now: datetime) -> timedelta:
+        """How old an undelivered file may be: ``max_lag_minutes``, else what the schedule's pauses make of it."""
+        if self.max_lag_minutes is not None:
+            return timedelta(minutes=self.max_lag_minutes)
+        return default_lag(self.cron, self.timezone, now)
+
+    @property
     def references(self) -> Mapping[Place, EnvRef]:
         """Where the file names which variable: ``("subscribers", "crm", "secret")`` → EnvRef."""
         return self._references
@@ -119,32 +151,32 @@ def load_deployment(
     if not document.tree:
         raise configuration_error(location.shown, document.problems)
     environment = read_environment(document, environ)
-    reading = Reading(document, environment, frozenset(secret_places(Deployment) | alert_places(document.tree)))
-    subscribers, wrong = read_subscribers(reading, without_variables=without_variables)
+    draft = DeploymentDraft(document, environment, frozenset(secret_places(Deployment) | alert_places(document.tree)))
+    subscribers, wrong = read_subscribers(draft, without_variables=without_variables)
     spared = {("subscribers", name) for name in subscribers} if without_variables else set()
     problems = [*document.problems, *(one for one in environment.problems if one.place[:2] not in spared)]
     if without_variables:
         problems = [one for one in problems if one.place[:1] != ("alerts",) or one not in environment.problems]
     problems += wrong
-    problems += _wrong_with_values(reading)
+    problems += _wrong_with_values(draft)
     if not problems:
-        problems += spread_problems(reading, subscribers)
+        problems += spread_problems(draft, subscribers)
     root = root or location.root
     if not problems:
-        problems += unplaced(subscribers, reading, root)
-        problems += loop_problems(reading, subscribers, root)
-        problems += sibling_problems(location, reading, root)
+        problems += unplaced(subscribers, draft, root)
+        problems += loop_problems(draft, subscribers, root)
+        problems += sibling_problems(location, draft, root)
     if problems:
         raise configuration_error(location.shown, problems)
-    return _assembled(location, reading, subscribers, root)
+    return _assembled(location, draft, subscribers, root)
 
 
-def _wrong_with_values(reading: Reading) -> list[Problem]:
+def _wrong_with_values(draft: DeploymentDraft) -> list[Problem]:
     """What is wrong outside of ``subscribers``."""
     try:
-        Deployment.model_validate({**reading.environment.tree, "subscribers": {}})
+        Deployment.model_validate({**draft.environment.tree, "subscribers": {}})
     except ValidationError as error:
-        return problems_of(error, reading, Deployment)
+        return problems_of(error, draft, Deployment)
     return []
 
 
@@ -164,9 +196,11 @@ def placed(deployment: Deployment, root: Path) -> Deployment:
     return deployment.model_copy(update=sections)
 
 
-def _assembled(location: Location, reading: Reading, subscribers: dict[str, SubscriberEntry], root: Path) -> Deployment:
+def _assembled(
+    location: DeploymentFile, draft: DeploymentDraft, subscribers: dict[str, SubscriberEntry], root: Path
+) -> Deployment:
     """The deployment, once nothing is wrong with it."""
-    values = reading.with_references_at(reading.secret_places)
+    values = draft.with_references_at(draft.secret_places)
     subscribers = {name: absolute_entry(entry, root) for name, entry in subscribers.items()}
     deployment = placed(Deployment.model_validate({**values, "subscribers": subscribers}), root)
     places = {
@@ -176,6 +210,6 @@ def _assembled(location: Location, reading: Reading, subscribers: dict[str, Subs
     }
     deployment._name = location.name
     deployment._path = location.path
-    deployment._references = dict(reading.environment.references)
-    deployment._secrets = frozenset(reading.environment.values | reading.with_secrets(places).literal_secrets())
+    deployment._references = dict(draft.environment.references)
+    deployment._secrets = frozenset(draft.environment.values | draft.with_secrets(places).literal_secrets())
     return deployment

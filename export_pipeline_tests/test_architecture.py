@@ -46,19 +46,7 @@ KNOWS_DAGSTER = {
 
 # Public classes that share a name today. None may be added.
 TWO_MEANINGS = {
-    "Answer",
-    "Cut",
-    "Export",
-    "Location",
-    "Message",
-    "Outcome",
-    "Outline",
-    "Problem",
     "Progress",
-    "Reading",
-    "Rows",
-    "Tally",
-    "Told",
 }
 
 # The modules that write the state of a manifest or of a delivery.

@@ -7,10 +7,10 @@ from typing import Any
 
 from export_pipeline.alerting.happening import (
     INFO,
+    AlertMessage,
+    Failing,
     Happening,
     Line,
-    Message,
-    Problem,
     compose,
     covers,
     kind_of,
@@ -68,10 +68,10 @@ class ChannelState:
 
     open: dict[str, Open] = field(default_factory=dict)
     lines: dict[str, float] = field(default_factory=dict)
-    outbox: list[Message] = field(default_factory=list)
+    outbox: list[AlertMessage] = field(default_factory=list)
     lost: int = 0
 
-    def post(self, message: Message) -> None:
+    def post(self, message: AlertMessage) -> None:
         """Put *message* into the outbox, or count it where that is full."""
         if len(self.outbox) < MOST_KEPT:
             self.outbox.append(message)
@@ -110,14 +110,14 @@ def hear(channel: Channel, state: ChannelState, happening: Happening, *, export:
     state.post(compose(f"[{export}] {title}", body, kind=kind, link=link))
 
 
-def _problems(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[tuple[Problem, str]]:
+def _problems(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[tuple[Failing, str]]:
     """The problems that are told, each in words."""
     worth = [problem for problem in happening.problems if problem.level >= channel.level]
     found = [(problem, _told(state, problem, channel, now)) for problem in worth]
     return [(problem, text) for problem, text in found if text]
 
 
-def _told(state: ChannelState, problem: Problem, channel: Channel, now: float) -> str:
+def _told(state: ChannelState, problem: Failing, channel: Channel, now: float) -> str:
     """The problem in words; empty where it was told lately."""
     found = state.open.get(problem.key)
     if found is None:
@@ -154,7 +154,7 @@ def _recovered(state: ChannelState, happening: Happening, now: float) -> list[st
     return sentences
 
 
-def lost_message(state: ChannelState, export: str) -> Message:
+def lost_message(state: ChannelState, export: str) -> AlertMessage:
     """What is said of the messages that were counted only."""
     return compose(
         f"[{export}] alerts were held up",
@@ -221,6 +221,6 @@ def _channel(data: dict[str, Any]) -> ChannelState:
     return ChannelState(
         open={key: Open(**found) for key, found in data["open"].items()},
         lines=data["lines"],
-        outbox=[Message(**message) for message in data["outbox"]],
+        outbox=[AlertMessage(**message) for message in data["outbox"]],
         lost=data["lost"],
     )

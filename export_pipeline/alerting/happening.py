@@ -12,7 +12,7 @@ Kind = Literal["info", "success", "warning", "failure"]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Failing:
     """Something that failed and may fail again.
 
     Attributes:
@@ -57,7 +57,7 @@ class Happening:
 
     subject: str
     path: str = ""
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Failing, ...] = ()
     lines: tuple[Line, ...] = ()
     fine: tuple[str, ...] = ()
     over: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ _NAMES = {INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AlertMessage:
     """One message, the same for every service."""
 
     title: str
@@ -84,7 +84,7 @@ class Message:
     kind: Kind
 
 
-def compose(title: str, text: str, *, kind: Kind, link: str = "") -> Message:
+def compose(title: str, text: str, *, kind: Kind, link: str = "") -> AlertMessage:
     """A message of at most 1,500 characters: what is too long is cut, and the link is kept."""
     lines = [_cut(line, _LONGEST_LINE) for line in text.splitlines()]
     room = _LONGEST_BODY - len(link) - 40
@@ -97,7 +97,7 @@ def compose(title: str, text: str, *, kind: Kind, link: str = "") -> Message:
     if len(kept) < len(lines):
         kept.append(f"… and {len(lines) - len(kept)} more lines")
     body = "\n".join([*kept, *([link] if link else [])])
-    return Message(_cut(" ".join(title.split()), _LONGEST_TITLE), body or title, kind)
+    return AlertMessage(_cut(" ".join(title.split()), _LONGEST_TITLE), body or title, kind)
 
 
 def kind_of(level: int) -> Kind:

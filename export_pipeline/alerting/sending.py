@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from export_pipeline.alerting.happening import Message
+from export_pipeline.alerting.happening import AlertMessage
 from export_pipeline.errors import AlertNotSent
 from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
 
@@ -16,7 +16,7 @@ _PARTS = re.compile(r"[/:@?&=#,\s]+")
 _HARMLESS = {"localhost", "https", "http"}
 
 
-def send(url: str, message: Message, *, secrets: Iterable[str] = ()) -> None:
+def send(url: str, message: AlertMessage, *, secrets: Iterable[str] = ()) -> None:
     """Send *message*; returns once the service has taken it.
 
     Args:

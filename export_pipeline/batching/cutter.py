@@ -22,7 +22,7 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class CutBatch:
     """One batch.
 
     Attributes:
@@ -56,7 +56,7 @@ class Cutter:
         self._size_bytes = 0
         self._files: list[str] = []
 
-    def add(self, found: Lines | list[bytes], *, file: str) -> Iterator[Cut]:
+    def add(self, found: Lines | list[bytes], *, file: str) -> Iterator[CutBatch]:
         """Go on with events of *file*, and cut the batches that become full.
 
         Args:
@@ -79,7 +79,7 @@ class Cutter:
             if lines:
                 yield self._cut()
 
-    def finish(self) -> Iterator[Cut]:
+    def finish(self) -> Iterator[CutBatch]:
         """Cut what is left."""
         if self._count:
             yield self._cut()
@@ -102,8 +102,8 @@ class Cutter:
         if self._files[-1:] != [file]:
             self._files.append(file)
 
-    def _cut(self) -> Cut:
-        cut = Cut(tuple(self._parts), self._size_bytes, self._count, tuple(self._files))
+    def _cut(self) -> CutBatch:
+        cut = CutBatch(tuple(self._parts), self._size_bytes, self._count, tuple(self._files))
         if (size_bytes := sum(map(len, cut.parts))) != cut.size_bytes:
             raise AccountingError(f"a batch of {cut.size_bytes} bytes became one of {size_bytes}")
         self.events += cut.events

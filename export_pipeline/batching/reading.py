@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from isal import isal_zlib
 
-from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
+from export_pipeline.batching.cutter import BatchLimits, CutBatch, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
 from export_pipeline.errors import AccountingError
 from export_pipeline.printable import printable
@@ -341,7 +341,7 @@ class _Reader:
         self._left_out += len(lines) - len(wanted)
         return wanted
 
-    def _put(self, cut: Cut) -> None:
+    def _put(self, cut: CutBatch) -> None:
         n = len(self._batches)
         batch = StagedBatch(
             n=n,

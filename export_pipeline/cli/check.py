@@ -27,7 +27,7 @@ _PROBE = "checks"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """What one check came to.
 
     Attributes:
@@ -63,7 +63,7 @@ def check(session: Session, json: JsonOption = False) -> int:
     return FAILED if failed else 0
 
 
-def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
+def _outcomes(deployment: "Deployment") -> Iterator[CheckOutcome]:
     yield _tried("source", lambda: _source(deployment.source), _SOURCE_ADVICE)
     if deployment.source.notifications is not None:
         yield _tried("notifications", lambda: _notifications(deployment.source), _QUEUE_ADVICE)
@@ -75,7 +75,7 @@ def _outcomes(deployment: "Deployment") -> Iterator[Outcome]:
     for entry in deployment.subscribers.values():
         yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
     if not deployment.subscribers:
-        yield Outcome("subscribers", True, "none is configured, so that nobody is owed anything", "", 0.0)
+        yield CheckOutcome("subscribers", True, "none is configured, so that nobody is owed anything", "", 0.0)
 
 
 _SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
@@ -89,16 +89,16 @@ _EXECUTOR_ADVICE = "executor.broker, and whether workers run; storage in dagster
 _SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
-def _tried(name: str, trial: Callable[[], str], advice: str) -> Outcome:
+def _tried(name: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
     started = monotonic()
     try:
         detail = trial()
     except ExportError as error:
-        return Outcome(name, False, str(error), _advice(error, advice), monotonic() - started)
+        return CheckOutcome(name, False, str(error), _advice(error, advice), monotonic() - started)
     except Exception as error:  # noqa: BLE001 (told as what went wrong; the exit code says so, too)
         detail = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        return Outcome(name, False, detail, f"look at {advice}", monotonic() - started)
-    return Outcome(name, True, detail, "", monotonic() - started)
+        return CheckOutcome(name, False, detail, f"look at {advice}", monotonic() - started)
+    return CheckOutcome(name, True, detail, "", monotonic() - started)
 
 
 def _advice(error: ExportError, advice: str) -> str:
@@ -217,7 +217,7 @@ def _subscriber(entry: "SubscriberEntry") -> str:
     return f"{entry.type_name}: its own check passed"
 
 
-def _show(session: Session, outcome: Outcome) -> None:
+def _show(session: Session, outcome: CheckOutcome) -> None:
     from rich.text import Text
 
     from export_pipeline.cli import printing

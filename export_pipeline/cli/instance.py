@@ -23,7 +23,7 @@ def sensor_name(prefix: str) -> str:
     Args:
         prefix: of the deployment's names.
     """
-    from export_pipeline.orchestration.names import Names
+    from export_pipeline.configuration.names import Names
 
     return Names(prefix).new_files
 
@@ -37,8 +37,8 @@ def read_cursor(prefix: str, mark: str) -> str:
     """
     from dagster import DagsterRun
 
+    from export_pipeline.configuration.names import Names
     from export_pipeline.orchestration.instigators import SensorCursor
-    from export_pipeline.orchestration.names import Names
 
     names = Names(prefix)
     with dagster_instance() as instance:

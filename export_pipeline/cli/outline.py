@@ -17,7 +17,7 @@ from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, locate
 from export_pipeline.configuration.settings import StartFrom
 from export_pipeline.configuration.stores import QuarantineSettings
-from export_pipeline.configuration.validation import Reading, problems_of, secret_places
+from export_pipeline.configuration.validation import DeploymentDraft, problems_of, secret_places
 from export_pipeline.deployment import Deployment, placed
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import resolve
@@ -86,12 +86,12 @@ def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = o
     if not document.tree:
         raise configuration_error(location.shown, document.problems)
     environment = read_environment(document, environ)
-    reading = Reading(document, environment, frozenset(secret_places(Deployment)))
+    draft = DeploymentDraft(document, environment, frozenset(secret_places(Deployment)))
     problems = [*document.problems, *(one for one in environment.problems if one.place[:1] and one.place[0] in _NEEDED)]
     try:
-        found = Deployment.model_validate(_needed(reading.with_references_at(reading.secret_places)))
+        found = Deployment.model_validate(_needed(draft.with_references_at(draft.secret_places)))
     except ValidationError as error:
-        raise configuration_error(location.shown, [*problems, *problems_of(error, reading, Deployment)]) from None
+        raise configuration_error(location.shown, [*problems, *problems_of(error, draft, Deployment)]) from None
     if problems:
         raise configuration_error(location.shown, problems)
     found = placed(found, location.root)
@@ -108,7 +108,7 @@ def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = o
         enabled=found.enabled,
         prefix=found.prefix,
         subscribers=tuple(names) if isinstance(names, dict) else (),
-        secrets=frozenset(environment.values | reading.literal_secrets()),
+        secrets=frozenset(environment.values | draft.literal_secrets()),
     )
 
 

@@ -31,7 +31,7 @@ _LIST_NOW = "start a run now: export-pipeline run; to list in it, launch export_
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reason:
     """Why things are as they are.
 
     Attributes:
@@ -76,7 +76,7 @@ class Rules:
     now: datetime
 
 
-def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, is_asked: bool) -> list[Answer]:
+def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, is_asked: bool) -> list[Reason]:
     """What it comes to with a file that the ledger knows.
 
     Args:
@@ -86,48 +86,48 @@ def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, i
     answers = [_state(life)] if life.manifest is None or life.manifest.state != READ else list(_deliveries(life))
     is_of_source = life.manifest is None or life.manifest.origin == SOURCE
     if is_asked and there is None and is_of_source:
-        answers.append(Answer("gone", "it is in the source no longer; what was delivered stays delivered"))
+        answers.append(Reason("gone", "it is in the source no longer; what was delivered stays delivered"))
     elif there is not None and not are_same(there.etag, life.file.etag):
         answers.append(_replaced(life, there, rules))
     return answers
 
 
-def _replaced(life: "FileLife", there: "SourceFile", rules: Rules) -> Answer:
+def _replaced(life: "FileLife", there: "SourceFile", rules: Rules) -> Reason:
     text = f"it has other content now (etag {there.etag})"
     is_given_up = life.manifest is not None and life.manifest.state == GIVEN_UP
     if rules.ignores_overwrites and not is_given_up:
-        return Answer("replaced", f"{text}, which is not taken: on_overwrite is ignore")
+        return Reason("replaced", f"{text}, which is not taken: on_overwrite is ignore")
     late = _before_next_listing(there, life.day, rules)
     if late is not None:
-        return Answer("replaced", f"{text}; {late.text}", late.advice)
-    return Answer("replaced", f"{text}; the next listing takes it for a new file")
+        return Reason("replaced", f"{text}; {late.text}", late.advice)
+    return Reason("replaced", f"{text}; the next listing takes it for a new file")
 
 
-def _state(life: "FileLife") -> Answer:
+def _state(life: "FileLife") -> Reason:
     manifest = life.manifest
     if manifest is None:
-        return Answer("ignored", f"it was seen and not taken: {life.note}")
+        return Reason("ignored", f"it was seen and not taken: {life.note}")
     if manifest.state == GIVEN_UP:
-        return Answer(
+        return Reason(
             "given_up",
             f"it could not be read and lies in the quarantine as a whole: {manifest.last_error}",
             "mend it, then: export-pipeline quarantine retry",
         )
     if manifest.read_attempts:
         times = counted(manifest.read_attempts, "time")
-        return Answer("unreadable", f"it could not be read {times}, later runs try again: {manifest.last_error}")
+        return Reason("unreadable", f"it could not be read {times}, later runs try again: {manifest.last_error}")
     if manifest.last_error:
         text = "the latest reading failed, for which no file is to blame so far; later runs try again"
-        return Answer("unreadable", f"{text}: {manifest.last_error}")
+        return Reason("unreadable", f"{text}: {manifest.last_error}")
     owed = [one.subscriber for one in life.deliveries if one.state == OWED]
-    return Answer("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
+    return Reason("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
 
 
-def _deliveries(life: "FileLife") -> Iterator[Answer]:
+def _deliveries(life: "FileLife") -> Iterator[Reason]:
     if life.manifest is not None and not life.manifest.holds_events:
         aside = "; what it holds lies in the quarantine" if life.manifest.events_quarantined else ""
         advice = f"export-pipeline quarantine list --manifest {life.manifest.id}" if aside else ""
-        yield Answer(
+        yield Reason(
             "no_events", f"it was read and contains no valid event: there was nothing to deliver{aside}", advice
         )
         return
@@ -139,17 +139,17 @@ def _deliveries(life: "FileLife") -> Iterator[Answer]:
     ):
         names = [one.subscriber for one in life.deliveries if one.state == state]
         if names:
-            yield Answer(code, text.format(", ".join(names)), _START_ONE if state == OWED else "")
+            yield Reason(code, text.format(", ".join(names)), _START_ONE if state == OWED else "")
     if not life.deliveries:
-        yield Answer("owed_to_nobody", "it was read, and is owed to nobody")
+        yield Reason("owed_to_nobody", "it was read, and is owed to nobody")
 
 
-def why_not_taken(file: "SourceFile", rules: Rules) -> Answer:
+def why_not_taken(file: "SourceFile", rules: Rules) -> Reason:
     """Why the ledger does not know a file that lies in the source."""
     day = rules.layout.date_of(file.key)
     if day is None:
         example = rules.layout.key_floor(rules.now)
-        return Answer(
+        return Reason(
             "no_date",
             f"its key does not begin with the layout {rules.layout.pattern!r}, as {example!r} would",
             "if files like this one belong to the export, give their layout in source.layout",
@@ -161,31 +161,31 @@ def why_not_taken(file: "SourceFile", rules: Rules) -> Answer:
     stopped = "" if rules.enabled else "; the deployment says enabled: false, so only a run by hand will"
     if rules.is_notified:
         text = "no run has taken its message yet, or none came; if none comes, the next listing finds it"
-        return Answer("not_listed_yet", f"{text}{stopped}", _LIST_NOW)
+        return Reason("not_listed_yet", f"{text}{stopped}", _LIST_NOW)
     more = "the last listing stopped at max_files before it, " if rules.more_to_list else ""
-    return Answer("not_listed_yet", f"{more}the next run will find it{stopped}", _START_ONE)
+    return Reason("not_listed_yet", f"{more}the next run will find it{stopped}", _START_ONE)
 
 
-def _before_start_date(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+def _before_start_date(file: "SourceFile", day: date, rules: Rules) -> Reason | None:
     if day >= rules.start_date:
         return None
-    return Answer("before_start_date", f"its day, {day}, is before source.start_date, {rules.start_date}")
+    return Reason("before_start_date", f"its day, {day}, is before source.start_date, {rules.start_date}")
 
 
-def _before_subscribers(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+def _before_subscribers(file: "SourceFile", day: date, rules: Rules) -> Reason | None:
     if not rules.subscribers:
-        return Answer("no_subscriber", "no subscriber is configured, so nobody is owed anything")
+        return Reason("no_subscriber", "no subscriber is configured, so nobody is owed anything")
     if not rules.subscriptions or any(one.owes(file, day) for one in rules.subscriptions):
         return None
     starts = ", ".join(f"{one.name} {_start(one)}" for one in rules.subscriptions)
-    return Answer("before_subscribers", f"it lies before the start of every subscriber: {starts}", _hand_over(day))
+    return Reason("before_subscribers", f"it lies before the start of every subscriber: {starts}", _hand_over(day))
 
 
-def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Reason | None:
     start = rules.start_from
     if rules.subscriptions or start == BEGINNING or (start != NOW and str(start) <= day.isoformat()):
         return None
-    return Answer(
+    return Reason(
         "before_start_from",
         f"no run was made yet, and the first one starts at start_from: {start}, unless the since of a subscriber says "
         "otherwise",
@@ -193,14 +193,14 @@ def _before_start_from(file: "SourceFile", day: date, rules: Rules) -> Answer | 
     )
 
 
-def _before_next_listing(file: "SourceFile", day: date, rules: Rules) -> Answer | None:
+def _before_next_listing(file: "SourceFile", day: date, rules: Rules) -> Reason | None:
     # A cursor can only make the listing longer.
     if rules.begins("").covers(file.key):
         return None
     begins = rules.begins(rules.cursor())
     if begins.covers(file.key):
         return None
-    return Answer(
+    return Reason(
         "before_next_listing",
         f"it came later than lookback_hours allow: the source is listed further, and the next listing begins at "
         f"{rules.layout.floor_after(begins.first)}",
@@ -217,16 +217,16 @@ def _hand_over(day: date) -> str:
     )
 
 
-def why_not_there(key: str, source: "Source", location: "Location") -> Answer:
+def why_not_there(key: str, source: "Source", location: "Location") -> Reason:
     """Why the source does not list *key*."""
     if (pattern := source.ignored.pattern_of(key)) is not None:
-        return Answer(
+        return Reason(
             "left_out",
             f"names like this are left alone: it matches {pattern!r} of source.ignore",
             "under its final name it is found; if this is that, give source.ignore a list without the pattern",
         )
     if location.scheme == "file" and os.path.exists(os.path.join(location.prefix, key)):
-        return Answer(
+        return Reason(
             "left_out",
             "it is there, but is left out: links must not lead out of the source, folders must be open to the export, "
             "and names must be UTF-8",
@@ -236,7 +236,7 @@ def why_not_there(key: str, source: "Source", location: "Location") -> Answer:
     close = get_close_matches(key, nearby, n=3, cutoff=0.6)
     hint = f"near it lie: {', '.join(map(printable, close))}" if close else ""
     beside = "" if nearby or not folder else f", nor anything else below {printable(folder)}"
-    return Answer("not_in_source", f"there is no such file in {source.url}{beside}", hint)
+    return Reason("not_in_source", f"there is no such file in {source.url}{beside}", hint)
 
 
 def _start(one: "Subscription") -> str:

@@ -11,7 +11,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.quantities import counted
 
 if TYPE_CHECKING:
-    from export_pipeline.cli.runs import Outcome
+    from export_pipeline.cli.runs import RunOutcome
 
 FirstArgument = Annotated[str, typer.Argument(metavar="FIRST", help="The first day, YYYY-MM-DD.")]
 LastArgument = Annotated[
@@ -48,7 +48,6 @@ def replay(
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.ledger.database import utc_now
-    from export_pipeline.orchestration.build import names_of
 
     deployment = session.deployment(without_variables=True)
     strangers = [name for name in subscriber or () if name not in deployment.subscribers]
@@ -56,10 +55,10 @@ def replay(
         known = ", ".join(deployment.subscribers) or "none"
         raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
     days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
-    names = names_of(deployment)
+    names = deployment.names
     names_of_subscribers = subscriber or list(deployment.subscribers)
     ops = {names.list_day_files: {"config": {"subscribers": names_of_subscribers, "only": only}}}
-    outcomes: dict[date, Outcome] = {}
+    outcomes: dict[date, RunOutcome] = {}
     still_owed: dict[date, dict[str, int]] = {}
     with runner(session, deployment) as one, one.counting(len(days)) as count:
         for day in days:
@@ -101,7 +100,7 @@ def days_between(first: str, last: str, *, earliest: date, latest: date) -> list
 def _sum_up(
     session: Session,
     days: Sequence[date],
-    outcomes: "Mapping[date, Outcome]",
+    outcomes: "Mapping[date, RunOutcome]",
     still_owed: Mapping[date, Mapping[str, int]],
 ) -> None:
     from export_pipeline.cli import printing

@@ -26,10 +26,9 @@ def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = F
     """
     from export_pipeline.cli import printing
     from export_pipeline.cli.runs import delivered, runner
-    from export_pipeline.orchestration.build import names_of
 
     deployment = session.deployment(without_variables=True)
-    names = names_of(deployment)
+    names = deployment.names
     ops = {names.list_new_files: {"config": {"max_files": max_files}}} if max_files else {}
     with runner(session, deployment) as one:
         outcome = one.run(names.export_job, ops, title=names.export_job)

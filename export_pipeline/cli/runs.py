@@ -45,7 +45,7 @@ _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "r
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunOutcome:
     """What one run came to.
 
     Attributes:
@@ -77,7 +77,7 @@ class Runner:
     _failed: set[str] = field(default_factory=set)
     _was_stopped: bool = False
 
-    def run(self, job: str, ops: Mapping[str, Any], *, title: str, partition: str | None = None) -> Outcome:
+    def run(self, job: str, ops: Mapping[str, Any], *, title: str, partition: str | None = None) -> RunOutcome:
         """Run *job* to its end.
 
         Args:
@@ -103,7 +103,7 @@ class Runner:
             )
         if self._was_stopped:
             raise KeyboardInterrupt
-        return Outcome(run_id, result.success, monotonic() - started, self._progress(run_id))
+        return RunOutcome(run_id, result.success, monotonic() - started, self._progress(run_id))
 
     def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
         """Subscriber out of *names* → how many files of *day* it is still owed; without those owed nothing."""

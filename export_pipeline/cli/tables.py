@@ -27,7 +27,7 @@ _INT64 = range(-(2**63), 2**63)
 _EXACT_DOUBLES = range(-(2**53), 2**53 + 1)
 
 
-class Rows:
+class SpooledRows:
     """Rows on disk, packed. A row may be shorter than the table: the columns that came later are empty in it.
 
     Args:
@@ -67,7 +67,7 @@ class CsvTable:
 
     def __init__(self, output: IO[bytes], max_columns: int) -> None:
         self._output = output
-        self._rows = Rows(max_columns)
+        self._rows = SpooledRows(max_columns)
 
     def add(self, data: bytes) -> None:
         """Take a batch of NDJSON."""
@@ -106,7 +106,7 @@ class ParquetTable:
                 '--format parquet needs pyarrow, which is not installed: pip install "export-pipeline[parquet]"'
             ) from None
         self._output = output
-        self._rows = Rows(max_columns)
+        self._rows = SpooledRows(max_columns)
         self._kinds: list[set[str]] = []
 
     def add(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ from export_pipeline.cli.session import FAILED, JsonOption, LedgerView, Session,
 
 if TYPE_CHECKING:
     from export_pipeline.cli.outline import Outline
-    from export_pipeline.cli.reasons import Answer, Rules
+    from export_pipeline.cli.reasons import Reason, Rules
     from export_pipeline.ledger.history import FileLife
     from export_pipeline.source.file import SourceFile
     from export_pipeline.source.store import Source
@@ -56,7 +56,7 @@ class Story:
     source_error: str | None
     lives: "Sequence[FileLife]"
     quarantined: Sequence[Quarantined]
-    answers: "Sequence[Answer]"
+    answers: "Sequence[Reason]"
 
 
 def why(session: Session, key: KeyArgument, json: JsonOption = False) -> int:

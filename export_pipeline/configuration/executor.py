@@ -12,7 +12,7 @@ from export_pipeline.configuration.document import Place, Problem, found
 from export_pipeline.configuration.settings import Section
 from export_pipeline.configuration.stores import LEDGER_URL, LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry
-from export_pipeline.configuration.validation import Reading
+from export_pipeline.configuration.validation import DeploymentDraft
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.settings import Secret
@@ -112,41 +112,41 @@ def parse_executor(value: object) -> object:
     return value
 
 
-def spread_problems(reading: Reading, subscribers: Mapping[str, SubscriberEntry]) -> Iterator[Problem]:
+def spread_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEntry]) -> Iterator[Problem]:
     """What only one machine can see, where steps run on several.
 
     Args:
-        reading: a file in which all else is right.
+        draft: a file in which all else is right.
     """
-    written = parse_executor(reading.value(("executor",)) or "in_process")
+    written = parse_executor(draft.value(("executor",)) or "in_process")
     if not isinstance(written, dict):
         return
     settings = ExecutorSettings.model_validate(written)
     if not settings.is_distributed:
         return
-    ledger = reading.value(LEDGER_URL) or LedgerSettings().url
+    ledger = draft.value(LEDGER_URL) or LedgerSettings().url
     if not str(ledger).startswith("postgres"):
-        yield _problem(reading, settings, LEDGER_URL, "SQLite", "postgresql://user:password@host:5432/database")
+        yield _problem(draft, settings, LEDGER_URL, "SQLite", "postgresql://user:password@host:5432/database")
     places: list[tuple[Place, object]] = [
-        (("source", "url"), reading.value(("source", "url"))),
-        (("staging", "url"), reading.value(("staging", "url")) or StagingSettings().url),
-        (("quarantine", "url"), reading.value(("quarantine", "url")) or QuarantineSettings().url),
+        (("source", "url"), draft.value(("source", "url"))),
+        (("staging", "url"), draft.value(("staging", "url")) or StagingSettings().url),
+        (("quarantine", "url"), draft.value(("quarantine", "url")) or QuarantineSettings().url),
     ]
     for entry in subscribers.values():
         above: Place = ("subscribers", entry.name)
-        options = {option: reading.value((*above, option)) for option in entry.options}
+        options = {option: draft.value((*above, option)) for option in entry.options}
         places += [((*above, option), url) for option, url in entry.resource_class.folders(options).items()]
     for place, url in places:
         if isinstance(url, str) and _is_of_one_machine(url, settings.shared_folders):
             allowed = "a bucket (s3://…, gs://…, az://…), or a folder under one of executor.shared_folders"
-            yield _problem(reading, settings, place, found(url), allowed)
+            yield _problem(draft, settings, place, found(url), allowed)
 
 
-def _problem(reading: Reading, settings: ExecutorSettings, place: Place, what: str, allowed: str) -> Problem:
+def _problem(draft: DeploymentDraft, settings: ExecutorSettings, place: Place, what: str, allowed: str) -> Problem:
     # Where the key is missing, the line is that of what it would be under, else that of the executor, which is there.
     above = (place[:length] for length in range(len(place), 0, -1))
-    shown = next((one for one in above if reading.has(one)), ("executor",))
-    problem = reading.problem(
+    shown = next((one for one in above if draft.has(one)), ("executor",))
+    problem = draft.problem(
         shown,
         f"found {what}, which other machines do not see, and executor {settings.type} runs steps on them; "
         f"allowed: {allowed}",

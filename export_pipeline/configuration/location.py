@@ -17,7 +17,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class DeploymentFile:
     """A deployment file that exists.
 
     Attributes:
@@ -45,7 +45,7 @@ class Location:
         return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
 
 
-def locate(name_or_path: str) -> Location:
+def locate(name_or_path: str) -> DeploymentFile:
     """Find a deployment file.
 
     A text with a slash in it, or that ends in ``.yaml`` or ``.yml``, is a path. Anything else is a name:
@@ -60,14 +60,14 @@ def locate(name_or_path: str) -> Location:
         if not path.is_file():
             kind = "is a folder" if path.is_dir() else "does not exist"
             raise ConfigurationError(f"{name_or_path} {kind}; {VARIABLE} is the path of a YAML file, or {_choices()}")
-        return Location(path.stem, path)
+        return DeploymentFile(path.stem, path)
     for folder in _folders():
         for suffix in SUFFIXES:
             path = folder / f"{name_or_path}{suffix}"
             if path.is_file():
-                return Location(name_or_path, path)
+                return DeploymentFile(name_or_path, path)
     if name_or_path == DEFAULT_NAME:
-        return Location(DEFAULT_NAME, _EMBEDDED)
+        return DeploymentFile(DEFAULT_NAME, _EMBEDDED)
     raise ConfigurationError(
         f"there is no deployment {name_or_path!r}; {VARIABLE} is {_choices()}, or the path of a YAML file"
     )

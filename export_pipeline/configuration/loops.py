@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from export_pipeline.configuration.document import Place, Problem
 from export_pipeline.configuration.places import absolute_url
 from export_pipeline.configuration.subscribers import SubscriberEntry
-from export_pipeline.configuration.validation import Reading
+from export_pipeline.configuration.validation import DeploymentDraft
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.location import Location, parse_location
 
@@ -21,26 +21,26 @@ _OF_LETTERS = frozenset("aAbBpZcxXDF")
 """Directives of strftime that give more than digits."""
 
 
-def loop_problems(reading: Reading, subscribers: Mapping[str, SubscriberEntry], root: Path) -> Iterator[Problem]:
+def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEntry], root: Path) -> Iterator[Problem]:
     """Every url of a subscriber below which it would write what the source lists.
 
     Args:
-        reading: a file in which all else is right.
+        draft: a file in which all else is right.
         root: where relative paths start.
     """
-    source = _location(reading.value(_SOURCE), root)
+    source = _location(draft.value(_SOURCE), root)
     if source is None:
         return
     for entry in subscribers.values():
         above: Place = ("subscribers", entry.name)
-        options = {option: reading.value((*above, option)) for option in entry.options}
+        options = {option: draft.value((*above, option)) for option in entry.options}
         patterns = entry.resource_class.name_patterns(options)
         for option, url in entry.resource_class.folders(options).items():
             target = _location(url, root) if option in options else None
-            if target is None or not _is_one_store(source, target, reading, above):
+            if target is None or not _is_one_store(source, target, draft, above):
                 continue
             if (why := _overlap(source, target, patterns.get(option))) is not None:
-                yield reading.problem(
+                yield draft.problem(
                     (*above, option),
                     f"found {target.url}, {why} source.url ({source.url}): what is written there would be read as new "
                     "files, again and again; allowed: a place outside of the source",
@@ -74,13 +74,13 @@ def _value(directive: "re.Match[str]") -> str:
     return "[^/]*" if directive[1][-1] in _OF_LETTERS else "[0-9]+"
 
 
-def _is_one_store(source: Location, target: Location, reading: Reading, above: Place) -> bool:
+def _is_one_store(source: Location, target: Location, draft: DeploymentDraft, above: Place) -> bool:
     """Whether both urls are names in the same store: the same bucket of the same server, or this machine's files."""
     if source.scheme != target.scheme or source.bucket.lower() != target.bucket.lower():
         return False
     if source.scheme != "s3":
         return True
-    servers = [reading.value((*place, "endpoint_url")) for place in (("source",), above)]
+    servers = [draft.value((*place, "endpoint_url")) for place in (("source",), above)]
     return _server(servers[0]) == _server(servers[1])
 
 

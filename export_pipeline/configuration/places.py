@@ -13,7 +13,7 @@ from pathlib import Path
 
 from export_pipeline.configuration.document import Place, Problem
 from export_pipeline.configuration.subscribers import SubscriberEntry
-from export_pipeline.configuration.validation import Reading
+from export_pipeline.configuration.validation import DeploymentDraft
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.secrets import EnvRef
 from export_pipeline.storage.location import parse_location
@@ -48,7 +48,7 @@ def absolute_entry(entry: SubscriberEntry, root: Path) -> SubscriberEntry:
     return replace(entry, options={**entry.options, **moved}) if moved else entry
 
 
-def unplaced(subscribers: Mapping[str, SubscriberEntry], reading: Reading, root: Path) -> list[Problem]:
+def unplaced(subscribers: Mapping[str, SubscriberEntry], draft: DeploymentDraft, root: Path) -> list[Problem]:
     """Subscribers that write into the working folder by default, where that is another one than the deployment's."""
     if is_here(root):
         return []
@@ -60,7 +60,7 @@ def unplaced(subscribers: Mapping[str, SubscriberEntry], reading: Reading, root:
                 "this key is missing, and without it the folder would be the one that a command runs in; allowed: a "
                 f"path, which starts at {root}"
             )
-            problems.append(Problem(reading.document.line(above), (*above, name), text))
+            problems.append(Problem(draft.document.line(above), (*above, name), text))
     return problems
 
 

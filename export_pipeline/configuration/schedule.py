@@ -1,5 +1,7 @@
-"""How often the export runs."""
+"""How often the export runs, and what follows from it: how long a run may last, and how old a file may become."""
 
+from datetime import datetime, timedelta, timezone
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 FREQUENCIES = {
@@ -10,6 +12,15 @@ FREQUENCIES = {
     "weekly": "0 0 * * 1",
 }
 """WordPress's names of recurring events, and Altis's ``ten_minutes`` → cron."""
+
+_LEAST = timedelta(minutes=60)
+# A frequency such as */10 8-18 * * 1-5 has its longest pause at the weekend, one of the first of a month its own.
+_LOOKED_AT = timedelta(days=8)
+_LEAST_TICKS = 14
+_MOST_TICKS = 12_000
+_SOME_MOMENT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_LEAST_RUN_SECONDS = 60.0
+_MOST_RUN_SECONDS = 3_600.0
 
 
 def cron_of(frequency: str) -> str:
@@ -49,3 +60,32 @@ def checked_timezone(name: str) -> str:
         return ZoneInfo(name).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder of zones, such as "Europe"
         raise ValueError("allowed: an IANA time zone such as UTC, Europe/Berlin or America/New_York") from error
+
+
+def default_lag(cron: str, zone: str, now: datetime) -> timedelta:
+    """Twice the longest time between two of the next ticks, and at least an hour."""
+    return max(_LEAST, 2 * longest_pause(cron, zone, now))
+
+
+def default_run_seconds(cron: str, zone: str) -> float:
+    """The shortest time between two ticks, seen from a fixed moment, so that it is the same on any day."""
+    from export_pipeline.dagster_internals import cron_string_iterator
+
+    ticks = islice(cron_string_iterator(_SOME_MOMENT.timestamp(), cron, zone), _LEAST_TICKS)
+    shortest = min(following - one for one, following in pairwise(ticks))
+    return min(max(shortest.total_seconds(), _LEAST_RUN_SECONDS), _MOST_RUN_SECONDS)
+
+
+def longest_pause(cron: str, zone: str, now: datetime) -> timedelta:
+    """The longest time between two ticks of the week that begins *now*, or of the next fourteen ticks."""
+    end = now.astimezone(timezone.utc) + _LOOKED_AT
+    from export_pipeline.dagster_internals import cron_string_iterator
+
+    # Dagster's own reading of cron, which is not public: any other one might differ from what the schedule does.
+    ticks = islice(cron_string_iterator(now.timestamp(), cron, zone), _MOST_TICKS)
+    longest = timedelta()
+    for number, (one, following) in enumerate(pairwise(ticks)):
+        longest = max(longest, following - one)
+        if one > end and number >= _LEAST_TICKS:
+            break
+    return longest

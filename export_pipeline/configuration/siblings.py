@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from export_pipeline.configuration.document import Problem, read_document
-from export_pipeline.configuration.location import SUFFIXES, Location
+from export_pipeline.configuration.location import SUFFIXES, DeploymentFile
 from export_pipeline.configuration.places import absolute_ledger, absolute_url
 from export_pipeline.configuration.stores import LedgerSettings
-from export_pipeline.configuration.validation import Reading
+from export_pipeline.configuration.validation import DeploymentDraft
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.location import parse_location
 
 _MOST_FILES = 200
 
 
-def sibling_problems(location: Location, reading: Reading, root: Path) -> Iterator[Problem]:
+def sibling_problems(location: DeploymentFile, draft: DeploymentDraft, root: Path) -> Iterator[Problem]:
     """The first other file in the folder with the same source and the same ledger.
 
     Ledgers that an environment variable names are not compared: each deployment may be run with its own value.
@@ -30,7 +30,7 @@ def sibling_problems(location: Location, reading: Reading, root: Path) -> Iterat
         location: the file that is being read.
         root: where its relative paths start.
     """
-    own = _export(reading.document.tree, root)
+    own = _export(draft.document.tree, root)
     if own is None:
         return
     for path in _siblings(location.path):
@@ -38,13 +38,13 @@ def sibling_problems(location: Location, reading: Reading, root: Path) -> Iterat
             tree = read_document(path.read_bytes()).tree
         except OSError:
             continue
-        if _export(tree, Location(path.stem, path).root) == own:
+        if _export(tree, DeploymentFile(path.stem, path).root) == own:
             text = (
                 f"{path.name} beside this file has the same source and the same ledger, {own[1]}: subscribers of the "
                 "same name would get each other's files. Allowed: a ledger of its own for one of them, such as "
                 f".dagster/{location.name}.db, and folders of its own for staging and quarantine"
             )
-            yield Problem(reading.document.line(("ledger",)), ("ledger", "url"), text)
+            yield Problem(draft.document.line(("ledger",)), ("ledger", "url"), text)
             return
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from export_pipeline.configuration.document import Place, Problem, dotted
 from export_pipeline.configuration.settings import StartFrom, parse_start
-from export_pipeline.configuration.validation import Reading, fields_of, problems_of, secret_places, unknown_key
+from export_pipeline.configuration.validation import DeploymentDraft, fields_of, problems_of, secret_places, unknown_key
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.subscribers.registry import known_types, resolve
 
@@ -60,7 +60,7 @@ class SubscriberEntry:
 
 
 def read_subscribers(
-    reading: Reading, *, without_variables: bool = False
+    draft: DeploymentDraft, *, without_variables: bool = False
 ) -> tuple[dict[str, SubscriberEntry], list[Problem]]:
     """The entries under ``subscribers`` in the order of the file, and what is wrong with the others.
 
@@ -68,15 +68,15 @@ def read_subscribers(
         without_variables: keep an entry whose variables are not set, or have values that cannot be used, as unusable.
     """
     top: Place = ("subscribers",)
-    entries = reading.value(top)
+    entries = draft.value(top)
     if entries is None:
         return {}, []
     if not isinstance(entries, dict):
-        return {}, [reading.unfit(top, "allowed: a mapping of names to subscribers, each with a type")]
+        return {}, [draft.unfit(top, "allowed: a mapping of names to subscribers, each with a type")]
     read: dict[str, SubscriberEntry] = {}
     problems: list[Problem] = []
     for name in entries:
-        entry, wrong = _read_entry(name, reading, without_variables=without_variables)
+        entry, wrong = _read_entry(name, draft, without_variables=without_variables)
         problems += wrong
         if entry is not None and not wrong:
             read[name] = entry
@@ -84,30 +84,30 @@ def read_subscribers(
 
 
 def _read_entry(
-    name: str, reading: Reading, *, without_variables: bool
+    name: str, draft: DeploymentDraft, *, without_variables: bool
 ) -> tuple[SubscriberEntry | None, list[Problem]]:
     place: Place = ("subscribers", name)
-    problems = [reading.problem(place, text) for text in wrong_with_name(name)]
-    values = reading.value(place)
+    problems = [draft.problem(place, text) for text in wrong_with_name(name)]
+    values = draft.value(place)
     if not isinstance(values, dict):
-        return None, [*problems, reading.unfit(place, "allowed: a mapping with a type and the options of that type")]
+        return None, [*problems, draft.unfit(place, "allowed: a mapping with a type and the options of that type")]
     type_name = values.get("type")
     if not isinstance(type_name, str) or not type_name:
-        return None, [*problems, *_wrong_type(place, reading)]
+        return None, [*problems, *_wrong_type(place, draft)]
     try:
         resource_class = resolve(type_name)
     except ConfigurationError as error:
-        return None, [*problems, reading.problem((*place, "type"), str(error))]
-    reading = reading.with_secrets(secret_places(resource_class, place))
-    wrong = _wrong_options(resource_class, place, reading)
+        return None, [*problems, draft.problem((*place, "type"), str(error))]
+    draft = draft.with_secrets(secret_places(resource_class, place))
+    wrong = _wrong_options(resource_class, place, draft)
     unusable: list[Problem] = []
     if without_variables:
-        unusable = [one for one in reading.environment.problems if _is_of_a_variable(one, place, reading)]
-        unusable += [one for one in wrong if _is_of_a_variable(one, place, reading, missing=bool(unusable))]
+        unusable = [one for one in draft.environment.problems if _is_of_a_variable(one, place, draft)]
+        unusable += [one for one in wrong if _is_of_a_variable(one, place, draft, missing=bool(unusable))]
         wrong = [one for one in wrong if one not in unusable]
     if wrong or problems:
         return None, problems + wrong
-    written = reading.written(place)
+    written = draft.written(place)
     since = values.get("since")
     entry = SubscriberEntry(
         name=name,
@@ -115,12 +115,12 @@ def _read_entry(
         resource_class=resource_class,
         options={key: value for key, value in written.items() if key != "type"},
         since=None if since is None else parse_start(since),
-        unusable="; ".join(_with_variable(one, reading) for one in unusable),
+        unusable="; ".join(_with_variable(one, draft) for one in unusable),
     )
     return entry, []
 
 
-def _is_of_a_variable(problem: Problem, place: Place, reading: Reading, *, missing: bool = False) -> bool:
+def _is_of_a_variable(problem: Problem, place: Place, draft: DeploymentDraft, *, missing: bool = False) -> bool:
     """Whether a problem of the entry at *place* is that of a variable's value, and not of the file.
 
     Args:
@@ -128,18 +128,18 @@ def _is_of_a_variable(problem: Problem, place: Place, reading: Reading, *, missi
     """
     if problem.place[:2] != place or problem.place[2:3] in (("type",), ("since",)):
         return False
-    return _variable(problem, reading) is not None or (missing and problem.place == place)
+    return _variable(problem, draft) is not None or (missing and problem.place == place)
 
 
-def _variable(problem: Problem, reading: Reading) -> str | None:
+def _variable(problem: Problem, draft: DeploymentDraft) -> str | None:
     """Name of the variable that stands where the problem is, or above; None: there is none."""
     places = [problem.place[:length] for length in range(1, len(problem.place) + 1)]
-    names = [reading.environment.references[one].env for one in places if one in reading.environment.references]
+    names = [draft.environment.references[one].env for one in places if one in draft.environment.references]
     return names[-1] if names else None
 
 
-def _with_variable(problem: Problem, reading: Reading) -> str:
-    name = _variable(problem, reading)
+def _with_variable(problem: Problem, draft: DeploymentDraft) -> str:
+    name = _variable(problem, draft)
     named = problem.text if name is None or name in problem.text else f"the environment variable {name}: {problem.text}"
     # Not "secret: …", in which whoever scrubs a text takes the next word for the secret.
     return f"{named} (option {dotted(problem.place[2:])})" if problem.place[2:] else named
@@ -165,29 +165,29 @@ def wrong_with_name(name: str) -> list[str]:
     return []
 
 
-def _wrong_type(place: Place, reading: Reading) -> list[Problem]:
+def _wrong_type(place: Place, draft: DeploymentDraft) -> list[Problem]:
     allowed = f"allowed: {', '.join(known_types())}, or package.module:Class"
     place = (*place, "type")
-    if place in reading.environment.references:
+    if place in draft.environment.references:
         return []  # a missing variable is a problem already
-    if reading.value(place) is None:
-        return [reading.problem(place, f"this key is missing; {allowed}")]
-    return [reading.unfit(place, allowed)]
+    if draft.value(place) is None:
+        return [draft.problem(place, f"this key is missing; {allowed}")]
+    return [draft.unfit(place, allowed)]
 
 
-def _wrong_options(resource_class: "type[Subscriber]", place: Place, reading: Reading) -> list[Problem]:
+def _wrong_options(resource_class: "type[Subscriber]", place: Place, draft: DeploymentDraft) -> list[Problem]:
     """What the class says of its options. Variables are resolved for it, so that their values are checked as well."""
-    values = reading.value(place)
+    values = draft.value(place)
     options = {key: value for key, value in values.items() if key != "type"} if isinstance(values, dict) else {}
     known = set(fields_of(resource_class))
     # A class of somebody's own may not forbid unknown keys; Dagster's default is to drop them without a word.
     unknown = [
-        reading.problem((*place, key), unknown_key((*place, key), known | {"type"}))
+        draft.problem((*place, key), unknown_key((*place, key), known | {"type"}))
         for key in options
         if key not in known
     ]
     try:
         resource_class.model_validate({key: value for key, value in options.items() if key in known})
     except ValidationError as error:
-        return unknown + problems_of(error, reading, resource_class, place)
+        return unknown + problems_of(error, draft, resource_class, place)
     return unknown

@@ -58,7 +58,7 @@ _BOUNDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DeploymentDraft:
     """A deployment file on its way to a model: what stands where, and what must not be told.
 
     Attributes:
@@ -93,9 +93,9 @@ class Reading:
         references = {place: value for place, value in self.environment.references.items() if place in places}
         return {key: self._with_references(value, (key,), references) for key, value in self.environment.tree.items()}
 
-    def with_secrets(self, places: Iterable[Place]) -> "Reading":
+    def with_secrets(self, places: Iterable[Place]) -> "DeploymentDraft":
         """The same, with more places that are never shown."""
-        return Reading(self.document, self.environment, self.secret_places | frozenset(places))
+        return DeploymentDraft(self.document, self.environment, self.secret_places | frozenset(places))
 
     def problem(self, place: Place, text: str) -> Problem:
         """A problem at *place*, in words that hold no secret."""
@@ -138,7 +138,9 @@ class Reading:
         return value
 
 
-def problems_of(error: ValidationError, reading: Reading, model: type[BaseModel], above: Place = ()) -> list[Problem]:
+def problems_of(
+    error: ValidationError, draft: DeploymentDraft, model: type[BaseModel], above: Place = ()
+) -> list[Problem]:
     """Translate *error*, of validating the values at *above* with *model*.
 
     What a union says of each of its members becomes one problem.
@@ -146,25 +148,25 @@ def problems_of(error: ValidationError, reading: Reading, model: type[BaseModel]
     problems: list[Problem] = []
     allowed: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
-        place = _place(detail, reading, model, above)
+        place = _place(detail, draft, model, above)
         # A missing variable is a problem already; what the empty text in its place breaks is none.
-        if place in reading.environment.references and not reading.value(place):
+        if place in draft.environment.references and not draft.value(place):
             continue
-        if reading.is_secret(place):
-            place = _shortest_secret(place, reading)
-        if not reading.has(place):
-            problems.append(reading.problem(place, _missing(model, place[len(above) :])))
+        if draft.is_secret(place):
+            place = _shortest_secret(place, draft)
+        if not draft.has(place):
+            problems.append(draft.problem(place, _missing(model, place[len(above) :])))
         elif detail["type"] == "extra_forbidden" and EnvRef.__name__ not in detail["loc"]:
             problems.append(
-                reading.problem(place, unknown_key(place, fields_of(_model_at(model, place[len(above) : -1]))))
+                draft.problem(place, unknown_key(place, fields_of(_model_at(model, place[len(above) : -1]))))
             )
         elif detail["type"] == "value_error" and not _allowed(detail).startswith("allowed: "):
-            problems.append(reading.problem(place, _allowed(detail)))  # a validator's own words: they say it all
+            problems.append(draft.problem(place, _allowed(detail)))  # a validator's own words: they say it all
         else:
             allowed.setdefault(place, []).append(_allowed(detail))
     for place, choices in allowed.items():
         words = " or ".join(dict.fromkeys(choices)).removeprefix("allowed: ")
-        problems.append(reading.unfit(place, f"allowed: {words}"))
+        problems.append(draft.unfit(place, f"allowed: {words}"))
     return problems
 
 
@@ -196,7 +198,7 @@ def secret_places(model: type[BaseModel], above: Place = ()) -> set[Place]:
     return places
 
 
-def _place(detail: ErrorDetails, reading: Reading, model: type[BaseModel], above: Place) -> Place:
+def _place(detail: ErrorDetails, draft: DeploymentDraft, model: type[BaseModel], above: Place) -> Place:
     """Where in the file: pydantic's path, less the names of union members in it.
 
     It ends at a key that is not in the file only where that key is missing: Dagster reports a missing key as one that
@@ -206,7 +208,7 @@ def _place(detail: ErrorDetails, reading: Reading, model: type[BaseModel], above
     for index, key in enumerate(detail["loc"]):
         here = (*place, key)
         is_last = index == len(detail["loc"]) - 1
-        if reading.has(here) or (is_last and key in fields_of(_model_at(model, place[len(above) :]))):
+        if draft.has(here) or (is_last and key in fields_of(_model_at(model, place[len(above) :]))):
             place = here
     return place
 
@@ -217,9 +219,9 @@ def _has(node: object, key: str | int) -> bool:
     return isinstance(node, list) and isinstance(key, int) and key < len(node)
 
 
-def _shortest_secret(place: Place, reading: Reading) -> Place:
+def _shortest_secret(place: Place, draft: DeploymentDraft) -> Place:
     """The place that is marked secret: the names of keys under it may be the secret itself."""
-    return next(place[:length] for length in range(1, len(place) + 1) if place[:length] in reading.secret_places)
+    return next(place[:length] for length in range(1, len(place) + 1) if place[:length] in draft.secret_places)
 
 
 def _allowed(detail: ErrorDetails) -> str:

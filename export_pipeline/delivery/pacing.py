@@ -9,7 +9,7 @@ from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import TryLater
 
 
-class Progress(TryLater):
+class PartAccepted(TryLater):
     """A part was accepted, the rest comes again: the time for retries begins anew."""
 
 
@@ -36,7 +36,7 @@ class Pace:
         def out_of_time(state: RetryCallState) -> bool:
             nonlocal started
             asked = _asked(state)
-            if isinstance(_error(state), Progress):
+            if isinstance(_error(state), PartAccepted):
                 started = self.clock()
             if asked is not None and asked > self.retry_after_cap_seconds:
                 return True

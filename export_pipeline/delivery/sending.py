@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from tenacity import wait_random_exponential
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.delivery.pacing import Pace, Progress
+from export_pipeline.delivery.pacing import Pace, PartAccepted
 from export_pipeline.delivery.subscriber import Cuts, Deliverer, Selects, ours
 from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.filters import Selected
@@ -207,7 +207,7 @@ class _Sending:
                 part = part.pick(left, self._id(indices)) if isinstance(part, Packed) else self._part(indices)
                 first = receipt.later[left[0]]
                 text = scrub(f"{len(left)} events not accepted yet: {first}", self.secrets)
-                raise Progress(text) if len(left) < before else TryLater(text)
+                raise PartAccepted(text) if len(left) < before else TryLater(text)
             return receipt
 
         try:

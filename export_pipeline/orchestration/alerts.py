@@ -14,9 +14,9 @@ from export_pipeline.alerting.channel import AlertState, Channel, ChannelState, 
 from export_pipeline.alerting.happening import CRITICAL, LEVELS, Happening
 from export_pipeline.alerting.sending import send
 from export_pipeline.configuration.settings import AlertSettings
+from export_pipeline.deployment import Deployment
 from export_pipeline.errors import AlertNotSent, ConfigurationError
 from export_pipeline.orchestration import instigators
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.happenings import Scope, happenings, present
 from export_pipeline.secrets import EnvRef, resolve, scrub
@@ -36,7 +36,7 @@ class Address:
 
 
 @dataclass(slots=True)
-class Told:
+class TickOutcome:
     """What one tick came to.
 
     Attributes:
@@ -48,13 +48,13 @@ class Told:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def alerts_sensor(export: Export) -> SensorDefinition:
+def alerts_sensor(deployment: Deployment) -> SensorDefinition:
     """On from the start where the deployment has ``alerts``."""
-    addresses = addresses_of(export.watching.alerts)
+    addresses = addresses_of(deployment.alerts)
     names = ", ".join(address.channel.name for address in addresses)
 
     @sensor(
-        name=export.names.alerts,
+        name=deployment.names.alerts,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING if addresses else DefaultSensorStatus.STOPPED,
         description="Tells people of runs, backfills, ticks and checks that failed, of log lines, and of recoveries: "
@@ -63,10 +63,10 @@ def alerts_sensor(export: Export) -> SensorDefinition:
     )
     def alerts(context: SensorEvaluationContext) -> SkipReason:
         if not addresses:
-            return SkipReason(f"nobody to tell; add an address under `alerts:` in {export.deployment}")
-        with failures_without_secrets(export.secrets):
+            return SkipReason(f"nobody to tell; add an address under `alerts:` in {deployment.name}")
+        with failures_without_secrets(deployment.secret_values()):
             repository = instigators.repository_of(context)
-            scope = Scope(context.instance, export, repository, least_level=least_level(addresses))
+            scope = Scope(context.instance, deployment, repository, least_level=least_level(addresses))
             state = from_json(context.cursor)
             if state is None:
                 context.update_cursor(AlertState(present(scope, time.time())).to_json())
@@ -76,7 +76,7 @@ def alerts_sensor(export: Export) -> SensorDefinition:
             for name, reason in told.broken.items():
                 context.log.error(f"{name} does not take alerts: {reason}")
             if told.broken:
-                _fail(context, export, repository, state, told)
+                _fail(context, deployment, repository, state, told)
         return SkipReason(f"told {'; '.join(told.sent)}" if told.sent else "nothing to tell")
 
     return alerts
@@ -100,43 +100,43 @@ def least_level(addresses: Sequence[Address]) -> int:
     return min(wanted, default=CRITICAL + 1)
 
 
-def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: float) -> Told:
+def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: float) -> TickOutcome:
     """Tell each address what happened since *state*, and keep what could not be sent.
 
     Args:
         state: moves on; what an address does not take stays in its outbox.
         now: seconds since 1970.
     """
-    export = scope.export
+    deployment = scope.deployment
     known = {address.channel.name: state.channels.get(address.channel.name, ChannelState()) for address in addresses}
     state.channels = known
     for happening in happenings(scope, state.positions, now):
-        clean = _scrubbed(happening, export.secrets)
+        clean = _scrubbed(happening, deployment.secret_values())
         for address in addresses:
             hear(
                 address.channel,
                 known[address.channel.name],
                 clean,
-                export=export.names.prefixed(export.deployment),
-                ui_url=export.watching.ui_url or "",
+                export=deployment.names.prefixed(deployment.name),
+                ui_url=deployment.ui_url or "",
                 now=now,
             )
-    told = Told()
+    told = TickOutcome()
     deadline = time.monotonic() + _SENDING_SECONDS
     for address in addresses:
-        _deliver(address, known[address.channel.name], export, told, deadline)
+        _deliver(address, known[address.channel.name], deployment, told, deadline)
     return told
 
 
-def _deliver(address: Address, state: ChannelState, export: Export, told: Told, deadline: float) -> None:
+def _deliver(address: Address, state: ChannelState, deployment: Deployment, told: TickOutcome, deadline: float) -> None:
     """Send what lies in the outbox, the oldest first, until the address does not take one or the time is up."""
     name = address.channel.name
     while (state.outbox or state.lost) and time.monotonic() < deadline:
-        message = state.outbox[0] if state.outbox else lost_message(state, export.deployment)
+        message = state.outbox[0] if state.outbox else lost_message(state, deployment.name)
         try:
-            send(resolve(address.to) or "", message, secrets=export.secrets)
+            send(resolve(address.to) or "", message, secrets=deployment.secret_values())
         except (AlertNotSent, ConfigurationError) as error:
-            told.broken[name] = scrub(str(error), export.secrets)
+            told.broken[name] = scrub(str(error), deployment.secret_values())
             return
         if state.outbox:
             state.outbox.pop(0)
@@ -147,17 +147,17 @@ def _deliver(address: Address, state: ChannelState, export: Export, told: Told, 
 
 def _fail(
     context: SensorEvaluationContext,
-    export: Export,
+    deployment: Deployment,
     repository: instigators.Repository | None,
     state: AlertState,
-    told: Told,
+    told: TickOutcome,
 ) -> None:
     """End the tick as failed, so that it is seen, without forgetting what was read and what was sent.
 
     Dagster keeps no cursor of a tick that failed, but it leaves the one that it finds then: so it is written here.
     """
     if repository is not None:
-        origin = instigators.origin_of(repository, export.names.alerts)
+        origin = instigators.origin_of(repository, deployment.names.alerts)
         instigators.write_cursor(context.instance, origin, state.to_json(), interval_seconds=INTERVAL_SECONDS)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in told.broken.items())
     kept = sum(len(channel.outbox) for channel in state.channels.values())

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from dagster import (
-    AssetKey,
     AssetMaterialization,
     AssetSpec,
     DailyPartitionsDefinition,
@@ -19,13 +18,13 @@ from dagster import (
 )
 
 from export_pipeline.batching.reading import ManifestReading
+from export_pipeline.configuration.names import Names
 from export_pipeline.configuration.subscribers import SubscriberEntry
+from export_pipeline.deployment import Deployment
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.days import DayTotal
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.ledger.readings import Manifest
-from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.names import Names
 from export_pipeline.printable import as_code, printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered
@@ -136,7 +135,7 @@ group of files of one day.
 
 
 def export_assets(
-    export: Export,
+    deployment: Deployment,
     *,
     source_url: str,
     source: str,
@@ -152,25 +151,27 @@ def export_assets(
     """
     common: dict[str, Any] = {
         "partitions_def": partitions,
-        "group_name": export.names.prefixed("export"),
-        "owners": export.watching.owners,
+        "group_name": deployment.names.prefixed("export"),
+        "owners": deployment.owners,
     }
-    job = _jobs(export.names)
+    job = _jobs(deployment.names)
     raw = AssetSpec(
-        export.names.raw_events,
+        deployment.names.raw_events,
         description=_READ.format(place=written(source), job=job),
         kinds={"json", _STORES[parse_location(source_url).scheme]},
         metadata=shown(source, "source"),
         **common,
     )
-    return [raw, *(_delivered(export, raw, entry, job, common) for entry in subscribers.values())]
+    return [raw, *(_delivered(deployment, raw, entry, job, common) for entry in subscribers.values())]
 
 
-def _delivered(export: Export, raw: AssetSpec, entry: SubscriberEntry, job: str, common: dict[str, Any]) -> AssetSpec:
+def _delivered(
+    deployment: Deployment, raw: AssetSpec, entry: SubscriberEntry, job: str, common: dict[str, Any]
+) -> AssetSpec:
     place = destination_place(entry.type_name, entry.options)
     where = f", {written(place)}" if place else ""
     return AssetSpec(
-        export.names.asset(entry.name),
+        deployment.names.asset(entry.name),
         deps=[raw],
         description=_DELIVERED.format(name=entry.name, type=entry.type_name, place=where, job=job),
         kinds={_kind(entry.type_name)},
@@ -201,7 +202,7 @@ _FILES = TableSchema(
 
 
 def raw_events(
-    asset: AssetKey, manifest: Manifest, reading: ManifestReading, *, seconds: float, of_day: DayTotal
+    asset: list[str], manifest: Manifest, reading: ManifestReading, *, seconds: float, of_day: DayTotal
 ) -> AssetMaterialization:
     """Events of one manifest have been read.
 
@@ -227,7 +228,7 @@ def raw_events(
     )
 
 
-def delivered(asset: AssetKey, done: Delivered, waiting: Waiting, of_day: DayTotal) -> AssetMaterialization:
+def delivered(asset: list[str], done: Delivered, waiting: Waiting, of_day: DayTotal) -> AssetMaterialization:
     """A subscriber has accepted one manifest.
 
     Args:

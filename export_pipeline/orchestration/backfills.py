@@ -11,12 +11,12 @@ from typing import Any
 
 from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
 
+from export_pipeline.deployment import Deployment
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills as ledger_backfills
 from export_pipeline.ledger.backfills import Asked, AskedDay
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.orchestration import instigators, wording
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
     CONFIGURED_TAG,
@@ -32,6 +32,7 @@ from export_pipeline.orchestration.names import (
 from export_pipeline.orchestration.resources import Places, discovery_settings
 from export_pipeline.orchestration.underway import location_of, nothing_more
 from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.open import wanted
 from export_pipeline.steps.stopping import Stop
 
 MISSING, ALL = "missing", "all"
@@ -40,44 +41,44 @@ _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDE
 _SEEN_WITHIN = timedelta(days=3)
 
 
-def asked_by_run(context: OpExecutionContext, export: Export) -> Asked:
+def asked_by_run(context: OpExecutionContext, deployment: Deployment) -> Asked:
     """What a run of ``backfill_job`` asks for: by its tags, else its config, else what stands for all.
 
     Raises:
         ConfigurationError: it names a tag, a subscriber or a choice that is unknown, or nobody.
     """
-    asked = _asked(context.run.tags, context.op_config, export)
+    asked = _asked(context.run.tags, context.op_config, deployment)
     backfill_id = context.run.tags.get(BACKFILL_TAG)
     if backfill_id is None:
         return asked
     day = date.fromisoformat(context.partition_key)
     launched = instigators.backfill(context.instance, backfill_id)
     days = _days(launched.days) if launched is not None and launched.is_whole else []
-    places = Places(context.resources, export.names)
+    places = Places(context.resources, deployment.names)
     with places.ledger.open().write(durable=True) as tx:
         fixed = ledger_backfills.ask(tx, places.source.open().url, backfill_id, {day, *days}, asked, now=utc_now())
-    return _still_configured(fixed, export)
+    return _still_configured(fixed, deployment)
 
 
-def owe_days_without_a_run(context: OpExecutionContext, export: Export, places: Places) -> None:
+def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:
     """Owe the days of backfills that are over and that none of their runs came to; the log says which these were."""
     ledger, url = places.ledger.open(), places.source.open().url
     enough: Stop | None = None
-    for one in _days_without_a_run(context, export, ledger, url):
-        names = [name for name in one.asked.subscribers if name in export.subscribers]
+    for one in _days_without_a_run(context, deployment, ledger, url):
+        names = [name for name in one.asked.subscribers if name in deployment.subscribers]
         if not names:
             with ledger.write() as tx:
                 ledger_backfills.settle(tx, url, one.backfill_id, [one.day], now=utc_now())
             continue
-        enough = enough or nothing_more(context, export)
+        enough = enough or nothing_more(context, deployment)
         if enough():
             return  # the next run goes on with it
         plan_day(
             places.source.open(),
             ledger,
-            discovery_settings(export, places.source),
+            discovery_settings(deployment, places.source),
             day=one.day,
-            wanted=export.subscribers,
+            wanted=wanted(deployment),
             chosen=names,
             again=one.asked.again,
             run_id=context.run_id,
@@ -87,8 +88,10 @@ def owe_days_without_a_run(context: OpExecutionContext, export: Export, places: 
         context.log.warning(wording.day_without_a_run(one, names))
 
 
-def _days_without_a_run(context: OpExecutionContext, export: Export, ledger: Ledger, url: str) -> Iterator[AskedDay]:
-    _write_down_new_ones(context, export, ledger, url)
+def _days_without_a_run(
+    context: OpExecutionContext, deployment: Deployment, ledger: Ledger, url: str
+) -> Iterator[AskedDay]:
+    _write_down_new_ones(context, deployment, ledger, url)
     with ledger.read() as tx:
         left = ledger_backfills.unsettled(tx, url)
     for identity in dict.fromkeys(one.backfill_id for one in left):
@@ -106,7 +109,7 @@ def _days_without_a_run(context: OpExecutionContext, export: Export, ledger: Led
         yield from (one for one in days if one.day not in canceled)
 
 
-def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Ledger, url: str) -> None:
+def _write_down_new_ones(context: OpExecutionContext, deployment: Deployment, ledger: Ledger, url: str) -> None:
     """Those whose runs were all dropped, and that therefore no run has written down."""
     here = location_of(context.run)
     if here is None:
@@ -114,7 +117,7 @@ def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Le
     after = utc_now() - _SEEN_WITHIN
     launched = [
         one
-        for one in instigators.backfills_of(context.instance, export.names.backfill_job, after=after)
+        for one in instigators.backfills_of(context.instance, deployment.names.backfill_job, after=after)
         if one.location == here and one.is_whole and one.is_failed
     ]
     if not launched:
@@ -127,9 +130,9 @@ def _write_down_new_ones(context: OpExecutionContext, export: Export, ledger: Le
         runs = context.instance.get_runs(RunsFilter(tags={BACKFILL_TAG: one.id}))
         tags = {**(runs[0].tags if runs else {}), **one.tags}
         ops = one.run_config.get("ops", {})
-        config = ops.get(export.names.list_day_files, {}).get("config", {})
+        config = ops.get(deployment.names.list_day_files, {}).get("config", {})
         try:
-            asked = _asked(tags, config, export)
+            asked = _asked(tags, config, deployment)
         except ConfigurationError as error:
             # Its runs said so as well, those that began. Written down all the same, or each run would say it again.
             context.log.warning(f"backfill {one.id} cannot be done: {error}")
@@ -157,7 +160,7 @@ def _is_canceled(context: OpExecutionContext, identity: str, day: date) -> bool:
     return bool(runs) and runs[0].status is DagsterRunStatus.CANCELED
 
 
-def _asked(tags: Mapping[str, str], config: Mapping[str, Any], export: Export) -> Asked:
+def _asked(tags: Mapping[str, str], config: Mapping[str, Any], deployment: Deployment) -> Asked:
     """A tag goes before the config, which stays as it is in a range of days."""
     unknown = [tag for tag in tags if tag.startswith(TAG_PREFIXES) and tag not in _KNOWN_TAGS]
     if unknown:
@@ -171,29 +174,29 @@ def _asked(tags: Mapping[str, str], config: Mapping[str, Any], export: Export) -
     elif "subscribers" in config:
         where, names = "subscribers", list(config["subscribers"])
     else:
-        return _still_configured(Asked(_configured(tags, export), again=only == ALL), export)
-    configured = ", ".join(export.subscribers) or "none"
+        return _still_configured(Asked(_configured(tags, deployment), again=only == ALL), deployment)
+    configured = ", ".join(deployment.subscribers) or "none"
     if not names:
         raise ConfigurationError(
             f"{where}: found an empty list; allowed: names out of {configured}; for all, leave it out"
         )
-    strangers = [name for name in names if name not in export.subscribers]
+    strangers = [name for name in names if name not in deployment.subscribers]
     if strangers:
         raise ConfigurationError(f"{where}: found {', '.join(strangers)}; configured are {configured}")
     return Asked(tuple(dict.fromkeys(names)), again=only == ALL)
 
 
-def _configured(tags: Mapping[str, str], export: Export) -> tuple[str, ...]:
+def _configured(tags: Mapping[str, str], deployment: Deployment) -> tuple[str, ...]:
     """Who "all" are: those that were configured when the run was made."""
-    return tuple(tags[CONFIGURED_TAG].split(",")) if tags.get(CONFIGURED_TAG) else tuple(export.subscribers)
+    return tuple(tags[CONFIGURED_TAG].split(",")) if tags.get(CONFIGURED_TAG) else tuple(deployment.subscribers)
 
 
-def _still_configured(asked: Asked, export: Export) -> Asked:
-    found = tuple(name for name in asked.subscribers if name in export.subscribers)
+def _still_configured(asked: Asked, deployment: Deployment) -> Asked:
+    found = tuple(name for name in asked.subscribers if name in deployment.subscribers)
     if not found:
         raise ConfigurationError(
             f"subscribers: of {', '.join(asked.subscribers) or 'nobody'} none is configured any more; configured are "
-            f"{', '.join(export.subscribers) or 'none'}"
+            f"{', '.join(deployment.subscribers) or 'none'}"
         )
     return Asked(found, asked.again)
 

@@ -13,9 +13,7 @@ from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
 from export_pipeline.orchestration.checks import check_schedule, export_check_job, export_checks
 from export_pipeline.orchestration.executors import celery_app
-from export_pipeline.orchestration.export import Export, Watching
 from export_pipeline.orchestration.jobs import export_jobs
-from export_pipeline.orchestration.names import Names
 from export_pipeline.orchestration.resources import (
     LEDGER,
     QUARANTINE,
@@ -27,11 +25,9 @@ from export_pipeline.orchestration.resources import (
     StagingResource,
     StoreResource,
 )
-from export_pipeline.orchestration.schedule import default_run_seconds, export_schedule, new_files_sensor
+from export_pipeline.orchestration.schedule import export_schedule, new_files_sensor
 from export_pipeline.secrets import EnvRef
-from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.settings import SourceSettings
-from export_pipeline.steps.open import plan_limits, wanted
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.unusable import Unusable
 
@@ -41,73 +37,29 @@ if TYPE_CHECKING:
 _SOURCE_ONLY = ("layout", "start_date", "on_overwrite", "ignore", "notifications")
 
 
-def definitions_of(deployment: Deployment, names: Names | None = None) -> Definitions:
-    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Reads no network and no disk.
-
-    Args:
-        names: what they are called; by default as the deployment's ``prefix`` has it.
-    """
-    names = names or names_of(deployment)
-    export = export_of(deployment, names)
+def definitions_of(deployment: Deployment) -> Definitions:
+    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Reads no network and no disk."""
+    names = deployment.names
     partitions = DailyPartitionsDefinition(start_date=deployment.source.start_date.isoformat(), end_offset=1)
     resources = {names.prefixed(name): resource for name, resource in _resources(deployment).items()}
-    export_job, backfill_job = export_jobs(export, partitions, resources)
-    check_job = export_check_job(export)
+    export_job, backfill_job = export_jobs(deployment, partitions, resources)
+    check_job = export_check_job(deployment)
     return Definitions(
         jobs=[export_job, backfill_job, check_job],
         schedules=[
-            export_schedule(export, export_job, cron=deployment.cron, timezone=deployment.timezone),
-            check_schedule(export, check_job),
+            export_schedule(deployment, export_job, cron=deployment.cron, timezone=deployment.timezone),
+            check_schedule(deployment, check_job),
         ],
-        sensors=[new_files_sensor(export, export_job), alerts_sensor(export)],
+        sensors=[new_files_sensor(deployment, export_job), alerts_sensor(deployment)],
         assets=export_assets(
-            export,
+            deployment,
             source_url=deployment.source.url,
             source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
             subscribers=deployment.subscribers,
             partitions=partitions,
         ),
-        asset_checks=export_checks(export),
+        asset_checks=export_checks(deployment),
         resources=resources,
-    )
-
-
-def names_of(deployment: Deployment) -> Names:
-    """What the deployment's jobs and all else are called."""
-    return Names(deployment.prefix)
-
-
-def export_of(deployment: Deployment, names: Names | None = None) -> Export:
-    """What the ops need to know."""
-    return Export(
-        deployment=deployment.name,
-        subscribers=wanted(deployment),
-        unusable={name: entry.unusable for name, entry in deployment.subscribers.items() if entry.unusable},
-        enabled=deployment.enabled,
-        frequency=deployment.frequency,
-        max_files=deployment.max_files,
-        catch_up_max_files=deployment.catch_up_max_files,
-        lookback_hours=deployment.lookback_hours,
-        start_from=str(deployment.start_from),
-        plan_limits=plan_limits(deployment),
-        read_limits=ReadLimits(**deployment.limits.model_dump()),
-        max_attempts=deployment.max_attempts,
-        max_run_seconds=_max_run_seconds(deployment),
-        keep_days=deployment.ledger.keep_days,
-        runs_days=deployment.retention.runs_days,
-        executor=deployment.executor,
-        is_notified=deployment.source.notifications is not None,
-        secrets=deployment.secret_values(),
-        names=names or names_of(deployment),
-        watching=Watching(
-            owners=tuple(deployment.owners),
-            alerts=tuple(deployment.alerts),
-            checks=deployment.checks,
-            max_lag_minutes=deployment.max_lag_minutes,
-            cron=deployment.cron,
-            timezone=deployment.timezone,
-            ui_url=deployment.ui_url,
-        ),
     )
 
 
@@ -117,7 +69,7 @@ def celery_app_of(deployment: Deployment) -> "Celery":
     Raises:
         ConfigurationError: the deployment's executor is another one.
     """
-    return celery_app(deployment.executor, max_run_seconds=_max_run_seconds(deployment))
+    return celery_app(deployment.executor, max_run_seconds=deployment.run_seconds)
 
 
 def workers_of(deployment: Deployment) -> list[str]:
@@ -131,10 +83,6 @@ def workers_of(deployment: Deployment) -> list[str]:
         connection.ensure_connection(max_retries=1, timeout=2)
         answers = app.control.ping(timeout=2, connection=connection)
     return sorted(name for answer in answers for name in answer)
-
-
-def _max_run_seconds(deployment: Deployment) -> float:
-    return deployment.max_run_seconds or default_run_seconds(deployment.cron, deployment.timezone)
 
 
 def _resources(deployment: Deployment) -> dict[str, ConfigurableResource[None]]:

@@ -5,14 +5,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetKey, MetadataValue
+from dagster import AssetCheckResult, AssetCheckSeverity, MetadataValue
 
 from export_pipeline.ledger.balance import DeliveryBalance, ReadingBalance
 from export_pipeline.ledger.owed import Waiting
 from export_pipeline.orchestration import wording
 from export_pipeline.printable import as_code, printable
 from export_pipeline.quantities import counted, lasting
-from export_pipeline.steps.completeness import MOST_UNLISTED, SHOWN_KEYS, Comparison, Freshness, Repaired, Tally
+from export_pipeline.steps.completeness import (
+    MOST_UNLISTED,
+    SHOWN_KEYS,
+    Comparison,
+    Freshness,
+    Repaired,
+    SubscriberTally,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Result:
     metadata: dict[str, Any] = field(default_factory=dict)
     is_grave: bool = True
 
-    def of(self, asset: AssetKey, check: str) -> AssetCheckResult:
+    def of(self, asset: list[str], check: str) -> AssetCheckResult:
         """As Dagster takes it."""
         return AssetCheckResult(
             passed=self.passed,
@@ -132,7 +139,7 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
     return Result(not (missing or left_out.unlisted), text, metadata, is_grave=bool(missing) and repaired is None)
 
 
-def _tally(name: str, tally: Tally, days: str, repaired: Repaired | None) -> Result:
+def _tally(name: str, tally: SubscriberTally, days: str, repaired: Repaired | None) -> Result:
     missing = tally.missing
     text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
     text += f", {tally.waiting:,} on their way" if tally.waiting else ""

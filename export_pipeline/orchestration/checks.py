@@ -26,15 +26,15 @@ from dagster import (
 
 from export_pipeline.configuration.schedule import cron_of
 from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
+from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import balance, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import check_results
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.finding import cursor_of
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, discovery_settings, place_keys
-from export_pipeline.orchestration.schedule import allowed_lag
 from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, look, plan_missing
+from export_pipeline.steps.open import wanted
 
 ACCOUNTED, COMPLETENESS, FRESHNESS = "every_event_accounted_for", "completeness", "freshness"
 _DESCRIPTIONS = {
@@ -45,55 +45,55 @@ _DESCRIPTIONS = {
 }
 
 
-def check_specs(export: Export) -> dict[str, list[AssetCheckSpec]]:
+def check_specs(deployment: Deployment) -> dict[str, list[AssetCheckSpec]]:
     """Kind of check → its specs: one for the raw events, one for each subscriber."""
-    keys = [export.names.raw_events, *(export.names.asset(name) for name in export.subscribers)]
+    keys = [deployment.names.raw_events, *(deployment.names.asset(name) for name in deployment.subscribers)]
     return {
         kind: [AssetCheckSpec(kind, asset=key, description=description) for key in keys]
         for kind, description in _DESCRIPTIONS.items()
     }
 
 
-def export_checks(export: Export) -> list[AssetChecksDefinition]:
+def export_checks(deployment: Deployment) -> list[AssetChecksDefinition]:
     """All checks of one export."""
-    specs = check_specs(export)
+    specs = check_specs(deployment)
     return [
-        _accounted(export, specs[ACCOUNTED]),
-        _completeness(export, specs[COMPLETENESS]),
-        _freshness(export, specs[FRESHNESS]),
+        _accounted(deployment, specs[ACCOUNTED]),
+        _completeness(deployment, specs[COMPLETENESS]),
+        _freshness(deployment, specs[FRESHNESS]),
     ]
 
 
-def _accounted(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
     @multi_asset_check(
-        name=export.names.prefixed(f"check_{ACCOUNTED}"),
+        name=deployment.names.prefixed(f"check_{ACCOUNTED}"),
         specs=specs,
         can_subset=True,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         description=_DESCRIPTIONS[ACCOUNTED],
     )
     def every_event_accounted_for(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         results = {}
-        with failures_without_secrets(export.secrets):
-            places = Places(context.resources, export.names)
+        with failures_without_secrets(deployment.secret_values()):
+            places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
                 number = subscriptions.source_id(tx, places.source.open().url) or 0
                 results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
                 for one in subscriptions.active(tx, number):
                     results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))
-        yield from _selected(context, export, ACCOUNTED, results)
+        yield from _selected(context, deployment, ACCOUNTED, results)
 
     return every_event_accounted_for
 
 
-def _completeness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
-    days = export.watching.checks.days
+def _completeness(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+    days = deployment.checks.days
 
     @multi_asset_check(
-        name=export.names.prefixed(f"check_{COMPLETENESS}"),
+        name=deployment.names.prefixed(f"check_{COMPLETENESS}"),
         specs=specs,
         can_subset=True,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         config_schema={
             "first_day": Field(
                 str,
@@ -105,58 +105,58 @@ def _completeness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDef
             ),
             "repair": Field(
                 bool,
-                default_value=export.watching.checks.repair,
+                default_value=deployment.checks.repair,
                 description="Plan what is missing, so that the next run delivers it.",
             ),
         },
         description=_DESCRIPTIONS[COMPLETENESS],
     )
     def completeness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
-        with failures_without_secrets(export.secrets):
+        with failures_without_secrets(deployment.secret_values()):
             config: Mapping[str, Any] = context.op_execution_context.op_config
-            comparison, repaired = _compare(context, export, config)
+            comparison, repaired = _compare(context, deployment, config)
             results = check_results.completeness(comparison, repaired)
-        yield from _selected(context, export, COMPLETENESS, results)
+        yield from _selected(context, deployment, COMPLETENESS, results)
 
     return completeness
 
 
-def _freshness(export: Export, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
+def _freshness(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChecksDefinition:
     @multi_asset_check(
-        name=export.names.prefixed(f"check_{FRESHNESS}"),
+        name=deployment.names.prefixed(f"check_{FRESHNESS}"),
         specs=specs,
         can_subset=True,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         description=_DESCRIPTIONS[FRESHNESS],
     )
     def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
-        with failures_without_secrets(export.secrets):
-            places = Places(context.resources, export.names)
+        with failures_without_secrets(deployment.secret_values()):
+            places = Places(context.resources, deployment.names)
             source, ledger = places.source.open(), places.ledger.open()
             now = utc_now()
             found = look(
                 source,
                 ledger,
-                discovery_settings(export, places.source),
-                cursor=cursor_of(context.instance, context.run, export, source, ledger).read(),
+                discovery_settings(deployment, places.source),
+                cursor=cursor_of(context.instance, context.run, deployment, source, ledger).read(),
                 now=now,
             )
-            results = check_results.freshness(found, allowed_lag(export.watching, now), now)
-        yield from _selected(context, export, FRESHNESS, results)
+            results = check_results.freshness(found, deployment.allowed_lag(now), now)
+        yield from _selected(context, deployment, FRESHNESS, results)
 
     return freshness
 
 
 def _compare(
-    context: AssetCheckExecutionContext, export: Export, config: Mapping[str, Any]
+    context: AssetCheckExecutionContext, deployment: Deployment, config: Mapping[str, Any]
 ) -> tuple[Comparison, Repaired | None]:
-    places = Places(context.resources, export.names)
+    places = Places(context.resources, deployment.names)
     source, ledger = places.source.open(), places.ledger.open()
-    settings = discovery_settings(export, places.source)
+    settings = discovery_settings(deployment, places.source)
     now = utc_now()
     _, yesterday = days_up_to_yesterday(now, 1)
     last_day = _day(config, "last_day") or yesterday
-    first_day = _day(config, "first_day") or last_day - timedelta(days=export.watching.checks.days - 1)
+    first_day = _day(config, "first_day") or last_day - timedelta(days=deployment.checks.days - 1)
     if first_day > last_day:
         raise Failure(f"first_day {first_day} lies behind last_day {last_day}", allow_retries=False)
     comparison = compare(
@@ -165,13 +165,13 @@ def _compare(
         settings,
         first_day=first_day,
         last_day=last_day,
-        wanted=list(export.subscribers),
-        due_before=now - allowed_lag(export.watching, now),
+        wanted=list(deployment.subscribers),
+        due_before=now - deployment.allowed_lag(now),
     )
     if not config["repair"] or not comparison.missing:
         return comparison, None
     repaired = plan_missing(
-        source, ledger, settings, comparison.missing, wanted=export.subscribers, run_id=context.run.run_id, now=now
+        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run_id=context.run.run_id, now=now
     )
     return comparison, repaired
 
@@ -185,23 +185,23 @@ def _day(config: Mapping[str, Any], name: str) -> date | None:
 
 def _selected(
     context: AssetCheckExecutionContext,
-    export: Export,
+    deployment: Deployment,
     kind: str,
     results: Mapping[str, check_results.Result],
 ) -> Iterator[AssetCheckResult]:
     """The results of the checks that were asked for; a subscriber that the ledger does not know has nothing yet."""
     wanted = context.op_execution_context.selected_asset_check_keys
-    for name in ("", *export.subscribers):
-        key = export.names.asset(name) if name else export.names.raw_events
-        if any(one.asset_key == key and one.name == kind for one in wanted):
+    for name in ("", *deployment.subscribers):
+        key = deployment.names.asset(name) if name else deployment.names.raw_events
+        if any(list(one.asset_key.path) == key and one.name == kind for one in wanted):
             yield results.get(name, check_results.NOTHING_YET).of(key, kind)
 
 
-def export_check_job(export: Export) -> UnresolvedAssetJobDefinition:
+def export_check_job(deployment: Deployment) -> UnresolvedAssetJobDefinition:
     """``check_job``: every check of every asset of this export."""
-    keys: list[AssetCheckKey] = [spec.key for specs in check_specs(export).values() for spec in specs]
+    keys: list[AssetCheckKey] = [spec.key for specs in check_specs(deployment).values() for spec in specs]
     return define_asset_job(
-        export.names.check_job,
+        deployment.names.check_job,
         selection=AssetSelection.checks(*keys),
         executor_def=in_process_executor,
         description="Look whether every event is accounted for, whether the listing of the last days and the ledger "
@@ -209,14 +209,14 @@ def export_check_job(export: Export) -> UnresolvedAssetJobDefinition:
     )
 
 
-def check_schedule(export: Export, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
+def check_schedule(deployment: Deployment, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
     """The schedule of ``check_job``; off from the start unless the deployment says ``checks: {enabled: true}``."""
-    checks = export.watching.checks
+    checks = deployment.checks
     return ScheduleDefinition(
-        name=export.names.check_schedule,
+        name=deployment.names.check_schedule,
         job=job,
         cron_schedule=cron_of(checks.frequency),
-        execution_timezone=export.watching.timezone,
+        execution_timezone=deployment.timezone,
         default_status=DefaultScheduleStatus.RUNNING if checks.enabled else DefaultScheduleStatus.STOPPED,
-        description=f"Runs {export.names.check_job} ({checks.frequency}).",
+        description=f"Runs {deployment.names.check_job} ({checks.frequency}).",
     )

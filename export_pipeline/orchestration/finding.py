@@ -22,12 +22,12 @@ from dagster import (
     op,
 )
 
+from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import identity, owed, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import backfills, reporting, wording
 from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
@@ -55,6 +55,7 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.discover import Found, discover
 from export_pipeline.steps.messages import Noticed, Notifications, discover_notified
+from export_pipeline.steps.open import wanted
 from export_pipeline.steps.retention import sweep_staging
 from export_pipeline.storage.location import parse_location
 
@@ -70,47 +71,47 @@ _LISTING = Enum(
 )
 
 
-def list_new_files_op(export: Export) -> OpDefinition:
+def list_new_files_op(deployment: Deployment) -> OpDefinition:
     """The op that lists, plans and chooses."""
 
     @op(
-        name=export.names.list_new_files,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER, STAGING, *places_needed(export)]),
+        name=deployment.names.list_new_files,
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER, STAGING, *places_needed(deployment)]),
         out=manifests_out("One for each manifest that this run reads and delivers."),
-        config_schema=config_fields(export),
+        config_schema=config_fields(deployment),
         description="Find new files, by listing the source or by notifications; plan what the ledger does not know, "
         "and choose the oldest manifests still owed. The cursor of new_files then shows how far the source is listed.",
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
-        places = Places(context.resources, export.names)
-        with failures_without_secrets(export.secrets):
-            if not export.subscribers:
-                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+        places = Places(context.resources, deployment.names)
+        with failures_without_secrets(deployment.secret_values()):
+            if not deployment.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
             # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
-            if reason := run_is_over(context, export)():
+            if reason := run_is_over(context, deployment)():
                 context.log.info(f"nothing is listed: {reason}")
                 return
-            found, nothing = find_new_files(context, export, places)
-            for name, reason in export.unusable.items():
+            found, nothing = find_new_files(context, deployment, places)
+            for name, reason in deployment.unusable.items():
                 context.log.error(wording.unusable(name, reason))
             mark_with_ledger(context, places.ledger.open())
-            backfills.owe_days_without_a_run(context, export, places)
+            backfills.owe_days_without_a_run(context, deployment, places)
             max_files = context.op_config["max_files"]
             chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
             sweep_staging(
                 places.staging.open(),
                 places.ledger.open(),
                 keep={manifest.id for manifest in chosen},
-                runs=other_runs(context, export, places.ledger.open()),
+                runs=other_runs(context, deployment, places.ledger.open()),
             )
             _say_what_was_found(context, found, nothing, chosen, left)
             reporting.run_begins(context, chosen)
-            fold_old_days(context, places, export)
+            fold_old_days(context, places, deployment)
             if not chosen and not found.files:
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
                 # For each that comes, up to twenty go; a run that has work to do is spared the look.
-                purge_idle_runs(context, places, export)
+                purge_idle_runs(context, places, deployment)
             elif FOUND_TAG in context.run.tags:
                 # Of the run that this one executes again, which found nothing.
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
@@ -119,27 +120,27 @@ def list_new_files_op(export: Export) -> OpDefinition:
     return list_new_files
 
 
-def config_fields(export: Export) -> dict[str, Field]:
+def config_fields(deployment: Deployment) -> dict[str, Field]:
     """What may be chosen for one run; the way of listing only where notifications stand beside it."""
     fields = {
         "max_files": Field(
             Int,
-            default_value=export.max_files,
+            default_value=deployment.max_files,
             description="Most files that this run finds anew, and delivers to a subscriber.",
         )
     }
-    if export.is_notified:
+    if deployment.source.is_notified:
         description = "due: list the source when it is time; now: in this run. Messages are taken in either case."
         fields["listing"] = Field(_LISTING, default_value=DUE, description=description)
     return fields
 
 
-def places_needed(export: Export) -> list[str]:
+def places_needed(deployment: Deployment) -> list[str]:
     """Further places than those of a listing."""
-    return [QUARANTINE] if export.is_notified else []
+    return [QUARANTINE] if deployment.source.is_notified else []
 
 
-def find_new_files(context: OpExecutionContext, export: Export, places: Places) -> tuple[Found, str]:
+def find_new_files(context: OpExecutionContext, deployment: Deployment, places: Places) -> tuple[Found, str]:
     """Plan what is new, and let the cursor show how far it was listed; with what to say where nothing was found.
 
     Raises:
@@ -147,11 +148,11 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
     """
     max_files = context.op_config["max_files"]
     if max_files < 1:
-        raise Failure(f"ops.{export.names.list_new_files}.config.max_files: found {max_files}; allowed: 1 or more")
+        raise Failure(f"ops.{deployment.names.list_new_files}.config.max_files: found {max_files}; allowed: 1 or more")
     source, ledger = places.source.open(), places.ledger.open()
-    cursor = cursor_of(context.instance, context.run, export, source, ledger)
+    cursor = cursor_of(context.instance, context.run, deployment, source, ledger)
     read = cursor.read()
-    settings = discovery_settings(export, places.source)
+    settings = discovery_settings(deployment, places.source)
     queue = places.source.open_queue()
     if queue is None:
         found = discover(
@@ -159,13 +160,13 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             ledger,
             settings,
             cursor=read,
-            wanted=export.subscribers,
+            wanted=wanted(deployment),
             max_files=max_files,
             run_id=context.run_id,
             now=utc_now(),
             progress=reporting.listing(context),
         )
-        nothing = wording.found_nothing(found, export.frequency)
+        nothing = wording.found_nothing(found, deployment.frequency)
     else:
         noticed = discover_notified(
             source,
@@ -173,14 +174,14 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
             settings,
             _notifications(context, places, queue),
             cursor=read,
-            wanted=export.subscribers,
+            wanted=wanted(deployment),
             max_files=max_files,
             run_id=context.run_id,
             now=utc_now(),
             progress=reporting.listing(context),
         )
         found = noticed.found
-        nothing = wording.nothing(noticed, export.frequency)
+        nothing = wording.nothing(noticed, deployment.frequency)
         _say_what_messages_told(context, noticed)
     reporting.left_out(context, source)
     cursor.replace(read, found.cursor)
@@ -188,12 +189,12 @@ def find_new_files(context: OpExecutionContext, export: Export, places: Places) 
 
 
 def cursor_of(
-    instance: DagsterInstance, run: DagsterRun, export: Export, source: Source, ledger: Ledger
+    instance: DagsterInstance, run: DagsterRun, deployment: Deployment, source: Source, ledger: Ledger
 ) -> SensorCursor:
     """The cursor of ``new_files`` as *run* sees it."""
     with ledger.read() as tx:
         mark = identity.mark(tx, source.url)
-    return SensorCursor.of_run(instance, run, export.names, mark=mark)
+    return SensorCursor.of_run(instance, run, deployment.names, mark=mark)
 
 
 def _notifications(context: OpExecutionContext, places: Places, queue: Queue) -> Notifications:
@@ -263,20 +264,20 @@ _ONLY = Enum(
 )
 
 
-def list_day_files_op(export: Export) -> OpDefinition:
+def list_day_files_op(deployment: Deployment) -> OpDefinition:
     """The op that finds a day's files and owes them to the chosen subscribers."""
 
     @op(
-        name=export.names.list_day_files,
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        name=deployment.names.list_day_files,
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         out=manifests_out("One for each manifest of the day that is delivered."),
         config_schema={
             "subscribers": Field(
                 Array(str),
                 is_required=False,
-                description=f"Who gets the day: names out of {', '.join(export.subscribers) or 'none'}. Left out: all "
-                "that are configured when the run, or the backfill of many days, is launched. In the UI's dialog for a "
-                f"range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
+                description=f"Who gets the day: names out of {', '.join(deployment.subscribers) or 'none'}. Left out: "
+                "all that are configured when the run, or the backfill of many days, is launched. In the UI's dialog "
+                f"for a range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
             ),
             "only": Field(
                 _ONLY,
@@ -289,26 +290,26 @@ def list_day_files_op(export: Export) -> OpDefinition:
         "cursor of new_files stays where it is.",
     )
     def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
-        places = Places(context.resources, export.names)
-        with failures_without_secrets(export.secrets):
-            if not export.subscribers:
-                context.log.info(wording.NO_SUBSCRIBER.format(deployment=export.deployment))
+        places = Places(context.resources, deployment.names)
+        with failures_without_secrets(deployment.secret_values()):
+            if not deployment.subscribers:
+                context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
             # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
-            if reason := run_is_over(context, export)():
+            if reason := run_is_over(context, deployment)():
                 context.log.info(f"nothing is listed: {reason}")
                 return
-            for name, reason in export.unusable.items():
+            for name, reason in deployment.unusable.items():
                 context.log.error(wording.unusable(name, reason))
             mark_with_ledger(context, places.ledger.open())
-            asked = asked_by_run(context, export)
+            asked = asked_by_run(context, deployment)
             source = places.source.open()
             backfill = plan_day(
                 source,
                 places.ledger.open(),
-                discovery_settings(export, places.source),
+                discovery_settings(deployment, places.source),
                 day=date.fromisoformat(context.partition_key),
-                wanted=export.subscribers,
+                wanted=wanted(deployment),
                 chosen=asked.subscribers,
                 again=asked.again,
                 run_id=context.run_id,

@@ -20,7 +20,7 @@ from dagster import (
 )
 
 from export_pipeline.alerting.channel import Positions
-from export_pipeline.alerting.happening import CRITICAL, ERROR, WARNING, Happening, Line, Problem
+from export_pipeline.alerting.happening import CRITICAL, ERROR, WARNING, Failing, Happening, Line
 from export_pipeline.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
@@ -29,9 +29,9 @@ from export_pipeline.dagster_internals import (
     PartitionBackfill,
     TickStatus,
 )
+from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.checks import ACCOUNTED
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.underway import location_of
 
@@ -48,13 +48,13 @@ _SENDER = re.compile(r"^\[\w+\] ")
 _NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+([.,:]\d+)*")
 
 
-def is_of(export: Export, run: DagsterRun) -> bool:
+def is_of(deployment: Deployment, run: DagsterRun) -> bool:
     """Whether *run* is one of this export's jobs, or runs checks of its assets."""
-    names = export.names
+    names = deployment.names
     if run.job_name.startswith(ASSET_JOB):
-        ours = {names.raw_events, *(names.asset(name) for name in export.subscribers)}
-        return any(check.asset_key in ours for check in run.asset_check_selection or ())
-    if run.tags.get(LEDGER_TAG, names.prefixed(export.deployment)) != names.prefixed(export.deployment):
+        ours = [names.raw_events, *(names.asset(name) for name in deployment.subscribers)]
+        return any(list(check.asset_key.path) in ours for check in run.asset_check_selection or ())
+    if run.tags.get(LEDGER_TAG, names.prefixed(deployment.name)) != names.prefixed(deployment.name):
         return False  # a job of this name, of another deployment
     return run.job_name in (names.export_job, names.backfill_job, names.check_job)
 
@@ -90,7 +90,7 @@ class _Reading:
         self._succeeded: set[str] = set()
         self._engine = ""
         self._run_failure = ""
-        self._checks: list[Problem] = []
+        self._checks: list[Failing] = []
         self._checks_fine: list[str] = []
         self._lines: list[Line] = []
         self._lines_left_out = 0
@@ -122,16 +122,16 @@ class _Reading:
             fine=(*self._fine(), *self._checks_fine),
         )
 
-    def _problems(self) -> Iterator[Problem]:
+    def _problems(self) -> Iterator[Failing]:
         if self._run.status is not DagsterRunStatus.FAILURE:
             return
         for op, cause in self._failed.items():
-            yield Problem(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
+            yield Failing(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
         if not self._failed:
             # Nothing in it failed, so something happened to it: it was killed, say, or ran for too long.
             label = f"the process of {self._job}"
             text = f"its process was killed, or ended without a word: {self._run_failure}"
-            yield Problem(f"{self._prefix}run", ERROR, label, text)
+            yield Failing(f"{self._prefix}run", ERROR, label, text)
 
     def _fine(self) -> Iterator[str]:
         if self._is_backfill:
@@ -166,7 +166,7 @@ class _Reading:
             return
         level = ERROR if found.severity is AssetCheckSeverity.ERROR else WARNING
         level = CRITICAL if found.check_name == ACCOUNTED else level
-        self._checks.append(Problem(key, level, label, f"{label}: {found.description or 'did not pass'}"))
+        self._checks.append(Failing(key, level, label, f"{label}: {found.description or 'did not pass'}"))
 
     def _all_lines(self) -> Iterator[Line]:
         yield from self._lines
@@ -219,7 +219,7 @@ class Scope:
     """
 
     instance: DagsterInstance
-    export: Export
+    deployment: Deployment
     repository: instigators.Repository | None
     least_level: int
 
@@ -239,7 +239,7 @@ def present(scope: Scope, now: float) -> Positions:
     for event_type in _ENDS:
         newest = scope.instance.fetch_run_status_changes(event_type, limit=1).records
         ends[event_type.value] = newest[0].storage_id if newest else 0
-    return Positions(runs=ends, ticks=dict.fromkeys(_instigators(scope.export), now), backfills_after=now)
+    return Positions(runs=ends, ticks=dict.fromkeys(_instigators(scope.deployment), now), backfills_after=now)
 
 
 def happenings(scope: Scope, positions: Positions, now: float) -> Iterator[Happening]:
@@ -250,8 +250,8 @@ def happenings(scope: Scope, positions: Positions, now: float) -> Iterator[Happe
     yield from _backfills(scope, positions)
 
 
-def _instigators(export: Export) -> tuple[str, ...]:
-    return export.names.export_schedule, export.names.check_schedule, export.names.new_files
+def _instigators(deployment: Deployment) -> tuple[str, ...]:
+    return deployment.names.export_schedule, deployment.names.check_schedule, deployment.names.new_files
 
 
 def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
@@ -262,7 +262,7 @@ def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
         ended += [(record.storage_id, event_type.value, record.event_log_entry.run_id) for record in found]
     for storage_id, name, run_id in sorted(ended)[:_MOST_RUNS]:
         run = scope.instance.get_run_by_id(run_id)
-        if run is not None and is_of(scope.export, run) and _is_here(scope, run):
+        if run is not None and is_of(scope.deployment, run) and _is_here(scope, run):
             yield happening_of(scope.instance, run, least_level=scope.least_level)
         positions.runs[name] = storage_id
 
@@ -274,7 +274,7 @@ def _is_here(scope: Scope, run: DagsterRun) -> bool:
 
 
 def _ticks(scope: Scope, repository: instigators.Repository, positions: Positions, now: float) -> Iterator[Happening]:
-    for name in _instigators(scope.export):
+    for name in _instigators(scope.deployment):
         origin = instigators.origin_of(repository, name)
         for tick in instigators.ticks_after(scope.instance, origin, positions.ticks.setdefault(name, now)):
             if tick.status not in instigators.FINISHED and now - tick.timestamp < _LONGEST_TICK_SECONDS:
@@ -289,14 +289,14 @@ def _tick(name: str, tick: InstigatorTick) -> Happening:
         error = tick.error.cause or tick.error if tick.error else None
         cause = error.message.strip().removeprefix(_FAILURE) if error else "no reason is known"
         text = f"{name}: its tick failed: {cause}"
-        return Happening(f"a tick of {name}", path="/automation", problems=(Problem(key, ERROR, name, text),))
+        return Happening(f"a tick of {name}", path="/automation", problems=(Failing(key, ERROR, name, text),))
     fine = (key,) if tick.status in (TickStatus.SUCCESS, TickStatus.SKIPPED) else ()
     return Happening(f"a tick of {name}", path="/automation", fine=fine)
 
 
 def _backfills(scope: Scope, positions: Positions) -> Iterator[Happening]:
     after = datetime.fromtimestamp(positions.backfills_after, timezone.utc)
-    wanted = BulkActionsFilter(job_name=scope.export.names.backfill_job, created_after=after)
+    wanted = BulkActionsFilter(job_name=scope.deployment.names.backfill_job, created_after=after)
     found = [one for one in scope.instance.get_backfills(filters=wanted, limit=_MOST_BACKFILLS) if _is_ours(scope, one)]
     for one in sorted(found, key=lambda backfill: backfill.backfill_timestamp):
         if one.status in BULK_ACTION_TERMINAL_STATUSES and one.backfill_id not in positions.backfills_over:
@@ -327,5 +327,5 @@ def _backfill(scope: Scope, backfill: PartitionBackfill) -> Happening:
     text = f"{subject} of {days} {'day' if days == 1 else 'days'}: runs of it failed; what they had planned stays owed"
     if backfill.error is not None:
         text = f"{subject}: {backfill.error.message.strip()}"
-    ended = Problem(f"{subject}/end", ERROR, subject, text, is_lasting=False)
+    ended = Failing(f"{subject}/end", ERROR, subject, text, is_lasting=False)
     return Happening(subject, path=path, problems=(ended,), over=over)

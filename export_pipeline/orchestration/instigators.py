@@ -14,6 +14,7 @@ from typing import Any
 from dagster import DagsterInstance, DagsterInvariantViolationError, DagsterRun, SensorEvaluationContext
 from typing_extensions import Self
 
+from export_pipeline.configuration.names import Names
 from export_pipeline.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     SINGLETON_REPOSITORY_NAME,
@@ -32,7 +33,7 @@ from export_pipeline.dagster_internals import (
     TickStatus,
     create_snapshot_id,
 )
-from export_pipeline.orchestration.names import LOCATION, SENSOR_INTERVAL_SECONDS, Names
+from export_pipeline.orchestration.names import LOCATION, SENSOR_INTERVAL_SECONDS
 from export_pipeline.steps.next_listing import Cursor
 
 FINISHED = (TickStatus.FAILURE, TickStatus.SUCCESS, TickStatus.SKIPPED)

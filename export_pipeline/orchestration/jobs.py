@@ -13,8 +13,8 @@ from dagster import (
     graph,
 )
 
+from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration.executors import executor_of
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.finding import DUE, list_day_files_op, list_new_files_op
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import (
@@ -35,7 +35,7 @@ _LONGEST_STEP_SECONDS = 3_600
 
 
 def export_jobs(
-    export: Export, partitions: DailyPartitionsDefinition, resources: Mapping[str, ConfigurableResource[None]]
+    deployment: Deployment, partitions: DailyPartitionsDefinition, resources: Mapping[str, ConfigurableResource[None]]
 ) -> tuple[JobDefinition, JobDefinition]:
     """``export_job`` and ``backfill_job``.
 
@@ -43,41 +43,41 @@ def export_jobs(
         resources: all that their ops require. Dagster takes those of a job all from the job, or none.
     """
     pipeline = _Pipeline(
-        read_batches=read_batches_op(export),
-        report_unreadable=report_unreadable_op(export),
-        deliver={name: deliver_op(export, name) for name in export.subscribers},
+        read_batches=read_batches_op(deployment),
+        report_unreadable=report_unreadable_op(deployment),
+        deliver={name: deliver_op(deployment, name) for name in deployment.subscribers},
     )
     # By default in the run's process: a step costs 13 to 41 ms there, 1.3 to 1.8 s in a process of its own.
     executor = executor_of(
-        export.executor,
-        max_run_seconds=export.max_run_seconds,
-        ledger=cast(LedgerResource, resources[export.names.prefixed(LEDGER)]),
+        deployment.executor,
+        max_run_seconds=deployment.run_seconds,
+        ledger=cast(LedgerResource, resources[deployment.names.prefixed(LEDGER)]),
     )
     tags = {
         # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
-        LEDGER_TAG: export.names.prefixed(export.deployment),
+        LEDGER_TAG: deployment.names.prefixed(deployment.name),
         # By it lost_runs knows those that hold a claim.
-        EXECUTOR_TAG: export.executor.type,
+        EXECUTOR_TAG: deployment.executor.type,
         # Of a run in more than one process nobody knows better until then.
-        MAX_RUNTIME_TAG: f"{export.max_run_seconds + _LONGEST_STEP_SECONDS:.0f}",
+        MAX_RUNTIME_TAG: f"{deployment.run_seconds + _LONGEST_STEP_SECONDS:.0f}",
     }
     export_job = pipeline.graph(
-        export.names.export_job,
-        first=list_new_files_op(export),
+        deployment.names.export_job,
+        first=list_new_files_op(deployment),
         description="Find new files in the source, read them into NDJSON batches, and hand these to every subscriber.",
     ).to_job(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
         tags={**tags, PRIORITY_TAG: "1"},
         config=_shown_first(
-            export.names.list_new_files,
-            max_files=export.max_files,
-            **({"listing": DUE} if export.is_notified else {}),
+            deployment.names.list_new_files,
+            max_files=deployment.max_files,
+            **({"listing": DUE} if deployment.source.is_notified else {}),
         ),
     )
     backfill_job = pipeline.graph(
-        export.names.backfill_job,
-        first=list_day_files_op(export),
+        deployment.names.backfill_job,
+        first=list_day_files_op(deployment),
         description="Deliver the files of chosen days: what the subscribers miss of them, or everything once more. One "
         "day: choose it in the Launchpad. Many: Partitions, Launch backfill; there the tags "
         f"`{SUBSCRIBERS_TAG}` (names joined by commas) and `{ONLY_TAG}` (missing or all) stand in for the config. "
@@ -85,7 +85,7 @@ def export_jobs(
     ).to_job(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
-        tags={**tags, PRIORITY_TAG: "0", CONFIGURED_TAG: ",".join(export.subscribers)},
+        tags={**tags, PRIORITY_TAG: "0", CONFIGURED_TAG: ",".join(deployment.subscribers)},
         # No config of its own, which would stand for each day in the place of the one that a backfill is launched with.
         partitions_def=partitions,
     )

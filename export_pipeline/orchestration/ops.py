@@ -27,13 +27,13 @@ from dagster import (
     op,
 )
 
+from export_pipeline.deployment import Deployment
 from export_pipeline.errors import DeliveryError
 from export_pipeline.ledger import days, owed, subscriptions
 from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
@@ -45,7 +45,7 @@ from export_pipeline.orchestration.underway import (
 )
 from export_pipeline.printable import printable
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
-from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.open import Workspace, workspace_of
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 
 READ = "read"
@@ -54,39 +54,41 @@ READ = "read"
 _LEAST_SHARE_OF_A_READING = 0.5
 
 
-def read_batches_op(export: Export) -> OpDefinition:
+def read_batches_op(deployment: Deployment) -> OpDefinition:
     """The op that reads one manifest and stages its batches."""
-    outs = {name: Out(Nothing, is_required=False, description=f"Batches for {name}.") for name in export.subscribers}
+    outs = {
+        name: Out(Nothing, is_required=False, description=f"Batches for {name}.") for name in deployment.subscribers
+    }
     outs[READ] = Out(Nothing, description="Every file was read, or is known to be unreadable.")
 
     @op(
-        name=export.names.prefixed("read_batches"),
+        name=deployment.names.prefixed("read_batches"),
         ins={"manifest": In(Nothing)},
         out=outs,
-        required_resource_keys=place_keys(export.names),
+        required_resource_keys=place_keys(deployment.names),
         description="Read a manifest's files, cut their events into NDJSON batches and stage them.",
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
         identity = manifest_of(context)
-        with failures_without_secrets(export.secrets):
-            place = _workspace(context, export)
+        with failures_without_secrets(deployment.secret_values()):
+            place = _workspace(context, deployment)
             with place.ledger.read() as tx:
                 names = owed.assigned(tx, identity, run_ids(context))
-            over = nothing_more(context, export)
+            over = nothing_more(context, deployment)
             if reason := over():
                 context.log.info(wording.not_read(identity, reason))
                 yield Output(None, READ)
                 return
-            place = replace(place, stop=over, reading_seconds=export.max_run_seconds * _LEAST_SHARE_OF_A_READING)
+            place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
             outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
-            _say_what_was_read(context, outcome, names, export)
+            _say_what_was_read(context, outcome, names, deployment)
             if outcome.staged is not None and outcome.staged.reading is not None:
                 manifest = outcome.staged.manifest
                 with place.ledger.read() as tx:
                     of_day = days.read_of_day(tx, manifest.source_id, manifest.day)
                 context.log_event(
                     assets.raw_events(
-                        export.names.raw_events,
+                        deployment.names.raw_events,
                         manifest,
                         outcome.staged.reading,
                         seconds=outcome.seconds,
@@ -94,32 +96,32 @@ def read_batches_op(export: Export) -> OpDefinition:
                     )
                 )
         if outcome.staged is not None:
-            yield from (Output(None, name) for name in export.subscribers if name in names)
+            yield from (Output(None, name) for name in deployment.subscribers if name in names)
         yield Output(None, READ)
 
     return read_batches
 
 
-def deliver_op(export: Export, name: str) -> OpDefinition:
+def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
     """The op that delivers one manifest to the subscriber called *name*."""
-    resource = export.names.prefixed(name)
+    resource = deployment.names.prefixed(name)
 
     @op(
-        name=export.names.prefixed(f"deliver_to_{name}"),
+        name=deployment.names.prefixed(f"deliver_to_{name}"),
         ins={"batches": In(Nothing)},
         out=Out(Nothing),
-        required_resource_keys={*place_keys(export.names), resource},
+        required_resource_keys={*place_keys(deployment.names), resource},
         description=f"Hand a manifest's batches to {name}, and record each one that it accepts.",
         # Before reading the next manifest, so that staging stays small.
-        tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(export.executor)},
+        tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(deployment.executor)},
     )
     def deliver_to(context: OpExecutionContext) -> None:
-        with failures_without_secrets(export.secrets):
-            place = _workspace(context, export)
+        with failures_without_secrets(deployment.secret_values()):
+            place = _workspace(context, deployment)
             subscription = _subscription(place, name)
             subscriber = getattr(context.resources, resource)
             try:
-                with between_batches(context, export) as stop:
+                with between_batches(context, deployment) as stop:
                     done = deliver(
                         place,
                         manifest_of(context),
@@ -130,7 +132,7 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
                             f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
                         ),
                         progress=reporting.delivering(context, name),
-                        max_seconds=subscriber_seconds(export, getattr(subscriber, "max_run_seconds", None)),
+                        max_seconds=subscriber_seconds(deployment, getattr(subscriber, "max_run_seconds", None)),
                         stop=stop,
                     )
             except DeliveryError as error:
@@ -147,12 +149,14 @@ def deliver_op(export: Export, name: str) -> OpDefinition:
                 source, day = done.manifest.source_id, done.manifest.day
                 waiting = owed.waiting(tx, source, [subscription])[0]
                 of_day = days.delivered_of_day(tx, source, subscription, day)
-            context.log_event(assets.delivered(export.names.asset(name), done, waiting, of_day))
+            context.log_event(assets.delivered(deployment.names.asset(name), done, waiting, of_day))
 
     return deliver_to
 
 
-def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names: list[str], export: Export) -> None:
+def _say_what_was_read(
+    context: OpExecutionContext, outcome: ReadOutcome, names: list[str], deployment: Deployment
+) -> None:
     staged = outcome.staged
     if staged is not None:
         if staged.batches:
@@ -162,19 +166,17 @@ def _say_what_was_read(context: OpExecutionContext, outcome: ReadOutcome, names:
     for note in outcome.notes:
         context.log.warning(note)
     if outcome.unreadable:
-        context.log.error(wording.unreadable(outcome, export.max_attempts))
+        context.log.error(wording.unreadable(outcome, deployment.max_attempts))
 
 
-def _workspace(context: OpExecutionContext, export: Export) -> Workspace:
-    places = Places(context.resources, export.names)
-    return Workspace(
+def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace:
+    places = Places(context.resources, deployment.names)
+    return workspace_of(
+        deployment,
         source=places.source.open(),
         ledger=places.ledger.open(),
         staging=places.staging.open(),
         quarantine=places.quarantine.open(),
-        limits=export.read_limits,
-        max_attempts=export.max_attempts,
-        secrets=export.secrets,
     )
 
 
@@ -191,20 +193,20 @@ def _subscription(place: Workspace, name: str) -> subscriptions.Subscription:
 _RECORDS_AT_ONCE = 1_000
 
 
-def report_unreadable_op(export: Export) -> OpDefinition:
+def report_unreadable_op(deployment: Deployment) -> OpDefinition:
     """One op for all manifests of a run: one for each would be skipped, with a line in the log, where all is well."""
 
     @op(
-        name=export.names.prefixed("report_unreadable_files"),
+        name=deployment.names.prefixed("report_unreadable_files"),
         ins={"read": In(Nothing)},
-        required_resource_keys=place_keys(export.names, [SOURCE, LEDGER]),
+        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         description="Fails, so that somebody looks, where files could not be read, or were left out by a re-execution: "
         "which, why, and what happens next.",
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
         reporting.run_ends(context)
-        places = Places(context.resources, export.names)
-        if left := _never_read(context, export, places):
+        places = Places(context.resources, deployment.names)
+        if left := _never_read(context, deployment, places):
             raise Failure(
                 wording.never_read(left),
                 metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
@@ -213,19 +215,19 @@ def report_unreadable_op(export: Export) -> OpDefinition:
         days = _days(context)
         if not days:
             return  # no manifest, no file
-        with failures_without_secrets(export.secrets), places.ledger.open().read() as tx:
+        with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
             number = subscriptions.source_id(tx, places.source.open().url)
             found = unreadable(tx, number, days, run_ids(context)) if number is not None else []
         if found:
             raise Failure(
-                wording.unreadable_files(found), metadata=_details(found, export.max_attempts), allow_retries=False
+                wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False
             )
         context.log.info(wording.ALL_READ)
 
     return report_unreadable_files
 
 
-def _never_read(context: OpExecutionContext, export: Export, places: Places) -> list[str]:
+def _never_read(context: OpExecutionContext, deployment: Deployment, places: Places) -> list[str]:
     """Manifests that a run took which this one executes again, and that no read_batches has come to in either.
 
     Of a run that was killed Dagster repeats "from failure" the steps that had begun, and those of other ops. The steps
@@ -234,11 +236,11 @@ def _never_read(context: OpExecutionContext, export: Export, places: Places) -> 
     if context.run.parent_run_id is None:
         return []
     runs = run_ids(context)
-    with failures_without_secrets(export.secrets), places.ledger.open().read() as tx:
+    with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
         taken = owed.assigned_manifests(tx, runs)
     if not taken:
         return []
-    read = export.names.prefixed("read_batches")
+    read = deployment.names.prefixed("read_batches")
     steps = {record.event_log_entry.step_key or "" for run in runs for record in _step_ends(context.instance, run)}
     seen = {key.rpartition("_")[2].rstrip("]") for key in steps if key.partition("[")[0] == read}
     return [manifest for manifest in taken if manifest not in seen]

@@ -5,7 +5,8 @@ Each opens what it describes on first use and closes it when the run, or with ot
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date
 from typing import Any, Literal
 
 from dagster import InitResourceContext
@@ -13,17 +14,17 @@ from pydantic import Field, PrivateAttr
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
+from export_pipeline.configuration.names import Names
+from export_pipeline.deployment import Deployment
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.keeping import kept_at_work
-from export_pipeline.orchestration.export import Export
-from export_pipeline.orchestration.names import Names
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.source.store import Source, open_source
 from export_pipeline.steps.discover import DiscoverySettings
-from export_pipeline.storage.location import parse_location
+from export_pipeline.steps.open import discovery_settings as settings_of
 from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.launchable import LaunchableResource
@@ -210,14 +211,11 @@ class Places:
         return getattr(self._resources, self._names.prefixed(name))
 
 
-def discovery_settings(export: Export, source: SourceResource) -> DiscoverySettings:
-    """What finding files needs to know."""
-    return DiscoverySettings(
+def discovery_settings(deployment: Deployment, source: SourceResource) -> DiscoverySettings:
+    """How files are found and grouped, with what a run's config says of *source* instead of the deployment file."""
+    return replace(
+        settings_of(deployment),
         layout=source.parsed_layout(),
         start_date=date.fromisoformat(source.start_date),
-        lookback=timedelta(hours=export.lookback_hours),
         on_overwrite=source.on_overwrite,
-        start_from=export.start_from,
-        limits=export.plan_limits,
-        prefix=parse_location(source.url).prefix,
     )

@@ -16,10 +16,10 @@ from dagster import (
 
 # Not public. It is what the executors themselves work with; a test ends a run through the UI's own call.
 from export_pipeline.dagster_internals import capture_interrupts, check_captured_interrupt
+from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import identity
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.orchestration.export import Export
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
 from export_pipeline.steps.stopping import Stop, deadline
 
@@ -41,7 +41,7 @@ _LOOK_SECONDS = 2.0
 
 def of_export(
     instance: DagsterInstance,
-    export: Export,
+    deployment: Deployment,
     *,
     ledger: Callable[[], Ledger],
     location: str | None,
@@ -58,16 +58,16 @@ def of_export(
         job: only those of this job.
     """
     named_so = RunsFilter(
-        job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: export.names.prefixed(export.deployment)}
+        job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: deployment.names.prefixed(deployment.name)}
     )
     found = instance.get_runs(filters=named_so)
     ours = _Ours(instance, ledger, location)
     return [run for run in found if ours.has(run)]
 
 
-def other_runs(context: OpExecutionContext, export: Export, ledger: Ledger) -> list[str]:
+def other_runs(context: OpExecutionContext, deployment: Deployment, ledger: Ledger) -> list[str]:
     """Ids of the other runs of this export that are not over."""
-    runs = of_export(context.instance, export, ledger=lambda: ledger, location=location_of(context.run))
+    runs = of_export(context.instance, deployment, ledger=lambda: ledger, location=location_of(context.run))
     return [run.run_id for run in runs if run.run_id != context.run_id]
 
 
@@ -115,13 +115,13 @@ def location_of(run: DagsterRun) -> str | None:
     return origin.repository_origin.code_location_origin.location_name if origin is not None else None
 
 
-def run_is_over(context: OpExecutionContext, export: Export) -> Stop:
+def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
     """A reason to begin nothing more once somebody has ended the run, or its own process has died.
 
     A step in the run's own process is told by a signal, and dies with it. Any other looks at Dagster's storage, every
     two seconds at most.
     """
-    if export.executor.type == "in_process":
+    if deployment.executor.type == "in_process":
         return lambda: ""
     looked_at, reason = 0.0, ""
 
@@ -142,31 +142,31 @@ TERMINATED = "the run was terminated"
 
 
 @contextmanager
-def between_batches(context: OpExecutionContext, export: Export) -> Iterator[Stop]:
+def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iterator[Stop]:
     """Inside the block termination raises nothing: it becomes a reason to stop, and is raised at the block's end."""
-    over = nothing_more(context, export)
+    over = nothing_more(context, deployment)
     with capture_interrupts():
         yield lambda: TERMINATED if check_captured_interrupt() else over()
         if check_captured_interrupt():
             raise DagsterExecutionInterruptedError
 
 
-def nothing_more(context: OpExecutionContext, export: Export) -> Stop:
+def nothing_more(context: OpExecutionContext, deployment: Deployment) -> Stop:
     """A reason to begin nothing more: the run is over, or its time."""
-    ended, late = run_is_over(context, export), run_deadline(context, export)
+    ended, late = run_is_over(context, deployment), run_deadline(context, deployment)
     return lambda: ended() or late()
 
 
-def run_deadline(context: OpExecutionContext, export: Export) -> Stop:
+def run_deadline(context: OpExecutionContext, deployment: Deployment) -> Stop:
     """A reason to begin nothing more from the end of the run's time budget on."""
     record = context.instance.get_run_record_by_id(context.run_id)
     started = record.start_time if record is not None else None
-    return deadline((started or time.time()) + export.max_run_seconds, export.max_run_seconds)
+    return deadline((started or time.time()) + deployment.run_seconds, deployment.run_seconds)
 
 
-def subscriber_seconds(export: Export, own: float | None) -> float:
+def subscriber_seconds(deployment: Deployment, own: float | None) -> float:
     """A subscriber's time budget in a run: its *own* ``max_run_seconds``, else an equal share of the run's."""
-    return own if own is not None else export.max_run_seconds / max(1, len(export.subscribers))
+    return own if own is not None else deployment.run_seconds / max(1, len(deployment.subscribers))
 
 
 # Of the others the containers are watched, by Dagster's own run launchers for them.
@@ -185,7 +185,7 @@ _GONE = (
 
 
 def end_lost_runs(
-    instance: DagsterInstance, export: Export, *, ledger: Callable[[], Ledger], location: str | None
+    instance: DagsterInstance, deployment: Deployment, *, ledger: Callable[[], Ledger], location: str | None
 ) -> list[DagsterRun]:
     """Report as failed those runs of this export whose processes are gone; which these were.
 
@@ -196,7 +196,7 @@ def end_lost_runs(
         location: the code location of this export, where it is known.
     """
     lost = []
-    for run in of_export(instance, export, ledger=ledger, location=location):
+    for run in of_export(instance, deployment, ledger=ledger, location=location):
         if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _WITH_CLAIMS:
             continue
         # Silent both before and after: it may have gone on, or ended, while its claims were looked at.

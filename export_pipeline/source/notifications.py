@@ -47,7 +47,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MessageContent:
     """A message, taken apart.
 
     Attributes:
@@ -61,7 +61,7 @@ class Told:
     wrong: tuple[str, ...] = ()
 
 
-def read_message(body: str) -> Told:
+def read_message(body: str) -> MessageContent:
     """What the *body* of a message tells. Never raises."""
     created: list[Notice] = []
     other: list[str] = []
@@ -76,7 +76,7 @@ def read_message(body: str) -> Told:
             created.append(told)
         else:
             other.append(told)
-    return Told(tuple(created), tuple(other), tuple(wrong))
+    return MessageContent(tuple(created), tuple(other), tuple(wrong))
 
 
 class _NotUnderstood(Exception):

@@ -26,7 +26,7 @@ class Shape(Enum):
     TORN = "torn"
 
 
-class Outline:
+class Brackets:
     """Follows brackets and strings from an opening bracket on, through as many pieces of text as it takes.
 
     Attributes:

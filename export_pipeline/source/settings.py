@@ -116,6 +116,11 @@ class SourceSettings(StoreSettings):
         return patterns
 
     @property
+    def is_notified(self) -> bool:
+        """A queue tells of new files, and the source is only listed now and then."""
+        return self.notifications is not None
+
+    @property
     def ignored(self) -> Ignored:
         """The rule by which names are left alone."""
         return Ignored(DEFAULT_PATTERNS if self.ignore is None else self.ignore)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from export_pipeline.source.framed import KEPT_BYTES, BadStretch, Framed, Lines, Tally
-from export_pipeline.source.outline import Outline, Shape
+from export_pipeline.source.outline import Brackets, Shape
 from export_pipeline.source.resync import LOOK_BYTES, Looks, bad_stretch, rest_of_line
 from export_pipeline.source.rfc8259 import Fault, compact
 from export_pipeline.source.window import MoreNeeded, Window
@@ -42,7 +42,7 @@ class _OpenStretch:
     offset: int
     reason: str
     is_broken: bool
-    outline: Outline | None
+    outline: Brackets | None
     by_line: bool = False
     length: int = 0
     data: bytearray = field(default_factory=bytearray)
@@ -216,7 +216,7 @@ class Stepper:
         found = self._window.object_at(self.at)
         if isinstance(found, Fault):
             self._looked(self.at, found)
-            self._begin_stretch(found, is_broken=True, outline=Outline() if found.cut else None)
+            self._begin_stretch(found, is_broken=True, outline=Brackets() if found.cut else None)
             return
         self._pass_object(found)
 
@@ -259,7 +259,7 @@ class Stepper:
         self._add_stretch(BadStretch(self._offset + self.at, len(data), self._describe(fault), data))
         self.at = found
 
-    def _begin_stretch(self, fault: Fault, *, is_broken: bool, outline: Outline | None = None) -> None:
+    def _begin_stretch(self, fault: Fault, *, is_broken: bool, outline: Brackets | None = None) -> None:
         self._stretch = _OpenStretch(self._offset + self.at, self._describe(fault), is_broken, outline)
         self._pass_over(self._stretch)
 
@@ -327,7 +327,7 @@ class Stepper:
             begin = next_begin
         return last
 
-    def _follow(self, stretch: _OpenStretch, outline: Outline) -> None:
+    def _follow(self, stretch: _OpenStretch, outline: Brackets) -> None:
         """Past what is too long to be held, as far as its brackets can be followed."""
         window = self._window
         self._take(stretch, outline.follow(window.text, self.at, len(window.text)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from export_pipeline.source.checker import Checker
 from export_pipeline.source.file import ReadLimits
-from export_pipeline.source.outline import Outline, Shape
+from export_pipeline.source.outline import Brackets, Shape
 from export_pipeline.source.rfc8259 import Fault, read_object, read_value
 
 _closing = re.compile(rb"[\] \t\r\n]*")
@@ -55,9 +55,9 @@ class Window:
             self._must_not_grow(at)
         return self._final(at, found)
 
-    def outline_at(self, at: int) -> tuple[Outline, int]:
+    def outline_at(self, at: int) -> tuple[Brackets, int]:
         """The outline of what begins at *at* with a bracket, and how far it goes: at most ``max_event_bytes``."""
-        outline = Outline()
+        outline = Brackets()
         reached = outline.follow(self.text, at, self.stop(at))
         if outline.shape is Shape.OPEN:
             self._must_not_grow(at)

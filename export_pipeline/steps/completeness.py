@@ -22,7 +22,7 @@ SHOWN_KEYS = 20
 
 
 @dataclass(slots=True)
-class Tally:
+class SubscriberTally:
     """How one subscriber stands with the objects of the listing.
 
     Attributes:
@@ -46,7 +46,7 @@ class Tally:
         """Wanted, and found by no run though it is time."""
         return self.wanted - self.delivered - self.waiting - self.overdue - self.given_up
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "SubscriberTally") -> None:
         """Count *other*, of further days, too."""
         for name in ("wanted", "delivered", "waiting", "overdue", "given_up"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -80,7 +80,7 @@ class Comparison:
     missing: list[DatedFile] = field(default_factory=list)
     missing_objects: int = 0
     missing_overwrites: int = 0
-    subscribers: dict[str, Tally] = field(default_factory=dict)
+    subscribers: dict[str, SubscriberTally] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, other: "Comparison") -> None:
@@ -90,7 +90,7 @@ class Comparison:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.missing += other.missing[: max(0, SHOWN_KEYS - len(self.missing))]
         for name, tally in other.subscribers.items():
-            self.subscribers.setdefault(name, Tally()).add(tally)
+            self.subscribers.setdefault(name, SubscriberTally()).add(tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def compare(
         ListingFailed: the source could not be listed.
     """
     source.take_left_out()
-    result = Comparison(first_day, last_day, subscribers={name: Tally() for name in wanted})
+    result = Comparison(first_day, last_day, subscribers={name: SubscriberTally() for name in wanted})
     with ledger.read() as tx:
         number = subscriptions.source_id(tx, source.url)
         configured = subscriptions.active(tx, number) if number is not None else ()
@@ -169,7 +169,7 @@ def compare_all(
     Args:
         progress: told what it came to so far, after each month.
     """
-    result = Comparison(first_day, first_day, subscribers={name: Tally() for name in wanted})
+    result = Comparison(first_day, first_day, subscribers={name: SubscriberTally() for name in wanted})
     begin = max(first_day, settings.start_date)
     while begin <= last_day:
         end = min(last_day, (begin.replace(day=1) + timedelta(days=31)).replace(day=1) - timedelta(days=1))

@@ -18,7 +18,7 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.listings import ListingState
 from export_pipeline.ledger.planning import DatedFile
 from export_pipeline.source.file import SourceFile, utf8
-from export_pipeline.source.notifications import Notice, Told, read_message
+from export_pipeline.source.notifications import MessageContent, Notice, read_message
 from export_pipeline.source.queue import Message, Queue
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import Discovery, DiscoverySettings, Found, discovery
@@ -82,7 +82,7 @@ class _Round:
         notices: key → what is said of it, each content once.
     """
 
-    told: list[tuple[Message, Told]]
+    told: list[tuple[Message, MessageContent]]
     keys: dict[str, set[str]]
     notices: dict[str, dict[str, Notice]]
 
@@ -233,7 +233,7 @@ class MessageTaker:
         self._unanswered = 0
         return found
 
-    def _set_aside(self, wrong: Sequence[tuple[Message, Told]]) -> set[str]:
+    def _set_aside(self, wrong: Sequence[tuple[Message, MessageContent]]) -> set[str]:
         """See that messages nobody understands are out of the way; the ids of those that the queue itself sees to."""
         if not wrong:
             return set()

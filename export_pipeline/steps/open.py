@@ -65,15 +65,23 @@ def open_workspace(deployment: Deployment) -> Iterator[Workspace]:
         stack.callback(ledger.close)
         staging = Staging(open_objects(deployment.staging.url, deployment.staging, private=True))
         stack.callback(staging.close)
-        yield Workspace(
-            source=source,
-            ledger=ledger,
-            staging=staging,
-            quarantine=Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine, private=True)),
-            limits=ReadLimits(**deployment.limits.model_dump()),
-            max_attempts=deployment.max_attempts,
-            secrets=deployment.secret_values(),
-        )
+        quarantine = Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine, private=True))
+        yield workspace_of(deployment, source=source, ledger=ledger, staging=staging, quarantine=quarantine)
+
+
+def workspace_of(
+    deployment: Deployment, *, source: Source, ledger: Ledger, staging: Staging, quarantine: Quarantine
+) -> Workspace:
+    """The places, already open, with the rules of *deployment* that reading and delivering go by."""
+    return Workspace(
+        source=source,
+        ledger=ledger,
+        staging=staging,
+        quarantine=quarantine,
+        limits=ReadLimits(**deployment.limits.model_dump()),
+        max_attempts=deployment.max_attempts,
+        secrets=deployment.secret_values(),
+    )
 
 
 @contextmanager

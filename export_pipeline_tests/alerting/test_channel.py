@@ -3,7 +3,7 @@
 import pytest
 
 from export_pipeline.alerting.channel import MOST_KEPT, Channel, ChannelState, hear
-from export_pipeline.alerting.happening import CRITICAL, ERROR, INFO, WARNING, Happening, Line, Message, Problem
+from export_pipeline.alerting.happening import CRITICAL, ERROR, INFO, WARNING, AlertMessage, Failing, Happening, Line
 
 HOUR = 3600.0
 NOW = 1_795_000_000.0  # 2026-11-18 10:26:40 UTC
@@ -17,7 +17,7 @@ class Listener:
         self.state = ChannelState()
         self.now = NOW
 
-    def hear(self, happening: Happening, *, minutes_later: float = 0) -> Message | None:
+    def hear(self, happening: Happening, *, minutes_later: float = 0) -> AlertMessage | None:
         """The message that it is sent, if any."""
         self.now += minutes_later * 60
         hear(self.channel, self.state, happening, export="shop", ui_url="https://dagster.test", now=self.now)
@@ -27,7 +27,7 @@ class Listener:
 
 
 def failed(op: str = "deliver_to_crm", text: str = "503", *, level: int = ERROR) -> Happening:
-    problem = Problem(f"export_job/{op}", level, f"{op} of export_job", f"{op}: {text}")
+    problem = Failing(f"export_job/{op}", level, f"{op} of export_job", f"{op}: {text}")
     return Happening("run 1a2b3c4d of export_job", path="/runs/1a2b3c4d", problems=(problem,))
 
 
@@ -41,7 +41,7 @@ FINE = Happening("run 5e6f7a8b of export_job", fine=("export_job/",))
 def test_a_failure_is_told_with_its_cause_and_a_link() -> None:
     """The message names deployment, run, op and cause, and leads to the run."""
     message = Listener().hear(failed())
-    assert message == Message(
+    assert message == AlertMessage(
         "[shop] run 1a2b3c4d of export_job failed",
         "deliver_to_crm: 503\nhttps://dagster.test/runs/1a2b3c4d",
         "failure",
@@ -100,7 +100,7 @@ def test_one_of_two_recovers_while_the_other_fails() -> None:
 def test_what_is_not_lasting_is_told_whenever_it_happens() -> None:
     """Two backfills that fail are two messages, and nothing of them is remembered."""
     crm = Listener()
-    ended = Happening("backfill abc", problems=(Problem("backfill abc/end", ERROR, "x", "failed", is_lasting=False),))
+    ended = Happening("backfill abc", problems=(Failing("backfill abc/end", ERROR, "x", "failed", is_lasting=False),))
     assert crm.hear(ended) is not None
     assert crm.hear(ended) is not None
     assert crm.state.open == {}
@@ -109,7 +109,7 @@ def test_what_is_not_lasting_is_told_whenever_it_happens() -> None:
 def test_what_is_over_is_forgotten_in_silence() -> None:
     """When a backfill ends, the problems of its runs are forgotten without a word."""
     crm = Listener()
-    crm.hear(Happening("run", problems=(Problem("backfill abc/deliver_to_crm", ERROR, "x", "failed"),)))
+    crm.hear(Happening("run", problems=(Failing("backfill abc/deliver_to_crm", ERROR, "x", "failed"),)))
     assert crm.hear(Happening("backfill abc", over=("backfill abc/",))) is None
     assert crm.state.open == {}
 
@@ -173,7 +173,7 @@ def test_a_full_outbox_counts_what_it_does_not_keep() -> None:
     """While an address takes nothing, the first messages are kept and the later ones counted."""
     state = ChannelState()
     for n in range(MOST_KEPT + 3):
-        state.post(Message(str(n), "", "info"))
+        state.post(AlertMessage(str(n), "", "info"))
     assert [message.title for message in state.outbox] == ["0", "1", "2", "3", "4"]
     assert state.lost == 3
 
@@ -182,6 +182,6 @@ def test_what_is_remembered_is_bounded() -> None:
     """A thousand different problems and lines do not make the sensor's cursor grow without end; all are told."""
     crm = Listener()
     for n in range(1_000):
-        assert crm.hear(Happening("run", problems=(Problem(f"k{n}", ERROR, "", "x"),), lines=(line(str(n)),)))
+        assert crm.hear(Happening("run", problems=(Failing(f"k{n}", ERROR, "", "x"),), lines=(line(str(n)),)))
     assert len(crm.state.open) == 200
     assert len(crm.state.lines) == 200

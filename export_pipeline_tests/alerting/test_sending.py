@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from export_pipeline.alerting.happening import Message
+from export_pipeline.alerting.happening import AlertMessage
 from export_pipeline.alerting.sending import parts_of, send
 from export_pipeline.errors import AlertNotSent
 from export_pipeline_tests.servers.alerts import Alert, AlertReceiver
 from export_pipeline_tests.servers.http import Reply, ResetWhileReading
 from export_pipeline_tests.servers.programs import free_port
 
-MESSAGE = Message("[shop] run failed", "deliver_to_crm: 503\n<b> & *stars*", "failure")
+MESSAGE = AlertMessage("[shop] run failed", "deliver_to_crm: 503\n<b> & *stars*", "failure")
 
 
 @pytest.fixture

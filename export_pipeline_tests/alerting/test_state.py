@@ -3,7 +3,7 @@
 import pytest
 
 from export_pipeline.alerting.channel import AlertState, ChannelState, Open, Positions, from_json
-from export_pipeline.alerting.happening import Message
+from export_pipeline.alerting.happening import AlertMessage
 
 
 def test_it_is_read_as_it_was_written() -> None:
@@ -14,7 +14,7 @@ def test_it_is_read_as_it_was_written() -> None:
             "CHAT": ChannelState(
                 open={"export_job/deliver_to_crm": Open("deliver_to_crm", since=1.0, told=2.0, times=3)},
                 lines={"k": 1.0},
-                outbox=[Message("title", "body — ü", "failure")],
+                outbox=[AlertMessage("title", "body — ü", "failure")],
                 lost=2,
             )
         },

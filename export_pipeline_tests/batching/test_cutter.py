@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export_pipeline.batching.cutter import BatchLimits, Cut, Cutter
+from export_pipeline.batching.cutter import BatchLimits, CutBatch, Cutter
 from export_pipeline.source.framed import Lines
 
 LINES = st.lists(st.tuples(st.integers(0, 3), st.binary(min_size=1, max_size=12).map(lambda b: b.replace(b"\n", b"x"))))
@@ -21,7 +21,7 @@ class Filled(NamedTuple):
     files: tuple[str, ...]
 
 
-def filled(cuts: Iterable[Cut]) -> list[Filled]:
+def filled(cuts: Iterable[CutBatch]) -> list[Filled]:
     """What the batches hold; none says another size than it has."""
     found = [(cut, b"".join(cut.parts)) for cut in cuts]
     assert [cut.size_bytes for cut, _ in found] == [len(data) for _, data in found]

@@ -27,13 +27,13 @@ from sqlalchemy import select
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
+from export_pipeline.configuration.names import Names
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import deliveries, readings, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.orchestration.instigators import SensorCursor
-from export_pipeline.orchestration.names import UNPREFIXED
 from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.store import open_source
 from export_pipeline.steps.next_listing import Cursor
@@ -232,7 +232,7 @@ class Project:
     def sensor_cursor(self) -> Iterator[SensorCursor]:
         """The cursor of new_files, as a run reads and sets it."""
         with DagsterInstance.from_config(str(self.home)) as instance:
-            yield SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), UNPREFIXED, mark="")
+            yield SensorCursor.of_run(instance, DagsterRun(job_name="export_job"), Names(), mark="")
 
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:

@@ -17,8 +17,8 @@ from dagster._core.remote_origin import (
 from export_pipeline.alerting.channel import AlertState, from_json
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ExportError
-from export_pipeline.orchestration.alerts import Told, addresses_of, alerts_sensor, least_level, tell
-from export_pipeline.orchestration.build import definitions_of, export_of
+from export_pipeline.orchestration.alerts import TickOutcome, addresses_of, alerts_sensor, least_level, tell
+from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.orchestration.happenings import Scope, present
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.alerts import AlertReceiver
@@ -51,15 +51,15 @@ class Watch:
         self.state: AlertState | None = None
         self.now = NOW
 
-    def tick(self, *, minutes_later: float = 1) -> Told:
+    def tick(self, *, minutes_later: float = 1) -> TickOutcome:
         self.now += minutes_later * 60
-        export = export_of(load_deployment(str(self.project.deployment_path)))
-        addresses = addresses_of(export.watching.alerts)
+        export = load_deployment(str(self.project.deployment_path))
+        addresses = addresses_of(export.alerts)
         with DagsterInstance.from_config(str(self.project.home)) as instance:
             scope = Scope(instance, export, None, least_level=least_level(addresses))
             if self.state is None:
                 self.state = AlertState(present(scope, self.now))
-                return Told()
+                return TickOutcome()
             told = tell(scope, addresses, self.state, now=self.now)
             self.state = from_json(self.state.to_json())
             return told
@@ -172,11 +172,11 @@ def test_a_variable_that_is_gone_is_a_broken_address(watch: Watch, monkeypatch: 
     project = watch.project
     project.put_bytes("2026/11/22/00/broken.gz", b"\x1f\x8b broken", compress=False)
     project.run()
-    export = export_of(load_deployment(str(project.deployment_path)))
+    export = load_deployment(str(project.deployment_path))
     monkeypatch.delenv("CHAT")
     with DagsterInstance.from_config(str(project.home)) as instance:
         assert watch.state is not None
-        told = tell(Scope(instance, export, None, 40), addresses_of(export.watching.alerts), watch.state, now=NOW)
+        told = tell(Scope(instance, export, None, 40), addresses_of(export.alerts), watch.state, now=NOW)
     assert "environment variable CHAT is not set" in told.broken["CHAT"]
 
 
@@ -279,7 +279,7 @@ def test_runs_of_others_are_none_of_its_business(watch: Watch, receiver: AlertRe
 
     with DagsterInstance.from_config(str(watch.project.home)) as instance:
         somebody_elses.execute_in_process(instance=instance, raise_on_error=False)
-    assert watch.tick() == Told()
+    assert watch.tick() == TickOutcome()
     assert receiver.alerts == []
 
 
@@ -293,7 +293,7 @@ def test_the_sensor_is_on_where_there_is_somebody_to_tell(watched: Project) -> N
         second = sensor.evaluate_tick(build_sensor_context(instance=instance, cursor=first.cursor))
         assert second.skip_message == "nothing to tell"
     watched.config["alerts"] = []
-    sensor = alerts_sensor(export_of(load_deployment(str(watched.deployment_path))))
+    sensor = alerts_sensor(load_deployment(str(watched.deployment_path)))
     assert sensor.default_status.value == "STOPPED"
     with DagsterInstance.from_config(str(watched.home)) as instance:
         tick = sensor.evaluate_tick(build_sensor_context(instance=instance))

@@ -11,8 +11,7 @@ from sqlalchemy import update
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import tables as t
-from export_pipeline.orchestration.build import definitions_of, export_of
-from export_pipeline.orchestration.schedule import allowed_lag
+from export_pipeline.orchestration.build import definitions_of
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.checks import check, evaluations
 from export_pipeline_tests.integration.project import Project
@@ -165,8 +164,6 @@ def test_how_old_a_file_may_become(two: Project, frequency: str, minutes: int) -
     """By default twice the longest pause between two ticks, at least an hour; max_lag_minutes has the last word."""
     two.config["frequency"] = frequency
     now = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
-    watching = export_of(load_deployment(str(two.deployment_path))).watching
-    assert allowed_lag(watching, now) == timedelta(minutes=60)
+    assert load_deployment(str(two.deployment_path)).allowed_lag(now) == timedelta(minutes=60)
     del two.config["max_lag_minutes"]
-    watching = export_of(load_deployment(str(two.deployment_path))).watching
-    assert allowed_lag(watching, now) == timedelta(minutes=minutes)
+    assert load_deployment(str(two.deployment_path)).allowed_lag(now) == timedelta(minutes=minutes)

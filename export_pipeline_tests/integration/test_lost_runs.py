@@ -14,7 +14,6 @@ from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import underway
-from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline.subscribers.files import Files
@@ -26,7 +25,7 @@ from export_pipeline_tests.integration.waiting import wait_until
 
 def reason(project: Project, instance: DagsterInstance, opened: Callable[[], Ledger] | None = None) -> str | None:
     """Why the schedule would skip a tick now."""
-    export = export_of(load_deployment(str(project.deployment_path)))
+    export = load_deployment(str(project.deployment_path))
     with project.ledger() as ledger:
         return reason_to_skip(export, instance, ledger=opened or (lambda: ledger))
 

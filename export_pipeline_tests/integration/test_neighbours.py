@@ -14,7 +14,6 @@ from export_pipeline.ledger import identity
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import instigators, underway
-from export_pipeline.orchestration.build import export_of
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline_tests.integration.project import Project
@@ -62,7 +61,7 @@ def started(
 
 def reason(project: Project, instance: DagsterInstance, location: str | None = None) -> str | None:
     """Why the project's schedule would skip a tick now."""
-    export = export_of(load_deployment(str(project.deployment_path)))
+    export = load_deployment(str(project.deployment_path))
     with project.ledger() as ledger:
         return reason_to_skip(export, instance, ledger=lambda: ledger, location=location)
 

@@ -5,14 +5,14 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.test_utils import create_run_for_test
 
 from export_pipeline.deployment import load_deployment
-from export_pipeline.orchestration.build import definitions_of, export_of
+from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline_tests.integration.project import Project
 
 
 def reason(project: Project, instance: DagsterInstance) -> str | None:
-    export = export_of(load_deployment(str(project.deployment_path)))
+    export = load_deployment(str(project.deployment_path))
     return reason_to_skip(
         export, instance, ledger=lambda: pytest.fail("the ledger was opened for no run that bears its identity")
     )

@@ -9,7 +9,6 @@ from dagster import DagsterInstance, DagsterRunStatus, OpExecutionContext
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.orchestration import underway
-from export_pipeline.orchestration.build import export_of
 from export_pipeline.steps.stopping import Stop
 from export_pipeline_tests.integration.project import Project
 
@@ -22,7 +21,7 @@ def project(tmp_path: Path) -> Project:
 def look_of(project: Project, instance: DagsterInstance, run_id: str) -> Stop:
     """As a step of the run *run_id* looks."""
     context = cast("OpExecutionContext", SimpleNamespace(instance=instance, run_id=run_id))
-    return underway.run_is_over(context, export_of(load_deployment(str(project.deployment_path))))
+    return underway.run_is_over(context, load_deployment(str(project.deployment_path)))
 
 
 @pytest.mark.parametrize("end", ["report_run_canceling", "report_run_canceled", "report_run_failed", "delete_run"])

@@ -1,0 +1,85 @@
+"""What the jobs, ops, schedules, sensors, resources and assets of an export are called."""
+
+from dataclasses import dataclass
+
+from export_pipeline.configuration.settings import checked_prefix
+from export_pipeline.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What one export calls its parts. Two exports in one code location differ by their prefix.
+
+    Args:
+        prefix: empty, or a lower-case letter and up to 29 letters, digits and underscores: ``web`` gives
+            ``web_export_job``, ``web_list_new_files``, the resource ``web_source`` and the asset ``web/raw_events``.
+
+    Raises:
+        ConfigurationError: the prefix is not of this form.
+    """
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            checked_prefix(self.prefix)
+        except ValueError as error:
+            raise ConfigurationError(f"prefix: found {self.prefix!r}; {error}") from None
+
+    def prefixed(self, name: str) -> str:
+        """*name* of a job, op, schedule, sensor or resource, as Dagster knows it."""
+        return f"{self.prefix}_{name}" if self.prefix else name
+
+    def asset(self, name: str) -> list[str]:
+        """The key of the asset called *name*, a subscriber or ``raw_events``, part by part."""
+        return [self.prefix, name] if self.prefix else [name]
+
+    @property
+    def export_job(self) -> str:
+        """The job that delivers what is new."""
+        return self.prefixed("export_job")
+
+    @property
+    def backfill_job(self) -> str:
+        """The job that delivers chosen days."""
+        return self.prefixed("backfill_job")
+
+    @property
+    def export_schedule(self) -> str:
+        """The schedule of the export job."""
+        return self.prefixed("export_schedule")
+
+    @property
+    def check_job(self) -> str:
+        """The job that looks whether all is well."""
+        return self.prefixed("check_job")
+
+    @property
+    def check_schedule(self) -> str:
+        """The schedule of the checks."""
+        return self.prefixed("check_schedule")
+
+    @property
+    def alerts(self) -> str:
+        """The sensor that tells people."""
+        return self.prefixed("alerts")
+
+    @property
+    def new_files(self) -> str:
+        """The sensor whose cursor shows how far the source is listed."""
+        return self.prefixed("new_files")
+
+    @property
+    def list_new_files(self) -> str:
+        """The first op of the export job."""
+        return self.prefixed("list_new_files")
+
+    @property
+    def list_day_files(self) -> str:
+        """The first op of the backfill job."""
+        return self.prefixed("list_day_files")
+
+    @property
+    def raw_events(self) -> list[str]:
+        """The key of the asset of the events as read, part by part."""
+        return self.asset("raw_events")
