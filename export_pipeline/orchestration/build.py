@@ -29,12 +29,11 @@ from export_pipeline.orchestration.schedule import export_schedule, new_files_se
 from export_pipeline.secrets import EnvRef
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.storage.location import parse_location
+from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.unusable import Unusable
 
 if TYPE_CHECKING:
     from celery import Celery
-
-_SOURCE_ONLY = ("layout", "start_date", "on_overwrite", "ignore", "notifications")
 
 
 def definitions_of(deployment: Deployment) -> Definitions:
@@ -120,18 +119,16 @@ def _store(
     **own: Any,
 ) -> ConfigurableResource[None]:
     """The resource of a place in a store; of dagster-aws's kind where it lies in S3."""
-    if parse_location(settings.url).scheme != "s3":
-        return resource(url=settings.url, **own)
-    from export_pipeline.orchestration import s3_resources
-
     given = {
         name: _plain(getattr(settings, name))
-        for name in settings.model_fields_set
-        if name not in ("url", *_SOURCE_ONLY)
+        for name in StoreSettings.model_fields
+        if name in settings.model_fields_set
     }
-    if isinstance(given.get("verify"), str):
-        given["ca_bundle"] = given.pop("verify")
-    found: type[ConfigurableResource[None]] = getattr(s3_resources, in_s3)
+    found: type[ConfigurableResource[None]] = resource
+    if parse_location(settings.url).scheme == "s3":
+        from export_pipeline.orchestration import s3_resources
+
+        found = getattr(s3_resources, in_s3)
     return found(url=settings.url, **own, **given)
 
 

@@ -26,18 +26,14 @@ from export_pipeline.source.store import Source, open_source
 from export_pipeline.steps.discover import DiscoverySettings
 from export_pipeline.steps.open import discovery_settings as settings_of
 from export_pipeline.storage.objects import open_objects
-from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers.launchable import LaunchableResource
+from export_pipeline.subscribers.store_options import StoreFields
 
 
-class StoreResource(LaunchableResource):
+class StoreResource(StoreFields, LaunchableResource):
     """A folder in any store. Stores other than S3 take their credentials from the environment."""
 
     url: str = Field(description="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a local folder.")
-
-    def store_settings(self) -> StoreSettings:
-        """How the store is reached."""
-        return StoreSettings()
 
 
 class SourceResource(StoreResource):

@@ -42,26 +42,8 @@ class AwsLogin:
 
     @cached_property
     def session(self) -> "boto3.Session":
-        """The boto3 session; with ``role_arn``, of the assumed role.
-
-        Raises:
-            ConfigurationError: the profile does not exist.
-        """
-        import boto3
-        from botocore.exceptions import ProfileNotFound
-
-        settings = self._settings
-        try:
-            session = boto3.Session(
-                aws_access_key_id=resolve(settings.aws_access_key_id),
-                aws_secret_access_key=resolve(settings.aws_secret_access_key),
-                aws_session_token=resolve(settings.aws_session_token),
-                region_name=settings.region_name,
-                profile_name=settings.profile_name,
-            )
-        except ProfileNotFound as error:
-            raise ConfigurationError(f"profile_name: {error}") from None
-        return _assume_role(session, settings.role_arn, settings.role_external_id) if settings.role_arn else session
+        """The boto3 session, as :func:`open_session` has it."""
+        return open_session(self._settings)
 
     @cached_property
     def client(self) -> "S3Client":
@@ -188,6 +170,28 @@ class AwsLogin:
             answer = {}
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         return headers.get("x-amz-bucket-region") or self.session.region_name or "us-east-1"
+
+
+def open_session(settings: StoreSettings) -> "boto3.Session":
+    """A boto3 session; with ``role_arn``, of the assumed role.
+
+    Raises:
+        ConfigurationError: the profile does not exist.
+    """
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+
+    try:
+        session = boto3.Session(
+            aws_access_key_id=resolve(settings.aws_access_key_id),
+            aws_secret_access_key=resolve(settings.aws_secret_access_key),
+            aws_session_token=resolve(settings.aws_session_token),
+            region_name=settings.region_name,
+            profile_name=settings.profile_name,
+        )
+    except ProfileNotFound as error:
+        raise ConfigurationError(f"profile_name: {error}") from None
+    return _assume_role(session, settings.role_arn, settings.role_external_id) if settings.role_arn else session
 
 
 def _assume_role(session: "boto3.Session", role_arn: str, external_id: str | None) -> "boto3.Session":

@@ -1,4 +1,8 @@
-"""How a store is reached: the options that source, staging, quarantine and the ``files`` subscriber share."""
+"""How a store is reached: every option is declared here, once.
+
+Source, staging and quarantine take :class:`StoreSettings` in a deployment file. Dagster's resources of them and the
+``files`` subscriber take the same options as ``subscribers.store_options.StoreFields``, AWS's other services the login.
+"""
 
 from typing import Literal
 
@@ -10,39 +14,49 @@ from export_pipeline.secrets import EnvRef, resolve
 Secret = str | EnvRef
 """A field of this type takes repr=False."""
 
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
-class StoreSettings(BaseModel):
-    """Options for S3, by boto3's names; what is not given comes from boto3's usual chain.
 
-    The names are those of dagster-aws's ``S3Resource``. Google and Azure take theirs from the environment
-    variables of obstore (``GOOGLE_…``, ``AZURE_…``) and share the retries and ``verify`` only.
-    """
+class LoginOptions(BaseModel):
+    """Where AWS, or a server that speaks its protocol, is reached, and as whom; by boto3's names."""
 
-    # hide_input_in_errors: a validation error must not show a secret written at the wrong place.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    region_name: str | None = Field(default=None, description="AWS region of the bucket; found out where not given.")
+    region_name: str | None = Field(
+        default=None,
+        description="AWS region. By default that of the usual chain; a bucket's is found out.",
+    )
     endpoint_url: str | None = Field(
         default=None,
-        description="URL of an S3-compatible server, such as http://127.0.0.1:9000. AWS itself by default.",
+        description="URL of another server that speaks AWS's protocol, such as http://127.0.0.1:9000, or of a VPC's "
+        "endpoint. AWS itself by default.",
     )
     profile_name: str | None = Field(default=None, description="Profile of ~/.aws/config to log in with.")
     role_arn: str | None = Field(default=None, description="ARN of an IAM role to assume with the credentials found.")
     role_external_id: str | None = Field(default=None, description="External id that the role's trust policy demands.")
-    aws_access_key_id: Secret | None = Field(
-        default=None, repr=False, description="AWS access key id, or {env: NAME}. From boto3's usual chain by default."
-    )
-    aws_secret_access_key: Secret | None = Field(
-        default=None, repr=False, description="AWS secret access key, as {env: NAME}."
-    )
-    aws_session_token: Secret | None = Field(
-        default=None, repr=False, description="Session token of temporary AWS credentials, as {env: NAME}."
-    )
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        given = {name for name in _KEYS if getattr(self, name, None) is not None}
+        if len(given & {*_KEYS[:2]}) == 1:
+            raise ValueError("aws_access_key_id and aws_secret_access_key come together: one of them is missing")
+        if given == {_KEYS[2]}:
+            raise ValueError(
+                "aws_session_token goes with aws_access_key_id and aws_secret_access_key, which are missing"
+            )
+        if self.role_external_id is not None and self.role_arn is None:
+            raise ValueError("role_external_id goes with role_arn, which is missing")
+        return self
+
+
+class StoreOptions(LoginOptions):
+    """How a store is reached, but for what is secret.
+
+    The names are those of dagster-aws's ``S3Resource``; what is not given comes from boto3's usual chain. Google and
+    Azure take their credentials from the environment variables of obstore (``GOOGLE_…``, ``AZURE_…``), and of these
+    options ``endpoint_url``, ``use_unsigned_session``, ``verify``, retries and time-outs.
+    """
+
     use_unsigned_session: bool = Field(default=False, description="Send no credentials, as public buckets allow.")
     use_ssl: bool = Field(default=True, description="HTTPS where endpoint_url does not say otherwise.")
-    verify: bool | str | None = Field(
-        default=None, description="Check TLS certificates: true by default, false, or the path of a CA bundle (PEM)."
-    )
     max_attempts: int = Field(
         default=3, ge=1, le=100, description="How often one request is tried, the first time included."
     )
@@ -59,15 +73,25 @@ class StoreSettings(BaseModel):
     )
     requester_pays: bool = Field(default=False, description="Agree to pay for requests to a requester-pays bucket.")
 
-    @model_validator(mode="after")
-    def _credentials_are_whole(self) -> Self:
-        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
-            raise ValueError("aws_access_key_id and aws_secret_access_key come together: one of them is missing")
-        if self.aws_session_token is not None and self.aws_access_key_id is None:
-            raise ValueError(
-                "aws_session_token goes with aws_access_key_id and aws_secret_access_key, which are missing"
-            )
-        return self
+
+class StoreSettings(StoreOptions):
+    """How a store is reached, as a deployment file says it: a secret may be the name of a variable."""
+
+    # hide_input_in_errors: a validation error must not show a secret written at the wrong place.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    aws_access_key_id: Secret | None = Field(
+        default=None, repr=False, description="AWS access key id, or {env: NAME}. From boto3's usual chain by default."
+    )
+    aws_secret_access_key: Secret | None = Field(
+        default=None, repr=False, description="AWS secret access key, as {env: NAME}."
+    )
+    aws_session_token: Secret | None = Field(
+        default=None, repr=False, description="Session token of temporary AWS credentials, as {env: NAME}."
+    )
+    verify: bool | str | None = Field(
+        default=None, description="Check TLS certificates: true by default, false, or the path of a CA bundle (PEM)."
+    )
 
     def secrets(self) -> list[str]:
         """The values that must appear in no text.
@@ -75,5 +99,5 @@ class StoreSettings(BaseModel):
         Raises:
             ConfigurationError: a named environment variable is not set.
         """
-        values = (self.aws_access_key_id, self.aws_secret_access_key, self.aws_session_token)
+        values: list[Secret | None] = [getattr(self, name) for name in _KEYS]
         return [plain for plain in map(resolve, values) if plain]

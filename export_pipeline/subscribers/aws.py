@@ -9,15 +9,15 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
-from export_pipeline.storage.settings import StoreSettings
-from export_pipeline.subscribers.base import SECRET
+from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, Refused, TryLater
+from export_pipeline.storage.aws import open_session
 from export_pipeline.subscribers.http_client import find_distrust
 from export_pipeline.subscribers.http_options import ConnectionOptions
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping
 from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.proxies import check_http_proxy, proxy_for
 from export_pipeline.subscribers.requests import RequestSubscriber
+from export_pipeline.subscribers.store_options import LoginFields
 from export_pipeline.subscribers.worker import in_time
 
 T = TypeVar("T")
@@ -59,28 +59,10 @@ REFUSING = frozenset(
 UNANSWERED = "AWS did not say what became of it"
 
 
-def _told(option: str) -> str:
-    return StoreSettings.model_fields[option].description or ""
-
-
-class AwsSubscriber(ConnectionOptions, RequestSubscriber):
+class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
     """A subclass sets ``service`` and the limits, and writes :meth:`encode` and :meth:`post`."""
 
     service: ClassVar[str]
-    region_name: str | None = Field(default=None, description="AWS region; from the usual chain by default.")
-    endpoint_url: str | None = Field(
-        default=None, description="URL of another endpoint, such as a VPC's or a test server's. AWS itself by default."
-    )
-    profile_name: str | None = Field(default=None, description=_told("profile_name"))
-    aws_access_key_id: str | None = Field(
-        default=None, description=_told("aws_access_key_id"), json_schema_extra=SECRET
-    )
-    aws_secret_access_key: str | None = Field(
-        default=None, description=_told("aws_secret_access_key"), json_schema_extra=SECRET
-    )
-    aws_session_token: str | None = Field(
-        default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
-    )
     timeout_seconds: float = Field(
         default=30.0, gt=0, description="How long one request may take, its answer included."
     )
@@ -133,18 +115,14 @@ class AwsSubscriber(ConnectionOptions, RequestSubscriber):
             self._client = None
 
     def _open(self) -> Any:
-        import boto3
         from botocore.config import Config
 
         with self._opening:
             if self._client is None:
-                session = boto3.Session(
-                    aws_access_key_id=self.aws_access_key_id,
-                    aws_secret_access_key=self.aws_secret_access_key,
-                    aws_session_token=self.aws_session_token,
-                    region_name=self.region_name,
-                    profile_name=self.profile_name,
-                )
+                try:
+                    session = open_session(self.store_settings())
+                except ConfigurationError as error:
+                    raise Blocked(f"{self.service}: {error}") from None
                 region = session.region_name or ""
                 domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
                 place = self.endpoint_url or f"https://{self.service}.{region}.{domain}"

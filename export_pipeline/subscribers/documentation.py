@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
+from export_pipeline.storage.settings import StoreSettings
 from export_pipeline.subscribers import mapping
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.registry import DISTRIBUTION, known_types, resolve
@@ -132,11 +133,14 @@ def _options(fields: Mapping[str, FieldInfo], secrets: AbstractSet[str]) -> str:
     rows = (
         (
             f"`{info.alias or name}`",
-            _type(info.annotation) + (", secret" if name in secrets else ""),
+            _type(_annotation(name, info)) + (", secret" if name in secrets else ""),
             _default(info),
             _markdown(" ".join((info.description or "").split())),
         )
-        for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required())
+        # What is required, what is the type's own, and the options of a store at the end.
+        for name, info in sorted(
+            fields.items(), key=lambda item: (not item[1].is_required(), item[0] in StoreSettings.model_fields)
+        )
     )
     return _table(("option", "value", "default", "meaning"), rows)
 
@@ -169,6 +173,12 @@ def _summary(kind: type[Subscriber]) -> str:
 def _markdown(text: str) -> str:
     """Restructured text's literals as Markdown's."""
     return text.replace("``", "`")
+
+
+def _annotation(name: str, info: FieldInfo) -> Any:
+    """The type as deployment files know it, of an option of a store that Dagster's config has no type for."""
+    told = StoreSettings.model_fields.get(name)
+    return told.annotation if info.annotation is Any and told is not None else info.annotation
 
 
 def _type(annotation: Any) -> str:

@@ -11,8 +11,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Blocked, ConfigurationError, DeliveryError, ObjectMissing, StoreError, TryLater
 from export_pipeline.storage.objects import Objects, checked_name, open_objects
-from export_pipeline.storage.settings import StoreSettings
-from export_pipeline.subscribers.base import SECRET, Subscriber
+from export_pipeline.subscribers.base import Subscriber
+from export_pipeline.subscribers.store_options import StoreFields
 
 EXTENSIONS = {"none": ".ndjson", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}
 # What of the operating system's answers does not pass by itself.
@@ -20,24 +20,9 @@ LASTING = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
 )
 PROBE = "_export_pipeline_check"
-S3_OPTIONS = (
-    "endpoint_url",
-    "region_name",
-    "profile_name",
-    "role_arn",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "max_attempts",
-)
 
 
-def _told(option: str) -> str:
-    """The description of an option that the source has too."""
-    return StoreSettings.model_fields[option].description or ""
-
-
-class Files(Subscriber):
+class Files(StoreFields, Subscriber):
     """Writes each batch as one NDJSON object, named by its day and its id: ``2026/11/23/<batch id>.ndjson``.
 
     A batch that comes again overwrites its own object with the same bytes, so every event is there exactly once.
@@ -60,20 +45,6 @@ class Files(Subscriber):
         description="In a local folder: wait until the disk has each object (fsync), so that it survives a power cut. "
         "Other stores always do.",
     )
-    endpoint_url: str | None = Field(default=None, description=_told("endpoint_url"))
-    region_name: str | None = Field(default=None, description=_told("region_name"))
-    profile_name: str | None = Field(default=None, description=_told("profile_name"))
-    role_arn: str | None = Field(default=None, description=_told("role_arn"))
-    aws_access_key_id: str | None = Field(
-        default=None, description=_told("aws_access_key_id"), json_schema_extra=SECRET
-    )
-    aws_secret_access_key: str | None = Field(
-        default=None, description=_told("aws_secret_access_key"), json_schema_extra=SECRET
-    )
-    aws_session_token: str | None = Field(
-        default=None, description=_told("aws_session_token"), json_schema_extra=SECRET
-    )
-    max_attempts: int = Field(default=3, ge=1, le=100, description=_told("max_attempts"))
     folder_options: ClassVar[tuple[str, ...]] = ("url",)
     _objects: Objects | None = PrivateAttr(default=None)
 
@@ -135,8 +106,7 @@ class Files(Subscriber):
 
     def _open(self) -> Objects:
         if self._objects is None:
-            given = {option: getattr(self, option) for option in S3_OPTIONS}
-            self._objects = open_objects(self.url, StoreSettings(**given), durable=self.durable)
+            self._objects = open_objects(self.url, self.store_settings(), durable=self.durable)
         return self._objects
 
 

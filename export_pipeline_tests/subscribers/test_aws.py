@@ -353,7 +353,8 @@ def test_without_credentials_it_is_blocked(server: AwsServer, monkeypatch: pytes
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    kinesis = Kinesis(stream_name="x", region_name="eu-central-1", endpoint_url=server.url)
+    place: dict[str, Any] = {"region_name": "eu-central-1", "endpoint_url": server.url}
+    kinesis = Kinesis(stream_name="x", **place)
     with pytest.raises(Blocked, match="NoCredentialsError"):
         kinesis.deliver(batch_of([b"{}"]))
     kinesis.close()

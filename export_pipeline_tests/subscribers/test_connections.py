@@ -42,14 +42,14 @@ Make = Callable[..., ConnectionOptions]
 KINDS: dict[str, Make] = {
     "amplitude": lambda url, **more: Amplitude(api_key="k3y-of-ours", api_url=url, allow_http=True, **more),
     "clickhouse": lambda url, **more: Clickhouse(api_url=url, allow_http=True, table="t", **more),
-    "firehose": lambda url, **more: Firehose(endpoint_url=url, stream_name="s", **AWS, **more),
+    "firehose": lambda url, **more: Firehose(stream_name="s", **{**AWS, "endpoint_url": url}, **more),
     "http": lambda url, **more: Http(url=url, allow_http=True, **more),
-    "kinesis": lambda url, **more: Kinesis(endpoint_url=url, stream_name="s", **AWS, **more),
+    "kinesis": lambda url, **more: Kinesis(stream_name="s", **{**AWS, "endpoint_url": url}, **more),
     "mixpanel": lambda url, **more: Mixpanel(token="t0ken-of-ours", api_url=url, allow_http=True, **more),
     "opensearch": lambda url, **more: Opensearch(api_url=url, allow_http=True, **more),
     "posthog": lambda url, **more: Posthog(api_key="k3y-of-ours", api_url=url, allow_http=True, **more),
     "segment": lambda url, **more: Segment(write_key="k3y-of-ours", api_url=url, allow_http=True, **more),
-    "sqs": lambda url, **more: Sqs(queue_url=f"{url}/1/q", endpoint_url=url, **AWS, **more),
+    "sqs": lambda url, **more: Sqs(queue_url=f"{url}/1/q", **{**AWS, "endpoint_url": url}, **more),
     "webhook": lambda url, **more: Webhook(url=url, allow_http=True, **more),
 }
 OF_LIBRARIES = ("clickhouse", "firehose", "kinesis", "opensearch", "sqs")

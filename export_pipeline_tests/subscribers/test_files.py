@@ -117,7 +117,7 @@ class TestS3(SubscriberContract):
             return Files(url="s3://there-is-no-such-bucket/", **self.options)
         self.failing.status = 403 if failure == "forbidden" else 503
         endpoint = "http://127.0.0.1:9" if failure == "nobody listens" else self.failing.url
-        return Files(url=f"s3://{self.bucket}/", max_attempts=2, **{**self.options, "endpoint_url": endpoint})
+        return Files(url=f"s3://{self.bucket}/", **{**self.options, "endpoint_url": endpoint, "max_attempts": 2})
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
