@@ -1,4 +1,4 @@
-# Everything a person does here. CI runs the same targets, through .ci/run.
+# The commands of this project. CI runs the same targets, through .ci/run.
 # Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 # In the order of the folders: by default files with many tests come first, and the slow ones, of few, all at the end.
 # Three processes on two cores: the slow ones mostly wait, for the full minute or for Dagster's daemon.
 PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
+# What touches Dagster: its private modules, runs, schedules, the code location, the files that configure it.
+NEWEST_TESTS ?= $(addprefix export_pipeline_tests/,orchestration integration cli test_definitions.py test_project_files.py documents/test_deployments.py)
 FUZZ_SECONDS ?= 600
-# Strict: a link that leads nowhere, or a page that is in no menu, is an error; with --quiet it would be none. The variable
-# hides an advertisement.
-MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+# Strict: a broken link or anchor is an error. That every page is in the menu is a test's concern.
+DOCS_BUILD := $(BIN)/zensical build --strict --clean
 
 # As in pyproject.toml: without it in requirements.lock, pip would fetch it without looking at a hash.
 BUILD_BACKEND := setuptools>=77
@@ -26,7 +27,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger bench-spread lock audit dist clean
+.PHONY: help install demo dev test test-thorough test-newest fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger bench-spread lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,9 +57,9 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
 .dagster:
 	mkdir -m 700 $@
 
-install: $(VENV)/.installed-dev  ## Make .venv with everything that development needs
+install: $(VENV)/.installed-dev  ## Create .venv with everything that development needs
 
-demo: $(VENV)/.installed | .dagster  ## Make a sample bucket under .demo/, export it once, and report
+demo: $(VENV)/.installed | .dagster  ## Create a sample bucket under .demo/, export it once, and print a report
 	@$(BIN)/python -m export_pipeline.demo
 
 # Only this machine reaches it: Dagster listens on 127.0.0.1 unless it is told otherwise.
@@ -68,62 +69,70 @@ dev: $(VENV)/.installed | .dagster  ## Open Dagster's UI on http://127.0.0.1:300
 test: $(VENV)/.installed-dev  ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not thorough"
 
-test-thorough: $(VENV)/.installed-dev  ## Run the tests that take long, which CI runs once a night
+test-thorough: $(VENV)/.installed-dev  ## Run the slow tests, which CI runs every night
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m thorough
 
-fuzz: $(VENV)/.installed-dev  ## Fuzz the reading of files for FUZZ_SECONDS, keeping the inputs found in .fuzz/
+# In an environment of its own, without constraints.txt: the newest Dagster, and the newest of everything else.
+test-newest: | $(BIN)/python  ## Run the tests that depend on Dagster with the newest release of every dependency
+	$(BIN)/python -m venv $(VENV)/newest
+	$(VENV)/newest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/newest/bin/python -m pip install --quiet --upgrade --editable '.[postgres]' --group dev
+	$(VENV)/newest/bin/python -m pip freeze | grep '^dagster'
+	$(VENV)/newest/bin/python -m pytest $(PYTEST_FLAGS) -m "not thorough" $(NEWEST_TESTS)
+
+fuzz: $(VENV)/.installed-dev  ## Fuzz the file readers for FUZZ_SECONDS (600); inputs that reach new code are kept in .fuzz/
 	mkdir -p .fuzz/inputs
 	$(BIN)/python -m export_pipeline_tests.fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz/inputs
 
-chaos: $(VENV)/.installed-dev  ## Break everything for CHAOS_SECONDS (900), as CHAOS_SEED says, and write docs/reliability.md
+chaos: $(VENV)/.installed-dev  ## Inject faults everywhere for CHAOS_SECONDS (900), seeded by CHAOS_SEED, and write docs/reliability.md
 	$(BIN)/python -m export_pipeline_tests.chaos
 
-check: $(VENV)/.installed-dev  ## Lint, types, definitions, documentation
+check: $(VENV)/.installed-dev  ## Check lint, types, definitions and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy export_pipeline export_pipeline_tests $(if $(wildcard benchmarks/*.py),benchmarks)
 	EXPORT_DEPLOYMENT=local $(BIN)/dagster definitions validate
 	$(BIN)/python -m export_pipeline.configuration.documentation --check
 	$(BIN)/python -m export_pipeline.subscribers.documentation --check
-	$(MKDOCS_BUILD) --site-dir $(VENV)/site
+	$(DOCS_BUILD)
 
-format: $(VENV)/.installed-dev  ## Format the code and mend what the linter can mend
+format: $(VENV)/.installed-dev  ## Format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs  ## Build the documentation into site/; open site/index.html
-	$(MKDOCS_BUILD)
+	$(DOCS_BUILD)
 
-docs-generate: $(VENV)/.installed  ## Write the generated pages under docs/ anew
+docs-generate: $(VENV)/.installed  ## Regenerate the reference pages under docs/
 	$(BIN)/python -m export_pipeline.configuration.documentation
 	$(BIN)/python -m export_pipeline.subscribers.documentation
 
-screenshots: $(VENV)/.installed-dev  ## Take the screenshots of README and docs anew, from the browser tests
+screenshots: $(VENV)/.installed-dev  ## Retake the screenshots of README and docs, from the browser tests
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest export_pipeline_tests/browser
 
-bench: $(VENV)/.installed  ## Measure speed and memory beside other tools, and write docs/benchmarks.md
+bench: $(VENV)/.installed  ## Benchmark speed and memory against other tools, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks.compare $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.targets $(BENCH_TARGETS_FLAGS)
 	$(BIN)/python -m benchmarks.page bench
 
-bench-scale: $(VENV)/.installed  ## Measure how the cost grows with files, subscribers and file sizes
+bench-scale: $(VENV)/.installed  ## Measure how cost grows with files, subscribers and file sizes
 	$(BIN)/python -m benchmarks.scale $(BENCH_SCALE_FLAGS)
 	$(BIN)/python -m benchmarks.page bench-scale
 
-bench-warehouse: $(VENV)/.installed  ## Measure what a batch costs a warehouse
+bench-warehouse: $(VENV)/.installed  ## Measure the cost of a batch in a warehouse
 	$(BIN)/python -m benchmarks.warehouse
 
 bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, and write docs/scale.md
 	$(BIN)/python -m benchmarks.millions $(BENCH_MILLIONS_FLAGS)
 
-bench-ledger: $(VENV)/.installed-dev  ## Measure what a tick costs in ledgers of ten thousand and of ten million files
+bench-ledger: $(VENV)/.installed-dev  ## Measure the cost of a tick with ten thousand and with ten million files in the ledger
 	mkdir -p .bench
 	$(BIN)/python -m benchmarks.ledger --folder .bench --postgres-files 10_000 10_000_000 --page $(BENCH_LEDGER_FLAGS)
 
-bench-spread: $(VENV)/.installed-dev  ## Measure what a second Celery worker brings, and write it into docs/deployment.md
+bench-spread: $(VENV)/.installed-dev  ## Measure the speedup of a second Celery worker, and write it into docs/deployment.md
 	$(BIN)/python -m benchmarks.spread $(BENCH_SPREAD_FLAGS)
 
-lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest versions that fit together
+lock: $(VENV)/.installed-dev  ## Resolve the newest versions into constraints.txt and requirements.lock
 	$(BIN)/python -m pip install --quiet uv
 	echo '# The versions that the tests run with, for Python 3.10 to 3.13. Written by `make lock`; pip reads it as --constraint.' > constraints.new
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --extra postgres --group dev pyproject.toml >> constraints.new
@@ -133,13 +142,13 @@ lock: $(VENV)/.installed-dev  ## Write constraints.txt anew, with the newest ver
 	mv requirements.new requirements.lock
 
 # Each in an environment of its own: what they need does not decide what the tests run with.
-audit: | $(BIN)/python  ## Look whether a known vulnerability is in anything that is locked
+audit: | $(BIN)/python  ## Check everything that is locked for known vulnerabilities
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet $(PIP_AUDIT)
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
-dist: | $(BIN)/python  ## Build the package into dist/, with a list of what it is made of (CycloneDX)
+dist: | $(BIN)/python  ## Build the package and its SBOM (CycloneDX) into dist/
 	rm -rf dist
 	$(BIN)/python -m venv $(VENV)/release
 	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
@@ -147,5 +156,5 @@ dist: | $(BIN)/python  ## Build the package into dist/, with a list of what it i
 	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
 
 clean:  ## Remove the demo, Dagster's data and caches; .venv stays
-	rm -rf site .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*
+	rm -rf site .cache .dagster .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist logs .logs_queue .tmp_dagster_home_*
 	find .demo -mindepth 1 -not -path .demo/bucket -not -path .demo/bucket/.gitkeep -delete

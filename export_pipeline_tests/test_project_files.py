@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -79,10 +80,14 @@ def test_the_license_is_whole() -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_what_is_unreleased_stands_on_top() -> None:
-    """The changelog follows Keep a Changelog: the unreleased section comes first."""
-    sections = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert sections[0] == "[Unreleased]"
+def test_the_changelog_follows_keep_a_changelog() -> None:
+    """The unreleased section comes first, releases have a version and a date, and changes are under the known headings."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    first, *releases = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert first == "[Unreleased]"
+    assert [name for name in releases if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security", "Known limits"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -137,17 +142,123 @@ def test_make_refuses_a_python_that_is_too_old(tmp_path: Path) -> None:
 
 
 def test_ci_runs_what_a_person_runs() -> None:
-    """GitHub calls .ci/run with each Python, which calls make check and make test; each night runs the rest."""
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    job = workflow["jobs"]["test"]
+    """GitHub calls .ci/run with each Python, which calls make check and make test where no other target is named."""
+    job = _workflow("ci")["jobs"]["test"]
     assert job["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
-    commands = [step["run"] for step in job["steps"] if "run" in step]
-    assert [command for command in commands if "apt-get install" not in command] == [
-        "bash .ci/run",
-        "make test-thorough",
+    assert _commands(job) == ["bash .ci/run"]
+    last = (ROOT / ".ci" / "run").read_text().splitlines()[-2:]
+    assert last == [
+        'if [ "$#" -eq 0 ]; then set -- check test; fi',
+        'for target in "$@"; do make "$target"; done',
     ]
-    assert [step.get("if") for step in job["steps"][-2:]] == ["github.event_name == 'schedule'"] * 2
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make check", "make test"]
+
+
+def test_each_night_runs_what_is_too_slow_for_a_push() -> None:
+    """The nightly workflow runs the slow tests with each Python, the newest Dagster without constraints.txt, the fuzzer
+    and the audit; it runs on a schedule and by hand, not on a push.
+    """
+    workflow = _workflow("nightly")
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML 1.1 reads `on` as true
+    jobs = workflow["jobs"]
+    assert jobs["thorough"]["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13"]
+    assert _commands(jobs["thorough"])[-1] == "bash .ci/run check test test-thorough"
+    assert _commands(jobs["newest-dagster"]) == ["bash .ci/run test-newest"]
+    assert _commands(jobs["fuzz"]) == ["make fuzz PYTHON=python FUZZ_SECONDS=1800"]
+    assert _commands(jobs["audit"]) == ["make audit PYTHON=python"]
+
+
+def test_the_newest_dagster_is_tested_without_our_pins() -> None:
+    """`make test-newest` installs into an environment of its own without constraints.txt, and runs the tests of all that
+    touches Dagster.
+    """
+    recipe = subprocess.run(
+        ["make", "--dry-run", "test-newest"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "constraints.txt" not in recipe
+    assert "/newest/bin/python -m pip install" in recipe
+    (tested,) = (line for line in recipe.splitlines() if " -m pytest " in line)
+    paths = re.findall(r"export_pipeline_tests/\S+", tested)
+    assert {"export_pipeline_tests/orchestration", "export_pipeline_tests/integration"} <= set(paths)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def _workflow(name: str) -> dict[Any, Any]:
+    workflow: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    return workflow
+
+
+def _commands(job: dict[str, Any]) -> list[str]:
+    return [step["run"] for step in job["steps"] if "run" in step and "apt-get install" not in step["run"]]
+
+
+def test_dependencies_are_kept_up_to_date() -> None:
+    """Dependabot proposes new versions of actions, Python packages and the base image, each from where it is named."""
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    folders = {entry["package-ecosystem"]: entry["directory"] for entry in updates}
+    assert folders == {"github-actions": "/", "pip": "/", "docker": "/deployments/docker"}
+    assert (ROOT / "deployments" / "docker" / "Dockerfile").exists()
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_issue_forms_are_as_github_wants_them(name: str) -> None:
+    """A form has a name, a description and fields of known kinds with distinct ids; something in it is required."""
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+    assert set(form) <= {"name", "description", "title", "labels", "assignees", "projects", "type", "body"}
+    assert form["name"]
+    assert form["description"]
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert {field["type"] for field in fields} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert all(field["attributes"]["label"] for field in fields)
+    identifiers = [field["id"] for field in fields]
+    assert len(set(identifiers)) == len(identifiers)
+    assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+def test_issues_lead_to_the_private_form_for_vulnerabilities() -> None:
+    """No blank issue can be opened, and the first thing offered is the private report."""
+    chooser = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml").read_text())
+    assert chooser["blank_issues_enabled"] is False
+    assert chooser["contact_links"][0]["url"].endswith("/security/advisories/new")
+    assert all(set(link) == {"name", "url", "about"} for link in chooser["contact_links"])
+
+
+def test_pre_commit_runs_the_tools_of_make_check() -> None:
+    """Every hook runs a tool from .venv, so in the version of constraints.txt, and one that `make check` runs as well."""
+    checked = subprocess.run(["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    tools = [re.sub(r" --(fix|force-exclude|check)", "", hook["entry"]) for hook in repository["hooks"]]
+    assert len(tools) == 5
+    assert [tool for tool in tools if tool not in checked.replace("ruff check .", "ruff check")] == []
+
+
+def test_code_owners_own_what_there_is() -> None:
+    """Every path in CODEOWNERS exists, everything has an owner, and owners are written as GitHub reads them."""
+    lines = (ROOT / ".github" / "CODEOWNERS").read_text().splitlines()
+    rules = [line.split() for line in lines if line and not line.startswith("#")]
+    assert rules[0][0] == "*"
+    assert [path for path, *_ in rules[1:] if not (ROOT / path.lstrip("/")).exists()] == []
+    assert all(owners and all(owner.startswith("@") for owner in owners) for _, *owners in rules)
+
+
+def test_the_code_of_conduct_is_whole() -> None:
+    """It is the Contributor Covenant 2.1 with all its parts, and its contact is filled in."""
+    text = (ROOT / "CODE_OF_CONDUCT.md").read_text()
+    assert re.findall(r"^##+ (.*)$", text, re.MULTILINE) == [
+        "Our Pledge",
+        "Our Standards",
+        "Enforcement Responsibilities",
+        "Scope",
+        "Enforcement",
+        "Enforcement Guidelines",
+        "1. Correction",
+        "2. Warning",
+        "3. Temporary Ban",
+        "4. Permanent Ban",
+        "Attribution",
+    ]
+    assert "version 2.1" in text
+    assert "[INSERT" not in text
 
 
 def test_the_local_deployment_has_a_source_in_a_fresh_clone() -> None:
