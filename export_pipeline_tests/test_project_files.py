@@ -81,7 +81,7 @@ def test_the_license_is_whole() -> None:
 
 
 def test_the_changelog_follows_keep_a_changelog() -> None:
-    """The unreleased section comes first, releases have a version and a date, and changes are under the known headings."""
+    """The unreleased section comes first, releases have a version and a date, changes are under known headings."""
     text = (ROOT / "CHANGELOG.md").read_text()
     first, *releases = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert first == "[Unreleased]"
@@ -168,9 +168,7 @@ def test_each_night_runs_what_is_too_slow_for_a_push() -> None:
 
 
 def test_the_newest_dagster_is_tested_without_our_pins() -> None:
-    """`make test-newest` installs into an environment of its own without constraints.txt, and runs the tests of all that
-    touches Dagster.
-    """
+    """`make test-newest` installs without constraints.txt, and runs the tests of everything that touches Dagster."""
     recipe = subprocess.run(
         ["make", "--dry-run", "test-newest"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -223,8 +221,10 @@ def test_issues_lead_to_the_private_form_for_vulnerabilities() -> None:
 
 
 def test_pre_commit_runs_the_tools_of_make_check() -> None:
-    """Every hook runs a tool from .venv, so in the version of constraints.txt, and one that `make check` runs as well."""
-    checked = subprocess.run(["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    """Every hook runs a tool of `make check` from .venv, so in the version of constraints.txt."""
+    checked = subprocess.run(
+        ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repository["repo"] == "local"
     tools = [re.sub(r" --(fix|force-exclude|check)", "", hook["entry"]) for hook in repository["hooks"]]

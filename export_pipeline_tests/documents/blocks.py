@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+REPOSITORY = "https://github.com/export-pipeline/export_pipeline"
+RAW = "https://raw.githubusercontent.com/export-pipeline/export_pipeline/main/"
+"""Where the package index finds pictures, which GitHub's own pages do not give away."""
 CHECKED = {"sh", "yaml", "yml", "python", "javascript", "toml", "ini", "json"}
 """Languages whose unmarked blocks a test runs or parses: the tests beside this file say how."""
 
@@ -89,6 +95,14 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
         mark = _MARK.fullmatch(lines[start - 2].strip()) if start > 1 else None
         yield Block(name, start, opening["info"].strip(), inner, *(mark.groups() if mark else ()))
         at += 1
+
+
+def path_in_repository(target: str) -> str | None:
+    """The path, with its heading, that an absolute link to this repository leads to; None where it leads elsewhere."""
+    for start in (f"{REPOSITORY}/blob/main/", RAW):
+        if target.startswith(start):
+            return target.removeprefix(start)
+    return None
 
 
 def all_blocks(*languages: str, marked: bool = False) -> list[Block]:

@@ -11,7 +11,7 @@ import yaml
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ConfigurationError
-from export_pipeline_tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks_of
+from export_pipeline_tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks_of, path_in_repository
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -142,15 +142,19 @@ def test_every_make_target_shown_exists(page: Path) -> None:
     assert shown <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+TEMPLATES = sorted((ROOT / ".github").rglob("*.md")) + sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TEMPLATES], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    """A link or picture names a file of this repository that is there, and, where it names one, a heading of it."""
+    """A link or picture, relative or absolute, names an existing file of this repository, and an existing heading."""
     targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     for target in targets:
-        if "://" in target:
+        absolute = path_in_repository(target)
+        if absolute is None and "://" in target:
             continue
-        file, _, heading = target.partition("#")
-        path = page.parent / file if file else page
+        file, _, heading = (absolute or target).partition("#")
+        path = (ROOT if absolute else page.parent) / file if file else page
         assert path.exists(), target
         assert not heading or heading in headings(path), target
 
