@@ -25,7 +25,7 @@ EVENTS = 60
 # What a machine needs to reach the package index. Nothing else of this process' environment is passed on.
 NETWORK = re.compile(r"(PIP|SSL)_\w+|\w+_(proxy|PROXY)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE")
 
-# Installing takes a minute. This makes the environment that `make demo` would make out of that of the tests, without pip:
+# Installing takes a minute. This makes the environment of `make demo` out of that of the tests, without pip:
 # a recipe that wanted to install something would fail.
 PREPARED = """
 import os, shutil, sys, venv

@@ -161,6 +161,6 @@ def test_all_that_is_refused_is_in_the_table() -> None:
 
 def test_the_readme_names_every_format() -> None:
     """A person who looks for a format finds it on the first page."""
-    (sentence,) = re.findall(r"- \*\*Any framing\*\*: .*?name\.", README.read_text(), re.DOTALL)
+    (sentence,) = re.findall(r"- \*\*Any framing and compression\*\*: .*?extension\.", README.read_text(), re.DOTALL)
     for name in ("gzip", "zlib", "zstd", "bzip2", "xz", "lz4", "snappy", "zip", "Parquet", "ORC", "UTF-16", "UTF-32"):
         assert name in sentence
