@@ -19,7 +19,7 @@ PAGES = [
 REPOSITORY = "https://github.com/export-pipeline/export_pipeline"
 RAW = "https://raw.githubusercontent.com/export-pipeline/export_pipeline/main/"
 """Where the package index finds pictures, which GitHub's own pages do not give away."""
-CHECKED = {"sh", "yaml", "yml", "python", "javascript", "toml", "ini", "json"}
+CHECKED = {"sh", "yaml", "yml", "python", "javascript", "toml", "ini", "json", "sql"}
 """Languages whose unmarked blocks a test runs or parses: the tests beside this file say how."""
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")

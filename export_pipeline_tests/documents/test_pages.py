@@ -54,7 +54,7 @@ def files_of_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] == "my_package":
+        if name.partition(".")[0] in {"my_package", "acme_export"}:
             del sys.modules[name]
 
 
@@ -114,8 +114,9 @@ def test_every_python_block_compiles(block: Block) -> None:
 
 
 def test_every_python_block_is_run() -> None:
-    """Each is a file that a test runs: in test_your_own.py, test_webhooks.py and test_scripts.py."""
+    """Each is a file that a test runs: in test_your_own.py, test_webhooks.py, test_scripts.py and test_recipes.py."""
     run = {"my_package/spool.py", "tests/test_spool.py", "my_package/analytics.py", "copy_ledger.py", "receiver.py"}
+    run |= {"acme_export/spool.py", "my_exports.py"}
     assert {block.file for block in all_blocks("python")} == run
 
 
