@@ -171,3 +171,37 @@ def headings(page: Path) -> set[str]:
 def test_every_json_shown_is_json(block: Block) -> None:
     """What is shown as JSON can be read as such."""
     assert json.loads(block.text)
+
+
+GENERATED = {"configuration.md", "subscribers.md"}
+WRITTEN = [page for page in PAGES if page.name not in GENERATED]
+# Phrases that made readers stop, each with the plain one. Marked regions that a benchmark writes are left out.
+IDIOMS = {
+    r"without a word": "silently",
+    r"\banew\b": "again, or: regenerate",
+    r"\bshall\b": "must, or: will",
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"\b(is|are) told\b": "is reported",
+    r"\blies? in\b": "is in",
+    r"\bstands? in\b": "is in, or: replaces",
+    r"\bpass(es|ed)? by\b": "skip, or: bypass",
+    r"\basks? for patience\b": "retry",
+    r"for want of": "because there is no",
+}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_pages_are_in_plain_english(page: Path) -> None:
+    """No page uses a phrase from the list; code and quoted messages may."""
+    text = re.sub(r"<!-- ([a-z-]+)(: begin[^>]*)? -->.*?<!-- (/\1|\1: end) -->", "", page.read_text(), flags=re.DOTALL)
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert [f"{found[0]}: write {plain}" for idiom, plain in IDIOMS.items() for found in re.finditer(idiom, text)] == []
+
+
+def test_pages_have_the_words_that_people_search_for() -> None:
+    """A search for the field's own terms finds a page."""
+    text = " ".join(page.read_text(encoding="utf-8") for page in WRITTEN).lower()
+    terms = (
+        "malformed, invalid, dropped silently, detected, retry, dead letter, throughput, troubleshooting, backlog, lag"
+    )
+    assert [term for term in terms.split(", ") if term not in text] == []
