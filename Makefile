@@ -61,9 +61,9 @@ install: $(VENV)/.installed-dev  ## Make .venv with everything that development 
 demo: $(VENV)/.installed | .dagster  ## Make a sample bucket under .demo/, export it once, and report
 	@$(BIN)/python -m export_pipeline.demo
 
-# Only this machine reaches it: Dagster listens on 127.0.0.1 unless it is told otherwise.
+# Only this machine reaches it. Another port: make dev PORT=3001
 dev: $(VENV)/.installed | .dagster  ## Open Dagster's UI on http://127.0.0.1:3000
-	$(BIN)/dagster dev
+	@$(BIN)/python -m export_pipeline.cli dev $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.installed-dev  ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not thorough"
@@ -82,7 +82,7 @@ check: $(VENV)/.installed-dev  ## Lint, types, definitions, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy export_pipeline export_pipeline_tests $(if $(wildcard benchmarks/*.py),benchmarks)
-	EXPORT_DEPLOYMENT=local $(BIN)/dagster definitions validate
+	EXPORT_DEPLOYMENT=local $(BIN)/dg check defs
 	$(BIN)/python -m export_pipeline.configuration.documentation --check
 	$(BIN)/python -m export_pipeline.subscribers.documentation --check
 	$(MKDOCS_BUILD) --site-dir $(VENV)/site
