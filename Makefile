@@ -17,7 +17,7 @@ BUILD_BACKEND := setuptools>=77
 # What a deployment needs on one machine or on many; what a destination needs is added by whoever has it.
 LOCKED_EXTRAS := postgres celery docker k8s
 PIP_AUDIT := pip-audit==2.10.1
-RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0
+RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
@@ -143,7 +143,11 @@ dist: | $(BIN)/python  ## Build the package into dist/, with a list of what it i
 	rm -rf dist
 	$(BIN)/python -m venv $(VENV)/release
 	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
+	@# On GitHub, only what names the repository it is built in as its own.
+	@test -z "$(GITHUB_REPOSITORY)" || grep -qx 'Source = "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)"' pyproject.toml || { \
+		echo 'project.urls of pyproject.toml is not $(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)'; exit 1; }
 	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/twine check --strict dist/*
 	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
 
 clean:  ## Remove the demo, Dagster's data and caches; .venv stays

@@ -38,10 +38,9 @@ def main(*, dev: str = "make dev", again: str = "make demo") -> int:
         dev, again: the commands that the report ends with, for the UI and for another round.
     """
     started = utc_now()
-    written = write_demo()
-    if written:
-        _say("Folder", f"{', '.join(written)} written")
     try:
+        if written := write_demo():
+            _say("Folder", f"wrote {', '.join(written)}")
         deployment = load_deployment(DEFAULT_NAME)
         _say("Bucket", _fill(_bucket(deployment)))
     except ExportError as error:

@@ -72,8 +72,8 @@ def dev(
     # The file itself: a second one written beside it later must not change what this one runs.
     os.environ[VARIABLE] = str(chosen(session.name).path)
     command = ["-m", "dagster", "dev", "--workspace", str(workspace_file()), "--host", host, "--port", str(port)]
-    # Where a script started this in the background, the shell had it ignore Ctrl-C. Dagster then ignores SIGTERM too, and
-    # could only be killed, which leaves its processes behind.
+    # Where a script started this in the background, the shell had it ignore Ctrl-C. Dagster then ignores SIGTERM too,
+    # and could only be killed, which leaves its processes behind.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.flush()
     sys.stderr.flush()

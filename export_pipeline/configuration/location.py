@@ -13,7 +13,9 @@ VARIABLE = "EXPORT_DEPLOYMENT"
 DEFAULT_NAME = "local"
 """The deployment of the demo; read where none is named."""
 
-_FOLDER = "deployments"
+FOLDER = "deployments"
+"""Where deployments that have a name are."""
+
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -33,7 +35,7 @@ class DeploymentFile:
     def root(self) -> Path:
         """Where relative paths in the file start: the folder that holds ``deployments/``, else the file's own."""
         folder = Path(os.path.abspath(self.path)).parent
-        above = [one for one in (folder, *folder.parents) if one.name == _FOLDER]
+        above = [one for one in (folder, *folder.parents) if one.name == FOLDER]
         return above[0].parent if above else folder
 
     @property
@@ -57,7 +59,7 @@ def chosen(name_or_path: str | None, environ: Mapping[str, str] = os.environ) ->
     named = name_or_path or environ.get(VARIABLE)
     if named:
         return locate(named)
-    files = _files_in(Path(_FOLDER))
+    files = files_in(Path(FOLDER))
     defaults = [path for path in files if path.stem == DEFAULT_NAME]
     if defaults or len(files) == 1:
         path = (defaults or files)[0]
@@ -65,13 +67,13 @@ def chosen(name_or_path: str | None, environ: Mapping[str, str] = os.environ) ->
     if files:
         names = [path.stem for path in files]
         raise ConfigurationError(
-            f"{_FOLDER}/ in {Path.cwd()} has several deployments, and none is chosen. Choose one of "
+            f"{FOLDER}/ in {Path.cwd()} has several deployments, and none is chosen. Choose one of "
             f"{', '.join(names)}: export {VARIABLE}={names[0]}, or --deployment {names[0]}"
         )
     raise ConfigurationError(
-        f"nothing is configured in {Path.cwd()}: it has no deployment file in {_FOLDER}/. `export-pipeline init` writes "
-        "one, and `export-pipeline demo` tries the export with sample files. If your deployment is elsewhere, go to its "
-        f"folder, or name its file with --deployment or {VARIABLE}"
+        f"nothing is configured in {Path.cwd()}: it has no deployment file in {FOLDER}/. `export-pipeline init` "
+        "writes one, and `export-pipeline demo` tries the export with sample files. If your deployment is elsewhere, "
+        f"go to its folder, or name its file with --deployment or {VARIABLE}"
     )
 
 
@@ -103,20 +105,20 @@ def locate(name_or_path: str) -> DeploymentFile:
 
 def _folders() -> Iterator[Path]:
     """Where named deployments lie: in the working folder first, so that it wins."""
-    yield Path(_FOLDER)
+    yield Path(FOLDER)
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
-        yield checkout / _FOLDER
+        yield checkout / FOLDER
 
 
-def _files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
     """The deployment files directly in *folder*, by name."""
     return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
 def _choices() -> str:
     """The names that exist, as part of a sentence."""
-    names = sorted({path.stem for folder in _folders() for path in _files_in(folder)})
+    names = sorted({path.stem for folder in _folders() for path in files_in(folder)})
     if not names:
-        return f"a name (but {Path.cwd() / _FOLDER} has no deployment file; `export-pipeline init` writes one)"
+        return f"a name (but {Path.cwd() / FOLDER} has no deployment file; `export-pipeline init` writes one)"
     return "one of the names " + ", ".join(names)

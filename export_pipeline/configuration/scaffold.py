@@ -4,8 +4,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from export_pipeline.configuration.location import DEFAULT_NAME, FOLDER, files_in
+from export_pipeline.errors import ConfigurationError
+
 _SHIPPED = Path(__file__).parent
-_DEMO = "deployments/local.yaml"
+_DEMO = f"{FOLDER}/{DEFAULT_NAME}.yaml"
 _WORKSPACE, _INSTANCE = "workspace.yaml", "dagster.yaml"
 _DATA = Path(".dagster")
 
@@ -13,9 +16,9 @@ _DATA = Path(".dagster")
 def write_settings() -> list[str]:
     """Write the settings of Dagster that the working folder does not have; never change those that it has.
 
-    Without workspace.yaml Dagster would not know what to load. Without this dagster.yaml it would drop queued runs while
-    a code server restarts, keep a dead run in the queue for ever, and forget all runs when it ends. That file is left
-    out where DAGSTER_HOME names another place for it.
+    Without workspace.yaml Dagster would not know what to load. Without this dagster.yaml it would drop queued runs
+    while a code server restarts, keep a dead run in the queue for ever, and forget all runs when it ends. That file is
+    left out where DAGSTER_HOME names another place for it.
 
     Returns:
         The names of the files that were written.
@@ -29,7 +32,18 @@ def write_settings() -> list[str]:
 
 
 def write_demo() -> list[str]:
-    """The same, and the deployment file of the demo."""
+    """The same, and the deployment file of the demo.
+
+    Raises:
+        ConfigurationError: the folder has other deployments. The demo's would be the default from then on, for commands
+            that name none.
+    """
+    others = [path.name for path in files_in(Path(FOLDER)) if path.stem != DEFAULT_NAME]
+    if others and not _as_found(Path(_DEMO)).exists():
+        raise ConfigurationError(
+            f"{Path.cwd()} has deployments already ({', '.join(others)}); run the demo in a folder of its own: "
+            "mkdir try && cd try"
+        )
     return [*_write([_DEMO]), *write_settings()]
 
 

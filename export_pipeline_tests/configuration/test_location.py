@@ -48,7 +48,7 @@ def test_the_only_file_is_taken(folder: Path) -> None:
     write(folder / "deployments" / "docker" / "export.yaml")
     found = load_deployment(environ={})
     assert (found.name, found.path) == ("mine", Path("deployments/mine.yml"))
-    write(folder / "deployments" / "local.yaml")
+    write(folder / "deployments" / "local.yaml", "source: {url: elsewhere}\n")
     assert load_deployment(environ={}).name == "local"
 
 
@@ -105,9 +105,7 @@ def test_an_unknown_name_lists_those_that_exist(folder: Path) -> None:
 def test_a_name_where_there_are_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside of a checkout, in a folder without deployments, an unknown name is answered with the way to make one."""
     monkeypatch.setattr("export_pipeline.configuration.location._folders", lambda: iter([Path("deployments")]))
-    with pytest.raises(
-        ConfigurationError, match=rf"no deployment 'local'.*{folder}/deployments has no deployment file"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"no deployment 'local'.*{folder}/deployments has no"):
         load_deployment("local", {})
 
 
