@@ -14,8 +14,8 @@ MKDOCS_BUILD := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # As in pyproject.toml: without it in requirements.lock, pip would fetch it without looking at a hash.
 BUILD_BACKEND := setuptools>=77
-# What a deployment needs on one machine or on many; what a destination needs is added by whoever has it.
-LOCKED_EXTRAS := postgres celery docker k8s
+# What a deployment needs on one machine or on many, alerts among it; what a destination needs is added by whoever has it.
+LOCKED_EXTRAS := alerts postgres celery docker k8s
 PIP_AUDIT := pip-audit==2.10.1
 RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 
