@@ -15,7 +15,13 @@ from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
-from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, iceberg_rows, parquet_rows, postgres_rows
+from export_pipeline_tests.subscribers.warehouses import (
+    delta_rows,
+    duckdb_rows,
+    iceberg_rows,
+    parquet_rows,
+    postgres_rows,
+)
 
 NESTED = ("application", "session", "attributes", "metrics", "endpoint")
 # dlt's own affairs with pandas, pyarrow and DuckDB; none is about this package.
