@@ -15,10 +15,10 @@ DOCS_BUILD := $(BIN)/zensical build --strict --clean
 
 # As in pyproject.toml: without it in requirements.lock, pip would fetch it without looking at a hash.
 BUILD_BACKEND := setuptools>=77
-# What a deployment needs on one machine or on many; what a destination needs is added by whoever has it.
-LOCKED_EXTRAS := postgres celery docker k8s
+# What a deployment needs on one machine or on many, alerts among it; what a destination needs is added by whoever has it.
+LOCKED_EXTRAS := alerts postgres celery docker k8s
 PIP_AUDIT := pip-audit==2.10.1
-RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0
+RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
@@ -62,9 +62,9 @@ install: $(VENV)/.installed-dev  ## Create .venv with everything that developmen
 demo: $(VENV)/.installed | .dagster  ## Create a sample bucket under .demo/, export it once, and print a report
 	@$(BIN)/python -m export_pipeline.demo
 
-# Only this machine reaches it: Dagster listens on 127.0.0.1 unless it is told otherwise.
+# Only this machine reaches it. Another port: make dev PORT=3001
 dev: $(VENV)/.installed | .dagster  ## Open Dagster's UI on http://127.0.0.1:3000
-	$(BIN)/dagster dev
+	@$(BIN)/python -m export_pipeline.cli dev $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.installed-dev  ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not thorough"
@@ -91,7 +91,7 @@ check: $(VENV)/.installed-dev  ## Check lint, types, definitions and documentati
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy export_pipeline export_pipeline_tests $(if $(wildcard benchmarks/*.py),benchmarks)
-	EXPORT_DEPLOYMENT=local $(BIN)/dagster definitions validate
+	EXPORT_DEPLOYMENT=local $(BIN)/dg check defs
 	$(BIN)/python -m export_pipeline.configuration.documentation --check
 	$(BIN)/python -m export_pipeline.subscribers.documentation --check
 	$(DOCS_BUILD)
@@ -152,7 +152,11 @@ dist: | $(BIN)/python  ## Build the package and its SBOM (CycloneDX) into dist/
 	rm -rf dist
 	$(BIN)/python -m venv $(VENV)/release
 	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
+	@# On GitHub, only what names the repository it is built in as its own.
+	@test -z "$(GITHUB_REPOSITORY)" || grep -qx 'Source = "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)"' pyproject.toml || { \
+		echo 'project.urls of pyproject.toml is not $(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)'; exit 1; }
 	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/twine check --strict dist/*
 	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
 
 clean:  ## Remove the demo, Dagster's data and caches; .venv stays

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
+import httpx2
 
 from benchmarks.millions_world import BUCKET, PREFIX, messages_of
 from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY
@@ -126,7 +126,7 @@ def login_at(endpoint: str) -> dict[str, str]:
 def control(queue_url: str, operation: str, **asked: int) -> dict[str, int]:
     """Ask the server for what no SQS has: Arrive (minute) or Counts."""
     headers = {"X-Amz-Target": f"Benchmark.{operation}"}
-    answer = httpx.post(queue_url, json=asked, headers=headers, timeout=60)
+    answer = httpx2.post(queue_url, json=asked, headers=headers, timeout=60)
     found: dict[str, int] = answer.raise_for_status().json()
     return found
 

@@ -1,7 +1,6 @@
 """``make demo``: a sample bucket, one run of ``export_job`` on the deployment ``local``, and a plain report of it."""
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.configuration.location import VARIABLE
+from export_pipeline.configuration.location import DEFAULT_NAME
+from export_pipeline.configuration.scaffold import write_demo
 from export_pipeline.deployment import Deployment, load_deployment
 from export_pipeline.errors import ConfigurationError, ExportError
 from export_pipeline.ledger import tables as t
@@ -27,9 +27,8 @@ from export_pipeline.storage.objects import open_objects
 
 FOLDER = Path(".demo")
 LOG = FOLDER / "export.log"
-COMMAND = ("dagster", "job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
+COMMAND = ("run", "--deployment", DEFAULT_NAME)
 _LOG_LINES_SHOWN = 40
-_RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 
 
 def main(*, dev: str = "make dev", again: str = "make demo") -> int:
@@ -40,16 +39,19 @@ def main(*, dev: str = "make dev", again: str = "make demo") -> int:
     """
     started = utc_now()
     try:
-        deployment = load_deployment("local")
+        if written := write_demo():
+            _say("Folder", f"wrote {', '.join(written)}")
+        deployment = load_deployment(DEFAULT_NAME)
         _say("Bucket", _fill(_bucket(deployment)))
     except ExportError as error:
         print(error, file=sys.stderr)
         return 1
-    _say("Run", f"{VARIABLE}=local {' '.join(COMMAND)}")
+    _say("Run", f"export-pipeline {' '.join(COMMAND)}")
     exit_code, seconds = _export()
     _say("", f"{'succeeded' if exit_code == 0 else 'FAILED'} in {seconds:.1f} s; its log is {LOG}")
     if exit_code != 0:
-        print("", *_causes(LOG.read_text(encoding="utf-8", errors="replace").splitlines()), sep="\n  | ")
+        lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()
+        print("", *lines[-_LOG_LINES_SHOWN:], sep="\n  | ")
         return exit_code
     ledger = Ledger(resolve(deployment.ledger.url) or "")
     with ledger.read() as tx:
@@ -97,26 +99,12 @@ def _fill(bucket: Path) -> str:
 
 
 def _export() -> tuple[int, float]:
-    """Run the job as a person would, its log in a file; exit code and seconds."""
-    command = [str(Path(sys.executable).with_name(COMMAND[0])), *COMMAND[1:]]
+    """Run the export as a person would, its log in a file; exit code and seconds."""
+    command = [sys.executable, "-m", "export_pipeline.cli", *COMMAND]
     began = time.monotonic()
     with LOG.open("w", encoding="utf-8") as log:
-        done = subprocess.run(  # noqa: S603 (our own command)
-            command, env={**os.environ, VARIABLE: "local"}, stdout=log, stderr=subprocess.STDOUT, check=False
-        )
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)  # noqa: S603 (our own)
     return done.returncode, time.monotonic() - began
-
-
-def _causes(lines: list[str]) -> list[str]:
-    """The records of level ERROR, with the lines that belong to them; the end of the log where there is none."""
-    causes: list[str] = []
-    is_error = False
-    for line in lines:
-        if _RECORD.match(line):
-            is_error = " - ERROR - " in line
-        if is_error:
-            causes.append(line)
-    return causes[:_LOG_LINES_SHOWN] or lines[-_LOG_LINES_SHOWN:]
 
 
 def _report(tx: Connection, deployment: Deployment, started: datetime) -> Iterator[tuple[str, str]]:

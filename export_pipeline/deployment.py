@@ -12,7 +12,7 @@ from typing_extensions import Self
 from export_pipeline.configuration.document import Place, Problem, configuration_error, read_document
 from export_pipeline.configuration.environment import read_environment
 from export_pipeline.configuration.executor import ExecutorSettings, parse_executor, spread_problems
-from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, DeploymentFile, locate
+from export_pipeline.configuration.location import DeploymentFile, chosen
 from export_pipeline.configuration.loops import loop_problems
 from export_pipeline.configuration.names import Names
 from export_pipeline.configuration.places import (
@@ -131,8 +131,8 @@ def load_deployment(
     """Read and check a deployment file.
 
     Args:
-        name_or_path: a name under ``deployments/``, or a path; by default what EXPORT_DEPLOYMENT of *environ* says,
-            else ``local``.
+        name_or_path: a name under ``deployments/``, or a path; None: what EXPORT_DEPLOYMENT of *environ* says, else
+            the working folder's, as :func:`export_pipeline.configuration.location.chosen` finds it.
         environ: where ``{env: NAME}`` is looked up.
         without_variables: load it also where a variable of a subscriber or an alert is not set, or has a value that
             cannot be used: the subscriber is then unusable, and says why.
@@ -142,7 +142,7 @@ def load_deployment(
         ConfigurationError: there is no such file, or something in it is wrong: all problems, one a line, with file,
             line and the path in the file, what was found and what is allowed. It holds no secret.
     """
-    location = locate(name_or_path or environ.get(VARIABLE) or DEFAULT_NAME)
+    location = chosen(name_or_path, environ)
     try:
         data = location.path.read_bytes()
     except OSError as error:

@@ -28,6 +28,7 @@ def lines_delivered(folder: Path) -> int:
 def checkout(tmp_path: Path) -> Path:
     """A folder as a fresh clone has it."""
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    shutil.copy(ROOT / "workspace.yaml", tmp_path)
     shutil.copytree(ROOT / "deployments", tmp_path / "deployments")
     return tmp_path
 
@@ -53,7 +54,13 @@ def test_the_demo_twice(checkout: Path) -> None:
     assert re.search(r"^Found +3 new files ", second.stdout, re.MULTILINE)
     assert re.search(r"^Quarantined +nothing$", second.stdout, re.MULTILINE)
     assert lines_delivered(checkout) == 3_240
-    assert {path.name for path in checkout.iterdir()} == {".dagster", ".demo", "dagster.yaml", "deployments"}
+    assert {path.name for path in checkout.iterdir()} == {
+        ".dagster",
+        ".demo",
+        "dagster.yaml",
+        "deployments",
+        "workspace.yaml",
+    }
 
 
 def test_the_demo_fills_no_folder_but_its_own(checkout: Path) -> None:
@@ -68,7 +75,7 @@ def test_the_demo_fills_no_folder_but_its_own(checkout: Path) -> None:
 
 
 def test_a_demo_that_fails_shows_the_end_of_its_log(checkout: Path) -> None:
-    """When the export fails, the demo's exit code tells, and the last lines of the log say why."""
+    """When the export fails, the demo's exit code tells, and its log is shown, which says why."""
     with (checkout / "deployments" / "local.yaml").open("a") as file:
         file.write("  failing: {type: python, function: 'export_pipeline_tests.test_demo:refuse'}\n")
     done = demo(checkout)

@@ -67,9 +67,15 @@ def test_the_location_keeps_its_name() -> None:
     assert target["python_module"] == {"module_name": "export_pipeline.definitions", "location_name": "export_pipeline"}
 
 
-def test_nothing_overrides_the_workspace() -> None:
-    """[tool.dagster] or [tool.dg] in pyproject.toml would override workspace.yaml without a word."""
-    assert not {"dagster", "dg"} & PYPROJECT["tool"].keys()
+def test_dg_loads_what_the_workspace_says() -> None:
+    """[tool.dg], which Dagster's commands read in place of workspace.yaml, names the same module and location."""
+    (target,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    project = PYPROJECT["tool"]["dg"]["project"]
+    assert target["python_module"] == {
+        "module_name": project["code_location_target_module"],
+        "location_name": project["code_location_name"],
+    }
+    assert "dagster" not in PYPROJECT["tool"]
 
 
 def test_the_license_is_whole() -> None:

@@ -10,7 +10,7 @@ from export_pipeline.errors import AlertNotSent
 from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
 
 # apprise logs what it sends where to, urllib3 the paths of its requests, and the token of a webhook is in its path.
-_TALKATIVE = ("apprise", "urllib3", "requests", "httpx", "httpcore")
+_TALKATIVE = ("apprise", "urllib3", "requests", "httpx", "httpcore", "httpx2", "httpcore2")
 _PARTS = re.compile(r"[/:@?&=#,\s]+")
 # What follows the scheme in many an apprise URL is a token, but these are words of a sentence.
 _HARMLESS = {"localhost", "https", "http"}

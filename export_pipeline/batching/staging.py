@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from io import BytesIO
 from threading import BoundedSemaphore, Lock
 
 from export_pipeline.errors import ObjectMissing, StagingLost
@@ -12,6 +13,7 @@ from export_pipeline.storage.objects import Objects
 # 1,300, for the same CPU, since less has to be signed and sent. So folders get it plain, buckets compressed; and only
 # what came from a bucket is worth being kept in memory for the delivery that follows.
 _ZSTD_LEVEL = 1
+_PIECE_BYTES = 128 * 1024
 CACHE_BYTES = 32 * 1024 * 1024
 # A request to a bucket takes as long as reading several batches.
 _WRITTEN_AT_ONCE = 4
@@ -117,17 +119,38 @@ class Staging:
             raise StagingLost(str(error)) from None
         if self._objects.is_local:
             return stored
-        import zstandard
+        from backports import zstd
 
         try:
             # The frame tells its size beforehand: nothing larger than what was put is ever unpacked.
-            if zstandard.frame_content_size(stored) != size_bytes:
+            if zstd.get_frame_info(stored).decompressed_size != size_bytes:
                 raise StagingLost(
                     f"{self._objects.url}: {name} is not the batch of {size_bytes} bytes that was written"
                 )
-            return zstandard.ZstdDecompressor().decompress(stored)
-        except zstandard.ZstdError as error:
+            return _unpacked(stored)
+        except (zstd.ZstdError, EOFError) as error:
             raise StagingLost(f"{self._objects.url}: {name} is damaged: {error}") from None
+
+
+def _unpacked(stored: bytes) -> bytes:
+    """The content of one zstd frame.
+
+    In small pieces, from each of which the memory is used again: ``zstd.decompress`` gathers large ones and then joins
+    them, which takes four times as long for a batch of some megabytes, most of it in the system's page faults.
+
+    Raises:
+        ZstdError: it is damaged.
+        EOFError: its end is missing.
+    """
+    from backports import zstd
+
+    unpacker, gathered, given = zstd.ZstdDecompressor(), BytesIO(), stored
+    while not unpacker.eof:
+        if unpacker.needs_input and not given:
+            raise EOFError("its end is missing")
+        gathered.write(unpacker.decompress(given, _PIECE_BYTES))
+        given = b""
+    return gathered.getvalue()
 
 
 def _difference(data: bytes, crc32: int, size_bytes: int) -> str:
@@ -180,9 +203,9 @@ class _Writer:
             return list(self._pending.pop(manifest_id, {}).values())
 
     def _write(self, name: str, data: bytes) -> None:
-        import zstandard
+        from backports import zstd
 
-        self._objects.put(name, zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data))
+        self._objects.put(name, zstd.compress(data, _ZSTD_LEVEL))
 
 
 class _Cache:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from export_pipeline.cli import check, demo, events, init, ledger, quarantine, replay, run, status, why
+from export_pipeline.cli import check, demo, dev, events, init, ledger, quarantine, replay, run, status, why
 from export_pipeline.cli.session import command
 
 app = typer.Typer(
@@ -49,5 +49,6 @@ ledgers = typer.Typer(help="Keep the ledger small, or make a lost one again.", n
 command(ledgers, "fold")(ledger.fold_ledger)
 command(ledgers, "rebuild")(ledger.rebuild_ledger)
 app.add_typer(ledgers, name="ledger")
+command(app, "dev")(dev.dev)
 command(app, "init", of_deployment=False)(init.init)
 command(app, "demo", of_deployment=False)(demo.demo)

@@ -1,6 +1,5 @@
 """``export-pipeline init``: write a deployment file, by a few questions or by options."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from export_pipeline import configuration
 from export_pipeline.cli.session import Session
+from export_pipeline.configuration.location import VARIABLE, chosen
+from export_pipeline.configuration.scaffold import write_settings
 from export_pipeline.errors import ConfigurationError
 
 NameArgument = Annotated[
@@ -53,7 +53,6 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: optio
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file that is there.")]
 
 _MISSING_VARIABLE = re.compile(r"the environment variable (\w+) is (?:not set|empty)$")
-_OF_DAGSTER = ("workspace.yaml", "dagster.yaml")
 _PLACES = ("ledger", "staging", "quarantine")
 
 
@@ -74,7 +73,7 @@ def init(
 ) -> None:
     """Write a deployment file, with comments, and check it.
 
-    Where the folder has no workspace.yaml and dagster.yaml, which `dagster dev` reads, they are written as well.
+    Where the folder has no workspace.yaml and dagster.yaml, which Dagster reads, they are written as well.
     Asks for what is not given as an option. A file that is there is only written over where you say so. Secrets are
     never asked for: only the names of the environment variables that hold them.
     """
@@ -108,28 +107,21 @@ def init(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     session.show(f"wrote {path}")
-    made = _settings_of_dagster() if output is None else []
+    made = write_settings() if output is None else []
     if made:
         session.show(f"wrote {' and '.join(made)}: what Dagster loads here, and its settings")
     if missing:
         session.show(f"set before the first run: {', '.join(missing)}")
-    chosen = name if output is None else str(path)
-    session.show(f"next: export EXPORT_DEPLOYMENT={chosen}; export-pipeline check; dagster dev")
+    choose = "" if _is_default(path) else f"export {VARIABLE}={name if output is None else path}; "
+    session.show(f"next: {choose}export-pipeline check; export-pipeline dev")
 
 
-def _settings_of_dagster() -> list[str]:
-    """Write the files that Dagster's commands read from the working folder, where they are not there; which these are.
-
-    Without workspace.yaml `dagster dev` would not know what to load, and without this dagster.yaml it would drop queued
-    runs while a code server restarts, keep a dead run in the queue for ever, and forget everything at its end.
-    """
-    made = []
-    for name in _OF_DAGSTER:
-        if Path(name).exists() or (name == "dagster.yaml" and os.environ.get("DAGSTER_HOME")):
-            continue
-        Path(name).write_bytes((Path(configuration.__file__).parent / name).read_bytes())
-        made.append(name)
-    return made
+def _is_default(path: Path) -> bool:
+    """Whether commands in this folder take the deployment file *path* without being told."""
+    try:
+        return chosen(None).path == path
+    except ConfigurationError:
+        return False
 
 
 def _file_name(name: str) -> None:

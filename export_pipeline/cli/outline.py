@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from export_pipeline.configuration.document import configuration_error, read_document
 from export_pipeline.configuration.environment import read_environment
-from export_pipeline.configuration.location import DEFAULT_NAME, VARIABLE, locate
+from export_pipeline.configuration.location import chosen
 from export_pipeline.configuration.settings import StartFrom
 from export_pipeline.configuration.stores import QuarantineSettings
 from export_pipeline.configuration.validation import DeploymentDraft, problems_of, secret_places
@@ -77,7 +77,7 @@ def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = o
     Raises:
         ConfigurationError: there is no such file, or something is wrong with its places.
     """
-    location = locate(name_or_path or environ.get(VARIABLE) or DEFAULT_NAME)
+    location = chosen(name_or_path, environ)
     try:
         data = location.path.read_bytes()
     except OSError as error:

@@ -38,7 +38,7 @@ _DeploymentOption = Annotated[
         "-d",
         metavar="NAME|PATH",
         help="The deployment file: a name under deployments/, or a path. By default what EXPORT_DEPLOYMENT says, "
-        "else local.",
+        "else deployments/local.yaml, or the only file in deployments/.",
         show_default=False,
     ),
 ]
@@ -49,7 +49,7 @@ class Session:
     """One call of a command.
 
     Attributes:
-        name: the deployment that was asked for; None: what EXPORT_DEPLOYMENT says.
+        name: the deployment that was asked for; None: what EXPORT_DEPLOYMENT says, else that of the working folder.
         secrets: values that must appear in no output; known once the deployment file was read.
     """
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from csv import QUOTE_ALL
 from csv import writer as csv_writer
-from io import BufferedReader, TextIOWrapper
+from io import TextIOWrapper
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -35,11 +35,11 @@ class SpooledRows:
     """
 
     def __init__(self, max_columns: int) -> None:
-        import zstandard
+        from backports import zstd
 
         self.columns = Columns(max_columns)
         self._file = TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._packed = zstandard.ZstdCompressor(level=1).stream_writer(self._file, closefd=False)
+        self._packed = zstd.open(self._file, "wb", level=1)
 
     def add(self, line: bytes) -> list[Cell]:
         """Append the event *line* as a row."""
@@ -49,11 +49,13 @@ class SpooledRows:
 
     def __iter__(self) -> Iterator[list[Cell]]:
         """All rows; none can be added afterwards."""
-        import zstandard
+        from backports import zstd
 
-        self._packed.close()  # type: ignore[no-untyped-call]
+        self._packed.close()
+        if not self._file.tell():  # without a row not even an empty frame was written
+            return
         self._file.seek(0)
-        with BufferedReader(zstandard.ZstdDecompressor().stream_reader(self._file, closefd=False)) as unpacked:
+        with zstd.open(self._file, "rb") as unpacked:
             for line in unpacked:
                 yield json.loads(line)
 

@@ -38,7 +38,8 @@ _HEAD = """\
 
 One YAML file describes one deployment. `EXPORT_DEPLOYMENT` names it: a name is looked for as `deployments/<name>.yaml`
 in the working folder, then in the checkout of this project; anything with a slash in it, or that ends in `.yaml`, is a
-path. Where the variable is not set, `deployments/local.yaml` is read.
+path. Where the variable is not set, `deployments/local.yaml` of the working folder is read, or the only file in its
+`deployments/`.
 
 The whole file is checked when Dagster loads it. An error lists every problem with file, line and key, what was found
 and what is allowed:

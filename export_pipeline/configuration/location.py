@@ -1,7 +1,7 @@
 """Which file describes the deployment."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,11 @@ VARIABLE = "EXPORT_DEPLOYMENT"
 """The environment variable that chooses the deployment: a name, or a path."""
 
 DEFAULT_NAME = "local"
-_EMBEDDED = Path(__file__).with_name("local.yaml")
-_FOLDER = "deployments"
+"""The deployment of the demo; read where none is named."""
+
+FOLDER = "deployments"
+"""Where deployments that have a name are."""
+
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -31,10 +34,8 @@ class DeploymentFile:
     @property
     def root(self) -> Path:
         """Where relative paths in the file start: the folder that holds ``deployments/``, else the file's own."""
-        if self.path == _EMBEDDED or (self.name == DEFAULT_NAME and self.path.read_bytes() == _EMBEDDED.read_bytes()):
-            return Path.cwd()  # that of the demo, which makes its bucket and all else where it is started
         folder = Path(os.path.abspath(self.path)).parent
-        above = [one for one in (folder, *folder.parents) if one.name == _FOLDER]
+        above = [one for one in (folder, *folder.parents) if one.name == FOLDER]
         return above[0].parent if above else folder
 
     @property
@@ -45,12 +46,43 @@ class DeploymentFile:
         return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
 
 
+def chosen(name_or_path: str | None, environ: Mapping[str, str] = os.environ) -> DeploymentFile:
+    """Find the deployment file that a command is about.
+
+    It is the one that is named, by *name_or_path* or else by EXPORT_DEPLOYMENT. Where none is named, only the working
+    folder counts: ``deployments/local.yaml``, or the only file in ``deployments/``. So a command that is started in the
+    wrong folder never reports on a deployment that nobody meant.
+
+    Raises:
+        ConfigurationError: there is no such file; none is named and there is none here, or several.
+    """
+    named = name_or_path or environ.get(VARIABLE)
+    if named:
+        return locate(named)
+    files = files_in(Path(FOLDER))
+    defaults = [path for path in files if path.stem == DEFAULT_NAME]
+    if defaults or len(files) == 1:
+        path = (defaults or files)[0]
+        return DeploymentFile(path.stem, path)
+    if files:
+        names = [path.stem for path in files]
+        raise ConfigurationError(
+            f"{FOLDER}/ in {Path.cwd()} has several deployments, and none is chosen. Choose one of "
+            f"{', '.join(names)}: export {VARIABLE}={names[0]}, or --deployment {names[0]}"
+        )
+    raise ConfigurationError(
+        f"nothing is configured in {Path.cwd()}: it has no deployment file in {FOLDER}/. `export-pipeline init` "
+        "writes one, and `export-pipeline demo` tries the export with sample files. If your deployment is elsewhere, "
+        f"go to its folder, or name its file with --deployment or {VARIABLE}"
+    )
+
+
 def locate(name_or_path: str) -> DeploymentFile:
-    """Find a deployment file.
+    """Find a deployment file by its name or path.
 
     A text with a slash in it, or that ends in ``.yaml`` or ``.yml``, is a path. Anything else is a name:
     ``deployments/<name>.yaml`` is looked for in the working folder, then beside the package (in a checkout of this
-    project). ``local`` is embedded in the package too.
+    project).
 
     Raises:
         ConfigurationError: there is no such file. Names those that there are.
@@ -66,8 +98,6 @@ def locate(name_or_path: str) -> DeploymentFile:
             path = folder / f"{name_or_path}{suffix}"
             if path.is_file():
                 return DeploymentFile(name_or_path, path)
-    if name_or_path == DEFAULT_NAME:
-        return DeploymentFile(DEFAULT_NAME, _EMBEDDED)
     raise ConfigurationError(
         f"there is no deployment {name_or_path!r}; {VARIABLE} is {_choices()}, or the path of a YAML file"
     )
@@ -75,15 +105,20 @@ def locate(name_or_path: str) -> DeploymentFile:
 
 def _folders() -> Iterator[Path]:
     """Where named deployments lie: in the working folder first, so that it wins."""
-    yield Path(_FOLDER)
+    yield Path(FOLDER)
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
-        yield checkout / _FOLDER
+        yield checkout / FOLDER
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The deployment files directly in *folder*, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
 def _choices() -> str:
     """The names that exist, as part of a sentence."""
-    names = {DEFAULT_NAME}
-    for folder in _folders():
-        names.update(path.stem for path in folder.glob("*") if path.suffix in SUFFIXES)
-    return "one of the names " + ", ".join(sorted(names))
+    names = sorted({path.stem for folder in _folders() for path in files_in(folder)})
+    if not names:
+        return f"a name (but {Path.cwd() / FOLDER} has no deployment file; `export-pipeline init` writes one)"
+    return "one of the names " + ", ".join(names)

@@ -1,8 +1,7 @@
 """Relative places of a deployment: they belong to the deployment, not to the folder that a command happens to run in.
 
 They start at the project that the deployment file is part of: the folder that holds ``deployments/`` where the file is
-anywhere below such a folder, else the file's own folder. Those of ``local`` as the package brings it start at the
-working folder, in which the demo makes its sample bucket.
+anywhere below such a folder, else the file's own folder.
 """
 
 import os

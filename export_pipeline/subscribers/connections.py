@@ -51,13 +51,13 @@ class Connections:
         return context
 
     def _trusting(self) -> ssl.SSLContext:
-        import httpx
+        import httpx2
 
         if not self.verify:
-            return httpx.create_ssl_context(verify=False)
+            return httpx2.create_ssl_context(verify=False)
         if self.ca_file is None:
             # Also those of the variables that OpenSSL has for it.
-            return _read(httpx.create_ssl_context, "SSL_CERT_FILE", "certificate authorities (PEM)")
+            return _read(httpx2.create_ssl_context, "SSL_CERT_FILE", "certificate authorities (PEM)")
         path = self.ca_file
         return _read(
             lambda: ssl.create_default_context(cafile=path), f"ca_file {path}", "certificate authorities (PEM)"

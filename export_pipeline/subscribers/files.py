@@ -117,9 +117,11 @@ def compress(data: bytes, compression: str) -> bytes:
 
         return bytes(igzip.compress(data, mtime=0))
     if compression == "zstd":
-        from zstandard import ZstdCompressor
+        from backports.zstd import CompressionParameter, compress
 
-        return ZstdCompressor(level=3, write_checksum=True).compress(data)
+        return compress(
+            data, options={CompressionParameter.compression_level: 3, CompressionParameter.checksum_flag: 1}
+        )
     return data
 
 

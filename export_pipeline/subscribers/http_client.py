@@ -18,7 +18,7 @@ from export_pipeline.subscribers.proxies import check_proxy, proxy_for
 from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 # The statuses of subscribers.md; 425 and 429 as in RFC 8470 and RFC 6585.
 TRY_LATER = frozenset({408, 425, 429})
@@ -59,21 +59,21 @@ class Answer:
         return excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
 
 
-def _told_paths(url: "httpx.URL") -> list[str]:
+def _told_paths(url: "httpx2.URL") -> list[str]:
     """What a destination may tell of the path that it was asked for, in which many have their token."""
     asked, path = url.raw_path.decode("ascii"), url.path
     return [text for text in dict.fromkeys((asked, path)) if len(text) >= _SHORTEST_HIDDEN_PATH]
 
 
 class HttpClient:
-    """httpx clients, one for each way to a server, opened at first use. Several threads may use it.
+    """httpx2 clients, one for each way to a server, opened at first use. Several threads may use it.
 
     Redirects are never followed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[tuple[Connections, str | None], httpx.Client] = {}
+        self._clients: dict[tuple[Connections, str | None], httpx2.Client] = {}
 
     def send(
         self,
@@ -105,7 +105,7 @@ class HttpClient:
             Blocked: the URL or the proxy's is none, the address is not one of ``networks``, a certificate is not to be
                 trusted or cannot be read.
         """
-        import httpx
+        import httpx2
 
         place = public_url(url, path=False)
         client = self._open(url, connections)
@@ -117,23 +117,23 @@ class HttpClient:
                 content=content,
                 headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})},
                 timeout=timeout_seconds,
-                extensions={"trace": Watch(httpx.URL(url).raw_host, place, connections.networks)},
+                extensions={"trace": Watch(httpx2.URL(url).raw_host, place, connections.networks)},
             )
-            response = client.send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+            response = client.send(request, stream=True, auth=auth or httpx2.USE_CLIENT_DEFAULT)
             try:
                 body = _read(response)
             finally:
                 response.close()
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
             raise Blocked(f"{place} is no address to send HTTP to") from None
-        except (httpx.LocalProtocolError, UnicodeEncodeError):
+        except (httpx2.LocalProtocolError, UnicodeEncodeError):
             # Its text would quote the header, and so a secret.
             raise Blocked(
                 f"{place}: a header's name or value holds what HTTP does not allow, such as a line feed at its end"
             ) from None
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             if distrust := find_distrust(error):
                 raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
             raise TryLater(f"{place}: {_cause(error)}") from None
@@ -173,8 +173,8 @@ class HttpClient:
                 client.close()
             self._clients.clear()
 
-    def _open(self, url: str, connections: Connections) -> "httpx.Client":
-        import httpx
+    def _open(self, url: str, connections: Connections) -> "httpx2.Client":
+        import httpx2
 
         from export_pipeline.subscribers.transport import DeadlineTransport
 
@@ -186,14 +186,14 @@ class HttpClient:
                     if proxy is not None:
                         check_proxy(proxy)
                     transport = DeadlineTransport(connections.tls(), proxy)
-                except (ValueError, httpx.InvalidURL) as error:
+                except (ValueError, httpx2.InvalidURL) as error:
                     raise Blocked(f"{public_url(url, path=False)}: the environment's proxy: {error}") from None
-                client = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
+                client = httpx2.Client(transport=transport, trust_env=False, follow_redirects=False)
                 self._clients[connections, proxy] = client
             return client
 
 
-def _read(response: "httpx.Response") -> bytes:
+def _read(response: "httpx2.Response") -> bytes:
     """The answer's first 16 MiB."""
     pieces: list[bytes] = []
     size = 0

@@ -61,12 +61,12 @@ def check_address(place: str, address: str, networks: Networks) -> None:
 
 
 class Watch:
-    """httpx's extension ``trace``: told of each connection that a request opens, before TLS and before the request.
+    """httpx2's extension ``trace``: told of each connection that a request opens, before TLS and before the request.
 
     It looks at the address of a connection to *host*; another one leads to a proxy, which may be anywhere.
 
     Args:
-        host: of the request, as httpx connects to it.
+        host: of the request, as httpx2 connects to it.
         place: the same, for messages.
         networks: what address it may have.
     """

@@ -1,7 +1,7 @@
-"""httpx's transport with a deadline for the whole answer: its head, the 1xx answers before it, and its body.
+"""httpx2's transport with a deadline for the whole answer: its head, the 1xx answers before it, and its body.
 
-httpx knows time-outs of single reads only, so that a server which sends a byte now and then would hold a request for as
-long as it likes.
+httpx2 knows time-outs of single reads only, so that a server which sends a byte now and then would hold a request for
+as long as it likes.
 """
 
 import time
@@ -10,27 +10,27 @@ from contextlib import contextmanager
 from ssl import SSLContext
 from typing import Any
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 from typing_extensions import Self
 
 _PIECE_BYTES = 256 * 1024
-_KINDS: dict[type[Exception], type[httpx.TransportError]] = {
-    httpcore.ConnectTimeout: httpx.ConnectTimeout,
-    httpcore.ReadTimeout: httpx.ReadTimeout,
-    httpcore.WriteTimeout: httpx.WriteTimeout,
-    httpcore.PoolTimeout: httpx.PoolTimeout,
-    httpcore.ConnectError: httpx.ConnectError,
-    httpcore.ReadError: httpx.ReadError,
-    httpcore.WriteError: httpx.WriteError,
-    httpcore.ProxyError: httpx.ProxyError,
-    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
-    httpcore.LocalProtocolError: httpx.LocalProtocolError,
-    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+_KINDS: dict[type[Exception], type[httpx2.TransportError]] = {
+    httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
+    httpcore2.ReadTimeout: httpx2.ReadTimeout,
+    httpcore2.WriteTimeout: httpx2.WriteTimeout,
+    httpcore2.PoolTimeout: httpx2.PoolTimeout,
+    httpcore2.ConnectError: httpx2.ConnectError,
+    httpcore2.ReadError: httpx2.ReadError,
+    httpcore2.WriteError: httpx2.WriteError,
+    httpcore2.ProxyError: httpx2.ProxyError,
+    httpcore2.UnsupportedProtocol: httpx2.UnsupportedProtocol,
+    httpcore2.LocalProtocolError: httpx2.LocalProtocolError,
+    httpcore2.RemoteProtocolError: httpx2.RemoteProtocolError,
 }
 
 
-class DeadlineTransport(httpx.BaseTransport):
+class DeadlineTransport(httpx2.BaseTransport):
     """Sends requests over connections of its own, straight or through one proxy.
 
     Args:
@@ -44,11 +44,11 @@ class DeadlineTransport(httpx.BaseTransport):
     def __init__(self, tls: SSLContext, proxy_url: str | None = None) -> None:
         self._pool = _pool(tls, proxy_url)
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx's own transport."""
-        asked = httpcore.Request(
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """As httpx2's own transport."""
+        asked = httpcore2.Request(
             method=request.method,
-            url=httpcore.URL(
+            url=httpcore2.URL(
                 scheme=request.url.raw_scheme,
                 host=request.url.raw_host,
                 port=request.url.port,
@@ -61,7 +61,7 @@ class DeadlineTransport(httpx.BaseTransport):
         with _as_httpx():
             answer = self._pool.handle_request(asked)
         body: Any = answer.stream
-        return httpx.Response(
+        return httpx2.Response(
             status_code=answer.status, headers=answer.headers, stream=_Body(body), extensions=answer.extensions
         )
 
@@ -70,18 +70,18 @@ class DeadlineTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def _pool(tls: SSLContext, proxy_url: str | None) -> httpcore.ConnectionPool:
+def _pool(tls: SSLContext, proxy_url: str | None) -> httpcore2.ConnectionPool:
     backend = _Backend()
     options: dict[str, Any] = {"ssl_context": tls, "max_connections": None, "network_backend": backend}
     if proxy_url is None:
-        return httpcore.ConnectionPool(**options)
-    proxy = httpx.Proxy(proxy_url)
-    address = httpcore.URL(
+        return httpcore2.ConnectionPool(**options)
+    proxy = httpx2.Proxy(proxy_url)
+    address = httpcore2.URL(
         scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
     )
     if proxy.url.scheme in ("socks5", "socks5h"):
-        return httpcore.SOCKSProxy(proxy_url=address, proxy_auth=proxy.raw_auth, **options)
-    return httpcore.HTTPProxy(
+        return httpcore2.SOCKSProxy(proxy_url=address, proxy_auth=proxy.raw_auth, **options)
+    return httpcore2.HTTPProxy(
         proxy_url=address,
         proxy_auth=proxy.raw_auth,
         proxy_ssl_context=tls if proxy.url.scheme == "https" else None,
@@ -89,7 +89,7 @@ def _pool(tls: SSLContext, proxy_url: str | None) -> httpcore.ConnectionPool:
     )
 
 
-class _Body(httpx.SyncByteStream):
+class _Body(httpx2.SyncByteStream):
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._stream = stream
 
@@ -111,23 +111,23 @@ def _as_httpx() -> Iterator[None]:
         raise _KINDS[type(error)](str(error)) from error
 
 
-class _Backend(httpcore.NetworkBackend):
-    """httpcore's own, whose streams know a deadline."""
+class _Backend(httpcore2.NetworkBackend):
+    """httpcore2's own, whose streams know a deadline."""
 
     def __init__(self) -> None:
-        self._plain = httpcore.SyncBackend()
+        self._plain = httpcore2.SyncBackend()
 
-    def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.NetworkStream:
+    def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore2.NetworkStream:
         return _Stream(self._plain.connect_tcp(host, port, *args, **options))
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
 
-class _Stream(httpcore.NetworkStream):
+class _Stream(httpcore2.NetworkStream):
     """The time-out of the first read after a request is that of all reads until the next request."""
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
         self._deadline: float | None = None
 
@@ -139,7 +139,7 @@ class _Stream(httpcore.NetworkStream):
             self._deadline = now + timeout
         left = self._deadline - now
         if left <= 0:
-            raise httpcore.ReadTimeout("the answer went on for longer than the timeout")
+            raise httpcore2.ReadTimeout("the answer went on for longer than the timeout")
         return self._stream.read(max_bytes, min(left, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

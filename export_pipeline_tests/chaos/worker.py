@@ -35,7 +35,7 @@ for _late in (
     "alembic.command",
     "boto3.session",
     "botocore.retries.adaptive",
-    "httpx",
+    "httpx2",
     "obstore.store",
     "simdjson",
     "s3transfer.manager",

@@ -51,7 +51,7 @@ def test_a_file_from_options() -> None:
         "wrote deployments/mine.yaml",
         "wrote workspace.yaml and dagster.yaml: what Dagster loads here, and its settings",
         "set before the first run: CRM_SECRET, LEDGER_URL",
-        "next: export EXPORT_DEPLOYMENT=mine; export-pipeline check; dagster dev",
+        "next: export-pipeline check; export-pipeline dev",
     ]
     environ = {"LEDGER_URL": "postgresql://a:b@c/d", "CRM_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
     found = load_deployment("mine", environ)

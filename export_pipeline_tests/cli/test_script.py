@@ -18,7 +18,7 @@ from export_pipeline_tests.integration.project import Project
 SLOW = {"type": "python", "function": "export_pipeline_tests.integration.receivers:slow", "retry_for_seconds": 0}
 LEAKING = {"type": "python", "function": "export_pipeline_tests.integration.receivers:leaking", "retry_for_seconds": 0}
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-HEAVY = ("dagster", "boto3", "dagster_aws", "alembic", "httpx", "pyarrow")
+HEAVY = ("dagster", "boto3", "dagster_aws", "alembic", "httpx2", "pyarrow")
 
 
 def loaded_by(project: Project, *arguments: str) -> set[str]:

@@ -42,15 +42,39 @@ def test_a_name_is_found_beside_the_package() -> None:
     assert locate("production").path == CHECKOUT / "deployments" / "production.yaml"
 
 
-def test_local_is_embedded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Without any deployments folder the default that the package brings serves."""
-    monkeypatch.setattr("export_pipeline.configuration.location._folders", lambda: iter([folder / "deployments"]))
-    deployment = load_deployment(environ={})
-    assert (deployment.name, deployment.source.url) == ("local", ".demo/bucket")
+def test_the_only_file_is_taken(folder: Path) -> None:
+    """Where no deployment is named and deployments/ holds one file, it is that one, whatever its name."""
+    write(folder / "deployments" / "mine.yml")
+    write(folder / "deployments" / "docker" / "export.yaml")
+    found = load_deployment(environ={})
+    assert (found.name, found.path) == ("mine", Path("deployments/mine.yml"))
+    write(folder / "deployments" / "local.yaml", "source: {url: elsewhere}\n")
+    assert load_deployment(environ={}).name == "local"
 
 
-def test_the_embedded_default_is_the_one_in_the_checkout() -> None:
-    """What runs without a checkout is what deployments/local.yaml shows."""
+def test_of_several_files_none_is_guessed(folder: Path) -> None:
+    """Where no deployment is named and there are several, the error names them and how to choose one."""
+    write(folder / "deployments" / "web.yaml")
+    write(folder / "deployments" / "app.yaml")
+    with pytest.raises(ConfigurationError) as raised:
+        load_deployment(environ={})
+    assert f"deployments/ in {folder} has several deployments, and none is chosen" in str(raised.value)
+    assert "one of app, web: export EXPORT_DEPLOYMENT=app, or --deployment app" in str(raised.value)
+
+
+@pytest.mark.parametrize("load", [load_deployment, load_outline])
+def test_in_a_wrong_folder_nothing_is_configured(folder: Path, load: Callable[..., object]) -> None:
+    """In a folder without deployments the error says so, and what to do; the checkout's demo is not meant."""
+    with pytest.raises(ConfigurationError) as raised:
+        load(environ={})
+    text = str(raised.value)
+    assert text.startswith(f"nothing is configured in {folder}: it has no deployment file in deployments/.")
+    for way in ("`export-pipeline init`", "`export-pipeline demo`", "--deployment or EXPORT_DEPLOYMENT"):
+        assert way in text
+
+
+def test_the_demo_outside_of_a_checkout_is_that_of_the_checkout() -> None:
+    """The deployment file that the demo writes is what deployments/local.yaml shows."""
     embedded = CHECKOUT / "export_pipeline" / "configuration" / "local.yaml"
     assert embedded.read_bytes() == (CHECKOUT / "deployments" / "local.yaml").read_bytes()
 
@@ -76,6 +100,13 @@ def test_an_unknown_name_lists_those_that_exist(folder: Path) -> None:
         match=r"no deployment 'mime'.*one of the names local, mine, notified, production, or the path",
     ):
         load_deployment("mime", {})
+
+
+def test_a_name_where_there_are_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of a checkout, in a folder without deployments, an unknown name is answered with the way to make one."""
+    monkeypatch.setattr("export_pipeline.configuration.location._folders", lambda: iter([Path("deployments")]))
+    with pytest.raises(ConfigurationError, match=rf"no deployment 'local'.*{folder}/deployments has no"):
+        load_deployment("local", {})
 
 
 def test_a_path_that_does_not_exist() -> None:
@@ -136,13 +167,6 @@ def test_relative_places_belong_to_the_deployment(
     assert found.subscribers["far"].options["url"] == "s3://acme/copies"
     outline = load_outline(str(folder / file))
     assert (outline.ledger_url, outline.source.url) == (found.ledger.url, found.source.url)
-
-
-def test_the_demos_places_are_where_it_is_started(folder: Path) -> None:
-    """`local` as it is shipped starts at the working folder, with its bucket; one of somebody's own at its folder."""
-    assert locate("local").root == folder
-    own = write(folder / "elsewhere" / "deployments" / "local.yaml")
-    assert locate(str(own)).root == folder / "elsewhere"
 
 
 def test_places_of_the_deployment_in_the_working_folder_stay_as_written(folder: Path) -> None:

@@ -72,8 +72,9 @@ def test_the_script_of_ci_is_there() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with our settings and the local deployment, in which the export ran once."""
     made = tmp_path_factory.mktemp("shown")
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copy(ROOT / name, made)
+    (made / "deployments").mkdir()
+    for name in ("dagster.yaml", "workspace.yaml", "deployments/local.yaml"):
+        shutil.copy(ROOT / name, made / name)
     until = datetime(2026, 11, 3, 18, tzinfo=timezone.utc)
     make_sample_bucket(made / ".demo" / "bucket", events=30, files=6, until=until)
     run("dagster job execute -m export_pipeline.definitions -j export_job", made)
@@ -106,7 +107,9 @@ def test_every_command_of_pythons_works(command: str, folder: Path) -> None:
 
 def test_the_outputs_shown_are_those_of_today(tmp_path: Path) -> None:
     """What pages show as the output of `make demo` is what it prints, but for numbers that differ each time."""
-    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    for name in ("dagster.yaml", "workspace.yaml", "deployments/local.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     done = subprocess.run(
         [sys.executable, "-m", "export_pipeline.demo"], cwd=tmp_path, capture_output=True, text=True, check=True
     )

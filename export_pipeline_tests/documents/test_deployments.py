@@ -173,9 +173,8 @@ def test_the_image_is_made_of_what_there_is() -> None:
     instructions = [line.split(maxsplit=1) for line in text.splitlines() if line and line[0].isupper()]
     copied = [name for word, rest in instructions if word == "COPY" for name in rest.split()[:-1]]
     assert [name for name in copied if not (ROOT / name).exists()] == []
-    assert {"pyproject.toml", "README.md", "LICENSE", "setup.cfg", "requirements.lock", "export_pipeline"} <= set(
-        copied
-    )
+    built_from = {"pyproject.toml", "setup.py", "setup.cfg", "README.md", "LICENSE", "requirements.lock"}
+    assert {*built_from, "export_pipeline"} <= set(copied)
     (command,) = (json.loads(rest) for word, rest in instructions if word == "CMD")
     assert command[:2] == ["dagster-daemon", "run"]
 

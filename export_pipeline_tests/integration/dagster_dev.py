@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.programs import free_port
@@ -39,7 +39,7 @@ class DagsterDev:
         self.answers: list[str] = []
 
     def ask(self, query: str, **variables: Any) -> Any:
-        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60)
+        answer = httpx2.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60)
         self.answers.append(answer.text)
         found = answer.json()
         assert "errors" not in found, found
@@ -113,6 +113,6 @@ def _is_loaded(dev: DagsterDev) -> bool:
     query = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"
     try:
         entries = dev.ask(query)["workspaceOrError"]["locationEntries"]
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
     return bool(entries) and entries[0]["locationOrLoadError"]["__typename"] == "RepositoryLocation"

@@ -157,7 +157,7 @@ class Stream:
 
 @pytest.mark.parametrize("address", METADATA)
 def test_a_connection_to_a_metadata_service_is_closed(address: str) -> None:
-    """The connection that httpx has just opened is closed before anything is sent over it."""
+    """The connection that httpx2 has just opened is closed before anything is sent over it."""
     watch, stream = Watch(b"metadata.example", "http://metadata.example", "private"), Stream(address)
     watch("connection.connect_tcp.started", {"host": "metadata.example", "port": 80})
     with pytest.raises(Blocked, match="clouds give credentials"):

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any
 
 import boto3
-import httpx
+import httpx2
 import pytest
 
 from export_pipeline.cli.check import _objects
@@ -104,7 +104,7 @@ class Front(Server):
     def __init__(self, moto_url: str) -> None:
         super().__init__()
         self._moto_url = moto_url
-        self._client = httpx.Client()
+        self._client = httpx2.Client()
 
     def answer(self, request: Request) -> Reply:
         # Host included: it is signed.
@@ -165,7 +165,7 @@ class Account:
         self.enforce(True)
 
     def enforce(self, yes: bool) -> None:
-        answer = httpx.post(f"{self.url}/moto-api/reset-auth", content=b"0" if yes else b"inf")
+        answer = httpx2.post(f"{self.url}/moto-api/reset-auth", content=b"0" if yes else b"inf")
         assert answer.status_code == 200
 
 

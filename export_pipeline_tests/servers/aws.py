@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 from moto.server import ThreadedMotoServer
 
 from export_pipeline_tests.servers.http import Reply, Request, Server
@@ -24,7 +24,7 @@ class AwsServer(Server):
         super().__init__()
         self.moto_url = moto_url
         self.throttled: Callable[[bytes], bool] = lambda record: False
-        self.client = httpx.Client()
+        self.client = httpx2.Client()
 
     def answer(self, request: Request) -> Reply:
         target = request.headers.get("x-amz-target", "").rpartition(".")[2]

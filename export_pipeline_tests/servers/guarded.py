@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 from export_pipeline_tests.servers.s3 import S3Server
 
@@ -23,7 +23,7 @@ class GuardedServer:
 
     def enforce(self, does: bool) -> None:
         count = b"0" if does else b"inf"
-        assert httpx.post(f"{self.server.url}/moto-api/reset-auth", content=count).status_code == 200
+        assert httpx2.post(f"{self.server.url}/moto-api/reset-auth", content=count).status_code == 200
 
     def login(self, policy: Mapping[str, Any]) -> dict[str, str]:
         """The keys of a new user who has this policy and no other."""

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import boto3
 import pytest
+from backports import zstd
 from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
-from zstandard import ZstdDecompressor
 
 from export_pipeline.errors import Blocked, StoreError, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
@@ -34,7 +34,7 @@ def unpacked(name: str, data: bytes) -> bytes:
     if name.endswith(".ndjson.gz"):
         return gzip.decompress(data)
     if name.endswith(".ndjson.zst"):
-        return ZstdDecompressor().decompressobj().decompress(data)
+        return zstd.decompress(data)
     assert name.endswith(".ndjson")
     return data
 

@@ -15,8 +15,8 @@ from export_pipeline.subscribers.registry import known_types, resolve
 
 WHERE = "export_pipeline.subscribers"
 HEAVY = {
-    *("boto3", "botocore", "clickhouse_connect", "confluent_kafka", "dlt", "httpx", "isal", "obstore", "opensearchpy"),
-    *("pandas", "pyarrow", "pytest", "standardwebhooks", "zstandard"),
+    *("boto3", "botocore", "clickhouse_connect", "confluent_kafka", "dlt", "httpx2", "isal", "obstore", "opensearchpy"),
+    *("pandas", "pyarrow", "pytest", "standardwebhooks", "backports.zstd"),
 }
 
 

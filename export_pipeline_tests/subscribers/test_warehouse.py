@@ -15,7 +15,13 @@ from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
-from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, parquet_rows, postgres_rows
+from export_pipeline_tests.subscribers.warehouses import (
+    delta_rows,
+    duckdb_rows,
+    iceberg_rows,
+    parquet_rows,
+    postgres_rows,
+)
 
 NESTED = ("application", "session", "attributes", "metrics", "endpoint")
 # dlt's own affairs with pandas, pyarrow and DuckDB; none is about this package.
@@ -148,6 +154,21 @@ class TestDelta(WarehouseContract):
         return delta_rows(self.folder)
 
 
+@pytest.mark.thorough
+class TestIceberg(WarehouseContract):
+    """An Iceberg table."""
+
+    @pytest.fixture
+    def subscriber(self, tmp_path: Path) -> Iterator[Subscriber]:
+        self.folder = tmp_path / "lake"
+        subscriber = Warehouse(destination="filesystem", url=self.folder.as_uri(), table_format="iceberg")
+        yield subscriber
+        subscriber.close()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return iceberg_rows(self.folder)
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake.duckdb"
@@ -158,6 +179,15 @@ def deliver(lake: Path, batch: Batch, **options: Any) -> Sent:
     sent = send_to(warehouse, batch)
     warehouse.close()
     return sent
+
+
+def test_an_iceberg_table(tmp_path: Path) -> None:
+    """Events become rows of an Iceberg table, and a repeat adds none."""
+    warehouse = Warehouse(destination="filesystem", url=tmp_path.as_uri(), table_format="iceberg")
+    for _ in range(2):
+        send_to(warehouse, batch_of([b'{"a":1}', b'{"a":2}'], "b-7"))
+    warehouse.close()
+    assert sorted(row["a"] for row in iceberg_rows(tmp_path)) == [1, 2]
 
 
 def test_rows_bear_where_they_come_from(lake: Path) -> None:

@@ -50,3 +50,13 @@ def delta_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
         pa.table(DeltaTable(str(place)).to_pyarrow_table()).to_pylist() if place.exists() else []
     )
     return found
+
+
+def iceberg_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    from pyiceberg.table import StaticTable
+
+    versions = sorted((folder / "export" / table / "metadata").glob("*.metadata.json"))
+    if not versions:
+        return []
+    found: list[dict[str, Any]] = StaticTable.from_metadata(str(versions[-1])).scan().to_arrow().to_pylist()
+    return found
