@@ -29,7 +29,7 @@ _LISTED_NEARBY = 1_000
 _START_ONE = "start a run now: export-pipeline run"
 _LIST_NOW = "start a run now: export-pipeline run; to list in it, launch export_job in the UI with listing: now"
 # State of a delivery → what it comes to with those subscribers, and what can be done.
-_OF_STATES = {
+OF_STATES = {
     DELIVERED: ("it was delivered to {}", ""),
     OWED: ("it is still owed to {}", _START_ONE),
     WAIVED: ("it lies before the start of {}", ""),
@@ -139,7 +139,7 @@ def _deliveries(life: "FileLife") -> Iterator[Reason]:
         )
         return
     by_state = life.subscribers_by_state()
-    for state, (text, advice) in _OF_STATES.items():
+    for state, (text, advice) in OF_STATES.items():
         if names := by_state.get(state):
             yield Reason(state, text.format(", ".join(names)), advice)
     if not life.deliveries:
