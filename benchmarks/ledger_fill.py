@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Index, Table, func, select, text
 
-from export_pipeline.ledger import subscriptions
+from export_pipeline.ledger import deliveries, manifests, sources, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.file import SourceFile
@@ -61,7 +61,7 @@ def file_of(day: date, n: int) -> SourceFile:
 def fill(ledger: Ledger, shape: Shape, *, now: datetime) -> None:
     """Write sources, subscriptions, and *shape*'s files with all that became of them, into an empty ledger."""
     with ledger.write(durable=True) as tx:
-        source = subscriptions.add_source(tx, shape.url)
+        source = sources.add_source(tx, shape.url)
         wanted = dict.fromkeys(SUBSCRIBERS)
         found = subscriptions.register(tx, source, wanted, start_from="beginning", now=now).subscriptions
     numbers = [one.id for one in found]
@@ -145,14 +145,14 @@ def _manifests(shape: Shape, source: int, written: datetime) -> Iterator[dict[st
         yield {
             "id": identity,
             "source_id": source,
-            "origin": t.SOURCE,
+            "origin": manifests.SOURCE,
             "day": day,
             "first_key": file_of(day, first).key,
             "files": MANIFEST_FILES,
             "size_bytes": MANIFEST_FILES * SIZE_BYTES,
             "max_events": 10_000,
             "max_bytes": 4_194_304,
-            "state": t.READ,
+            "state": manifests.READ,
             "planned_at": written,
             "planned_by_run": f"run-{day}",
             "read_at": written,
@@ -202,7 +202,7 @@ def _deliveries(shape: Shape, numbers: list[int], written: datetime) -> Iterator
                 "subscription_id": number,
                 "day": day,
                 "first_key": file_of(day, first).key,
-                "state": t.DELIVERED,
+                "state": deliveries.DELIVERED,
                 "round": 1,
                 "owed_at": written,
                 "attempts": 1,

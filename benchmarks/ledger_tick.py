@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 
 from benchmarks.ledger_fill import BATCHES, EVENTS, MANIFEST_FILES, SUBSCRIBERS, Shape, file_of
-from export_pipeline.ledger import attempts, deliveries, owed, readings
+from export_pipeline.ledger import deliveries, manifests, owed, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.deliveries import Totals
-from export_pipeline.ledger.planning import PlanLimits
-from export_pipeline.ledger.readings import LedgerBatch, Reading
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Totals
 from export_pipeline.orchestration.schedule import backlog
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
@@ -28,7 +26,7 @@ SETTINGS = DiscoverySettings(
     ),
     prefix="",
 )
-READING = Reading(
+READING = ReadingResult(
     batches=tuple(LedgerBatch(n, EVENTS, 4_000_000, n, tuple(range(MANIFEST_FILES // 3))) for n in range(BATCHES)),
     bytes_unpacked=700_000_000,
     events_framed=BATCHES * EVENTS,
@@ -92,15 +90,15 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
         with ledger.read() as tx:
             owed.assigned(tx, one.id, [run_id])
         with ledger.write() as tx:
-            readings.begin(tx, one.id, run_id)
+            manifests.begin_reading(tx, one.id, run_id)
         with ledger.write(durable=True) as tx:
-            readings.record(tx, readings.manifest(tx, one.id), READING, now=now)
-            attempts.others_read(tx, one.id, began=now)
+            manifests.record_reading(tx, manifests.get(tx, one.id), READING, now=now)
+            unreadable.others_read(tx, one.id, began=now)
         for subscription in found.subscriptions:
             allowance = Allowance(ledger, subscription, run_id=run_id, seconds=300)
             with ledger.read() as tx:
                 delivery = deliveries.delivery(tx, one.id, subscription)
-                deliveries.failed_in_run(tx, subscription, run_id)
+                subscriptions.failed_in_run(tx, subscription, run_id)
             assert delivery is not None
             for n in range(BATCHES):
                 assert not allowance.reason()
@@ -109,7 +107,7 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
             allowance.keep()
             with ledger.write() as tx:
                 deliveries.commit(tx, delivery, run_id=run_id, now=now)
-                deliveries.nobody_waits(tx, one.id)
+                owed.nobody_waits(tx, one.id)
             with ledger.read() as tx:
                 owed.waiting(tx, 1, [subscription])
     assert not backlog(ledger, source.url)

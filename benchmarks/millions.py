@@ -30,13 +30,11 @@ from benchmarks.millions_world import BUCKET, FILES_AN_HOUR, PREFIX, START, Buck
 from benchmarks.rounds import say
 from benchmarks.serving import serving
 from export_pipeline.batching.quarantine import Quarantine
-from export_pipeline.ledger import deliveries, owed, readings
+from export_pipeline.ledger import deliveries, manifests, owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.deliveries import Totals
-from export_pipeline.ledger.planning import PlanLimits
-from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Subscription, Totals
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.s3 import S3Source
@@ -140,10 +138,10 @@ def _work_off(ledger: Ledger, subscriptions: tuple[Subscription, ...], *, run_id
     for one in chosen:
         with ledger.read() as tx:
             owed.assigned(tx, one.id, [run_id])
-            manifest = readings.manifest(tx, one.id)
+            manifest = manifests.get(tx, one.id)
         reading = _reading(manifest)
         with ledger.write(durable=True) as tx:
-            readings.record(tx, manifest, reading, now=now)
+            manifests.record_reading(tx, manifest, reading, now=now)
         for subscription in subscriptions:
             with ledger.read() as tx:
                 delivery = deliveries.delivery(tx, one.id, subscription)
@@ -157,7 +155,7 @@ def _work_off(ledger: Ledger, subscriptions: tuple[Subscription, ...], *, run_id
                 owed.waiting(tx, manifest.source_id, [subscription])
 
 
-def _reading(manifest: Manifest) -> Reading:
+def _reading(manifest: Manifest) -> ReadingResult:
     """A file holds a hundred events, and a batch those of a hundred files."""
     files = len(manifest.files)
     batches = []
@@ -165,7 +163,7 @@ def _reading(manifest: Manifest) -> Reading:
         positions = tuple(range(first, min(first + _FILES_A_BATCH, files)))
         batches.append(LedgerBatch(n, len(positions) * EVENTS_A_FILE, 4_000_000, first * 7_919 + n, positions))
     events = files * EVENTS_A_FILE
-    return Reading(tuple(batches), bytes_unpacked=events * 500, events_framed=events, events_quarantined=0)
+    return ReadingResult(tuple(batches), bytes_unpacked=events * 500, events_framed=events, events_quarantined=0)
 
 
 def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:

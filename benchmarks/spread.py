@@ -27,6 +27,7 @@ from benchmarks.machine import description
 from benchmarks.markdown import rewrite, table
 from benchmarks.rounds import say
 from benchmarks.serving import ROOT
+from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.sample_bucket import sample_events
 from export_pipeline_tests.integration.spread import VARIABLES, SpreadProject
@@ -165,7 +166,7 @@ def _measure(case: Case, workers: int, servers: _Servers) -> Measured:
         steps = project.steps_by_worker() - before
         with project.ledger() as ledger, ledger.read() as tx:
             d = t.deliveries.c
-            accepted = tx.execute(select(func.sum(d.accepted)).where(d.state == t.DELIVERED)).scalar_one()
+            accepted = tx.execute(select(func.sum(d.accepted)).where(d.state == deliveries.DELIVERED)).scalar_one()
         assert accepted == FILES * case.events + 2 * workers * 10, "not everything was delivered"
         assert project.imbalances() == []
         return Measured(case.title, workers, FILES * case.events, seconds, [steps[name] for name in names])

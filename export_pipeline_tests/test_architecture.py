@@ -44,20 +44,11 @@ KNOWS_DAGSTER = {
     "testing.contract",
 }
 
-# Public classes that share a name today. None may be added.
-TWO_MEANINGS = {
-    "Progress",
-}
+# Who owns the states: the only modules that write one. The others ask them.
+OWNS_STATES = {"ledger.deliveries", "ledger.manifests"}
 
-# The modules that write the state of a manifest or of a delivery.
-WRITES_STATES = {
-    "ledger.deliveries",
-    "ledger.parts",
-    "ledger.planning",
-    "ledger.readings",
-    "ledger.splitting",
-    "ledger.subscriptions",
-}
+# Modules above the ledger that ask its tables themselves: sums for people who look, and none of a state.
+READS_TABLES = {"cli.check", "demo"}
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:
@@ -124,23 +115,95 @@ def test_the_private_parts_of_dagster_are_in_one_file() -> None:
 
 
 def test_a_public_class_has_a_name_of_its_own() -> None:
-    """One name means one thing, but for those that are listed."""
+    """One name means one thing."""
     places = defaultdict(list)
     for module, tree in _modules():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(module)
-    assert {name for name, modules in places.items() if len(modules) > 1} == TWO_MEANINGS
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def _written_columns(tree: ast.Module) -> Iterator[str]:
+    """Names of columns in ``values(…)`` and in dictionaries, whichever way their keys are written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values":
+            yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+        elif isinstance(node, ast.Dict):
+            for key in node.keys:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value
+                elif isinstance(key, ast.Attribute):
+                    yield key.attr
+
+
+def _states() -> dict[str, set[str]]:
+    """Module that owns states → their names there."""
+    names: dict[str, set[str]] = {}
+    for module, tree in _modules():
+        for node in tree.body if module in OWNS_STATES else ():
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+                names.setdefault(f"export_pipeline.{module}", set()).update(
+                    ast.unparse(one) for one in node.targets[0].elts
+                )
+    return names
+
+
+def _state_names(tree: ast.Module, of_modules: dict[str, set[str]]) -> Iterator[int]:
+    """The lines where a state is named in a comparison, or is handed to a statement of SQL."""
+    texts = {"planned", "read", "given_up", "superseded", "owed", "delivered", "waived", "split"}
+    local, modules = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name in of_modules.get(node.module or "", ()):
+                    local.add(alias.asname or alias.name)
+                if (whole := f"{node.module}.{alias.name}") in of_modules:
+                    modules[alias.asname or alias.name] = of_modules[whole]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"in_", "where", "values"}:
+            sides = [*node.args, *(keyword.value for keyword in node.keywords)]
+        else:
+            continue
+        asks_state = any(isinstance(one, ast.Attribute) and one.attr == "state" for one in sides)
+        for one in (inner for side in sides for inner in ast.walk(side) if isinstance(inner, ast.expr)):
+            is_local = isinstance(one, ast.Name) and one.id in local
+            is_named = isinstance(one, ast.Attribute) and one.attr in modules.get(ast.unparse(one.value), ())
+            is_text = asks_state and isinstance(one, ast.Constant) and one.value in texts
+            if is_local or is_named or is_text:
+                yield one.lineno
 
 
 def test_who_writes_a_state() -> None:
-    """The state of a manifest or of a delivery changes in the ledger's own modules only."""
-    found = set()
-    for module, tree in _modules():
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values"):
-                continue
-            written = {keyword.arg for keyword in node.keywords}
-            if "state" in written:
-                found.add(module)
-    assert found == WRITES_STATES
+    """The state of a manifest or of a delivery changes in the two modules of the ledger that own them."""
+    found = {
+        module
+        for module, tree in _modules()
+        if "state" in _written_columns(tree) and module.startswith(("ledger.", "steps."))
+    }
+    assert found == OWNS_STATES
+
+
+def test_who_names_a_state() -> None:
+    """Outside the ledger nobody compares a state with a name, nor asks the database for one: they ask the ledger."""
+    of_modules = _states()
+    assert of_modules.keys() == {f"export_pipeline.{module}" for module in OWNS_STATES}
+    wrong = [
+        f"{module}:{line}"
+        for module, tree in _modules()
+        if not module.startswith("ledger.")
+        for line in _state_names(tree, of_modules)
+    ]
+    assert wrong == []
+
+
+def test_who_reads_the_tables_of_the_ledger() -> None:
+    """What the ledger's tables hold is asked of the ledger's modules, not of the tables."""
+    found = {
+        module
+        for module, tree in _modules()
+        if not module.startswith("ledger.") and "export_pipeline.ledger.tables" in _imports(tree)
+    }
+    assert found == READS_TABLES

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_pipeline.errors import FileGone
-from export_pipeline.ledger.planning import DatedFile
-from export_pipeline.ledger.unreadable import UnreadableFile
+from export_pipeline.ledger.inspection import UnreadableFile
+from export_pipeline.ledger.records import DatedFile
 from export_pipeline.orchestration import check_results, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.printable import as_code, as_code_block, printable, printable_json, printable_lines

@@ -168,8 +168,7 @@ def _ledger(deployment: "Deployment") -> str:
     from sqlalchemy import func, select
 
     from export_pipeline.ledger import tables as t
-    from export_pipeline.ledger.database import Ledger
-    from export_pipeline.ledger.schema import HEAD
+    from export_pipeline.ledger.database import HEAD, Ledger
     from export_pipeline.secrets import resolve
 
     with database_errors_told(), closing(Ledger(resolve(deployment.ledger.url) or "")) as ledger:

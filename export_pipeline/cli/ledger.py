@@ -39,14 +39,14 @@ def fold_ledger(session: Session, *, json: JsonOption = False) -> int:
     keep_days = deployment.ledger.keep_days
     if keep_days is None:
         raise ConfigurationError("ledger.keep_days is not set: all days are kept; set it in the deployment file")
-    folded = 0
+    count = 0
     with open_workspace(deployment) as place:
         while more := fold_old_days(place.source, place.ledger, keep_days=keep_days, now=utc_now()):
-            folded += more
+            count += more
     if json:
-        session.show_json({"manifests": folded})
+        session.show_json({"manifests": count})
     else:
-        session.show(f"folded {counted(folded, 'manifest')} of days more than {counted(keep_days, 'day')} ago")
+        session.show(f"folded {counted(count, 'manifest')} of days more than {counted(keep_days, 'day')} ago")
     return 0
 
 

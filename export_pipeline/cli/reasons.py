@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger.deliveries import DELIVERED, GIVEN_UP, OWED, WAIVED
 from export_pipeline.ledger.subscriptions import BEGINNING, NOW
-from export_pipeline.ledger.tables import DELIVERED, GIVEN_UP, OWED, READ, SOURCE, WAIVED
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.source.etag import are_same
@@ -19,7 +19,7 @@ from export_pipeline.storage.location import Location, parse_location
 
 if TYPE_CHECKING:
     from export_pipeline.ledger.history import FileLife
-    from export_pipeline.ledger.subscriptions import Subscription
+    from export_pipeline.ledger.records import Subscription
     from export_pipeline.source.file import SourceFile
     from export_pipeline.source.store import Source
     from export_pipeline.steps.next_listing import NextListing
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 _LISTED_NEARBY = 1_000
 _START_ONE = "start a run now: export-pipeline run"
 _LIST_NOW = "start a run now: export-pipeline run; to list in it, launch export_job in the UI with listing: now"
+# State of a delivery → what it comes to with those subscribers, and what can be done.
+OF_STATES = {
+    DELIVERED: ("it was delivered to {}", ""),
+    OWED: ("it is still owed to {}", _START_ONE),
+    WAIVED: ("it lies before the start of {}", ""),
+    GIVEN_UP: ("it was given up for {}", ""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,8 @@ def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, i
         there: as the source lists it now.
         is_asked: whether the source could be asked.
     """
-    answers = [_state(life)] if life.manifest is None or life.manifest.state != READ else list(_deliveries(life))
-    is_of_source = life.manifest is None or life.manifest.origin == SOURCE
+    answers = [_state(life)] if life.manifest is None or not life.manifest.state.is_read else list(_deliveries(life))
+    is_of_source = life.manifest is None or life.manifest.is_of_source
     if is_asked and there is None and is_of_source:
         answers.append(Reason("gone", "it is in the source no longer; what was delivered stays delivered"))
     elif there is not None and not are_same(there.etag, life.file.etag):
@@ -94,7 +101,7 @@ def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, i
 
 def _replaced(life: "FileLife", there: "SourceFile", rules: Rules) -> Reason:
     text = f"it has other content now (etag {there.etag})"
-    is_given_up = life.manifest is not None and life.manifest.state == GIVEN_UP
+    is_given_up = life.manifest is not None and life.manifest.state.is_given_up
     if rules.ignores_overwrites and not is_given_up:
         return Reason("replaced", f"{text}, which is not taken: on_overwrite is ignore")
     late = _before_next_listing(there, life.day, rules)
@@ -107,7 +114,7 @@ def _state(life: "FileLife") -> Reason:
     manifest = life.manifest
     if manifest is None:
         return Reason("ignored", f"it was seen and not taken: {life.note}")
-    if manifest.state == GIVEN_UP:
+    if manifest.state.is_given_up:
         return Reason(
             "given_up",
             f"it could not be read and lies in the quarantine as a whole: {manifest.last_error}",
@@ -119,7 +126,7 @@ def _state(life: "FileLife") -> Reason:
     if manifest.last_error:
         text = "the latest reading failed, for which no file is to blame so far; later runs try again"
         return Reason("unreadable", f"{text}: {manifest.last_error}")
-    owed = [one.subscriber for one in life.deliveries if one.state == OWED]
+    owed = [one.subscriber for one in life.deliveries if one.state.is_owed]
     return Reason("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
 
 
@@ -131,15 +138,10 @@ def _deliveries(life: "FileLife") -> Iterator[Reason]:
             "no_events", f"it was read and contains no valid event: there was nothing to deliver{aside}", advice
         )
         return
-    for state, code, text in (
-        (DELIVERED, "delivered", "it was delivered to {}"),
-        (OWED, "owed", "it is still owed to {}"),
-        (WAIVED, "waived", "it lies before the start of {}"),
-        (GIVEN_UP, "given_up", "it was given up for {}"),
-    ):
-        names = [one.subscriber for one in life.deliveries if one.state == state]
-        if names:
-            yield Reason(code, text.format(", ".join(names)), _START_ONE if state == OWED else "")
+    by_state = life.subscribers_by_state()
+    for state, (text, advice) in OF_STATES.items():
+        if names := by_state.get(state):
+            yield Reason(state, text.format(", ".join(names)), advice)
     if not life.deliveries:
         yield Reason("owed_to_nobody", "it was read, and is owed to nobody")
 

@@ -105,12 +105,12 @@ def _sum_up(
 ) -> None:
     from export_pipeline.cli import printing
     from export_pipeline.cli.runs import delivered
-    from export_pipeline.ledger.progress import Progress
+    from export_pipeline.ledger.inspection import RunStanding
 
-    totals: dict[str, Progress] = {}
+    totals: dict[str, RunStanding] = {}
     for outcome in outcomes.values():
         for name, found in outcome.subscribers.items():
-            totals[name] = totals.get(name, Progress()) + found
+            totals[name] = totals.get(name, RunStanding()) + found
     failed = [day.isoformat() for day, outcome in outcomes.items() if not outcome.success]
     partly = [day for day, outcome in outcomes.items() if outcome.success and still_owed[day]]
     session.show(_verdict(len(outcomes), failed=len(failed), partly=len(partly), nothing=not totals))

@@ -29,7 +29,7 @@ from dagster import (
 from export_pipeline.cli.instance import dagster_instance
 from export_pipeline.cli.session import Session, console_on
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.progress import Progress, run_progress
+from export_pipeline.ledger.inspection import RunStanding, run_standings
 from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.quantities import counted, sized
 from export_pipeline.secrets import resolve
@@ -56,7 +56,7 @@ class RunOutcome:
     run_id: str
     success: bool
     seconds: float
-    subscribers: dict[str, Progress]
+    subscribers: dict[str, RunStanding]
 
 
 @dataclass(slots=True)
@@ -107,11 +107,11 @@ class Runner:
 
     def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
         """Subscriber out of *names* → how many files of *day* it is still owed; without those owed nothing."""
-        from export_pipeline.ledger import owed, subscriptions
+        from export_pipeline.ledger import owed, sources
         from export_pipeline.storage.location import parse_location
 
         with self.ledger.read() as tx:
-            number = subscriptions.source_id(tx, parse_location(self.deployment.source.url).url)
+            number = sources.source_id(tx, parse_location(self.deployment.source.url).url)
             return {} if number is None else owed.owed_of_day(tx, number, names, day=day)
 
     @contextmanager
@@ -140,9 +140,9 @@ class Runner:
         )
         self.session.print_to(self.console, line)
 
-    def _progress(self, run_id: str) -> dict[str, Progress]:
+    def _progress(self, run_id: str) -> dict[str, RunStanding]:
         with self.ledger.read() as tx:
-            return run_progress(tx, run_id)
+            return run_standings(tx, run_id)
 
     def _lines(self) -> Any:
         """Dagster's way to a logger: what the ops say goes to :meth:`say`, what Dagster says does not."""
@@ -184,7 +184,7 @@ class Runner:
         ended = Event()
 
         def look() -> None:
-            found = sum(self._progress(run_id).values(), Progress())
+            found = sum(self._progress(run_id).values(), RunStanding())
             if found.bytes_total:
                 bars.update(task, total=found.bytes_total, completed=found.bytes_done, detail=_detail(found))
 
@@ -243,7 +243,7 @@ def _own_errors() -> Iterator[TextIO]:
         yield stream
 
 
-def delivered(subscribers: Mapping[str, Progress]) -> Iterator[tuple[str, str]]:
+def delivered(subscribers: Mapping[str, RunStanding]) -> Iterator[tuple[str, str]]:
     """A line for each subscriber: its name, and ``36 files, 3,000 events (1.2 MB as stored)``."""
     for name, found in subscribers.items():
         some = "" if found.files_done == found.files_total else f"{found.files_done:,} of "
@@ -251,7 +251,7 @@ def delivered(subscribers: Mapping[str, Progress]) -> Iterator[tuple[str, str]]:
         yield name, f"{files}, {counted(found.events, 'event')} ({sized(found.bytes_done)} as stored)"
 
 
-def _detail(progress: Progress) -> str:
+def _detail(progress: RunStanding) -> str:
     return f"{sized(progress.bytes_done)} of {sized(progress.bytes_total)}, {counted(progress.events, 'event')}"
 
 

@@ -166,7 +166,7 @@ def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
         LedgerError: it is of another version, or its database does not answer.
     """
     from export_pipeline.errors import LedgerMissing
-    from export_pipeline.ledger import subscriptions
+    from export_pipeline.ledger import sources
     from export_pipeline.ledger.database import Ledger
 
     with database_errors_told():
@@ -176,7 +176,7 @@ def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
             yield LedgerView("none yet: the first run makes it")
             return
         with closing(ledger), ledger.read() as tx:
-            number = subscriptions.source_id(tx, source_url)
+            number = sources.source_id(tx, source_url)
             yield LedgerView(ledger.description, None if number is None else (tx, number))
 
 

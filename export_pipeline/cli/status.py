@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from export_pipeline.cli.outline import Outline
     from export_pipeline.cli.verification import Verified
     from export_pipeline.ledger.inspection import Account, GivenUp, Standing
-    from export_pipeline.ledger.listings import ListingState
+    from export_pipeline.ledger.sources import ListingState
 
 VerifyOption = Annotated[
     bool,
@@ -81,7 +81,7 @@ def status(session: Session, verify: VerifyOption = False, json: JsonOption = Fa
 
 def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
     from export_pipeline.cli import verification
-    from export_pipeline.ledger import deliveries, inspection, listings
+    from export_pipeline.ledger import balance, inspection, sources
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.storage.location import parse_location
 
@@ -94,11 +94,11 @@ def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
             outline=outline,
             source=url,
             ledger=view.description,
-            listing=listings.state(*view.known) if view.known else None,
+            listing=sources.listing_state(*view.known) if view.known else None,
             standings=inspection.standings(*view.known) if view.known else (),
             account=inspection.account(*view.known) if view.known else inspection.NOTHING,
             given_up=inspection.given_up(*view.known, most=MOST_GIVEN_UP) if view.known else (),
-            imbalances=deliveries.imbalances(*view.known) if view.known else (),
+            imbalances=balance.imbalances(*view.known) if view.known else (),
             verified=verified,
             now=now,
         )

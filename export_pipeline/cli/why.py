@@ -92,7 +92,7 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
     try:
         if not lives:
             there = _listed(source, keys)
-            lives = _folded(outline, location, there) if there else []
+            lives = _by_fingerprint(outline, location, there) if there else []
         if not lives:
             answer = why_not_taken(there, rules) if there else why_not_there(keys[0], source, location)
             return Story(there.key if there else keys[0], location.url, there, None, (), (), (answer,))
@@ -107,12 +107,12 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
     return Story(key, location.url, there, trouble, lives, list(_quarantined(outline, lives[-1])), answers)
 
 
-def _folded(outline: "Outline", location: "Location", there: "SourceFile") -> "list[FileLife]":
+def _by_fingerprint(outline: "Outline", location: "Location", there: "SourceFile") -> "list[FileLife]":
     """The life of a file of a folded day, as far as the ledger still tells it."""
     from export_pipeline.ledger import history
 
     with looking_at_ledger(outline.ledger_url, location.url) as view:
-        found = history.folded_life(*view.known, there) if view.known else None
+        found = history.life_by_fingerprint(*view.known, there) if view.known else None
     return [found] if found else []
 
 
@@ -128,7 +128,7 @@ def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
 def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     from export_pipeline.cli.instance import read_cursor, sensor_name
     from export_pipeline.cli.reasons import Rules
-    from export_pipeline.ledger import identity, listings, planning, subscriptions
+    from export_pipeline.ledger import database, sources, subscriptions
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.steps.next_listing import next_listing
     from export_pipeline.storage.location import parse_location
@@ -136,8 +136,8 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     now = utc_now()
     rules = outline.listing_rules()
     active = subscriptions.active(*view.known) if view.known else ()
-    state = listings.state(*view.known) if view.known else listings.ListingState()
-    mark = identity.mark(view.known[0], parse_location(outline.source.url).url) if view.known else ""
+    state = sources.listing_state(*view.known) if view.known else sources.ListingState()
+    mark = database.source_mark(view.known[0], parse_location(outline.source.url).url) if view.known else ""
     return Rules(
         layout=rules.layout,
         start_date=rules.start_date,
@@ -148,7 +148,7 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
         cursor=lambda: read_cursor(outline.prefix, mark),
         sensor=lambda: sensor_name(outline.prefix),
         ignores_overwrites=rules.on_overwrite == "ignore",
-        more_to_list=view.known is not None and planning.more_to_list(*view.known),
+        more_to_list=view.known is not None and sources.more_to_list(*view.known),
         is_notified=rules.follows_messages,
         enabled=outline.enabled,
         now=now,

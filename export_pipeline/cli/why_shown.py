@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from export_pipeline.batching.quarantine import FILE, REFUSED
 from export_pipeline.cli import printing
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
-from export_pipeline.ledger.tables import DELIVERED, SOURCE
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
@@ -54,7 +53,7 @@ def _there(story: Story) -> str:
     if story.source_error is not None:
         return f"could not be asked: {story.source_error}"
     if file is None:
-        is_driven_again = any(life.manifest and life.manifest.origin != SOURCE for life in story.lives)
+        is_driven_again = any(life.manifest and not life.manifest.is_of_source for life in story.lives)
         return "no: it is driven again from the quarantine" if is_driven_again else "no"
     return f"{sized(file.size_bytes)}, arrived {printing.when(file.last_modified)}, etag {file.etag}"
 
@@ -104,12 +103,12 @@ def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[st
     from rich.text import Text
 
     total = manifest.batches if manifest and manifest.batches is not None else "?"
-    if manifest is not None and not manifest.holds_events and one.state == DELIVERED:
+    if manifest is not None and not manifest.holds_events and one.state.is_delivered:
         return one.subscriber, "nothing to deliver", "-", "-", "-", "-"
     state = f"{one.state}, round {one.round}" if one.round > 1 else one.state
     return (
         one.subscriber,
-        Text(state, style="green" if one.state == DELIVERED else "yellow"),
+        Text(state, style="green" if one.state.is_delivered else "yellow"),
         printing.when(one.delivered_at) if one.delivered_at else f"since {printing.when(one.owed_at)}",
         (one.run_id or "-")[:8],
         f"{one.accepted_batches}/{total}",

@@ -76,7 +76,7 @@ def refuse_second_ledger(ledger: str | EnvRef, source_url: str, root: Path) -> N
     old, new = Path(path), Path(absolute_url(path, root))
     if new == old or new.exists() or not old.is_file():
         return
-    from export_pipeline.ledger.elsewhere import knows_source
+    from export_pipeline.ledger.database import knows_source
 
     urls = [parse_location(url).url for url in (source_url, absolute_url(source_url, root))]
     if knows_source(old, urls):

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from sqlalchemy import Connection, func, select
 
-from export_pipeline.ledger import deliveries
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def reading_balance(tx: Connection, source: int) -> ReadingBalance:
     m = t.manifests.c
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     # Parts were counted when the whole was read.
-    read = (m.source_id == source, m.state == t.READ, m.part_of.is_(None))
+    read = (m.source_id == source, manifests.is_read(), m.part_of.is_(None))
     row = tx.execute(select(func.count(), *sums).where(*read)).one()
-    manifests, framed, batched, quarantined = (int(number) for number in row)
-    return ReadingBalance(manifests, framed, batched, quarantined, deliveries.reading_imbalances(tx, source))
+    count, framed, batched, quarantined = (int(number) for number in row)
+    return ReadingBalance(count, framed, batched, quarantined, reading_imbalances(tx, source))
 
 
 def delivery_balance(tx: Connection, source: int, subscription: Subscription) -> DeliveryBalance:
@@ -61,8 +62,55 @@ def delivery_balance(tx: Connection, source: int, subscription: Subscription) ->
     row = tx.execute(
         select(func.count(), *sums)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, d.subscription_id == subscription.id, d.state == t.DELIVERED)
+        .where(m.source_id == source, d.subscription_id == subscription.id, deliveries.is_delivered())
     ).one()
-    wrong = deliveries.delivery_imbalances(tx, source, subscription=subscription.id)
+    wrong = delivery_imbalances(tx, source, subscription=subscription.id)
     manifests, batched, accepted, refused, filtered = (int(number) for number in row)
     return DeliveryBalance(manifests, batched, accepted, refused, filtered, wrong)
+
+
+def imbalances(tx: Connection, source: int, *, day: date | None = None) -> Sequence[str]:
+    """Every place where a conservation equation does not hold, as a sentence; none in a sound ledger."""
+    return [*reading_imbalances(tx, source, day=day), *delivery_imbalances(tx, source, day=day)]
+
+
+def reading_imbalances(tx: Connection, source: int, *, day: date | None = None) -> list[str]:
+    """Manifests where events framed are not events in batches and in the quarantine."""
+    m = t.manifests.c
+    rows = tx.execute(
+        select(m.id, m.events_framed, m.events_batched, m.events_quarantined).where(
+            m.source_id == source,
+            manifests.is_read(),
+            m.events_framed != m.events_batched + m.events_quarantined,
+            *([m.day == day] if day else []),
+        )
+    )
+    return [
+        f"manifest {row.id}: {row.events_framed} events framed, but {row.events_batched} in batches and "
+        f"{row.events_quarantined} quarantined"
+        for row in rows
+    ]
+
+
+def delivery_imbalances(
+    tx: Connection, source: int, *, day: date | None = None, subscription: int | None = None
+) -> list[str]:
+    """Deliveries, of one subscription or of all, where events in batches are not accepted, refused and filtered."""
+    m, d, s = t.manifests.c, t.deliveries.c, t.subscriptions.c
+    rows = tx.execute(
+        select(m.id, s.name, m.events_batched, d.accepted, d.refused, d.filtered)
+        .join(t.deliveries, d.manifest_id == m.id)
+        .join(t.subscriptions, s.id == d.subscription_id)
+        .where(
+            m.source_id == source,
+            deliveries.is_delivered(),
+            m.events_batched != d.accepted + d.refused + d.filtered,
+            *([m.day == day] if day else []),
+            *([s.id == subscription] if subscription else []),
+        )
+    )
+    return [
+        f"manifest {row.id} to {row.name}: {row.events_batched} events in batches, but {row.accepted} accepted, "
+        f"{row.refused} refused and {row.filtered} filtered"
+        for row in rows
+    ]

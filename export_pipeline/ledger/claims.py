@@ -8,9 +8,10 @@ its claim however long one request takes: there is no lease to outlive.
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Protocol
 
 from sqlalchemy import Engine, text
@@ -20,6 +21,9 @@ _STALE_LOCK_FILE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.05
 # Those beyond are known to work only by what they write into their run's log.
 _PROCESSES_OF_A_RUN = 32
+_RENEW_SECONDS = 2.0
+# A database that does not answer must not keep a run from ending.
+_LET_GO_SECONDS = 10.0
 
 
 class Claims(Protocol):
@@ -138,3 +142,38 @@ class PostgresClaims:
 
     def sweep(self) -> None:
         """Nothing is left behind."""
+
+
+@contextmanager
+def kept_at_work(claims: Callable[[], Claims], run_id: str) -> Iterator[None]:
+    """As :func:`at_work`, but that the claim is taken anew every two seconds, by a thread.
+
+    So it outlives broken connections: the database was restarted, or failed over to another machine.
+
+    Args:
+        claims: of the ledger; called again where the ledger is out of reach.
+    """
+    ended = Event()
+    holder = Thread(target=_hold, args=(claims, run_id, ended), name="claim of the run", daemon=True)
+    holder.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        holder.join(_LET_GO_SECONDS)
+
+
+def _hold(claims: Callable[[], Claims], run_id: str, ended: Event) -> None:
+    held = ExitStack()
+    while not ended.is_set():
+        # Whatever goes wrong here is for those to report who read and write. A connection that breaks raises what
+        # SQLAlchemy knows, or the driver's own errors, and is no reason to go without a claim from then on.
+        with suppress(Exception):
+            taken = ExitStack()
+            taken.enter_context(at_work(claims(), run_id))
+            # Only now, so that there is no moment without a claim.
+            before, held = held, taken
+            before.close()
+        ended.wait(_RENEW_SECONDS)
+    with suppress(Exception):
+        held.close()

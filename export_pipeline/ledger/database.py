@@ -1,25 +1,43 @@
-"""The ledger's database: one engine, short transactions, claims."""
+"""The ledger's database: one engine, short transactions, claims.
+
+Its schema is made on first use, migrated on start, and never downgraded by accident. SQLite keeps a write-ahead log,
+in which who reads and who writes do not wait for each other.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from export_pipeline.errors import ConfigurationError, LedgerMissing
+from export_pipeline.errors import ConfigurationError, LedgerError, LedgerMissing
+from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.claims import Claims, FileClaims, PostgresClaims
-from export_pipeline.ledger.schema import ensure_schema, require_schema
-from export_pipeline.ledger.wal import ensure_wal
 from export_pipeline.storage.folders import make_private_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 
 # A connection without an answer is given up after half a minute, by either side.
 _KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
+# https://www.sqlite.org/fileformat2.html: bytes 18 and 19 of the file are 2 where it is kept in WAL mode.
+_VERSIONS = slice(18, 20)
+_WAL = b"\x02\x02"
+_WAIT_SECONDS = 60
+# The newest migration under migrations/versions. A test holds this against Alembic's own idea of head: knowing it here
+# spares every run the import of Alembic.
+HEAD = "0007"
+_MIGRATION_WAIT_SECONDS = 300
+_MARK_DIGITS = 8
 
 
 def utc_now() -> datetime:
@@ -173,3 +191,130 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def ensure_wal(path: Path, claims: Claims) -> None:
+    """Put the database at *path* into WAL mode, where it stays.
+
+    The switch needs the file for itself, and where two processes try it at once SQLite tells one of them "database is
+    locked" without waiting for its busy timeout. So it is made under a claim, and the mode is looked up in the file.
+
+    Raises:
+        LedgerError: the file holds something else, or another process has been using it in another mode for a minute.
+    """
+    if _is_in_wal(path):
+        return
+    with claims.claim("wal", wait_seconds=_WAIT_SECONDS) as mine:
+        if mine and not _is_in_wal(path):
+            _switch(path)
+        if not _is_in_wal(path):
+            raise LedgerError(f"{path}: another process has kept SQLite from changing to WAL for {_WAIT_SECONDS} s")
+
+
+def _switch(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"ledger.url: found {path}, which holds no SQLite database: {error}") from None
+
+
+def _is_in_wal(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(_VERSIONS.stop)[_VERSIONS] == _WAL
+
+
+def ensure_schema(engine: Engine, claims: Claims) -> None:
+    """Bring the database to :data:`HEAD`.
+
+    Raises:
+        LedgerError: the ledger was written by a newer version of export_pipeline.
+    """
+    if schema_version(engine) == HEAD:
+        return
+    with claims.claim("schema", wait_seconds=_MIGRATION_WAIT_SECONDS) as mine:
+        if not mine:
+            raise LedgerError(f"another process has been migrating the ledger for {_MIGRATION_WAIT_SECONDS} s")
+        found = schema_version(engine)
+        if found != HEAD:
+            _migrate(engine, found)
+
+
+def require_schema(engine: Engine, description: str) -> None:
+    """See that the database stands at :data:`HEAD`, and change nothing.
+
+    Raises:
+        LedgerMissing: it holds no ledger.
+        LedgerError: it holds one of another version.
+    """
+    found = schema_version(engine)
+    if found is None:
+        raise LedgerMissing(f"there is no ledger in {description}; the first run makes it")
+    if found != HEAD:
+        raise LedgerError(
+            f"the ledger in {description} is at schema {found}, this version of export_pipeline reads {HEAD}; its next "
+            "run, or `export-pipeline check`, migrates an older one, a newer one needs the version that wrote it"
+        )
+
+
+def schema_version(engine: Engine) -> str | None:
+    """The migration that the database stands at; None where it has no ledger yet."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def alembic_config() -> "Config":
+    """Alembic, pointed at the migrations inside this package."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "export_pipeline.ledger:migrations")
+    return config
+
+
+def _migrate(engine: Engine, found: str | None) -> None:
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = alembic_config()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise LedgerError(
+            f"the ledger is at schema {found}, which this version of export_pipeline does not know "
+            f"(its newest is {HEAD}); use the version that wrote it, or a newer one"
+        )
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, HEAD)
+
+
+def identity(tx: Connection) -> str:
+    """What tells this ledger from all others: 32 hexadecimal digits, drawn at random when it was made.
+
+    Two deployments may share a folder, a Dagster instance or the names of their jobs, but not the identity of a ledger.
+    A copy of a ledger (a restored backup, say) has the identity of the original.
+    """
+    return str(tx.execute(select(t.identity.c.id).where(t.identity.c.n == 1)).scalar_one())
+
+
+def source_mark(tx: Connection, url: str) -> str:
+    """8 hexadecimal digits that stand for the source at *url* in this ledger, for places that people read."""
+    return sha256(f"{identity(tx)}\n{url}".encode("utf-8", "surrogatepass")).hexdigest()[:_MARK_DIGITS]
+
+
+def knows_source(path: Path, source_urls: Sequence[str]) -> bool:
+    """Whether the SQLite file at *path* is a ledger in which one of these sources was listed; nothing is made there."""
+    marks = ", ".join("?" for _ in source_urls)
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute(f"SELECT 1 FROM sources WHERE url IN ({marks})", source_urls)  # noqa: S608
+            return found.fetchone() is not None
+    except sqlite3.Error:
+        return False  # no ledger, or one of a version before there were sources

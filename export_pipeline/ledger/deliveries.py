@@ -1,15 +1,62 @@
-"""Deliveries: which batches a subscriber has accepted, and the moment when a manifest is done."""
+"""Deliveries: who is owed which manifest, which batches were accepted, and the moment when a manifest is done.
 
-from collections.abc import Iterable, Sequence
+The states of a delivery, and what leads from one to another:
+
+    – ── owe, owe_missing ─▶ owed ── commit ─▶ delivered ── owe_day (again) ─▶ owed, one round more
+    owed ── waive (the start of a subscriber moved, or it has it after a rebuild) ─▶ waived ── owe_day ─▶ owed
+    owed ── give_up ─▶ given_up ── reopen, owe_day ─▶ owed
+    owed ── split ─▶ split (what is left of it is owed in parts; for good)
+"""
+
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, literal, or_, select, update
 
 from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import hold_still, owe_missing
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription, Totals
+from export_pipeline.ledger.sources import hold_still
+
+# Its states, as the ledger has them; outside this module they are for showing and for tests.
+OWED, DELIVERED, WAIVED, GIVEN_UP, SPLIT = "owed", "delivered", "waived", "given_up", "split"
+
+
+class DeliveryState(str):
+    """How one subscriber stands with one manifest, by the state's name in the ledger."""
+
+    __slots__ = ()
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether it still has to get it."""
+        return self == OWED
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether it has accepted all batches."""
+        return self == DELIVERED
+
+    @property
+    def is_waived(self) -> bool:
+        """Whether it is owed no more, since it lies before the subscriber's start."""
+        return self == WAIVED
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the subscriber does not get it, since it cannot be read."""
+        return self == GIVEN_UP
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the subscriber gets what it had not accepted in parts, which are manifests of their own."""
+        return self == SPLIT
+
+
+# One object a state, however many deliveries are asked about.
+STATES = {name: DeliveryState(name) for name in (OWED, DELIVERED, WAIVED, GIVEN_UP, SPLIT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +64,7 @@ class Delivery:
     """One manifest on its way to one subscriber.
 
     Attributes:
-        state: owed, delivered, waived or given_up.
+        state: see the top of this module.
         round: 1, and one more for each replay.
         accepted_batches: numbers of the batches that were accepted in this round.
         attempts: how often a run has tried.
@@ -25,19 +72,72 @@ class Delivery:
 
     manifest_id: str
     subscription_id: int
-    state: str
+    state: DeliveryState
     round: int
     accepted_batches: frozenset[int]
     attempts: int
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the subscriber was done with it before, and gets it once more."""
+        return self.round > 1
+
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Events of one delivery: their sum is the number of events in the manifest's batches."""
+class Receiver:
+    """A subscription that a manifest is owed to."""
 
-    accepted: int
-    refused: int
-    filtered: int
+    subscription_id: int
+    name: str
+    round: int
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it was done with the manifest before, and is to get it once more."""
+        return self.round > 1
+
+
+def is_owed() -> ColumnElement[bool]:
+    """Whether a subscriber still has to get a manifest."""
+    return t.deliveries.c.state == OWED
+
+
+def is_delivered() -> ColumnElement[bool]:
+    """Whether a subscriber has accepted all batches of a manifest."""
+    return t.deliveries.c.state == DELIVERED
+
+
+def is_given_up() -> ColumnElement[bool]:
+    """Whether a subscriber does not get a manifest since it cannot be read."""
+    return t.deliveries.c.state == GIVEN_UP
+
+
+def is_split() -> ColumnElement[bool]:
+    """Whether a subscriber gets what it had not accepted of a manifest in parts, which are manifests of their own."""
+    return t.deliveries.c.state == SPLIT
+
+
+def is_taken_by_run() -> ColumnElement[bool]:
+    """Whether a delivery counts among those that its latest run took upon itself: it is delivered, or will be."""
+    return t.deliveries.c.state.in_((OWED, DELIVERED))
+
+
+def is_counted() -> ColumnElement[bool]:
+    """Joins a delivery with the batches that were accepted since it was owed last, in the round that is now."""
+    d, a = t.deliveries.c, t.acceptances.c
+    return and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
+
+
+def is_open() -> ColumnElement[bool]:
+    """Whether a delivery is not done with for good: owed, given up, or waived after some batches were accepted."""
+    d, a = t.deliveries.c, t.acceptances.c
+    accepted = (
+        select(func.count())
+        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id)
+        .correlate(t.deliveries)
+        .scalar_subquery()
+    )
+    return or_(d.state.not_in((DELIVERED, WAIVED, SPLIT)), and_(d.state == WAIVED, accepted > 0))
 
 
 def delivery(tx: Connection, manifest: str, subscription: Subscription) -> Delivery | None:
@@ -51,7 +151,7 @@ def delivery(tx: Connection, manifest: str, subscription: Subscription) -> Deliv
     accepted = tx.execute(
         select(a.n).where(a.manifest_id == manifest, a.subscription_id == subscription.id, a.round == row.round)
     ).scalars()
-    return Delivery(manifest, subscription.id, row.state, row.round, frozenset(accepted), row.attempts)
+    return Delivery(manifest, subscription.id, STATES[row.state], row.round, frozenset(accepted), row.attempts)
 
 
 def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: datetime) -> None:
@@ -100,7 +200,7 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tu
         update(t.deliveries)
         .where(_this_round(found))
         .values(
-            state=t.DELIVERED,
+            state=DELIVERED,
             delivered_at=now,
             last_run_id=run_id,
             last_error=None,
@@ -147,12 +247,6 @@ def _this_round(found: Delivery) -> ColumnElement[bool]:
     )
 
 
-def failed_in_run(tx: Connection, subscription: Subscription, run_id: str) -> str | None:
-    """Why this subscriber failed earlier in the same run; None where it did not."""
-    s = t.subscriptions.c
-    return tx.execute(select(s.last_error).where(s.id == subscription.id, s.last_error_run_id == run_id)).scalar()
-
-
 def subscribers_of(tx: Connection, manifest: str) -> list[tuple[int, str]]:
     """Number and name of everybody whom a manifest is, or was, owed to."""
     d, s = t.deliveries.c, t.subscriptions.c
@@ -160,20 +254,6 @@ def subscribers_of(tx: Connection, manifest: str) -> list[tuple[int, str]]:
         select(s.id, s.name).join(t.deliveries, d.subscription_id == s.id).where(d.manifest_id == manifest)
     )
     return [(row.id, row.name) for row in rows]
-
-
-def nobody_waits(tx: Connection, manifest: str) -> bool:
-    """Whether a manifest is owed to nobody that receives now, so that its staged batches can go.
-
-    For a subscriber that was removed, nothing is kept staged: should it come back, the manifest is read again.
-    """
-    d, s = t.deliveries.c, t.subscriptions.c
-    owed = (
-        select(literal(1))
-        .join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
-        .where(d.manifest_id == manifest, d.state == t.OWED, s.inactive_since.is_(None))
-    )
-    return tx.execute(owed.limit(1)).first() is None
 
 
 def owe_day(
@@ -191,28 +271,25 @@ def owe_day(
         How many deliveries were added, and how many are repeated.
     """
     hold_still(tx, source)
-    m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
-    given_up_parts = (m.source_id == source, m.day == day, m.part_of.is_not(None), m.state == t.GIVEN_UP)
-    opened = {"state": case((m.read_at.is_not(None), t.READ), else_=t.PLANNED), "read_attempts": 0, "last_error": None}
-    tx.execute(update(t.manifests).where(*given_up_parts).values(opened))
-    accepted = and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
+    m, d = t.manifests.c, t.deliveries.c
+    manifests.reopen_parts(tx, source, day)
     # What was refused lies in the manifest that it came from as well, and is repeated with that.
-    is_refused = exists().where(m.id == d.manifest_id, m.origin == t.REFUSED)
-    begun = and_(or_(d.state == t.DELIVERED, exists().where(accepted)), ~is_refused, d.state != t.SPLIT)
+    is_refused = exists().where(m.id == d.manifest_id, manifests.is_refused())
+    begun = and_(or_(is_delivered(), exists().where(is_counted())), ~is_refused, d.state != SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)
         of_the_day = and_(
             d.subscription_id == subscription.id,
             d.day == day,
-            exists().where(m.id == d.manifest_id, m.source_id == source, m.state.in_((t.PLANNED, t.READ))),
+            exists().where(m.id == d.manifest_id, m.source_id == source, manifests.is_living()),
         )
-        wanted = d.state.in_((t.WAIVED, t.GIVEN_UP))
+        wanted = d.state.in_((WAIVED, GIVEN_UP))
         repeated += tx.execute(
             update(t.deliveries)
             .where(of_the_day, or_(wanted, begun) if again else wanted)
             .values(
-                state=t.OWED,
+                state=OWED,
                 owed_at=now,
                 delivered_at=None,
                 accepted=None,
@@ -224,48 +301,188 @@ def owe_day(
     return added, repeated
 
 
-def imbalances(tx: Connection, source: int, *, day: date | None = None) -> Sequence[str]:
-    """Every place where a conservation equation does not hold, as a sentence; none in a sound ledger."""
-    return [*reading_imbalances(tx, source, day=day), *delivery_imbalances(tx, source, day=day)]
-
-
-def reading_imbalances(tx: Connection, source: int, *, day: date | None = None) -> list[str]:
-    """Manifests where events framed are not events in batches and in the quarantine."""
-    m = t.manifests.c
-    rows = tx.execute(
-        select(m.id, m.events_framed, m.events_batched, m.events_quarantined).where(
-            m.source_id == source,
-            m.state == t.READ,
-            m.events_framed != m.events_batched + m.events_quarantined,
-            *([m.day == day] if day else []),
-        )
-    )
-    return [
-        f"manifest {row.id}: {row.events_framed} events framed, but {row.events_batched} in batches and "
-        f"{row.events_quarantined} quarantined"
-        for row in rows
+def owe(
+    tx: Connection,
+    identity: str,
+    subscription_ids: Iterable[int],
+    *,
+    day: date,
+    first_key: str,
+    now: datetime,
+    run_id: str | None = None,
+) -> None:
+    """Owe a manifest to subscriptions that it was never owed to; *run_id* takes it to them, where one does already."""
+    rows = [
+        {
+            "manifest_id": identity,
+            "subscription_id": number,
+            "day": day,
+            "first_key": first_key,
+            "state": OWED,
+            "round": 1,
+            "owed_at": now,
+            "attempts": 0,
+            "last_run_id": run_id,
+        }
+        for number in subscription_ids
     ]
+    if rows:
+        tx.execute(insert(t.deliveries), rows)
 
 
-def delivery_imbalances(
-    tx: Connection, source: int, *, day: date | None = None, subscription: int | None = None
-) -> list[str]:
-    """Deliveries, of one subscription or of all, where events in batches are not accepted, refused and filtered."""
-    m, d, s = t.manifests.c, t.deliveries.c, t.subscriptions.c
+def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
+    """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many.
+
+    Not those of refused events: they were another's, and come to this subscription in the batches they were refused of.
+    Nor parts, which were made for others; this subscription is owed the whole.
+    """
+    m, d = t.manifests.c, t.deliveries.c
+    known = exists().where(d.manifest_id == m.id, d.subscription_id == subscription_id)
+    columns = {
+        d.manifest_id: m.id,
+        d.subscription_id: literal(subscription_id),
+        d.day: m.day,
+        d.first_key: m.first_key,
+        d.state: literal(OWED),
+        d.round: literal(1),
+        d.owed_at: literal(now, t.UtcDateTime()),
+        d.attempts: literal(0),
+    }
+    is_for_all = and_(~manifests.is_refused(), m.part_of.is_(None))
+    missing = select(*columns.values()).where(manifests.is_living(), is_for_all, ~known, *wanted)
+    return tx.execute(insert(t.deliveries).from_select(list(columns), missing)).rowcount
+
+
+def owe_waived(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
+    """Owe a subscription again what was waived, and is *wanted* now; returns how many."""
+    waived = (t.deliveries.c.subscription_id == subscription_id, t.deliveries.c.state == WAIVED)
+    return tx.execute(update(t.deliveries).where(*waived, *wanted).values(state=OWED, owed_at=now)).rowcount
+
+
+def waive(tx: Connection, subscription_id: int, *unwanted: ColumnElement[bool]) -> int:
+    """Owe a subscription no longer what is *unwanted* now; returns how many."""
+    owed = (t.deliveries.c.subscription_id == subscription_id, is_owed())
+    return tx.execute(update(t.deliveries).where(*owed, *unwanted).values(state=WAIVED)).rowcount
+
+
+def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> None:
+    """Owe *some* nothing of earlier days than *day*: they have it."""
+    d = t.deliveries.c
+    of_them = update(t.deliveries).where(d.day < day, d.subscription_id.in_([one.id for one in some]))
+    tx.execute(of_them.values(state=WAIVED))
+
+
+def give_up(tx: Connection, identity: str) -> None:
+    """Give up, for everybody that it is owed to, a manifest that cannot be read."""
+    d = t.deliveries.c
+    tx.execute(update(t.deliveries).where(d.manifest_id == identity, is_owed()).values(state=GIVEN_UP))
+
+
+def give_up_for(tx: Connection, identity: str, subscription_id: int, reason: str) -> None:
+    """Give up for one subscription what cannot be read."""
+    of_it = _of(identity, subscription_id)
+    tx.execute(update(t.deliveries).where(*of_it).values(state=GIVEN_UP, last_error=reason))
+
+
+def split_for(tx: Connection, identity: str, subscription_id: int) -> None:
+    """Keep that a subscription gets what is left of a manifest in parts."""
+    tx.execute(update(t.deliveries).where(*_of(identity, subscription_id)).values(state=SPLIT, last_error=None))
+
+
+def reopen(tx: Connection, identity: str) -> int:
+    """Owe a manifest again to those for whom it was given up; returns how many they are."""
+    given_up = (t.deliveries.c.manifest_id == identity, is_given_up())
+    return tx.execute(update(t.deliveries).where(*given_up).values(state=OWED)).rowcount
+
+
+def take_away(tx: Connection, identity: str) -> list[tuple[int, str | None]]:
+    """Forget every delivery of a manifest in whose place others come.
+
+    Returns:
+        The subscriptions that it was owed to, each with the run that takes it there, if one does.
+    """
+    d = t.deliveries.c
+    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == identity, is_owed()))
+    owed_to = [(row.subscription_id, row.last_run_id) for row in rows]
+    tx.execute(delete(t.deliveries).where(d.manifest_id == identity))
+    return owed_to
+
+
+def _of(identity: str, subscription_id: int) -> tuple[ColumnElement[bool], ...]:
+    return t.deliveries.c.manifest_id == identity, t.deliveries.c.subscription_id == subscription_id
+
+
+def receivers(tx: Connection, identity: str, subscription_ids: Collection[int]) -> list[Receiver]:
+    """Those of some subscriptions that a manifest is owed to, by name."""
+    d, s = t.deliveries.c, t.subscriptions.c
     rows = tx.execute(
-        select(m.id, s.name, m.events_batched, d.accepted, d.refused, d.filtered)
-        .join(t.deliveries, d.manifest_id == m.id)
+        select(d.subscription_id, s.name, d.round)
         .join(t.subscriptions, s.id == d.subscription_id)
-        .where(
-            m.source_id == source,
-            d.state == t.DELIVERED,
-            m.events_batched != d.accepted + d.refused + d.filtered,
-            *([m.day == day] if day else []),
-            *([s.id == subscription] if subscription else []),
-        )
+        .where(d.manifest_id == identity, is_owed(), d.subscription_id.in_(subscription_ids))
+        .order_by(s.name)
     )
-    return [
-        f"manifest {row.id} to {row.name}: {row.events_batched} events in batches, but {row.accepted} accepted, "
-        f"{row.refused} refused and {row.filtered} filtered"
-        for row in rows
-    ]
+    return [Receiver(*row) for row in rows]
+
+
+def ever_accepted(tx: Connection, identity: str, receiver: Receiver, *, batches: int) -> frozenset[int]:
+    """Numbers of the batches that a subscriber has accepted, in whichever round.
+
+    Args:
+        batches: how many the manifest has.
+    """
+    a = t.acceptances.c
+    of_it = (a.manifest_id == identity, a.subscription_id == receiver.subscription_id)
+    accepted = frozenset(tx.execute(select(a.n).where(*of_it)).scalars())
+    before = (*of_it, a.round < receiver.round)
+    if receiver.is_repeated and not tx.execute(select(func.count()).where(*before)).scalar():
+        # It was done with, and what it accepted then was folded.
+        return frozenset(range(batches))
+    return accepted
+
+
+def taken_by(tx: Connection, manifest_ids: Sequence[str], run_ids: Collection[str]) -> set[str]:
+    """Those of some manifests that one of these runs took last, and that are still owed to somebody."""
+    d = t.deliveries.c
+    busy = select(d.manifest_id).where(d.manifest_id.in_(manifest_ids), is_owed(), d.last_run_id.in_(list(run_ids)))
+    return set(tx.execute(busy).scalars())
+
+
+def waived_for(tx: Connection, identity: str) -> set[int]:
+    """The subscriptions that a manifest is no longer owed to, since it lies before their start."""
+    d = t.deliveries.c
+    return set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity, d.state == WAIVED)).scalars())
+
+
+def owed_to(tx: Connection, identity: str) -> list[int]:
+    """The subscriptions that a manifest is owed to."""
+    d = t.deliveries.c
+    query = select(d.subscription_id).where(d.manifest_id == identity, is_owed())
+    return list(tx.execute(query.order_by(d.subscription_id)).scalars())
+
+
+def states_of_days(
+    tx: Connection, source: int, *, first_day: date, last_day: date
+) -> dict[str, dict[int, DeliveryState]]:
+    """Manifest → subscription → how it stands with it, of all manifests of some days."""
+    m, d = t.manifests.c, t.deliveries.c
+    rows = tx.execute(
+        select(d.manifest_id, d.subscription_id, d.state)
+        .join(t.manifests, m.id == d.manifest_id)
+        .where(m.source_id == source, m.day.between(first_day, last_day))
+    )
+    states: dict[str, dict[int, DeliveryState]] = {}
+    for row in rows:
+        states.setdefault(row.manifest_id, {})[row.subscription_id] = STATES[row.state]
+    return states
+
+
+def is_untouched(tx: Connection, identity: str) -> bool:
+    """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
+    a, d = t.acceptances.c, t.deliveries.c
+    if tx.execute(select(a.n).where(a.manifest_id == identity).limit(1)).first() is not None:
+        return False
+    # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
+    # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
+    # who never got it may change.
+    done = select(d.state).where(d.manifest_id == identity, or_(is_delivered(), d.round > 1))
+    return tx.execute(done.limit(1)).first() is None

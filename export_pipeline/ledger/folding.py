@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import blake2b
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, exists, func, insert, select, union_all, update
 
 from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.planning import manifest_id
+from export_pipeline.ledger.manifests import manifest_id_of
 from export_pipeline.source.etag import spellings
 from export_pipeline.source.file import SourceFile
 
@@ -30,8 +32,8 @@ _WHOLE = 2 * _HALF
 
 
 @dataclass(frozen=True, slots=True)
-class FoldedFiles:
-    """The folded files of a stretch of keys.
+class Fingerprints:
+    """The folded files of a stretch of keys: of each a fingerprint is left.
 
     Attributes:
         keys: the first half of each fingerprint.
@@ -75,7 +77,7 @@ def stands_for(one: bytes, key: str) -> bool:
 
 def near(
     tx: Connection, source: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
-) -> FoldedFiles:
+) -> Fingerprints:
     """Every folded file between two keys, both included, and some beside them.
 
     Args:
@@ -89,15 +91,15 @@ def near(
         )
     )
     manifests = {one: row.manifest_id for row in rows for one in _split(row.fingerprints)}
-    return FoldedFiles(frozenset(one[:_HALF] for one in manifests), manifests)
+    return Fingerprints(frozenset(one[:_HALF] for one in manifests), manifests)
 
 
-def of_file(tx: Connection, source: int, *, key: str, day: date) -> FoldedFiles:
+def of_file(tx: Connection, source: int, *, key: str, day: date) -> Fingerprints:
     """The folded files near one key; one query of an index."""
     return near(tx, source, first_key=key, last_key=key, days=[day])
 
 
-def folded_days(tx: Connection, source: int, days: Iterable[date]) -> set[date]:
+def days_among(tx: Connection, source: int, days: Iterable[date]) -> set[date]:
     """Those of *days* of which anything is folded."""
     c = t.folded.c
     return {
@@ -166,7 +168,7 @@ def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: s
     ).first()
     if row is None:
         return
-    found = manifest_id(url, files, max_events=row.max_events, max_bytes=row.max_bytes)
+    found = manifest_id_of(url, files, max_events=row.max_events, max_bytes=row.max_bytes)
     if found != identity:
         raise LedgerError(f"manifest {identity}: the files found for it make manifest {found}")
     tx.execute(
@@ -207,35 +209,44 @@ def stretch(tx: Connection, identity: str) -> tuple[str, str, tuple[bytes, ...]]
     return files[0].key, files[-1].key, tuple(map(fingerprint, files))
 
 
-def folded_before(tx: Connection, source: int) -> date | None:
-    """The day up to which folding has been; None: it never was."""
-    return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source)).scalar()
+def first_arrival(tx: Connection, *manifest_ids: ScalarSelect[Any] | str) -> datetime | None:
+    """When the first file of some manifests arrived, folded or not."""
+    c, f = t.folded.c, t.files.c
+    arrivals = union_all(
+        select(func.min(f.last_modified, type_=t.UtcDateTime())).where(f.manifest_id.in_(manifest_ids)),
+        select(func.min(c.first_modified, type_=t.UtcDateTime())).where(c.manifest_id.in_(manifest_ids)),
+    )
+    return min((arrived for arrived in tx.execute(arrivals).scalars() if arrived), default=None)
 
 
-def set_folded_before(tx: Connection, source: int, day: date) -> None:
-    """Note that of days before *day* nothing is left that can be folded."""
-    tx.execute(update(t.sources).where(t.sources.c.id == source).values(folded_before=day))
+def none_arrived_before(moment: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Whether no file of a manifest, folded or not, arrived before *moment*."""
+    m, c, f = t.manifests.c, t.folded.c, t.files.c
+    of_files = exists().where(f.manifest_id == m.id, f.last_modified < moment)
+    of_folded = exists().where(c.manifest_id == m.id, c.first_modified < moment)
+    return ~of_files, ~of_folded
 
 
-def folded_files(tx: Connection, source: int) -> int:
+def last_key(tx: Connection, manifest_id: str) -> str | None:
+    """The last key of a manifest, folded or not."""
+    c, f = t.folded.c, t.files.c
+    key: str | None = tx.execute(select(func.max(f.key)).where(f.manifest_id == manifest_id)).scalar()
+    return key if key is not None else tx.execute(select(c.last_key).where(c.manifest_id == manifest_id)).scalar()
+
+
+def count_files(tx: Connection, source: int) -> int:
     """How many files are folded."""
     c = t.folded.c
     return int(tx.execute(select(func.coalesce(func.sum(c.files), 0)).where(c.source_id == source)).scalar_one())
 
 
 def _is_done() -> tuple[ColumnElement[bool], ...]:
-    m, d, a = t.manifests.c, t.deliveries.c, t.acceptances.c
-    accepted = (
-        select(func.count())
-        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id)
-        .correlate(t.deliveries)
-        .scalar_subquery()
-    )
-    is_open = or_(d.state.not_in((t.DELIVERED, t.WAIVED, t.SPLIT)), and_(d.state == t.WAIVED, accepted > 0))
+    m, d = t.manifests.c, t.deliveries.c
     # Counted for each manifest, which has an index: of EXISTS PostgreSQL makes a join with all deliveries.
-    still_open = select(func.count()).where(d.manifest_id == m.id, is_open).correlate(t.manifests).scalar_subquery()
+    of_it = select(func.count()).where(d.manifest_id == m.id, deliveries.is_open())
+    still_open = of_it.correlate(t.manifests).scalar_subquery()
     # A part has no rows of files that could be folded.
-    return m.origin == t.SOURCE, m.part_of.is_(None), or_(m.state == t.READ, m.state == t.PLANNED), still_open == 0
+    return manifests.is_of_source(), m.part_of.is_(None), manifests.is_living(), still_open == 0
 
 
 def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[object]]]:
@@ -262,3 +273,13 @@ def _of_key(key: str) -> bytes:
 
 def _split(fingerprints: bytes) -> Iterator[bytes]:
     return (bytes(fingerprints[at : at + _WHOLE]) for at in range(0, len(fingerprints), _WHOLE))
+
+
+def folded_before(tx: Connection, source: int) -> date | None:
+    """The day up to which folding has been; None: it never was."""
+    return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source)).scalar()
+
+
+def set_folded_before(tx: Connection, source: int, day: date) -> None:
+    """Note that of days before *day* nothing is left that can be folded."""
+    tx.execute(update(t.sources).where(t.sources.c.id == source).values(folded_before=day))

@@ -6,9 +6,11 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, func, select
 
-from export_pipeline.ledger import folding, parts, readings
+from export_pipeline.ledger import deliveries, folding, manifests, parts
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.readings import LedgerBatch
+from export_pipeline.ledger.deliveries import DeliveryState
+from export_pipeline.ledger.manifests import ManifestState
+from export_pipeline.ledger.records import LedgerBatch
 from export_pipeline.source.file import SourceFile
 
 
@@ -18,7 +20,7 @@ class ManifestLife:
 
     Attributes:
         origin: source; quarantine or refused where the file is driven again from the quarantine.
-        state: planned, read, superseded or given_up.
+        state: see :mod:`ledger.manifests`.
         batches: how many it was cut into; None while unread.
         batches_with_file: numbers of those that hold events of the file.
         events_framed, events_batched, events_quarantined: of all its files; None while unread.
@@ -27,7 +29,7 @@ class ManifestLife:
 
     id: str
     origin: str
-    state: str
+    state: ManifestState
     files: int
     planned_at: datetime
     planned_by_run: str
@@ -41,20 +43,25 @@ class ManifestLife:
     events_quarantined: int | None
     holds_events: bool
 
+    @property
+    def is_of_source(self) -> bool:
+        """Whether its files lie in the source; if not, they are driven again from the quarantine."""
+        return self.origin == manifests.SOURCE
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryLife:
     """A manifest on its way to one subscriber.
 
     Attributes:
-        state: owed, delivered, waived or given_up.
+        state: see :mod:`ledger.deliveries`.
         round: 1, and one more for each replay.
         accepted_batches: how many were accepted in this round so far.
         run_id: which run delivered it, or tried last; None where none did.
     """
 
     subscriber: str
-    state: str
+    state: DeliveryState
     round: int
     owed_at: datetime
     accepted_batches: int
@@ -82,6 +89,13 @@ class FileLife:
     manifest: ManifestLife | None
     deliveries: tuple[DeliveryLife, ...]
 
+    def subscribers_by_state(self) -> dict[str, list[str]]:
+        """State → names of the subscribers for which it is this."""
+        found: dict[str, list[str]] = {}
+        for one in self.deliveries:
+            found.setdefault(one.state, []).append(one.subscriber)
+        return found
+
 
 def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
     """What the ledger knows of the files under *keys*: one for each content, in the order in which they were seen."""
@@ -102,7 +116,7 @@ def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
     ]
 
 
-def folded_life(tx: Connection, source: int, file: SourceFile) -> FileLife | None:
+def life_by_fingerprint(tx: Connection, source: int, file: SourceFile) -> FileLife | None:
     """What is left of the life of a file that was folded; None where it is not among these."""
     identity = folding.near(tx, source, first_key=file.key, last_key=file.key).manifest_of(file)
     if identity is None:
@@ -120,13 +134,13 @@ def folded_life(tx: Connection, source: int, file: SourceFile) -> FileLife | Non
 
 def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
     row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).one()
-    positions = {position for position, one in enumerate(readings.manifest(tx, identity).files) if one.key == key}
-    batches: tuple[LedgerBatch, ...] = readings.batches(tx, identity)
+    positions = {position for position, one in enumerate(manifests.get(tx, identity).files) if one.key == key}
+    batches: tuple[LedgerBatch, ...] = manifests.batches(tx, identity)
     with_file = tuple(batch.n for batch in batches if positions & set(batch.file_positions))
     return ManifestLife(
         id=row.id,
         origin=row.origin,
-        state=row.state,
+        state=ManifestState(row.state),
         files=row.files,
         planned_at=row.planned_at,
         planned_by_run=row.planned_by_run,
@@ -146,26 +160,21 @@ def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
 def _deliveries(tx: Connection, identity: str, key: str) -> tuple[DeliveryLife, ...]:
     """Of the manifest, or of the part of it that holds the file: to whom it went in parts, the part tells."""
     whole = _of(tx, identity)
-    split = {one.subscriber for one in whole if one.state == t.SPLIT}
+    split = {one.subscriber for one in whole if one.state.is_split}
     if not split:
         return whole
     held = [one for part in parts.holding(tx, identity, key) for one in _of(tx, part) if one.subscriber in split]
     # Who had accepted all events of the file before is owed none of it in a part.
-    done = [
-        replace(one, state=t.DELIVERED) for one in whole if one.subscriber in split - {part.subscriber for part in held}
-    ]
+    had_it = split - {part.subscriber for part in held}
+    delivered = deliveries.STATES[deliveries.DELIVERED]
+    done = [replace(one, state=delivered) for one in whole if one.subscriber in had_it]
     others = [one for one in whole if one.subscriber not in split]
     return tuple(sorted([*others, *held, *done], key=lambda one: one.subscriber))
 
 
 def _of(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
-    d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
-    accepted = (
-        select(func.count())
-        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
-        .correlate(t.deliveries)
-        .scalar_subquery()
-    )
+    d, s = t.deliveries.c, t.subscriptions.c
+    accepted = select(func.count()).where(deliveries.is_counted()).correlate(t.deliveries).scalar_subquery()
     rows = tx.execute(
         select(t.deliveries, s.name, accepted.label("accepted_batches"))
         .join(t.subscriptions, s.id == d.subscription_id)
@@ -175,7 +184,7 @@ def _of(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
     return tuple(
         DeliveryLife(
             subscriber=row.name,
-            state=row.state,
+            state=deliveries.STATES[row.state],
             round=row.round,
             owed_at=row.owed_at,
             accepted_batches=row.accepted_batches,

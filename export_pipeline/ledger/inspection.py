@@ -1,13 +1,16 @@
 """How an export stands: queries for people who look, which change nothing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from sqlalchemy import Connection, and_, exists, func, or_, select
 
-from export_pipeline.ledger import folding, owed
+from export_pipeline.ledger import deliveries, folding, manifests, owed, records
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.manifests import ManifestState
+from export_pipeline.ledger.records import Subscription
+from export_pipeline.source.file import utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,62 @@ NOTHING = Account(0, 0, 0, 0, 0, 0, 0, 0, 0, more_to_list=False)
 """Of a source that no run has seen."""
 
 
+@dataclass(frozen=True, slots=True)
+class DayTotal:
+    """All manifests of one day together.
+
+    Attributes:
+        events: in batches, or accepted by a subscriber.
+        files: that they come from.
+    """
+
+    events: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStanding:
+    """What a run delivers to one subscriber, or to all, each one counted.
+
+    Attributes:
+        bytes_done, bytes_total: of the files as they are stored; of a manifest under way, by its accepted batches.
+        files_done, files_total: files of manifests that are delivered as a whole, and of all.
+        events: accepted, refused or filtered so far; how many there will be is known only once all is read.
+    """
+
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+    events: int = 0
+
+    def __add__(self, other: "RunStanding") -> "RunStanding":
+        return RunStanding(
+            self.bytes_done + other.bytes_done,
+            self.bytes_total + other.bytes_total,
+            self.files_done + other.files_done,
+            self.files_total + other.files_total,
+            self.events + other.events,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A file whose latest reading failed.
+
+    Attributes:
+        reason: what is wrong with it, without secrets.
+        attempts: how many runs have tried it.
+        given_up: it lies in the quarantine as a whole, and no run tries it again.
+    """
+
+    key: str
+    day: date
+    reason: str
+    attempts: int
+    given_up: bool
+
+
 def standings(tx: Connection, source: int) -> list[Standing]:
     """Every subscriber that the ledger knows, by name; removed ones only where they are owed something."""
     s = t.subscriptions.c
@@ -131,26 +190,26 @@ def account(tx: Connection, source: int) -> Account:
     """What became of all files. Walks every file and manifest of the source once."""
     f, m, d = t.files.c, t.manifests.c, t.deliveries.c
     # What is driven again from the quarantine has files of its own there.
-    of_source = or_(m.origin == t.SOURCE, f.manifest_id.is_(None))
+    of_source = or_(manifests.is_of_source(), f.manifest_id.is_(None))
     files, taken = tx.execute(
         select(func.count(), func.count(f.manifest_id))
         .select_from(t.files.outerjoin(t.manifests, m.id == f.manifest_id))
         .where(f.source_id == source, of_source)
     ).one()
-    unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, m.state == t.PLANNED)
+    unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, manifests.is_planned())
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     framed, batched, quarantined = tx.execute(
         # What is in a part was counted when the whole was read.
-        select(*sums).where(m.source_id == source, m.state == t.READ, m.origin == t.SOURCE, m.part_of.is_(None))
+        select(*sums).where(m.source_id == source, manifests.is_read(), manifests.is_of_source(), m.part_of.is_(None))
     ).one()
-    given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, m.state == t.GIVEN_UP)
+    given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, manifests.is_given_up())
     refused = (
         select(func.coalesce(func.sum(d.refused), 0))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(m.source_id == source, d.state == t.DELIVERED)
+        .where(m.source_id == source, deliveries.is_delivered())
     )
     return Account(
-        files=files + folding.folded_files(tx, source),
+        files=files + folding.count_files(tx, source),
         ignored_files=files - taken,
         unread_files=int(tx.execute(unread.where(m.part_of.is_(None))).scalar_one()),
         unreadable_files=int(tx.execute(unread.where(m.read_attempts > 0)).scalar_one()),
@@ -166,20 +225,20 @@ def account(tx: Connection, source: int) -> Account:
 def given_up(tx: Connection, source: int, *, most: int) -> list[GivenUp]:
     """What was given up, for everybody or for some, the newest days first; at most *most* manifests."""
     m, d, f, s = t.manifests.c, t.deliveries.c, t.files.c, t.subscriptions.c
-    for_some = exists().where(d.manifest_id == m.id, d.state == t.GIVEN_UP)
-    manifests = tx.execute(
+    for_some = exists().where(d.manifest_id == m.id, deliveries.is_given_up())
+    rows = tx.execute(
         select(m.id, m.day, m.first_key, m.files, m.last_error)
-        .where(m.source_id == source, or_(m.state == t.GIVEN_UP, for_some))
+        .where(m.source_id == source, or_(manifests.is_given_up(), for_some))
         .order_by(m.day.desc(), m.first_key)
         .limit(most)
     ).all()
     found = []
-    for row in manifests:
+    for row in rows:
         keys = tx.execute(select(f.key).where(f.manifest_id == row.id).order_by(f.key)).scalars()
         names = tx.execute(
             select(s.name)
             .join(t.deliveries, d.subscription_id == s.id)
-            .where(d.manifest_id == row.id, d.state == t.GIVEN_UP)
+            .where(d.manifest_id == row.id, deliveries.is_given_up())
             .order_by(s.name)
         ).scalars()
         found.append(GivenUp(row.day, tuple(keys) or (row.first_key,), row.files, tuple(names), row.last_error))
@@ -191,7 +250,7 @@ def _given_up_files(tx: Connection, source: int) -> dict[int, int]:
     rows = tx.execute(
         select(d.subscription_id, func.sum(m.files))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(d.state == t.GIVEN_UP, m.source_id == source)
+        .where(deliveries.is_given_up(), m.source_id == source)
         .group_by(d.subscription_id)
     )
     return {row[0]: int(row[1]) for row in rows}
@@ -199,11 +258,11 @@ def _given_up_files(tx: Connection, source: int) -> dict[int, int]:
 
 def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, str | None]:
     """The last file of the source before the first one that is owed; one that holds no event was not delivered."""
-    d, f, m = t.deliveries.c, t.files.c, t.manifests.c
+    d, m = t.deliveries.c, t.manifests.c
     of_source = select(d.day, d.first_key, d.manifest_id).join(t.manifests, m.id == d.manifest_id)
-    of_source = of_source.where(d.subscription_id == subscription, m.origin == t.SOURCE)
-    owed_first = of_source.where(d.state == t.OWED).order_by(d.day, d.first_key).limit(1)
-    delivered = of_source.where(d.state == t.DELIVERED, m.part_of.is_(None), m.events_batched > 0)
+    of_source = of_source.where(d.subscription_id == subscription, manifests.is_of_source())
+    owed_first = of_source.where(deliveries.is_owed()).order_by(d.day, d.first_key).limit(1)
+    delivered = of_source.where(deliveries.is_delivered(), m.part_of.is_(None), m.events_batched > 0)
     first = tx.execute(owed_first).first()
     if first is not None:
         of_the_same_day = and_(d.day == first.day, d.first_key < first.first_key)
@@ -211,6 +270,94 @@ def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, st
     last = tx.execute(delivered.order_by(d.day.desc(), d.first_key.desc()).limit(1)).first()
     if last is None:
         return None, None
-    key = tx.execute(select(func.max(f.key)).where(f.manifest_id == last.manifest_id)).scalar()
-    folded = select(t.folded.c.last_key).where(t.folded.c.manifest_id == last.manifest_id)
-    return last.day, key if key is not None else tx.execute(folded).scalar()
+    return last.day, folding.last_key(tx, last.manifest_id)
+
+
+def read_of_day(tx: Connection, source: int, day: date) -> DayTotal:
+    """What has been read of *day*."""
+    m = t.manifests.c
+    found = select(func.sum(m.events_batched), func.sum(m.files)).where(
+        m.source_id == source, m.day == day, manifests.is_read(), m.part_of.is_(None)
+    )
+    events, files = tx.execute(found).one()
+    return DayTotal(int(events or 0), int(files or 0))
+
+
+def delivered_of_day(tx: Connection, source: int, subscription: Subscription, day: date) -> DayTotal:
+    """What a subscriber has got of *day*; what it gets once more counts once."""
+    d, m = t.deliveries.c, t.manifests.c
+    found = (
+        select(func.sum(d.accepted), func.sum(m.files))
+        .join(t.manifests, m.id == d.manifest_id)
+        .where(m.source_id == source, m.day == day, d.subscription_id == subscription.id, deliveries.is_delivered())
+    )
+    events, files = tx.execute(found).one()
+    return DayTotal(int(events or 0), int(files or 0))
+
+
+def run_standings(tx: Connection, run_id: str) -> dict[str, RunStanding]:
+    """Subscriber → how far the deliveries are that *run_id* took upon itself (``owed.assign``); sorted by name."""
+    d, m, a, s = t.deliveries.c, t.manifests.c, t.acceptances.c, t.subscriptions.c
+    together = (
+        t.deliveries.join(t.manifests, m.id == d.manifest_id)
+        .join(t.subscriptions, s.id == d.subscription_id)
+        .outerjoin(t.acceptances, deliveries.is_counted())
+    )
+    described = (s.name, d.state, m.size_bytes, m.files, m.batches)
+    rows = tx.execute(
+        select(
+            *described,
+            func.count(a.n).label("accepted_batches"),
+            func.coalesce(func.sum(a.accepted + a.refused + a.filtered), 0).label("events"),
+        )
+        .select_from(together)
+        .where(d.last_run_id == run_id, deliveries.is_taken_by_run())
+        .group_by(d.manifest_id, d.subscription_id, *described)
+        .order_by(s.name)
+    )
+    found: dict[str, RunStanding] = {}
+    for row in rows:
+        is_done = deliveries.STATES[row.state].is_delivered
+        under_way = row.size_bytes * row.accepted_batches // row.batches if row.batches else 0
+        one = RunStanding(
+            bytes_done=row.size_bytes if is_done else under_way,
+            bytes_total=row.size_bytes,
+            files_done=row.files if is_done else 0,
+            files_total=row.files,
+            events=int(row.events),
+        )
+        found[row.name] = found.get(row.name, RunStanding()) + one
+    return found
+
+
+def unreadable_files(
+    tx: Connection, source: int, days: Collection[date], run_ids: Collection[str]
+) -> list[UnreadableFile]:
+    """What one of these runs took of these days and could not read, in key order.
+
+    Args:
+        days: the manifests of these are looked at; there is an index for that, and none by run.
+        run_ids: a run and those it re-executes. A file that a later run took is that one's to report.
+    """
+    d, f, m = t.deliveries.c, t.files.c, t.manifests.c
+    rows = tx.execute(
+        select(f.key, m.day, m.last_error, m.read_attempts, m.state)
+        .distinct()
+        .join(t.manifests, m.id == f.manifest_id)
+        .join(t.deliveries, d.manifest_id == m.id)
+        .where(m.source_id == source, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
+        .order_by(f.key)
+    )
+    of_parts = tx.execute(
+        select(m.part_files, m.day, m.last_error, m.read_attempts, m.state)
+        .distinct()
+        .join(t.deliveries, d.manifest_id == m.id)
+        .where(m.source_id == source, m.day.in_(days), m.part_of.is_not(None))
+        .where(m.read_attempts > 0, d.last_run_id.in_(run_ids))
+    )
+    found = [(row.key, row) for row in rows]
+    found += [(one.file.key, row) for row in of_parts for one in records.load_part_files(row.part_files)]
+    return [
+        UnreadableFile(key, row.day, row.last_error, row.read_attempts, ManifestState(row.state).is_given_up)
+        for key, row in sorted(found, key=lambda one: utf8(one[0]))
+    ]

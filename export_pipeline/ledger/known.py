@@ -9,15 +9,16 @@ from datetime import date
 
 from sqlalchemy import Connection, delete, select
 
-from export_pipeline.ledger import folding
+from export_pipeline.ledger import folding, manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.folding import FoldedFiles
-from export_pipeline.ledger.planning import DatedFile
+from export_pipeline.ledger.folding import Fingerprints
+from export_pipeline.ledger.manifests import ManifestState
+from export_pipeline.ledger.records import DatedFile
 from export_pipeline.source.etag import are_same
 from export_pipeline.source.file import SourceFile, utf8
 
 _KEYS_A_QUERY = 500
-_NONE_FOLDED = FoldedFiles(frozenset(), {})
+_NONE = Fingerprints(frozenset(), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,13 @@ class Known:
         manifests: (key, etag) → the manifest that holds it; None where it was seen and, by configuration, not taken.
         taken: keys of which some content was taken and not given up, or seen and not taken, those folded aside.
         given_up: key → etags, where every content that was taken has been given up.
-        folded: day → the folded files near these keys; under None, of all these days together.
+        fingerprints: day → those of the folded files near these keys; under None, of all these days together.
     """
 
     manifests: Mapping[tuple[str, str], str | None]
     taken: frozenset[str]
     given_up: Mapping[str, set[str]]
-    folded: Mapping[date | None, FoldedFiles]
+    fingerprints: Mapping[date | None, Fingerprints]
 
     def new_among(self, files: Sequence[DatedFile]) -> list[DatedFile]:
         """Those of *files* that are to be planned. Of a listing nearly all are known, so most cost one look."""
@@ -44,15 +45,15 @@ class Known:
     def has(self, file: SourceFile, day: date | None) -> bool:
         """Whether *file* need not be planned: its content was seen, and is not one that is taken after all."""
         seen = self._spelling(file) in self.manifests and not self.was_ignored(file.key, file.etag)
-        return seen or self._folded(day).has_content(file.key, file.etag)
+        return seen or self._fingerprints(day).has_content(file.key, file.etag)
 
     def has_key(self, key: str, day: date | None) -> bool:
         """Whether any content of *key* is known."""
-        return key in self.taken or key in self.given_up or self._folded(day).has_key(key)
+        return key in self.taken or key in self.given_up or self._fingerprints(day).has_key(key)
 
     def was_taken(self, key: str, day: date | None) -> bool:
         """Whether other content of *key* was taken and not given up: a new one overwrites it."""
-        return key in self.taken or self._folded(day).has_key(key)
+        return key in self.taken or self._fingerprints(day).has_key(key)
 
     def was_ignored(self, key: str, etag: str) -> bool:
         """Whether this content was an overwrite that nobody took, of what could never be read: it is taken now."""
@@ -60,7 +61,7 @@ class Known:
 
     def manifest_of(self, file: SourceFile, day: date | None) -> str | None:
         """The manifest that holds exactly *file*."""
-        return self._folded(day).manifest_of(file) or self.manifests.get(self._spelling(file))
+        return self._fingerprints(day).manifest_of(file) or self.manifests.get(self._spelling(file))
 
     def _spelling(self, file: SourceFile) -> tuple[str, str]:
         """Key and tag of *file* as they were written down: earlier versions kept other spellings of some tags.
@@ -73,8 +74,8 @@ class Known:
         same = (one for one in self.manifests if one[0] == file.key and are_same(one[1], file.etag))
         return next(same, as_listed)
 
-    def _folded(self, day: date | None) -> FoldedFiles:
-        return self.folded.get(None) or self.folded.get(day) or _NONE_FOLDED
+    def _fingerprints(self, day: date | None) -> Fingerprints:
+        return self.fingerprints.get(None) or self.fingerprints.get(day) or _NONE
 
 
 def between(tx: Connection, source: int, files: Sequence[DatedFile]) -> Known:
@@ -86,8 +87,8 @@ def between(tx: Connection, source: int, files: Sequence[DatedFile]) -> Known:
         select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.between(first_key, last_key))
     ).all()
     given_up = _given_up(tx, source, first_key, last_key, None)
-    folded = folding.near(tx, source, first_key=first_key, last_key=last_key, days={one.day for one in files})
-    return _known({(key, etag): manifest for key, etag, manifest in rows}, given_up, {None: folded})
+    fingerprints = folding.near(tx, source, first_key=first_key, last_key=last_key, days={one.day for one in files})
+    return _known({(key, etag): manifest for key, etag, manifest in rows}, given_up, {None: fingerprints})
 
 
 def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Known:
@@ -104,12 +105,12 @@ def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Kno
         rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.in_(some)))
         manifests |= {(key, etag): manifest for key, etag, manifest in rows}
     ends = (min(days, key=utf8, default=""), max(days, key=utf8, default=""))
-    of_days = folding.folded_days(tx, source, {day for day in days.values() if day is not None})
-    folded: dict[date | None, FoldedFiles] = {}
+    of_days = folding.days_among(tx, source, {day for day in days.values() if day is not None})
+    fingerprints: dict[date | None, Fingerprints] = {}
     for day in of_days:
         of_day = sorted((key for key, one in days.items() if one == day), key=utf8)
-        folded[day] = _together([folding.of_file(tx, source, key=key, day=day) for key in of_day])
-    return _known(manifests, _given_up(tx, source, *ends, days), folded)
+        fingerprints[day] = _together([folding.of_file(tx, source, key=key, day=day) for key in of_day])
+    return _known(manifests, _given_up(tx, source, *ends, days), fingerprints)
 
 
 def take_after_all(tx: Connection, source: int, files: Iterable[DatedFile]) -> None:
@@ -126,14 +127,14 @@ def take_after_all(tx: Connection, source: int, files: Iterable[DatedFile]) -> N
 def _known(
     manifests: dict[tuple[str, str], str | None],
     given_up: dict[str, set[str]],
-    folded: Mapping[date | None, FoldedFiles],
+    fingerprints: Mapping[date | None, Fingerprints],
 ) -> Known:
-    return Known(manifests, frozenset(key for key, _ in manifests) - given_up.keys(), given_up, folded)
+    return Known(manifests, frozenset(key for key, _ in manifests) - given_up.keys(), given_up, fingerprints)
 
 
-def _together(some: Sequence[FoldedFiles]) -> FoldedFiles:
-    manifests = {one: identity for folded in some for one, identity in folded.manifests.items()}
-    return FoldedFiles(frozenset().union(*(folded.keys for folded in some)), manifests)
+def _together(some: Sequence[Fingerprints]) -> Fingerprints:
+    manifests = {one: identity for fingerprints in some for one, identity in fingerprints.manifests.items()}
+    return Fingerprints(frozenset().union(*(fingerprints.keys for fingerprints in some)), manifests)
 
 
 def _given_up(
@@ -147,7 +148,7 @@ def _given_up(
     # By an index of what could not be read, which is all but empty. What is given up is given up alone, so that the
     # first key is the only one.
     given_up = select(m.first_key, m.day).where(
-        m.source_id == source, m.read_attempts > 0, m.state == t.GIVEN_UP, m.first_key.between(first_key, last_key)
+        m.source_id == source, m.read_attempts > 0, manifests.is_given_up(), m.first_key.between(first_key, last_key)
     )
     found: dict[str, set[str]] = {}
     for key, day in {row.first_key: row.day for row in tx.execute(given_up)}.items():
@@ -156,7 +157,18 @@ def _given_up(
         taken = tx.execute(
             select(f.etag, m.state).join(t.manifests, m.id == f.manifest_id).where(f.source_id == source, f.key == key)
         ).all()
-        folded = folding.of_file(tx, source, key=key, day=day)
-        if all(row.state == t.GIVEN_UP for row in taken) and not folded.has_key(key):
+        fingerprints = folding.of_file(tx, source, key=key, day=day)
+        if all(ManifestState(row.state).is_given_up for row in taken) and not fingerprints.has_key(key):
             found[key] = {row.etag for row in taken}
     return found
+
+
+def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:
+    """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
+    f = t.files.c
+    known: dict[str, set[str]] = {}
+    for at in range(0, len(keys), _KEYS_A_QUERY):
+        some = keys[at : at + _KEYS_A_QUERY]
+        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.in_(some))):
+            known.setdefault(key, set()).add(etag)
+    return known

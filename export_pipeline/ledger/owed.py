@@ -13,16 +13,17 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal,
     or_,
     select,
-    union_all,
     update,
 )
 
-from export_pipeline.ledger import backlog
+from export_pipeline.ledger import deliveries, folding
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.deliveries import is_owed
+from export_pipeline.ledger.records import Subscription
 from export_pipeline.source.file import utf8
 
 # Before a file that failed by itself once, twice, … is tried again with more than the few of each run. No longer: after
@@ -134,7 +135,7 @@ def owed_of_day(tx: Connection, source: int, names: Iterable[str], *, day: date)
         .where(
             m.source_id == source,
             d.day == day,
-            d.state == t.OWED,
+            is_owed(),
             s.inactive_since.is_(None),
             s.name.in_(list(names)),
         )
@@ -169,7 +170,7 @@ def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]
         tx.execute(
             select(s.name)
             .join(t.deliveries, d.subscription_id == s.id)
-            .where(d.manifest_id == manifest, d.state == t.OWED, d.last_run_id.in_(list(run_ids)))
+            .where(d.manifest_id == manifest, is_owed(), d.last_run_id.in_(list(run_ids)))
             .order_by(s.name)
         ).scalars()
     )
@@ -180,7 +181,7 @@ def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
     d = t.deliveries.c
     rows = tx.execute(
         select(d.manifest_id)
-        .where(d.last_run_id.in_(list(run_ids)), d.state == t.OWED)
+        .where(d.last_run_id.in_(list(run_ids)), is_owed())
         .order_by(d.day, d.first_key, d.manifest_id)
     ).scalars()
     return list(dict.fromkeys(rows))
@@ -196,11 +197,11 @@ def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) 
             select(d.subscription_id, func.count(), func.sum(m.files))
             .join(t.manifests, m.id == d.manifest_id)
             # Not by the source: SQLite would take that for the way in, and walk every manifest of it.
-            .where(d.state == t.OWED, d.subscription_id.in_([subscription.id for subscription in subscriptions]))
+            .where(is_owed(), d.subscription_id.in_([subscription.id for subscription in subscriptions]))
             .group_by(d.subscription_id)
         )
     }
-    failing = backlog.failing(tx, source)
+    failing = failing_subscriptions(tx, source)
     found = []
     for subscription in subscriptions:
         manifests, files = counted.get(subscription.id, (0, 0))
@@ -215,19 +216,13 @@ def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | No
     Looked for in two manifests, of which one comes first by day and key, and one has been owed for longest: what is
     planned early arrived early. To look at the files of all would take as long as the backlog.
     """
-    d, f, c = t.deliveries.c, t.files.c, t.folded.c
-    m = t.manifests.c
+    d, m = t.deliveries.c, t.manifests.c
     # The rows of a part's files are those of the whole.
     holder = func.coalesce(m.part_of, m.id)
     owed = select(holder).join(t.deliveries, d.manifest_id == m.id)
-    owed = owed.where(d.subscription_id == subscription.id, d.state == t.OWED).limit(1)
+    owed = owed.where(d.subscription_id == subscription.id, is_owed()).limit(1)
     first, longest = owed.order_by(d.day, d.first_key), owed.order_by(d.owed_at, d.day, d.first_key)
-    manifests = (first.scalar_subquery(), longest.scalar_subquery())
-    arrivals = union_all(
-        select(func.min(f.last_modified, type_=t.UtcDateTime())).where(f.manifest_id.in_(manifests)),
-        select(func.min(c.first_modified, type_=t.UtcDateTime())).where(c.manifest_id.in_(manifests)),
-    )
-    return min((arrived for arrived in tx.execute(arrivals).scalars() if arrived), default=None)
+    return folding.first_arrival(tx, first.scalar_subquery(), longest.scalar_subquery())
 
 
 def _owed_manifests() -> Select[Any]:
@@ -235,7 +230,7 @@ def _owed_manifests() -> Select[Any]:
     return (
         select(m.id, m.day, m.first_key, m.files, m.size_bytes, m.read_attempts, m.reading_run_id, m.tried_at)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(d.state == t.OWED)
+        .where(is_owed())
     )
 
 
@@ -302,3 +297,39 @@ def _turn(one: OwedManifest) -> tuple[bool, datetime, date, bytes]:
 
 def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManifest:
     return replace(manifest, subscribers=tuple(names))
+
+
+def gets_on(tx: Connection, subscription: Subscription) -> bool:
+    """Whether anything is owed to the subscriber that no reading failed of: each run takes some of that.
+
+    Not whether anything is owed: where the store is down, or a file is corrupt, run after run would be started.
+    """
+    d, m = t.deliveries.c, t.manifests.c
+    fresh = (
+        select(m.id)
+        .join(t.deliveries, d.manifest_id == m.id)
+        .where(d.subscription_id == subscription.id, is_owed(), m.last_error.is_(None))
+        .where(m.reading_run_id.is_(None))
+        .limit(1)
+    )
+    return tx.execute(fresh).first() is not None
+
+
+def failing_subscriptions(tx: Connection, source: int) -> set[int]:
+    """The subscriptions whose latest delivery failed."""
+    s = t.subscriptions.c
+    return set(tx.execute(select(s.id).where(s.source_id == source, s.last_error.is_not(None))).scalars())
+
+
+def nobody_waits(tx: Connection, manifest: str) -> bool:
+    """Whether a manifest is owed to nobody that receives now, so that its staged batches can go.
+
+    For a subscriber that was removed, nothing is kept staged: should it come back, the manifest is read again.
+    """
+    d, s = t.deliveries.c, t.subscriptions.c
+    owed = (
+        select(literal(1))
+        .join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
+        .where(d.manifest_id == manifest, deliveries.is_owed(), s.inactive_since.is_(None))
+    )
+    return tx.execute(owed.limit(1)).first() is None

@@ -1,62 +1,16 @@
 """Planning: new files become manifests, and every manifest is owed to whom it concerns, in one transaction."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert
 
+from export_pipeline.ledger import manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe
-from export_pipeline.ledger.subscriptions import Subscription, inactive
+from export_pipeline.ledger.deliveries import owe
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.subscriptions import inactive
 from export_pipeline.source.file import SourceFile, utf8
-
-_KEYS_A_QUERY = 500
-
-
-class DatedFile(NamedTuple):
-    """A file and the day that its key tells."""
-
-    file: SourceFile
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class PlanLimits:
-    """How files are grouped and later cut. The cutting limits are part of a manifest's identity.
-
-    Attributes:
-        max_events: most events a batch.
-        max_bytes: most NDJSON bytes a batch.
-        manifest_max_files: most files a manifest.
-        manifest_max_bytes: most stored bytes a manifest, so that staging stays small; one larger file stands alone.
-    """
-
-    max_events: int
-    max_bytes: int
-    manifest_max_files: int
-    manifest_max_bytes: int
-
-
-def manifest_id(url: str, files: Iterable[SourceFile], *, max_events: int, max_bytes: int) -> str:
-    """The name of exactly these bytes cut by exactly these limits: 24 hexadecimal digits of a SHA-256."""
-    digest = hashlib.sha256(f"{url}\n{max_events}\n{max_bytes}\n".encode())
-    for file in files:
-        digest.update(f"{file.key}\0{file.etag}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:24]
-
-
-def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:
-    """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
-    f = t.files.c
-    known: dict[str, set[str]] = {}
-    for at in range(0, len(keys), _KEYS_A_QUERY):
-        some = keys[at : at + _KEYS_A_QUERY]
-        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.in_(some))):
-            known.setdefault(key, set()).add(etag)
-    return known
 
 
 def plan(
@@ -79,8 +33,8 @@ def plan(
     """
     ids: list[str] = []
     for day, owed_to, group in _groups(files, subscriptions, inactive(tx, source), limits):
-        identity = manifest_id(url, group, max_events=limits.max_events, max_bytes=limits.max_bytes)
-        add_manifest(
+        identity = manifests.manifest_id_of(url, group, max_events=limits.max_events, max_bytes=limits.max_bytes)
+        manifests.add(
             tx,
             identity,
             group,
@@ -95,61 +49,6 @@ def plan(
         owe(tx, identity, owed_to, day=day, first_key=group[0].key, now=now)
         ids.append(identity)
     return ids
-
-
-def add_manifest(
-    tx: Connection,
-    identity: str,
-    files: Sequence[SourceFile],
-    *,
-    source: int,
-    day: date,
-    max_events: int,
-    max_bytes: int,
-    run_id: str,
-    now: datetime,
-    origin: str = t.SOURCE,
-) -> None:
-    """Write down a manifest that nobody has read yet. Its files are written, or moved, by the caller."""
-    tx.execute(
-        insert(t.manifests).values(
-            id=identity,
-            source_id=source,
-            origin=origin,
-            day=day,
-            first_key=files[0].key,
-            files=len(files),
-            size_bytes=sum(file.size_bytes for file in files),
-            max_events=max_events,
-            max_bytes=max_bytes,
-            state=t.PLANNED,
-            planned_at=now,
-            planned_by_run=run_id,
-            read_attempts=0,
-        )
-    )
-
-
-def add_files(
-    tx: Connection, identity: str, files: Sequence[SourceFile], *, source: int, day: date, now: datetime
-) -> None:
-    """Write down files that the ledger has not seen before, as those of a manifest."""
-    tx.execute(
-        insert(t.files),
-        [
-            {
-                "source_id": source,
-                "key": file.key,
-                "etag": file.etag,
-                "size_bytes": file.size_bytes,
-                "last_modified": file.last_modified,
-                "day": day,
-                "manifest_id": identity,
-                "seen_at": now,
-            }
-            for file in files
-        ],
-    )
 
 
 def note_ignored(tx: Connection, *, source: int, files: Sequence[DatedFile], note: str, now: datetime) -> None:
@@ -169,16 +68,6 @@ def note_ignored(tx: Connection, *, source: int, files: Sequence[DatedFile], not
     ]
     if rows:
         tx.execute(insert(t.files), rows)
-
-
-def set_more_to_list(tx: Connection, source: int, more: bool) -> None:
-    """Tell the sensor whether the last listing stopped at its limit."""
-    tx.execute(update(t.sources).where(t.sources.c.id == source).values(more_to_list=more))
-
-
-def more_to_list(tx: Connection, source: int) -> bool:
-    """Whether the last listing stopped at its limit."""
-    return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source)).scalar())
 
 
 def _groups(
@@ -213,3 +102,25 @@ def _split(files: list[SourceFile], limits: PlanLimits) -> Iterable[list[SourceF
         size_bytes += file.size_bytes
     if part:
         yield part
+
+
+def add_files(
+    tx: Connection, identity: str, files: Sequence[SourceFile], *, source: int, day: date, now: datetime
+) -> None:
+    """Write down files that the ledger has not seen before, as those of a manifest."""
+    tx.execute(
+        insert(t.files),
+        [
+            {
+                "source_id": source,
+                "key": file.key,
+                "etag": file.etag,
+                "size_bytes": file.size_bytes,
+                "last_modified": file.last_modified,
+                "day": day,
+                "manifest_id": identity,
+                "seen_at": now,
+            }
+            for file in files
+        ],
+    )

@@ -7,38 +7,14 @@ from datetime import date, datetime
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, not_, select, true, update
 
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import deliveries, folding, manifests
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import hold_still, owe_missing
+from export_pipeline.ledger.deliveries import owe_missing
+from export_pipeline.ledger.records import Subscription
+from export_pipeline.ledger.sources import hold_still
 from export_pipeline.quantities import counted
-from export_pipeline.source.file import SourceFile
 
 BEGINNING, NOW = "beginning", "now"
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """One subscriber of one source, as the ledger knows it.
-
-    Attributes:
-        start_day: files of earlier days are not owed; None: no bound.
-        start_at: files that arrived earlier are not owed; None: no bound.
-    """
-
-    id: int
-    name: str
-    start_day: date | None
-    start_at: datetime | None
-
-    def owes(self, file: SourceFile, day: date) -> bool:
-        """Whether *file*, which belongs to *day*, lies within this subscription."""
-        if self.start_day is not None and day < self.start_day:
-            return False
-        return self.start_at is None or file.last_modified >= self.start_at
-
-    @property
-    def first_day(self) -> date | None:
-        """The earliest day that can hold an owed file, as far as is known; None: any."""
-        return self.start_day or (self.start_at.date() if self.start_at else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +32,6 @@ class Registration:
     notes: tuple[str, ...]
     list_again: bool
     list_from: date | None
-
-
-def source_id(tx: Connection, url: str) -> int | None:
-    """The ledger's number of the source at *url*; None where it was never seen."""
-    return tx.execute(select(t.sources.c.id).where(t.sources.c.url == url)).scalar()
-
-
-def add_source(tx: Connection, url: str) -> int:
-    """Give the source at *url* its number."""
-    found = source_id(tx, url)
-    if found is not None:
-        return found
-    added = insert(t.sources).values(url=url, more_to_list=False).returning(t.sources.c.id)
-    return int(tx.execute(added).scalar_one())
 
 
 def active(tx: Connection, source: int) -> tuple[Subscription, ...]:
@@ -169,13 +131,6 @@ def register(
     )
 
 
-def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> None:
-    """Owe *some* nothing of earlier days than *day*: they have it."""
-    d = t.deliveries.c
-    of_them = update(t.deliveries).where(d.day < day, d.subscription_id.in_([one.id for one in some]))
-    tx.execute(of_them.values(state=t.WAIVED))
-
-
 def _removed(moment: datetime) -> str:
     # Who shares a ledger by mistake sees one subscriber after the other come back, run after run.
     return (
@@ -207,35 +162,45 @@ def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -
 
 def _within(subscription: Subscription) -> ColumnElement[bool]:
     """Whether a manifest lies within the start of *subscription*, with all its files."""
-    m, f, c = t.manifests.c, t.files.c, t.folded.c
+    m = t.manifests.c
     bounds: list[ColumnElement[bool]] = [true()]
     if subscription.start_day is not None:
         bounds.append(m.day >= subscription.start_day)
     if subscription.start_at is not None:
         # Planning keeps files on both sides of a start apart. What was planned before it cannot hold a later file,
         # which spares a walk through a ledger of years.
-        too_early = exists().where(f.manifest_id == m.id, f.last_modified < subscription.start_at)
-        folded_too_early = exists().where(c.manifest_id == m.id, c.first_modified < subscription.start_at)
-        bounds += [m.planned_at >= subscription.start_at, ~too_early, ~folded_too_early]
+        bounds += [m.planned_at >= subscription.start_at, *folding.none_arrived_before(subscription.start_at)]
     return and_(*bounds)
 
 
 def _owe_again(tx: Connection, before: Subscription, after: Subscription, *, now: datetime) -> int:
     """Owe what was waived because it lay before the start, and lies behind it now; returns how many."""
     m, d = t.manifests.c, t.deliveries.c
-    living = m.state.in_((t.PLANNED, t.READ))
-    regained = exists().where(m.id == d.manifest_id, living, _within(after), not_(_within(before)))
-    return tx.execute(
-        update(t.deliveries)
-        .where(d.subscription_id == after.id, d.state == t.WAIVED, regained)
-        .values(state=t.OWED, owed_at=now)
-    ).rowcount
+    regained = exists().where(m.id == d.manifest_id, manifests.is_living(), _within(after), not_(_within(before)))
+    return deliveries.owe_waived(tx, after.id, regained, now=now)
 
 
 def _waive(tx: Connection, before: Subscription, after: Subscription) -> int:
     """Waive what the start has moved past; returns how many. What lay before it all along is owed by a replay."""
     m, d = t.manifests.c, t.deliveries.c
     passed = exists().where(m.id == d.manifest_id, _within(before), not_(_within(after)))
-    return tx.execute(
-        update(t.deliveries).where(d.subscription_id == after.id, d.state == t.OWED, passed).values(state=t.WAIVED)
-    ).rowcount
+    return deliveries.waive(tx, after.id, passed)
+
+
+def spent_seconds(tx: Connection, subscription: int, run_id: str) -> float:
+    """Seconds that the run called *run_id* has spent on a subscription so far."""
+    s = t.subscriptions.c
+    found = tx.execute(select(s.spent_seconds).where(s.id == subscription, s.spent_run_id == run_id)).scalar()
+    return float(found or 0.0)
+
+
+def set_spent(tx: Connection, subscription: int, run_id: str, seconds: float) -> None:
+    """Keep that this is what the run has spent on a subscription. Of an earlier run nothing is kept."""
+    s = t.subscriptions.c
+    tx.execute(update(t.subscriptions).where(s.id == subscription).values(spent_run_id=run_id, spent_seconds=seconds))
+
+
+def failed_in_run(tx: Connection, subscription: Subscription, run_id: str) -> str | None:
+    """Why this subscriber failed earlier in the same run; None where it did not."""
+    s = t.subscriptions.c
+    return tx.execute(select(s.last_error).where(s.id == subscription.id, s.last_error_run_id == run_id)).scalar()

@@ -58,15 +58,9 @@ def key_type() -> TypeEngine[str]:
     return Text().with_variant(Text(collation="C"), "postgresql")
 
 
-OWED, DELIVERED, WAIVED, GIVEN_UP = "owed", "delivered", "waived", "given_up"
-# What a subscriber had not accepted of the manifest is owed to it in parts, which are manifests of their own.
-SPLIT = "split"
-PLANNED, READ, SUPERSEDED = "planned", "read", "superseded"
-SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
-
 metadata = MetaData()
 
-# One row, written when the ledger is made: what tells this ledger from all others; see ledger.identity.
+# One row, written when the ledger is made: what tells this ledger from all others; see ledger.database.
 identity = Table(
     "identity",
     metadata,
@@ -83,7 +77,7 @@ sources = Table(
     Column("more_to_list", Boolean, nullable=False, default=False),
     # Whatever of earlier days can be folded is; null: nothing was folded yet.
     Column("folded_before", Date),
-    # How far the source is listed; see ledger.listings.
+    # How far the source is listed; see ledger.sources.
     Column("listed_at", UtcDateTime),
     Column("listing_began_at", UtcDateTime),
     Column("listing_after", key_type()),
@@ -99,19 +93,20 @@ manifests = Table(
     Column("source_id", ForeignKey("sources.id"), nullable=False),
     # Where its files lie: in the source, or in the quarantine, from where they are driven again. "refused" is also
     # there: events that one subscriber refused, and that all others have got in the batches of another manifest.
-    Column("origin", String(12), nullable=False, default=SOURCE),
+    Column("origin", String(12), nullable=False, default="source"),
     Column("day", Date, nullable=False),
     Column("first_key", key_type(), nullable=False),
     Column("files", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("max_events", Integer, nullable=False),
     Column("max_bytes", BigInteger, nullable=False),
+    # See ledger.manifests for what leads from one to another.
     Column("state", String(12), nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
     Column("planned_by_run", String(64), nullable=False),
     Column("read_at", UtcDateTime),
     Column("read_attempts", Integer, nullable=False, default=0),
-    # When the latest reading that failed began; see ledger.attempts.
+    # When the latest reading that failed began; see ledger.manifests.
     Column("tried_at", UtcDateTime),
     # Which run began to read it and has not ended; where nobody holds the claim of reading it, that run died doing so.
     Column("reading_run_id", String(64)),
@@ -212,6 +207,7 @@ deliveries = Table(
     # Copied from the manifest so that "the oldest owed" is one short walk of an index, however old the ledger.
     Column("day", Date, nullable=False),
     Column("first_key", key_type(), nullable=False),
+    # See ledger.deliveries for what leads from one to another.
     Column("state", String(12), nullable=False),
     # Grows when a replay asks for the same manifest again.
     Column("round", Integer, nullable=False, default=1),

@@ -1,59 +1,321 @@
-"""Files that a run could not read."""
+"""What becomes of a manifest that cannot be read, or not whole.
 
-from collections.abc import Collection
+Nobody has accepted any of it: its unreadable files are set apart, each in a manifest of its own that is tried alone.
+Others have got it: it is split, and those it is still owed to get parts of it. A file that no try can read is given up,
+and opened again by a retry from the quarantine.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
+from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    select,
+    update,
+)
 
-from export_pipeline.ledger import parts
+from export_pipeline.ledger import deliveries, manifests, parts, records, subscriptions
 from export_pipeline.ledger import tables as t
-from export_pipeline.source.file import utf8
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.deliveries import owe, owe_missing
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import PartFile
+from export_pipeline.ledger.sources import hold_still
+from export_pipeline.source.file import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableFile:
-    """A file whose latest reading failed.
+class Share:
+    """What one subscriber gets of a manifest that is split.
 
     Attributes:
-        reason: what is wrong with it, without secrets.
-        attempts: how many runs have tried it.
-        given_up: it lies in the quarantine as a whole, and no run tries it again.
+        sound: files, or events of them, that it has not accepted yet, and that can be read.
+        lost: the same, of files that cannot be read.
+        is_given_up: nothing is: it has got all before and was to get it once more, or it has accepted some and nobody
+            can tell which events these were.
     """
 
-    key: str
-    day: date
-    reason: str
-    attempts: int
-    given_up: bool
+    subscription: int
+    subscriber: str
+    sound: tuple[PartFile, ...]
+    lost: tuple[PartFile, ...]
+    is_given_up: bool = False
 
 
-def unreadable(tx: Connection, source: int, days: Collection[date], run_ids: Collection[str]) -> list[UnreadableFile]:
-    """What one of these runs took of these days and could not read, in key order.
+def isolate(
+    tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run_id: str, now: datetime
+) -> str | None:
+    """Set unreadable files apart, each in a manifest of its own that later runs try alone.
 
     Args:
-        days: the manifests of these are looked at; there is an index for that, and none by run.
-        run_ids: a run and those it re-executes. A file that a later run took is that one's to report.
+        unreadable: key → what is wrong with it.
+
+    Returns:
+        The id of the manifest that holds the readable files; None where none is left.
     """
-    d, f, m = t.deliveries.c, t.files.c, t.manifests.c
-    rows = tx.execute(
-        select(f.key, m.day, m.last_error, m.read_attempts, m.state)
-        .distinct()
-        .join(t.manifests, m.id == f.manifest_id)
-        .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
-        .order_by(f.key)
-    )
-    of_parts = tx.execute(
-        select(m.part_files, m.day, m.last_error, m.read_attempts, m.state)
-        .distinct()
-        .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, m.day.in_(days), m.part_of.is_not(None))
-        .where(m.read_attempts > 0, d.last_run_id.in_(run_ids))
-    )
-    found = [(row.key, row) for row in rows]
-    found += [(one.file.key, row) for row in of_parts for one in parts.load(row.part_files)]
-    return [
-        UnreadableFile(key, row.day, row.last_error, row.read_attempts, row.state == t.GIVEN_UP)
-        for key, row in sorted(found, key=lambda one: utf8(one[0]))
+    owed_to = _take_away(tx, found)
+    readable = [one for one in found.part_files if one.file.key not in unreadable]
+    rest = _replan(tx, found, readable, owed_to, url=url, run_id=run_id, now=now) if readable else None
+    for one in found.part_files:
+        if one.file.key in unreadable:
+            alone = _replan(tx, found, [one], owed_to, url=url, run_id=run_id, now=now)
+            manifests.count_failure(tx, alone, unreadable[one.file.key])
+    manifests.replace(tx, found.id, rest)
+    return rest
+
+
+def divide(
+    tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run_id: str, now: datetime
+) -> list[str]:
+    """Put a manifest of each of *groups* in the place of one whose reader died, so that the cause is found.
+
+    No file of it is to blame so far, and none counts a try.
+
+    Returns:
+        Their ids.
+    """
+    owed_to = _take_away(tx, found)
+    members = {one.file: one for one in found.part_files}
+    ids = [
+        _replan(tx, found, [members[file] for file in group], owed_to, url=url, run_id=run_id, now=now)
+        for group in groups
     ]
+    manifests.replace(tx, found.id, None)
+    return ids
+
+
+def give_up(tx: Connection, identity: str, reason: str) -> None:
+    """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
+    _hold_still(tx, identity)
+    manifests.give_up(tx, identity, reason)
+    deliveries.give_up(tx, identity)
+
+
+def reopen(tx: Connection, identity: str) -> None:
+    """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
+    _hold_still(tx, identity)
+    opened = manifests.reopen(tx, identity)
+    if deliveries.reopen(tx, identity) or opened:
+        manifests.forget_failures(tx, identity)
+    if not opened:
+        return  # it was given up for some alone, and stayed open to whoever is new
+    # While it was given up nobody new was owed it. Who is out of the deployment file now is when coming back.
+    found = manifests.get(tx, identity)
+    for one in subscriptions.active(tx, found.source_id):
+        if all(one.owes(file, found.day) for file in found.files):
+            owe_missing(tx, one.id, t.manifests.c.id == identity, now=utc_now())
+
+
+def _hold_still(tx: Connection, identity: str) -> None:
+    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == identity)).scalar_one())
+
+
+def _take_away(tx: Connection, found: Manifest) -> list[tuple[int, str | None]]:
+    """Take a manifest's deliveries and batches away, for others come in its place.
+
+    Returns:
+        The subscriptions that it was owed to, each with the run that takes it there, if one does.
+    """
+    hold_still(tx, found.source_id)
+    owed_to = deliveries.take_away(tx, found.id)
+    tx.execute(delete(t.batches).where(t.batches.c.manifest_id == found.id))
+    return owed_to
+
+
+def _replan(
+    tx: Connection,
+    found: Manifest,
+    members: Sequence[PartFile],
+    owed_to: Iterable[tuple[int, str | None]],
+    *,
+    url: str,
+    run_id: str,
+    now: datetime,
+) -> str:
+    if found.part_of is not None:
+        return _add_part(tx, found.part_of, members, owed_to, run_id=run_id, now=now)
+    files = [one.file for one in members]
+    identity = manifests.add_like(tx, found, files, url=url, run_id=run_id, now=now)
+    f = t.files.c
+    moved = update(t.files).where(
+        f.source_id == found.source_id, f.key == bindparam("of_key"), f.etag == bindparam("of_etag")
+    )
+    tx.execute(moved.values(manifest_id=identity), [{"of_key": file.key, "of_etag": file.etag} for file in files])
+    for subscription, run in owed_to:
+        owe(tx, identity, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
+    return identity
+
+
+def shares(
+    tx: Connection,
+    found: Manifest,
+    unreadable: Collection[str],
+    subscriptions: Collection[int],
+    *,
+    differs: bool = False,
+) -> list[Share]:
+    """What those of *subscriptions* that a manifest is owed to would get, without the files under *unreadable*.
+
+    Args:
+        differs: it can be read, but comes to other events than before, so that those accepted cannot be told.
+    """
+    batch_events = [batch.events for batch in manifests.batches(tx, found.id)]
+    known = tx.execute(select(t.manifests.c.events_of_files).where(t.manifests.c.id == found.id)).scalar_one()
+    result = []
+    for one in deliveries.receivers(tx, found.id, subscriptions):
+        accepted = deliveries.ever_accepted(tx, found.id, one, batches=len(batch_events))
+        left = parts.not_accepted(
+            found.part_files,
+            batch_events=batch_events,
+            accepted=accepted,
+            events_of_files=None if differs or known is None else json.loads(known),
+        )
+        has_got_all = one.is_repeated and not left
+        result.append(
+            Share(
+                one.subscription_id,
+                one.name,
+                sound=tuple(member for member in left or () if member.file.key not in unreadable),
+                lost=tuple(member for member in left or () if member.file.key in unreadable),
+                is_given_up=left is None or has_got_all,
+            )
+        )
+    return result
+
+
+def shares_by_fingerprint(
+    tx: Connection, found: Manifest, sound: Sequence[SourceFile], gone: Sequence[bytes], subscriptions: Collection[int]
+) -> list[Share]:
+    """As :func:`shares`, of a folded manifest: whom it is owed to for the first time has accepted none of it.
+
+    Args:
+        sound: its files that are in the source.
+        gone: fingerprints of the others.
+    """
+    kept, lost = tuple(map(PartFile, sound)), tuple(map(records.nameless, gone))
+    return [
+        Share(one.subscription_id, one.name, (), (), is_given_up=True)
+        if one.is_repeated
+        else Share(one.subscription_id, one.name, kept, lost)
+        for one in deliveries.receivers(tx, found.id, subscriptions)
+    ]
+
+
+def lost_parts(found: Manifest, given: Iterable[Share]) -> dict[str, PartFile]:
+    """The id of each part that will hold a file which cannot be read → that file."""
+    whole = found.part_of or found.id
+    return {parts.part_id(whole, [one]): one for share in given for one in share.lost}
+
+
+def split(
+    tx: Connection,
+    found: Manifest,
+    given: Iterable[Share],
+    reasons: Mapping[str, str],
+    *,
+    reason: str,
+    groups: int = 1,
+    run_id: str,
+    now: datetime,
+) -> list[str]:
+    """Give each subscriber its share: what is sound is owed in parts, what is lost is given up, each file by itself.
+
+    The caller holds the claims of reading the manifest and of delivering it to them.
+
+    Args:
+        reasons: key → why it cannot be read.
+        reason: why what cannot be split is given up.
+        groups: into how many parts what is sound is cut, at most.
+
+    Returns:
+        The ids of the sound parts.
+    """
+    hold_still(tx, found.source_id)
+    whole = found.part_of or found.id
+    sound: list[str] = []
+    for share in given:
+        owed_to = [(share.subscription, None)]
+        for group in grouped(share.sound, groups):
+            sound.append(_add_part(tx, whole, group, owed_to, run_id=run_id, now=now))
+        for one in share.lost:
+            _add_part(tx, whole, [one], owed_to, given_up=reasons[one.file.key], run_id=run_id, now=now)
+        if share.is_given_up:
+            deliveries.give_up_for(tx, found.id, share.subscription, reason)
+        else:
+            deliveries.split_for(tx, found.id, share.subscription)
+    # Should it be owed to anybody again, all tries are left.
+    manifests.forget_failures(tx, found.id)
+    return list(dict.fromkeys(sound))
+
+
+def grouped(files: Sequence[PartFile], groups: int) -> list[Sequence[PartFile]]:
+    """*files* in order, in at most so many groups of about one size."""
+    size = max(1, -(-len(files) // groups))
+    return [files[at : at + size] for at in range(0, len(files), size)]
+
+
+def _add_part(
+    tx: Connection,
+    whole: str,
+    files: Sequence[PartFile],
+    owed_to: Iterable[tuple[int, str | None]],
+    *,
+    given_up: str | None = None,
+    run_id: str,
+    now: datetime,
+) -> str:
+    """Write down a part of the manifest *whole*, or owe the one that is there already.
+
+    Args:
+        owed_to: subscriptions, each with the run that takes it to them, if one does.
+        given_up: why: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to
+            it stays open.
+
+    Returns:
+        Its id.
+    """
+    identity = parts.part_id(whole, files)
+    described = partial(parts.described, tx, whole, files)
+    manifests.add_part(tx, identity, described, given_up=given_up, run_id=run_id, now=now)
+    m, d = t.manifests.c, t.deliveries.c
+    there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity)).scalars())
+    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == identity)).one()
+    for subscription, run in owed_to:
+        if subscription not in there:
+            owe(tx, identity, [subscription], day=day, first_key=first_key, now=now, run_id=run)
+        if given_up is not None:
+            deliveries.give_up_for(tx, identity, subscription, given_up)
+    return identity
+
+
+def note_attempts(tx: Connection, identities: Iterable[str], *, began: datetime) -> None:
+    """Keep when an attempt to read these manifests began that failed."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(identities))).values(tried_at=began))
+
+
+def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
+    """Whether another manifest was read since the latest noted attempt at this one: the store and the login work.
+
+    Asked before the attempt under way, which *began* then, is noted.
+    """
+    m = t.manifests.c
+    tried_at = tx.execute(select(m.tried_at).where(m.id == identity)).scalar_one()
+    return _others_read_since(tx, identity, min(tried_at or began, began))
+
+
+def others_read_since_planned(tx: Connection, identity: str) -> bool:
+    """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
+    m = t.manifests.c
+    return _others_read_since(tx, identity, tx.execute(select(m.planned_at).where(m.id == identity)).scalar_one())
+
+
+def _others_read_since(tx: Connection, identity: str, since: datetime) -> bool:
+    m = t.manifests.c
+    # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
+    found = select(m.id).where(*manifests.in_store_of(tx, identity), m.read_at >= since, m.id != identity)
+    return tx.execute(found.limit(1)).first() is not None

@@ -22,9 +22,9 @@ from export_pipeline.configuration.names import Names
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger.days import DayTotal
+from export_pipeline.ledger.inspection import DayTotal
+from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.ledger.owed import Waiting
-from export_pipeline.ledger.readings import Manifest
 from export_pipeline.printable import as_code, printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered

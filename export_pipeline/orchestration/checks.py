@@ -27,7 +27,7 @@ from dagster import (
 from export_pipeline.configuration.schedule import cron_of
 from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import balance, subscriptions
+from export_pipeline.ledger import balance, sources, subscriptions
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.finding import cursor_of
@@ -77,7 +77,7 @@ def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
         with failures_without_secrets(deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
-                number = subscriptions.source_id(tx, places.source.open().url) or 0
+                number = sources.source_id(tx, places.source.open().url) or 0
                 results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
                 for one in subscriptions.active(tx, number):
                     results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))

@@ -17,7 +17,7 @@ from export_pipeline.configuration.executor import ExecutorSettings
 # Not public; a test has it refuse an unknown option.
 from export_pipeline.dagster_internals import validate_config
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger.keeping import kept_at_work
+from export_pipeline.ledger.claims import kept_at_work
 from export_pipeline.orchestration.resources import LedgerResource
 from export_pipeline.secrets import EnvRef, resolve
 

@@ -23,7 +23,7 @@ from dagster import (
 )
 
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import identity, owed, subscriptions
+from export_pipeline.ledger import database, owed, sources
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.orchestration import backfills, reporting, wording
@@ -193,7 +193,7 @@ def cursor_of(
 ) -> SensorCursor:
     """The cursor of ``new_files`` as *run* sees it."""
     with ledger.read() as tx:
-        mark = identity.mark(tx, source.url)
+        mark = database.source_mark(tx, source.url)
     return SensorCursor.of_run(instance, run, deployment.names, mark=mark)
 
 
@@ -227,7 +227,7 @@ def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tup
         chosen = owed.choose(
             tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
         )
-        number = subscriptions.source_id(tx, places.source.open().url)
+        number = sources.source_id(tx, places.source.open().url)
         waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
     if chosen:
         with ledger.write() as tx:

@@ -207,7 +207,7 @@ class SensorCursor:
         where a sensor of this name has a cursor.
 
         Args:
-            mark: of the ledger and the source (:func:`export_pipeline.ledger.identity.mark`); empty: there is none yet.
+            mark: of the ledger and the source (``ledger.database.source_mark``); empty: there is none yet.
         """
         if run.remote_job_origin is not None:
             repository = run.remote_job_origin.repository_origin

@@ -29,8 +29,8 @@ from dagster import (
 
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import DeliveryError
-from export_pipeline.ledger import days, owed, subscriptions
-from export_pipeline.ledger.unreadable import UnreadableFile, unreadable
+from export_pipeline.ledger import inspection, owed, records, sources, subscriptions
+from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
@@ -85,7 +85,7 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
             if outcome.staged is not None and outcome.staged.reading is not None:
                 manifest = outcome.staged.manifest
                 with place.ledger.read() as tx:
-                    of_day = days.read_of_day(tx, manifest.source_id, manifest.day)
+                    of_day = inspection.read_of_day(tx, manifest.source_id, manifest.day)
                 context.log_event(
                     assets.raw_events(
                         deployment.names.raw_events,
@@ -148,7 +148,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
             with place.ledger.read() as tx:
                 source, day = done.manifest.source_id, done.manifest.day
                 waiting = owed.waiting(tx, source, [subscription])[0]
-                of_day = days.delivered_of_day(tx, source, subscription, day)
+                of_day = inspection.delivered_of_day(tx, source, subscription, day)
             context.log_event(assets.delivered(deployment.names.asset(name), done, waiting, of_day))
 
     return deliver_to
@@ -180,9 +180,9 @@ def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace
     )
 
 
-def _subscription(place: Workspace, name: str) -> subscriptions.Subscription:
+def _subscription(place: Workspace, name: str) -> records.Subscription:
     with place.ledger.read() as tx:
-        number = subscriptions.source_id(tx, place.source.url)
+        number = sources.source_id(tx, place.source.url)
         found = subscriptions.active(tx, number) if number is not None else ()
     for subscription in found:
         if subscription.name == name:
@@ -216,8 +216,8 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
         if not days:
             return  # no manifest, no file
         with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            number = subscriptions.source_id(tx, places.source.open().url)
-            found = unreadable(tx, number, days, run_ids(context)) if number is not None else []
+            number = sources.source_id(tx, places.source.open().url)
+            found = unreadable_files(tx, number, days, run_ids(context)) if number is not None else []
         if found:
             raise Failure(
                 wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False

@@ -16,9 +16,8 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.configuration.names import Names
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger.claims import at_work
+from export_pipeline.ledger.claims import at_work, kept_at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.keeping import kept_at_work
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.settings import NotificationSettings, SourceSettings

@@ -5,7 +5,7 @@ from datetime import timedelta
 from dagster import DagsterRunStatus, OpExecutionContext, RunsFilter
 
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import identity
+from export_pipeline.ledger import database
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.names import FOUND_TAG, LEDGER_IDENTITY_TAG, NOTHING
@@ -21,11 +21,11 @@ def fold_old_days(context: OpExecutionContext, places: Places, deployment: Deplo
     """Fold what ``ledger.keep_days`` allows, and say so where anything was."""
     if deployment.ledger.keep_days is None:
         return
-    folded = retention.fold_old_days(
+    count = retention.fold_old_days(
         places.source.open(), places.ledger.open(), keep_days=deployment.ledger.keep_days, now=utc_now()
     )
-    if folded:
-        context.log.info(wording.folded(folded, deployment.ledger.keep_days))
+    if count:
+        context.log.info(wording.after_folding(count, deployment.ledger.keep_days))
 
 
 def purge_idle_runs(context: OpExecutionContext, places: Places, deployment: Deployment) -> None:
@@ -37,7 +37,7 @@ def purge_idle_runs(context: OpExecutionContext, places: Places, deployment: Dep
     if deployment.retention.runs_days is None:
         return
     with places.ledger.open().read() as tx:
-        ours = {FOUND_TAG: NOTHING, LEDGER_IDENTITY_TAG: identity.read(tx)}
+        ours = {FOUND_TAG: NOTHING, LEDGER_IDENTITY_TAG: database.identity(tx)}
     old = RunsFilter(
         job_name=deployment.names.export_job,
         statuses=[DagsterRunStatus.SUCCESS],

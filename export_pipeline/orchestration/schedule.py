@@ -19,8 +19,7 @@ from dagster import (
 )
 
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import backlog as ledger_backlog
-from export_pipeline.ledger import planning, subscriptions
+from export_pipeline.ledger import owed, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -118,10 +117,10 @@ def backlog(ledger: Ledger, url: str) -> bool:
     would start run after run.
     """
     with ledger.read() as tx:
-        number = subscriptions.source_id(tx, url)
+        number = sources.source_id(tx, url)
         if number is None:
             return False
-        more = planning.more_to_list(tx, number)
-        failing = ledger_backlog.failing(tx, number)
+        more = sources.more_to_list(tx, number)
+        failing = owed.failing_subscriptions(tx, number)
         well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
-        return any(more or ledger_backlog.gets_on(tx, one) for one in well)
+        return any(more or owed.gets_on(tx, one) for one in well)

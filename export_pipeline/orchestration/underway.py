@@ -17,7 +17,7 @@ from dagster import (
 # Not public. It is what the executors themselves work with; a test ends a run through the UI's own call.
 from export_pipeline.dagster_internals import capture_interrupts, check_captured_interrupt
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import identity
+from export_pipeline.ledger import database
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
@@ -74,7 +74,7 @@ def other_runs(context: OpExecutionContext, deployment: Deployment, ledger: Ledg
 def mark_with_ledger(context: OpExecutionContext, ledger: Ledger) -> None:
     """Have the run say which ledger it works with, whatever that lies under and is called."""
     with ledger.read() as tx:
-        mine = identity.read(tx)
+        mine = database.identity(tx)
     # A run that is executed again has the tags of the first one, which may have had another ledger.
     if context.run.tags.get(LEDGER_IDENTITY_TAG) != mine:
         context.instance.add_run_tags(context.run_id, {LEDGER_IDENTITY_TAG: mine})
@@ -98,7 +98,7 @@ class _Ours:
     @cached_property
     def _identity(self) -> str:
         with self._ledger().read() as tx:
-            return identity.read(tx)
+            return database.identity(tx)
 
     @cached_property
     def _here(self) -> str | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from export_pipeline.ledger.backfills import AskedDay
+from export_pipeline.ledger.inspection import UnreadableFile
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.unreadable import UnreadableFile
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.source.file import utf8
@@ -186,7 +186,7 @@ def not_read(manifest: str, reason: str) -> str:
     return f"manifest {manifest} is left to the next run, because {reason}"
 
 
-def folded(manifests: int, keep_days: int) -> str:
+def after_folding(manifests: int, keep_days: int) -> str:
     """What was folded of old days."""
     return (
         f"folded {counted(manifests, 'manifest')} of days more than {counted(keep_days, 'day')} ago: the ledger keeps "

@@ -8,7 +8,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills, deliveries, known, owed, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone, register, unknown
 from export_pipeline.steps.progress import Progress

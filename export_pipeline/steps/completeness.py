@@ -1,17 +1,16 @@
 """Compare the listing of some days with the ledger, and plan what is missing: the check ``completeness``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 
-from export_pipeline.ledger import comparing, identity, known, listings, owed, parts, planning, subscriptions
-from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import database, deliveries, known, owed, parts, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.listings import ListingState
+from export_pipeline.ledger.deliveries import DeliveryState
 from export_pipeline.ledger.owed import Waiting
-from export_pipeline.ledger.planning import DatedFile
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import DatedFile, Subscription
+from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.ignored import LeftOut
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone, register, unknown
@@ -123,11 +122,11 @@ def compare(
     source.take_left_out()
     result = Comparison(first_day, last_day, subscribers={name: SubscriberTally() for name in wanted})
     with ledger.read() as tx:
-        number = subscriptions.source_id(tx, source.url)
+        number = sources.source_id(tx, source.url)
         configured = subscriptions.active(tx, number) if number is not None else ()
         # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
         number = number or 0
-        states = comparing.delivery_states(tx, number, first_day=first_day, last_day=last_day)
+        states = deliveries.states_of_days(tx, number, first_day=first_day, last_day=last_day)
     names = {one.id: one for one in configured if one.name in result.subscribers}
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
@@ -138,7 +137,7 @@ def compare(
             if seen.has(one.file, one.day):
                 manifest = seen.manifest_of(one.file, one.day) or ""
                 of_file = states.get(manifest, {})
-                if t.SPLIT in of_file.values():
+                if any(state.is_split for state in of_file.values()):
                     with ledger.read() as tx:
                         of_file = of_file | parts.delivery_states(tx, manifest, one.file.key)
                 _count_planned(result, one, of_file, names, due_before)
@@ -234,20 +233,20 @@ def _listing(source: Source, settings: ListingRules, *, first_day: date, last_da
 def _count_planned(
     result: Comparison,
     one: DatedFile,
-    states: dict[int, str],
+    states: Mapping[int, DeliveryState],
     names: dict[int, Subscription],
     due_before: datetime,
 ) -> None:
     result.planned += bool(states)
     result.unwanted += not states
     for number, state in states.items():
-        if number not in names or state == t.WAIVED:
+        if number not in names or state.is_waived:
             continue
         tally = result.subscribers[names[number].name]
         tally.wanted += 1
-        if state == t.DELIVERED:
+        if state.is_delivered:
             tally.delivered += 1
-        elif state == t.GIVEN_UP:
+        elif state.is_given_up:
             tally.given_up += 1
             _show(tally.given_up_keys, one)
         elif one.file.last_modified > due_before:
@@ -315,15 +314,15 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         ListingFailed: the source could not be listed.
     """
     with ledger.read() as tx:
-        number = subscriptions.source_id(tx, source.url)
+        number = sources.source_id(tx, source.url)
         known = subscriptions.active(tx, number) if number is not None else ()
         waiting = owed.waiting(tx, number, known) if number is not None else []
         begin = next_listing(
             settings,
-            listings.state(tx, number) if number is not None else ListingState(),
+            sources.listing_state(tx, number) if number is not None else ListingState(),
             known,
             cursor=cursor,
-            mark=identity.mark(tx, source.url),
+            mark=database.source_mark(tx, source.url),
             now=now,
         )
     listing = dated(source, settings.layout, Found(), after=begin.first, before=_end(settings, now))

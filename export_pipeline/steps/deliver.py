@@ -10,12 +10,11 @@ from export_pipeline.batching.reading import ahead
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
-from export_pipeline.ledger import deliveries
+from export_pipeline.ledger import deliveries, owed, subscriptions
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.deliveries import Delivery, Totals
-from export_pipeline.ledger.readings import LedgerBatch, Manifest
-from export_pipeline.ledger.subscriptions import Subscription
-from export_pipeline.ledger.tables import OWED
+from export_pipeline.ledger.deliveries import Delivery
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import LedgerBatch, Subscription, Totals
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.read import Staged, ensure_staged
@@ -107,10 +106,10 @@ def deliver(
             return NothingToDo("another run is delivering it; what is owed after that, the next run delivers")
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
-            failure = deliveries.failed_in_run(tx, subscription, run_id)
-        if delivery is None or delivery.state != OWED:
+            failure = subscriptions.failed_in_run(tx, subscription, run_id)
+        if delivery is None or not delivery.state.is_owed:
             with place.ledger.read() as tx:
-                done = deliveries.nobody_waits(tx, manifest.id)
+                done = owed.nobody_waits(tx, manifest.id)
             if done:
                 # Another run delivered the last of it, and emptied staging, before it was staged here once more.
                 place.staging.delete(manifest.id)
@@ -138,7 +137,7 @@ def deliver(
             return Stopped(reason, accepted, len(staged.batches))
         with place.ledger.write() as tx:
             totals, closed = deliveries.commit(tx, delivery, run_id=run_id, now=utc_now())
-            done = deliveries.nobody_waits(tx, manifest.id)
+            done = owed.nobody_waits(tx, manifest.id)
     if done:
         place.staging.delete(manifest.id)
     return Delivered(
@@ -218,7 +217,7 @@ def _send_all(
             if not sent.refused:
                 whole.append(entry.n)
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
-    if whole and delivery.round > 1:
+    if whole and delivery.is_repeated:
         # What it refused of them in an earlier round it has now: a retry would hand it over once more.
         place.quarantine.archive_refused(
             manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, batches=whole

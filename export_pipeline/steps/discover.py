@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from itertools import islice
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import identity, known, listings, planning, subscriptions
+from export_pipeline.ledger import database, known, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.listings import ListingState
-from export_pipeline.ledger.planning import DatedFile, PlanLimits
-from export_pipeline.ledger.subscriptions import Registration, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.sources import ListingState
+from export_pipeline.ledger.subscriptions import Registration
 from export_pipeline.source.file import SourceFile, utf8
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
@@ -221,9 +221,9 @@ class Discovery:
         self.now = now
         self._ignored: list[DatedFile] = []
         with ledger.read() as tx:
-            self.mark = identity.mark(tx, source.url)
-            self.state = listings.state(tx, number)
-            self.more_before = planning.more_to_list(tx, number)
+            self.mark = database.source_mark(tx, source.url)
+            self.state = sources.listing_state(tx, number)
+            self.more_before = sources.more_to_list(tx, number)
         # One that another layout left says nothing of the keys of this one.
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
@@ -358,9 +358,9 @@ class Discovery:
             )
             note = "known key with new content; on_overwrite: ignore"
             planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
-            planning.set_more_to_list(tx, self.number, more)
+            sources.set_more_to_list(tx, self.number, more)
             if listing != self.state:
-                listings.set_state(tx, self.number, listing)
+                sources.set_listing_state(tx, self.number, listing)
         self.state, self.more_before = listing, more
         self._ignored = []
         self.found.files += len(new)
@@ -412,15 +412,15 @@ def register(
     becomes of this run, a later one does. The caller holds the claim of planning.
     """
     with ledger.read() as tx:
-        number = subscriptions.source_id(tx, source.url)
+        number = sources.source_id(tx, source.url)
         if number is not None and subscriptions.is_registered(tx, number, wanted):
             found = {subscription.name: subscription for subscription in subscriptions.active(tx, number)}
             return number, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
     with ledger.write(durable=True) as tx:
-        number = subscriptions.add_source(tx, source.url)
+        number = sources.add_source(tx, source.url)
         registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
         if registration.list_again:
             first_day = max(registration.list_from or settings.start_date, settings.start_date)
-            state, after = listings.state(tx, number), settings.layout.start_after(midnight(first_day))
-            listings.set_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
+            state, after = sources.listing_state(tx, number), settings.layout.start_after(midnight(first_day))
+            sources.set_listing_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
         return number, registration

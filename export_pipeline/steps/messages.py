@@ -15,8 +15,8 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import FileError, FileUnreachable
 from export_pipeline.ledger import known as known_files
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.listings import ListingState
-from export_pipeline.ledger.planning import DatedFile
+from export_pipeline.ledger.records import DatedFile
+from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.file import SourceFile, utf8
 from export_pipeline.source.notifications import MessageContent, Notice, read_message
 from export_pipeline.source.queue import Message, Queue

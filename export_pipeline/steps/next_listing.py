@@ -1,6 +1,6 @@
 """Where the next listing of a source begins: the one rule of it, for runs, the check of freshness and ``why``.
 
-The ledger knows up to which key everything was listed (:mod:`export_pipeline.ledger.listings`). The cursor of the
+The ledger knows up to which key everything was listed (:mod:`export_pipeline.ledger.sources`). The cursor of the
 sensor ``new_files`` shows that key. Anybody can edit it, and another deployment on the same Dagster instance may have
 left its own there. So it is obeyed where it makes a listing longer, and nowhere else: if a person moves it back, the
 source is listed once more from there; moved forward, lost, malformed or foreign, it changes nothing, and the run says
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
-from export_pipeline.ledger.listings import ListingState
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
+from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.file import utf8
 from export_pipeline.source.layout import Layout
 
@@ -46,7 +46,7 @@ class Cursor:
 
     Attributes:
         key: empty: there is none.
-        mark: of the ledger whose run wrote it (:func:`export_pipeline.ledger.identity.mark`); empty: a person did.
+        mark: of the ledger whose run wrote it (``ledger.database.source_mark``); empty: a person did.
     """
 
     key: str = ""

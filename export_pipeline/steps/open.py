@@ -11,7 +11,7 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.planning import PlanLimits
+from export_pipeline.ledger.records import PlanLimits
 from export_pipeline.secrets import EnvRef, resolve
 from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.layout import Layout

@@ -10,11 +10,10 @@ from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.quarantine import RetriedFiles
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest, text_of
 from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
-from export_pipeline.ledger import backlog, readings
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.parts import is_nameless
-from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading, ReadingDiffers
-from export_pipeline.ledger.tables import GIVEN_UP, READ, SOURCE, SUPERSEDED
+from export_pipeline.ledger.manifests import Manifest, ReadingDiffers
+from export_pipeline.ledger.records import LedgerBatch, ReadingResult
 from export_pipeline.secrets import scrub
 from export_pipeline.source.blame import blaming
 from export_pipeline.source.checker import Checker
@@ -111,12 +110,12 @@ def _failures_noted(place: Workspace, identity: str) -> Iterator[None]:
     except Exception as error:
         reason = error.reason if isinstance(error, FileError) else str(error) or type(error).__name__
         with place.ledger.write() as tx:
-            backlog.note_failure(tx, identity, scrub(reason, place.secrets))
+            manifests.note_failure(tx, identity, scrub(reason, place.secrets))
         raise
     except BaseException:
         # Somebody ends the run: that is nothing against the files.
         with suppress(Exception), place.ledger.write() as tx:
-            readings.end(tx, identity)
+            manifests.end_reading(tx, identity)
         raise
 
 
@@ -127,18 +126,18 @@ def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Pro
         The id of what is left without these, now or since earlier, which is to be seen to next; None: all is done.
     """
     with place.ledger.read() as tx:
-        manifest = readings.manifest(tx, identity)
+        manifest = manifests.get(tx, identity)
     if manifest.id != identity:
         return manifest.id  # it took this one's place, and may have a reader: its own claim tells
-    if manifest.state in (GIVEN_UP, SUPERSEDED):
+    if manifest.state.is_closed:
         return None
     if manifest.reading_run_id is not None and (apart := after_death(place, manifest, run_id=run_id)) is not None:
         return outcome.take(apart)
-    if manifest.is_folded or any(map(is_nameless, manifest.files)):
+    if manifest.needs_files:
         manifest = bring_back(place, manifest, run_id=run_id)
     with place.ledger.read() as tx:
-        batches = readings.batches(tx, manifest.id)
-    if manifest.state == READ and place.staging.holds(manifest.id, len(batches)):
+        batches = manifests.batches(tx, manifest.id)
+    if manifest.state.is_read and place.staging.holds(manifest.id, len(batches)):
         outcome.staged = Staged(manifest, batches)
         return None
     started = time.monotonic()
@@ -153,7 +152,7 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
     began = utc_now()
     limits = manifest.read_limits or place.limits
     with place.ledger.write() as tx:
-        readings.begin(tx, manifest.id, run_id)
+        manifests.begin_reading(tx, manifest.id, run_id)
     try:
         reading = _stage(place, manifest, limits, progress)
     except FileError as error:
@@ -165,14 +164,14 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
         return outcome.take(set_apart(place, manifest, failures, began=began, run_id=run_id))
     except AccountingError as error:
         with place.ledger.read() as tx:
-            may_change = len(manifest.files) > 1 and readings.may_change(tx, manifest.id)
+            may_change = len(manifest.files) > 1 and deliveries.is_untouched(tx, manifest.id)
         if not may_change:
             raise
         return outcome.take(divide(place, manifest, str(error), run_id=run_id))
     try:
         with place.ledger.write(durable=True) as tx:
-            readings.record(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
-            outcome.staged = Staged(readings.manifest(tx, manifest.id), readings.batches(tx, manifest.id), reading)
+            manifests.record_reading(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
+            outcome.staged = Staged(manifests.get(tx, manifest.id), manifests.batches(tx, manifest.id), reading)
     except ReadingDiffers as error:
         outcome.staged = None
         raise reading_differs(place, manifest, error, began=began, run_id=run_id) from None
@@ -190,7 +189,7 @@ def _failing(
             framer = Framer(limits, Checker(limits), checkpoint=partial(checkpoint, file.key))
             try:
                 with blaming(file.key):
-                    of_quarantine = manifest.origin != SOURCE
+                    of_quarantine = not manifest.is_of_source
                     for piece in text_of(file, chunks, limits, checkpoint, is_stored_as_text=of_quarantine):
                         framer.feed(piece)
                     framer.finish()
@@ -203,7 +202,7 @@ def _failing(
 
 def _source(place: Workspace, manifest: Manifest) -> Source:
     """Where the manifest's files lie."""
-    return place.source if manifest.origin == SOURCE else RetriedFiles(place.quarantine.objects)
+    return place.source if manifest.is_of_source else RetriedFiles(place.quarantine.objects)
 
 
 def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: Progress) -> ManifestReading:
@@ -225,7 +224,7 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=limits,
             ranges=manifest.ranges,
-            is_stored_as_text=manifest.origin != SOURCE,
+            is_stored_as_text=not manifest.is_of_source,
             checkpoint=_checkpoint(place),
         )
     place.staging.flush(manifest.id)
@@ -265,9 +264,9 @@ def _counted(
         progress.count(files=1)
 
 
-def _for_ledger(manifest: Manifest, reading: ManifestReading, limits: ReadLimits) -> Reading:
+def _for_ledger(manifest: Manifest, reading: ManifestReading, limits: ReadLimits) -> ReadingResult:
     positions = {file.key: position for position, file in enumerate(manifest.files)}
-    return Reading(
+    return ReadingResult(
         batches=tuple(
             LedgerBatch(
                 n=batch.n,

@@ -12,15 +12,11 @@ from datetime import date, datetime
 from hashlib import sha256
 from itertools import groupby
 
-from sqlalchemy import func, select
-
 from export_pipeline.errors import ConfigurationError, LedgerError
-from export_pipeline.ledger import planning, subscriptions
-from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import deliveries, manifests, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.owing import owe
-from export_pipeline.ledger.planning import DatedFile, PlanLimits
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.deliveries import owe
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone
@@ -87,9 +83,8 @@ def rebuild(
         recovered: set[str] = set()
         # One transaction: half a ledger would pass for a whole one.
         with ledger.write(durable=True) as tx:
-            number = subscriptions.add_source(tx, source.url)
-            planned_before = select(func.count()).select_from(t.manifests).where(t.manifests.c.source_id == number)
-            if tx.execute(planned_before).scalar():
+            number = sources.add_source(tx, source.url)
+            if manifests.is_any_of(tx, number):
                 raise LedgerError(
                     f"the ledger {ledger.description} is not empty; move it away before it is made again: it knows "
                     f"files of {source.url}"
@@ -104,7 +99,7 @@ def rebuild(
                 ids = {mark[:_ID_CHARACTERS] for name in marks for mark in marks[name](day)}
                 groups = recover(files, ids, url=source.url, limits=settings.limits)
                 for identity, members in groups.items():
-                    planning.add_manifest(
+                    manifests.add(
                         tx,
                         identity,
                         members,
@@ -140,7 +135,7 @@ def rebuild(
             if result.unmatched and not ignore_unmatched:
                 raise LedgerError(_unmatched(result))
             if from_day is not None:
-                subscriptions.waive_before(tx, [one for one in found if one.name in silent], from_day)
+                deliveries.waive_before(tx, [one for one in found if one.name in silent], from_day)
     return result
 
 

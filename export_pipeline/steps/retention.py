@@ -3,15 +3,12 @@
 from collections.abc import Collection, Set
 from datetime import datetime, timedelta, timezone
 
-from sqlalchemy import select
-
 from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import folding, parts, readings, splitting, subscriptions
-from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import deliveries, folding, manifests, parts, sources, unreadable
 from export_pipeline.ledger.database import Ledger, utc_now
-from export_pipeline.ledger.parts import PartFile
-from export_pipeline.ledger.readings import Manifest
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import PartFile
 from export_pipeline.printable import printable
 from export_pipeline.source.store import Source
 from export_pipeline.steps.open import Workspace
@@ -43,7 +40,7 @@ def fold_old_days(
         return 0
     before = now.astimezone(timezone.utc).date() - timedelta(days=keep_days)
     with ledger.read() as tx:
-        number = subscriptions.source_id(tx, source.url)
+        number = sources.source_id(tx, source.url)
         done = folding.folded_before(tx, number) if number is not None else None
     if number is None or (done is not None and done >= before):
         return 0
@@ -86,25 +83,25 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
                 folding.unfold(tx, found.id, files, url=place.source.url, now=utc_now())
             else:
                 parts.set_files(tx, found.id, [PartFile(file) for file in files])
-            return readings.manifest(tx, found.id)
+            return manifests.get(tx, found.id)
     gone = [one for one in fingerprints if one not in there]
     reason = (
         f"manifest {found.id} of {found.day}: {len(gone)} of its {len(fingerprints)} files, between "
         f"{printable(first_key)} and {printable(last_key)}, are no longer in the source as they were delivered"
     )
     with place.ledger.write(durable=True) as tx:
-        tries = readings.count_failure(tx, found.id, reason)
+        tries = manifests.count_failure(tx, found.id, reason)
     if tries < place.max_attempts:
         raise LedgerError(f"{reason}; try {tries} of {place.max_attempts}, then what is gone is given up")
     if found.part_of is not None:
         place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
         with place.ledger.write(durable=True) as tx:
-            readings.give_up(tx, found.id, reason)
+            unreadable.give_up(tx, found.id, reason)
         raise OwedGivenUp(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
     done, sound = split_for_all(
         place,
         found,
-        lambda tx, number: splitting.shares_of_folded(tx, found, files, gone, [number]),
+        lambda tx, number: unreadable.shares_by_fingerprint(tx, found, files, gone, [number]),
         {"": reason},
         reason=reason,
         run_id=run_id,
@@ -134,13 +131,9 @@ def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Col
         return []
     with ledger.read() as tx:
         if runs:
-            d = t.deliveries.c
-            busy = select(d.manifest_id).where(
-                d.manifest_id.in_(candidates), d.state == t.OWED, d.last_run_id.in_(list(runs))
-            )
-            elsewhere = set(tx.execute(busy).scalars())
+            elsewhere = deliveries.taken_by(tx, candidates, runs)
             candidates = [identity for identity in candidates if identity not in elsewhere]
-        ours = list(tx.execute(select(t.manifests.c.id).where(t.manifests.c.id.in_(candidates))).scalars())
+        ours = manifests.known_among(tx, candidates)
     for identity in ours:
         staging.delete(identity)
     return ours

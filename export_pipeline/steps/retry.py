@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from export_pipeline.batching.quarantine import FILE, STRETCH, Record, RetriedFiles
-from export_pipeline.ledger import deliveries, planning, readings
-from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owing import owe, waived_for
-from export_pipeline.ledger.planning import manifest_id
-from export_pipeline.ledger.readings import Manifest
+from export_pipeline.ledger import deliveries, folding, known, manifests, planning, unreadable
+from export_pipeline.ledger.deliveries import owe, waived_for
+from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.steps.open import Workspace
 
 
@@ -59,7 +57,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
         for record in records:
             if record.kind == FILE:
                 with place.ledger.write(durable=True) as tx:
-                    readings.reopen(tx, record.manifest)
+                    unreadable.reopen(tx, record.manifest)
                 retried.files.append(record.key)
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
         if whole and _plan(place, whole, run_id=run_id, now=now):
@@ -74,10 +72,8 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
 
 
 def _is_ours(place: Workspace, manifest: str) -> bool:
-    m, s = t.manifests.c, t.sources.c
-    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == manifest, s.url == place.source.url)
     with place.ledger.read() as tx:
-        return tx.execute(found).first() is not None
+        return manifests.is_of(tx, manifest, place.source.url)
 
 
 def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> bool:
@@ -89,51 +85,38 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
         Whether they will be tried again: not so where other manifests keep them as well.
     """
     with place.ledger.read() as tx:
-        origin = readings.manifest(tx, records[0].manifest)
-        if origin.id != records[0].manifest or origin.state == t.SUPERSEDED:
+        found = manifests.get(tx, records[0].manifest)
+        if found.id != records[0].manifest or found.state.is_replaced:
             # A run died after it set files apart, before it archived these: the manifests of now keep them anew.
             return False
-        arrived = _arrived(tx, origin)
+        arrived = _arrived(tx, found)
     refused_by = records[0].subscriber
     # What cannot be read of refused events is still nobody else's.
-    is_refused = bool(refused_by) or origin.origin == t.REFUSED
+    is_refused = bool(refused_by) or found.is_refused
     retried = RetriedFiles(place.quarantine.objects)
     parts = [[record] for record in records] if records[0].kind == STRETCH else [records]
-    put = [retried.put(origin.day.isoformat(), part, arrived=arrived) for part in parts]
+    put = [retried.put(found.day.isoformat(), part, arrived=arrived) for part in parts]
     with place.ledger.write(durable=True) as tx:
-        known = planning.etags_of(tx, origin.source_id, [file.key for file in put])
-        files = sorted((file for file in put if file.key not in known), key=lambda file: file.key)
+        seen = known.etags_of(tx, found.source_id, [file.key for file in put])
+        files = sorted((file for file in put if file.key not in seen), key=lambda file: file.key)
         if not files:
             return True
-        identity = manifest_id(place.source.url, files, max_events=origin.max_events, max_bytes=origin.max_bytes)
-        planning.add_manifest(
-            tx,
-            identity,
-            files,
-            source=origin.source_id,
-            day=origin.day,
-            max_events=origin.max_events,
-            max_bytes=origin.max_bytes,
-            run_id=run_id,
-            now=now,
-            origin=t.REFUSED if is_refused else t.QUARANTINE,
+        identity = manifests.add_retry(
+            tx, found, files, is_refused=is_refused, url=place.source.url, run_id=run_id, now=now
         )
-        planning.add_files(tx, identity, files, source=origin.source_id, day=origin.day, now=now)
-        owed_to = deliveries.subscribers_of(tx, origin.id)
+        planning.add_files(tx, identity, files, source=found.source_id, day=found.day, now=now)
+        owed_to = deliveries.subscribers_of(tx, found.id)
         if is_refused:
             receivers = [number for number, name in owed_to if refused_by in ("", name)]
         else:
             # Should the start of one move back, this is owed to it like all that it was never owed.
-            waived = waived_for(tx, origin.id)
+            waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
-        owe(tx, identity, receivers, day=origin.day, first_key=files[0].key, now=now)
+        owe(tx, identity, receivers, day=found.day, first_key=files[0].key, now=now)
     return True
 
 
-def _arrived(tx: Connection, origin: Manifest) -> datetime:
+def _arrived(tx: Connection, found: Manifest) -> datetime:
     """When the first of a manifest's files did: a start that leaves the manifest out leaves out what lay in it."""
-    if origin.is_folded:
-        c = t.folded.c
-        first: datetime = tx.execute(select(c.first_modified).where(c.manifest_id == origin.id)).scalar_one()
-        return first
-    return min(file.last_modified for file in origin.files)
+    arrived = None if found.files else folding.first_arrival(tx, found.id)
+    return arrived or min(file.last_modified for file in found.files)

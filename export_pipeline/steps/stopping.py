@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 from export_pipeline.errors import TryLater
-from export_pipeline.ledger import spending
+from export_pipeline.ledger import subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
 
 Stop = Callable[[], str]
 """Why to go no further, as the end of a sentence; empty: go on."""
@@ -55,7 +55,7 @@ class Allowance:
         self._spent_before = 0.0
         if seconds is not None:
             with ledger.read() as tx:
-                self._spent_before = spending.spent_seconds(tx, subscription.id, run_id)
+                self._spent_before = subscriptions.spent_seconds(tx, subscription.id, run_id)
 
     def reason(self) -> str:
         """Why no further batch is begun; empty: it may be."""
@@ -72,7 +72,7 @@ class Allowance:
         if self._seconds is None:
             return
         with self._ledger.write() as tx:
-            spending.set_spent(tx, self._subscription.id, self._run_id, self._spent_before + self._used())
+            subscriptions.set_spent(tx, self._subscription.id, self._run_id, self._spent_before + self._used())
 
     def _used(self) -> float:
         """Seconds since this was first asked: a budget shorter than a look into the ledger still lets one batch in."""

@@ -11,12 +11,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileTooSlow, FileUnreachable
-from export_pipeline.ledger import attempts, parts, readings, splitting
+from export_pipeline.ledger import deliveries, manifests, parts, unreadable
 from export_pipeline.ledger.database import utc_now
-from export_pipeline.ledger.planning import manifest_id
-from export_pipeline.ledger.readings import Manifest, ReadingDiffers
-from export_pipeline.ledger.splitting import Share
-from export_pipeline.ledger.tables import READ
+from export_pipeline.ledger.manifests import Manifest, ReadingDiffers, manifest_id_of
+from export_pipeline.ledger.unreadable import Share
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
 from export_pipeline.secrets import scrub
@@ -65,26 +63,26 @@ def set_apart(
     """
     several = len(manifest.files) > 1
     with place.ledger.read() as tx:
-        others_read = attempts.others_read(tx, manifest.id, began=began)
-        may_change = readings.may_change(tx, manifest.id)
+        others_read = unreadable.others_read(tx, manifest.id, began=began)
+        may_change = deliveries.is_untouched(tx, manifest.id)
     none_reached = len(failures) == len(manifest.files) and all(map(_is_about_access, failures.values()))
     if several and none_reached and not others_read:
         # Not one file could be reached, of many and since the last time: that is the store or the credentials.
         with place.ledger.write() as tx:
-            attempts.note(tx, [manifest.id], began=began)
+            unreadable.note_attempts(tx, [manifest.id], began=began)
         raise next(iter(failures.values()))
     reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
-    if not may_change or (manifest.state == READ and not several):
+    if not may_change or (manifest.state.is_read and not several):
         others_read = others_read or len(failures) < len(manifest.files)
         raise _wait(place, manifest, failures, reasons, began=began, others_read=others_read, run_id=run_id)
     apart = [file for file in manifest.files if file.key in failures]
     rest = None
     with place.ledger.write(durable=True) as tx:
         if several:
-            rest = readings.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
+            rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
         else:
-            readings.count_failure(tx, manifest.id, reasons[apart[0].key])
-        attempts.note(tx, [_alone(place, manifest, file) for file in apart], began=began)
+            manifests.count_failure(tx, manifest.id, reasons[apart[0].key])
+        unreadable.note_attempts(tx, [_alone(place, manifest, file) for file in apart], began=began)
     if several:
         # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
         place.quarantine.archive_stretches(manifest.id, manifest.day)
@@ -112,7 +110,7 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     died = f"run {manifest.reading_run_id} died while it read"
     several = len(manifest.files) > 1
     with place.ledger.read() as tx:
-        may_change = readings.may_change(tx, manifest.id)
+        may_change = deliveries.is_untouched(tx, manifest.id)
     if several and may_change:
         if not manifest.reading_deaths:
             return None
@@ -121,16 +119,16 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     began = utc_now()
     with place.ledger.write(durable=True) as tx:
         # Where no run can read anything, as with too little memory for any file, that says nothing about this one.
-        counts = attempts.others_read_since_planned(tx, manifest.id)
-        tries = readings.count_failure(tx, manifest.id, reason) if counts else 0
-        attempts.note(tx, [manifest.id], began=began)
+        counts = unreadable.others_read_since_planned(tx, manifest.id)
+        tries = manifests.count_failure(tx, manifest.id, reason) if counts else 0
+        unreadable.note_attempts(tx, [manifest.id], began=began)
     if tries < place.max_attempts:
         return None
     file = manifest.files[0]
     error = FileFailed(file.key, f"{reason}, for the {tries}. time")
     if several:
         raise _split(place, manifest, {}, reason, tries=tries, run_id=run_id)
-    if not may_change or manifest.state == READ:
+    if not may_change or manifest.state.is_read:
         raise _split(place, manifest, {file.key: error.reason}, reason, tries=tries, run_id=run_id)
     _give_up(place, manifest, file, error, error.reason, others_read=True)
     return Apart({file.key: error.reason}, [file.key])
@@ -141,9 +139,9 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
 
     Later runs read them, and what is sound of them is out of danger.
     """
-    groups = [[one.file for one in group] for group in splitting.grouped(manifest.part_files, DIVIDED_INTO)]
+    groups = [[one.file for one in group] for group in unreadable.grouped(manifest.part_files, DIVIDED_INTO)]
     with place.ledger.write(durable=True) as tx:
-        ids = readings.divide(tx, manifest, groups, url=place.source.url, run_id=run_id, now=utc_now())
+        ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run_id=run_id, now=utc_now())
     place.staging.delete(manifest.id)
     place.quarantine.archive_stretches(manifest.id, manifest.day)
     files = counted(len(manifest.files), "file")
@@ -160,8 +158,8 @@ def reading_differs(
     """
     place.staging.delete(manifest.id)
     with place.ledger.write(durable=True) as tx:
-        tries = readings.count_failure(tx, manifest.id, str(error))
-        attempts.note(tx, [manifest.id], began=began)
+        tries = manifests.count_failure(tx, manifest.id, str(error))
+        unreadable.note_attempts(tx, [manifest.id], began=began)
     if tries < place.max_attempts:
         return ReadingDiffers(f"{error}; try {tries} of {place.max_attempts}")
     return _split(place, manifest, {}, str(error), tries=tries, run_id=run_id, differs=True)
@@ -173,12 +171,12 @@ def _give_up(
     """Quarantine a file as a whole that no further try can help; returns whether it was."""
     identity = _alone(place, manifest, file)
     with place.ledger.read() as tx:
-        tries = readings.manifest(tx, identity).read_attempts
+        tries = manifests.get(tx, identity).read_attempts
     if not _is_hopeless(place, error, tries, others_read=others_read):
         return False
     place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=file, reason=reason)
     with place.ledger.write(durable=True) as tx:
-        readings.give_up(tx, identity, reason)
+        unreadable.give_up(tx, identity, reason)
     return True
 
 
@@ -198,8 +196,8 @@ def _wait(
     """
     key = next(iter(failures))
     with place.ledger.write(durable=True) as tx:
-        tries = readings.count_failure(tx, manifest.id, reasons[key])
-        attempts.note(tx, [manifest.id], began=began)
+        tries = manifests.count_failure(tx, manifest.id, reasons[key])
+        unreadable.note_attempts(tx, [manifest.id], began=began)
     if any(_is_hopeless(place, error, tries, others_read=others_read) for error in failures.values()):
         return _split(place, manifest, reasons, reasons[key], tries=tries, run_id=run_id)
     return FileError(
@@ -229,7 +227,7 @@ def _split(
     done, sound = split_for_all(
         place,
         manifest,
-        lambda tx, number: splitting.shares(tx, manifest, reasons.keys(), [number], differs=differs),
+        lambda tx, number: unreadable.shares(tx, manifest, reasons.keys(), [number], differs=differs),
         reasons,
         reason=reason,
         groups=1 if reasons or differs else DIVIDED_INTO,
@@ -252,7 +250,7 @@ def split_for_all(
 
     Args:
         shares: tells the share of a subscription.
-        reasons, reason, groups: as :func:`splitting.split` takes them.
+        reasons, reason, groups: as :func:`unreadable.split` takes them.
 
     Returns:
         The shares, and the ids of the sound parts.
@@ -260,7 +258,7 @@ def split_for_all(
     done: list[Share] = []
     sound: list[str] = []
     with place.ledger.read() as tx:
-        owed_to = attempts.owed_to(tx, manifest.id)
+        owed_to = deliveries.owed_to(tx, manifest.id)
     for number in owed_to:
         # Who is at work on it may have read it before: what is accepted then counts at the next try.
         with place.ledger.claims.claim(f"deliver:{manifest.id}:{number}") as mine:
@@ -271,7 +269,7 @@ def split_for_all(
             # First: after a crash in between the same is written once more.
             _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
-                sound += splitting.split(
+                sound += unreadable.split(
                     tx, manifest, given, reasons, reason=reason, groups=groups, run_id=run_id, now=utc_now()
                 )
             done += given
@@ -282,7 +280,7 @@ def _keep_lost(
     place: Workspace, manifest: Manifest, given: Sequence[Share], reasons: Mapping[str, str], reason: str
 ) -> None:
     names = ", ".join(share.subscriber for share in given)
-    for identity, one in splitting.lost_parts(manifest, given).items():
+    for identity, one in unreadable.lost_parts(manifest, given).items():
         why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
         place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=one.file, reason=why)
     if any(share.is_given_up for share in given):
@@ -346,7 +344,7 @@ def _alone(place: Workspace, manifest: Manifest, file: SourceFile) -> str:
     if manifest.part_of is not None:
         (one,) = (member for member in manifest.part_files if member.file == file)
         return parts.part_id(manifest.part_of, [one])
-    return manifest_id(place.source.url, [file], max_events=manifest.max_events, max_bytes=manifest.max_bytes)
+    return manifest_id_of(place.source.url, [file], max_events=manifest.max_events, max_bytes=manifest.max_bytes)
 
 
 def _is_about_access(error: FileError) -> bool:

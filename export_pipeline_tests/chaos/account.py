@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import balance, deliveries, subscriptions
+from export_pipeline.ledger import balance, sources, subscriptions
 from export_pipeline.steps.completeness import compare
 from export_pipeline.steps.open import discovery_settings, open_workspace
 from export_pipeline_tests.chaos.site import Site
@@ -66,8 +66,8 @@ def _unsound_ledger(site: Site) -> list[str]:
     now = datetime.now(timezone.utc)
     with open_workspace(deployment) as place:
         with place.ledger.read() as tx:
-            number = subscriptions.source_id(tx, place.source.url) or 0
-            broken = list(deliveries.imbalances(tx, number))
+            number = sources.source_id(tx, place.source.url) or 0
+            broken = list(balance.imbalances(tx, number))
             framed = balance.reading_balance(tx, number).framed
             if framed != len(site.expected):
                 broken.append(f"{framed} events framed of {len(site.expected)}")

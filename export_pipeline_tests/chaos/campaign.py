@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger import owed, sources, subscriptions
 from export_pipeline.steps.open import open_workspace
 from export_pipeline_tests.chaos.account import FAILED, KILLED, THROUGH, Account, broken_promises
 from export_pipeline_tests.chaos.daemon import episode
@@ -170,7 +170,7 @@ class Campaign:
     def _owes(self) -> bool:
         deployment = load_deployment(str(self.site.write_deployment()))
         with open_workspace(deployment) as place, place.ledger.read() as tx:
-            number = subscriptions.source_id(tx, place.source.url)
+            number = sources.source_id(tx, place.source.url)
             if number is None:
                 return bool(self.site.expected)
             active = subscriptions.active(tx, number)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from export_pipeline.cli import reasons
 from export_pipeline.cli.app import app
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline_tests.cli.conftest import SCRIPT
@@ -92,8 +93,8 @@ def test_every_exit_code_is_on_the_page() -> None:
 def test_every_reason_is_on_the_page() -> None:
     """Each code that `why` gives in JSON is in the table."""
     source = (ROOT / "export_pipeline" / "cli" / "reasons.py").read_text(encoding="utf-8")
-    codes = set(re.findall(r"Answer\(\s*\"([a-z_]+)\"", source))
-    codes |= set(re.findall(r"\((?:DELIVERED|OWED|WAIVED|GIVEN_UP), \"([a-z_]+)\"", source))
+    codes = set(re.findall(r"Reason\(\s*\"([a-z_]+)\"", source))
+    codes |= reasons.OF_STATES.keys()
     table = PAGE[PAGE.index("| `code` in `--json` |") : PAGE.index("Runs are named as")]
     listed = {
         code

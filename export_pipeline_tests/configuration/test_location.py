@@ -9,7 +9,7 @@ from export_pipeline.cli.outline import load_outline
 from export_pipeline.configuration.location import locate
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger import subscriptions
+from export_pipeline.ledger import sources
 from export_pipeline.ledger.database import Ledger
 
 CHECKOUT = Path(__file__).parents[2]
@@ -204,10 +204,10 @@ def test_no_second_ledger_is_begun_without_a_word(
     monkeypatch.chdir(working)
     ledger = Ledger(".dagster/export.db")
     with ledger.write() as tx:
-        subscriptions.add_source(tx, "s3://other/events")
+        sources.add_source(tx, "s3://other/events")
     load(str(file))
     with ledger.write() as tx:
-        subscriptions.add_source(tx, "s3://acme/events")
+        sources.add_source(tx, "s3://acme/events")
     ledger.close()
     with pytest.raises(ConfigurationError) as raised:
         load(str(file))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from export_pipeline.ledger import planning, readings, subscriptions
+from export_pipeline.ledger import manifests, planning, records, sources, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.tables import metadata
 from export_pipeline_tests.documents.blocks import block_of_file
@@ -77,8 +77,8 @@ def test_the_ledger_is_moved_whole(kind: str, tmp_path: Path, request: pytest.Fi
     deliver(old, first, crm)
     torn, _ = plan(old, "2026/11/23/c", "2026/11/23/d")
     with old.write() as tx:
-        manifest = readings.manifest(tx, torn)
-        readings.isolate(tx, manifest, {"2026/11/23/d": "torn"}, url="file:///bucket", run_id="run-2", now=NOW)
+        manifest = manifests.get(tx, torn)
+        unreadable.isolate(tx, manifest, {"2026/11/23/d": "torn"}, url="file:///bucket", run_id="run-2", now=NOW)
 
     done = copied(tmp_path / "old.db", new_url, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -88,15 +88,15 @@ def test_the_ledger_is_moved_whole(kind: str, tmp_path: Path, request: pytest.Fi
 
     # Numbers that the database gives go on behind those that were copied.
     with new.write(durable=True) as tx:
-        other = subscriptions.add_source(tx, "file:///other")
+        other = sources.add_source(tx, "file:///other")
         subscriptions.register(tx, other, {"crm": None}, start_from="beginning", now=NOW)
         planning.plan(
             tx,
             source=other,
             url="file:///other",
-            files=[planning.DatedFile(file("2026/11/24/a"), DAY + timedelta(days=1))],
+            files=[records.DatedFile(file("2026/11/24/a"), DAY + timedelta(days=1))],
             subscriptions=subscriptions.active(tx, other),
-            limits=planning.PlanLimits(10, 1_000, 100, 1 << 20),
+            limits=records.PlanLimits(10, 1_000, 100, 1 << 20),
             run_id="run-3",
             now=NOW,
         )

@@ -12,7 +12,7 @@ from typing import Any
 from dagster._cli import main
 
 from export_pipeline.batching.staging import Staging
-from export_pipeline.ledger import deliveries, planning, readings
+from export_pipeline.ledger import deliveries, manifests, planning
 from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.subscribers.files import Files
@@ -21,7 +21,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "plan": (planning, "plan"),
     "move_cursor": (SensorCursor, "replace"),
     "stage": (Staging, "put"),
-    "record_reading": (readings, "record"),
+    "record_reading": (manifests, "record_reading"),
     "deliver_files": (Files, "deliver"),
     "accept": (deliveries, "accept"),
     "commit": (deliveries, "commit"),

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from export_pipeline.ledger import owed, subscriptions
+from export_pipeline.ledger import owed, sources, subscriptions
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
 from export_pipeline.steps.open import Workspace
 from export_pipeline_tests.integration.project import Project
 
@@ -21,7 +21,7 @@ def all_owed(
     project.run()
     with project.workspace() as place:
         with place.ledger.read() as tx:
-            number = subscriptions.source_id(tx, place.source.url)
+            number = sources.source_id(tx, place.source.url)
             assert number is not None
             active = subscriptions.active(tx, number)
             chosen = owed.choose(tx, active, max_files=10, max_retries=1)

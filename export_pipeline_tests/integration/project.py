@@ -29,7 +29,7 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
 from export_pipeline.configuration.names import Names
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import deliveries, readings, subscriptions
+from export_pipeline.ledger import balance, manifests, sources
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.build import definitions_of
@@ -250,7 +250,7 @@ class Project:
 
     def imbalances(self) -> list[str]:
         with self.ledger() as ledger, ledger.read() as tx:
-            return [*deliveries.imbalances(tx, 1)]
+            return [*balance.imbalances(tx, 1)]
 
     def states(self, name: str) -> list[str]:
         """State of every delivery to a subscriber, in key order."""
@@ -268,11 +268,11 @@ class Project:
         """Ids of every batch that was ever cut, in key order."""
         with self.ledger() as ledger, ledger.read() as tx:
             ids = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.day, t.manifests.c.first_key)).scalars()
-            return [f"{identity}-{batch.n}" for identity in ids for batch in readings.batches(tx, identity)]
+            return [f"{identity}-{batch.n}" for identity in ids for batch in manifests.batches(tx, identity)]
 
     def source_id(self) -> int | None:
         with self.ledger() as ledger, ledger.read() as tx:
-            return subscriptions.source_id(tx, self.bucket.as_uri())
+            return sources.source_id(tx, self.bucket.as_uri())
 
     def staged(self) -> list[str]:
         """Every object that still lies in staging."""

@@ -10,7 +10,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.remote_origin import RemoteJobOrigin
 
 from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import identity
+from export_pipeline.ledger import database
 from export_pipeline.ledger.claims import at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration import instigators, underway
@@ -36,7 +36,7 @@ def neighbours(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Project,
 
 def mark(ledger: Ledger) -> str:
     with ledger.read() as tx:
-        return identity.read(tx)
+        return database.identity(tx)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import readings
+from export_pipeline.ledger import manifests
 from export_pipeline.steps import read
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline_tests.integration import receivers
@@ -84,7 +84,7 @@ def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
 ) -> None:
     """A run that dies after it staged what is left without an unreadable file leaves nothing there for good."""
     with without_a_file(project) as manifest:
-        die_reading_again(project, manifest, readings, "record")
+        die_reading_again(project, manifest, manifests, "record_reading")
     assert project.staged() != []
     assert project.run().success
     assert sorted(receivers.events("crm", received)) == sorted(lines)

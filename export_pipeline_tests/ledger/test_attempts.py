@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from export_pipeline.ledger import attempts
+from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline_tests.ledger.test_manifests import NOW, plan, read
@@ -15,7 +15,7 @@ MINUTE = timedelta(minutes=1)
 
 def others_read(ledger: Ledger, identity: str, *, began: datetime) -> bool:
     with ledger.read() as tx:
-        return attempts.others_read(tx, identity, began=began)
+        return unreadable.others_read(tx, identity, began=began)
 
 
 def test_what_was_read_before_the_latest_attempt_proves_nothing(ledger: Ledger) -> None:
@@ -26,10 +26,10 @@ def test_what_was_read_before_the_latest_attempt_proves_nothing(ledger: Ledger) 
     assert not others_read(ledger, first, began=NOW + MINUTE)
     assert others_read(ledger, first, began=NOW - MINUTE)
     with ledger.write() as tx:
-        attempts.note(tx, [first], began=NOW - MINUTE)
+        unreadable.note_attempts(tx, [first], began=NOW - MINUTE)
     assert others_read(ledger, first, began=NOW + MINUTE)
     with ledger.write() as tx:
-        attempts.note(tx, [first], began=NOW + MINUTE)
+        unreadable.note_attempts(tx, [first], began=NOW + MINUTE)
     assert not others_read(ledger, first, began=NOW + 2 * MINUTE)
 
 
@@ -40,7 +40,7 @@ def test_a_manifest_is_no_proof_for_itself(ledger: Ledger) -> None:
     assert not others_read(ledger, identity, began=NOW - MINUTE)
 
 
-@pytest.mark.parametrize("origin", [t.QUARANTINE, t.REFUSED])
+@pytest.mark.parametrize("origin", [manifests.QUARANTINE, manifests.REFUSED])
 def test_the_quarantine_is_no_proof_for_the_source(ledger: Ledger, origin: str) -> None:
     """What is driven again is read from the quarantine, and tells nothing of the source, nor the other way round."""
     first, _ = plan(ledger, "2026/11/23/a")

@@ -1,6 +1,6 @@
 """Whether a run could get on at once with what a subscriber is owed."""
 
-from export_pipeline.ledger import backlog, readings
+from export_pipeline.ledger import manifests, owed
 from export_pipeline.ledger.database import Ledger
 from export_pipeline_tests.ledger.test_manifests import get, plan
 
@@ -9,29 +9,29 @@ def test_what_failed_to_be_read_is_no_reason_for_a_run(ledger: Ledger) -> None:
     """Only what no reading failed of is a reason for a run, however much that failed lies before it."""
     first, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     with ledger.write() as tx:
-        assert backlog.gets_on(tx, crm)
-        backlog.note_failure(tx, first, "403 Forbidden")
-        assert not backlog.gets_on(tx, crm)
+        assert owed.gets_on(tx, crm)
+        manifests.note_failure(tx, first, "403 Forbidden")
+        assert not owed.gets_on(tx, crm)
     plan(ledger, "2026/11/23/c", "2026/11/23/d")
     with ledger.read() as tx:
-        assert backlog.gets_on(tx, crm)
+        assert owed.gets_on(tx, crm)
 
 
 def test_what_a_run_began_to_read_is_no_reason_for_another(ledger: Ledger) -> None:
     """A manifest whose reader died would end the next run as well; one that is being read has a run."""
     identity, (crm,) = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        readings.begin(tx, identity, "run-1")
-        assert not backlog.gets_on(tx, crm)
-        readings.end(tx, identity)
-        assert backlog.gets_on(tx, crm)
+        manifests.begin_reading(tx, identity, "run-1")
+        assert not owed.gets_on(tx, crm)
+        manifests.end_reading(tx, identity)
+        assert owed.gets_on(tx, crm)
 
 
 def test_a_noted_failure_counts_no_try(ledger: Ledger) -> None:
     """No file comes nearer to being given up by a failure that no file is to blame for."""
     identity, _ = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        backlog.note_failure(tx, identity, "403 Forbidden")
+        manifests.note_failure(tx, identity, "403 Forbidden")
     assert get(ledger, identity).read_attempts == 0
 
 
@@ -39,8 +39,8 @@ def test_a_file_that_is_tried_alone_fills_no_run(ledger: Ledger) -> None:
     """What runs try on top of their files neither is a reason for one nor hides one."""
     broken, (crm,) = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        readings.count_failure(tx, broken, "truncated")
-        assert not backlog.gets_on(tx, crm)
+        manifests.count_failure(tx, broken, "truncated")
+        assert not owed.gets_on(tx, crm)
     plan(ledger, "2026/11/23/b")
     with ledger.read() as tx:
-        assert backlog.gets_on(tx, crm)
+        assert owed.gets_on(tx, crm)

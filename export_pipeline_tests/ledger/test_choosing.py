@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from export_pipeline.ledger import backlog, owed, readings
+from export_pipeline.ledger import manifests, owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import Subscription
 from export_pipeline_tests.ledger.test_manifests import NOW, plan
 
 
@@ -27,14 +27,14 @@ def refused(ledger: Ledger, *identities: str) -> None:
     """A reading of each failed, and no file was to blame."""
     with ledger.write() as tx:
         for identity in identities:
-            backlog.note_failure(tx, identity, "403")
+            manifests.note_failure(tx, identity, "403")
 
 
 def failed(ledger: Ledger, identity: str, *, tries: int, minutes_ago: float) -> None:
     """Its file could not be read so many times, the last time so long ago."""
     with ledger.write() as tx:
         for _ in range(tries):
-            readings.count_failure(tx, identity, "truncated")
+            manifests.count_failure(tx, identity, "truncated")
         tried = update(t.manifests).where(t.manifests.c.id == identity)
         tx.execute(tried.values(tried_at=NOW - timedelta(minutes=minutes_ago)))
 
@@ -57,7 +57,7 @@ def test_what_ended_its_process_comes_last(ledger: Ledger) -> None:
     ids, crm = planned(ledger, 4)
     with ledger.write() as tx:
         for identity in ids[:2]:
-            readings.begin(tx, identity, "run-1")
+            manifests.begin_reading(tx, identity, "run-1")
         tx.execute(update(t.manifests).where(t.manifests.c.id == ids[0]).values(tried_at=NOW))
     assert chosen(ledger, crm, max_files=100) == [ids[2], ids[3], ids[1], ids[0]]
 

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, select, text
 
 from export_pipeline.errors import ConfigurationError, LedgerError
-from export_pipeline.ledger import schema
+from export_pipeline.ledger import database
 from export_pipeline.ledger.claims import at_work, someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.tables import metadata, sources
@@ -31,7 +31,7 @@ def test_migrations_make_exactly_the_tables_the_code_uses(ledger: Ledger) -> Non
 
 def test_the_known_head_is_the_newest_migration() -> None:
     """The version that spares the import of Alembic is the one Alembic would go to."""
-    assert ScriptDirectory.from_config(schema.alembic_config()).get_current_head() == schema.HEAD
+    assert ScriptDirectory.from_config(database.alembic_config()).get_current_head() == database.HEAD
 
 
 def test_a_second_opening_changes_nothing(ledger: Ledger, ledger_url: str) -> None:
@@ -48,7 +48,7 @@ def test_a_newer_ledger_is_refused(ledger: Ledger, ledger_url: str) -> None:
     """A ledger that a newer version wrote is left alone, and the error names both versions."""
     with ledger.write() as tx:
         tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(LedgerError, match=rf"9999.*{schema.HEAD}"):
+    with pytest.raises(LedgerError, match=rf"9999.*{database.HEAD}"):
         Ledger(ledger_url)
 
 
@@ -189,6 +189,6 @@ def test_who_only_looks_migrates_nothing(ledger: Ledger, ledger_url: str) -> Non
     Ledger(ledger_url, create=False).close()
     with ledger.write() as tx:
         tx.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(LedgerError, match=rf"0000.*{schema.HEAD}"):
+    with pytest.raises(LedgerError, match=rf"0000.*{database.HEAD}"):
         Ledger(ledger_url, create=False)
-    assert schema.schema_version(ledger.engine) == "0000"
+    assert database.schema_version(ledger.engine) == "0000"

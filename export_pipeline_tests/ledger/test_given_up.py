@@ -7,12 +7,10 @@ import pytest
 from sqlalchemy import update
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import deliveries, folding, readings, subscriptions
+from export_pipeline.ledger import balance, deliveries, folding, manifests, subscriptions, unreadable
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.deliveries import Totals
-from export_pipeline.ledger.readings import Reading
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.records import ReadingResult, Subscription, Totals
 from export_pipeline_tests.ledger.test_manifests import (
     DAY,
     NOW,
@@ -37,12 +35,12 @@ def register(ledger: Ledger, **wanted: str | None) -> dict[str, Subscription]:
 
 def give_up(ledger: Ledger, identity: str) -> None:
     with ledger.write() as tx:
-        readings.give_up(tx, identity, "truncated")
+        unreadable.give_up(tx, identity, "truncated")
 
 
 def reopen(ledger: Ledger, identity: str) -> None:
     with ledger.write() as tx:
-        readings.reopen(tx, identity)
+        unreadable.reopen(tx, identity)
 
 
 def state(ledger: Ledger, identity: str, subscription: Subscription) -> str | None:
@@ -53,7 +51,7 @@ def state(ledger: Ledger, identity: str, subscription: Subscription) -> str | No
 
 def may_change(ledger: Ledger, identity: str) -> bool:
     with ledger.read() as tx:
-        return readings.may_change(tx, identity)
+        return deliveries.is_untouched(tx, identity)
 
 
 def fold_and_unfold(ledger: Ledger, identity: str) -> None:
@@ -68,9 +66,9 @@ def test_a_reopened_file_is_owed_to_who_was_added_meanwhile(ledger: Ledger) -> N
     identity, _ = plan(ledger, KEY)
     give_up(ledger, identity)
     known = register(ledger, crm=None, dwh="beginning", late="now", later="2026-11-24")
-    assert [state(ledger, identity, one) for one in known.values()] == [t.GIVEN_UP, None, None, None]
+    assert [state(ledger, identity, one) for one in known.values()] == [deliveries.GIVEN_UP, None, None, None]
     reopen(ledger, identity)
-    assert [state(ledger, identity, one) for one in known.values()] == [t.OWED, t.OWED, None, None]
+    assert [state(ledger, identity, one) for one in known.values()] == [deliveries.OWED, deliveries.OWED, None, None]
 
 
 def test_a_reopened_file_is_owed_to_who_was_put_back(ledger: Ledger) -> None:
@@ -81,7 +79,7 @@ def test_a_reopened_file_is_owed_to_who_was_put_back(ledger: Ledger) -> None:
     give_up(ledger, identity)
     dwh = register(ledger, crm=None, dwh=None)["dwh"]
     reopen(ledger, identity)
-    assert state(ledger, identity, dwh) == t.OWED
+    assert state(ledger, identity, dwh) == deliveries.OWED
 
 
 def test_reopening_what_was_not_given_up_changes_nothing(ledger: Ledger) -> None:
@@ -90,9 +88,9 @@ def test_reopening_what_was_not_given_up_changes_nothing(ledger: Ledger) -> None
     give_up(ledger, identity)
     reopen(ledger, identity)
     with ledger.write() as tx:
-        readings.count_failure(tx, identity, "truncated")
+        manifests.count_failure(tx, identity, "truncated")
     reopen(ledger, identity)
-    assert (get(ledger, identity).state, get(ledger, identity).read_attempts) == (t.PLANNED, 1)
+    assert (get(ledger, identity).state, get(ledger, identity).read_attempts) == (manifests.PLANNED, 1)
 
 
 def test_what_was_read_before_it_was_given_up_can_be_read_again(ledger: Ledger) -> None:
@@ -103,14 +101,14 @@ def test_what_was_read_before_it_was_given_up_can_be_read_again(ledger: Ledger) 
     dwh = register(ledger, crm=None, dwh="beginning")["dwh"]
     give_up(ledger, identity)
     reopen(ledger, identity)
-    assert (get(ledger, identity).state, state(ledger, identity, crm)) == (t.READ, t.DELIVERED)
+    assert (get(ledger, identity).state, state(ledger, identity, crm)) == (manifests.READ, deliveries.DELIVERED)
     other = replace(READING, batches=(READING.batches[1], READING.batches[0]))
     with pytest.raises(LedgerError, match="second reading differs"):
         read(ledger, identity, other)
     read(ledger, identity)
     deliver(ledger, identity, dwh)
     with ledger.read() as tx:
-        assert deliveries.imbalances(tx, 1) == []
+        assert balance.imbalances(tx, 1) == []
 
 
 def test_a_second_reading_that_succeeds_forgets_those_that_failed(ledger: Ledger) -> None:
@@ -118,7 +116,7 @@ def test_a_second_reading_that_succeeds_forgets_those_that_failed(ledger: Ledger
     identity, _ = plan(ledger, KEY)
     read(ledger, identity)
     with ledger.write() as tx:
-        readings.count_failure(tx, identity, "403")
+        manifests.count_failure(tx, identity, "403")
     read(ledger, identity)
     assert get(ledger, identity).read_attempts == 0
 
@@ -132,7 +130,7 @@ def test_a_folded_manifest_that_was_delivered_may_not_change(ledger: Ledger) -> 
     assert not may_change(ledger, identity)
     with ledger.write() as tx:
         assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW) == (0, 1)
-    assert (delivery(ledger, identity, crm).state, delivery(ledger, identity, crm).round) == (t.OWED, 2)
+    assert (delivery(ledger, identity, crm).state, delivery(ledger, identity, crm).round) == (deliveries.OWED, 2)
     assert not may_change(ledger, identity)
 
 
@@ -140,7 +138,7 @@ def test_a_folded_manifest_that_nobody_got_may_change(ledger: Ledger) -> None:
     """Of a manifest that was folded since it lay before everybody's start, unreadable files can still be set apart."""
     identity, (crm,) = plan(ledger, KEY)
     register(ledger, crm="2026-11-24")
-    assert state(ledger, identity, crm) == t.WAIVED
+    assert state(ledger, identity, crm) == deliveries.WAIVED
     fold_and_unfold(ledger, identity)
     assert may_change(ledger, identity)
 
@@ -148,7 +146,7 @@ def test_a_folded_manifest_that_nobody_got_may_change(ledger: Ledger) -> None:
 def test_a_manifest_without_events_may_not_change_once_it_is_done(ledger: Ledger) -> None:
     """Who was done with a manifest of no batches stays done with it."""
     identity, (crm,) = plan(ledger, KEY)
-    read(ledger, identity, Reading(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
+    read(ledger, identity, ReadingResult(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
     assert may_change(ledger, identity)
     with ledger.write() as tx:
         assert deliveries.commit(tx, delivery(ledger, identity, crm), run_id="run-1", now=NOW) == (
@@ -165,10 +163,10 @@ def test_a_backfill_owes_what_was_given_up_of_a_living_manifest(ledger: Ledger, 
     quarantined, _ = plan(ledger, "2026/11/23/b")
     give_up(ledger, quarantined)
     with ledger.write() as tx:
-        tx.execute(update(t.deliveries).values(state=t.GIVEN_UP))
+        tx.execute(update(t.deliveries).values(state=deliveries.GIVEN_UP))
         assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=again, now=NOW) == (0, 1)
-    assert (state(ledger, folded, crm), delivery(ledger, folded, crm).round) == (t.OWED, 1)
-    assert state(ledger, quarantined, crm) == t.GIVEN_UP
+    assert (state(ledger, folded, crm), delivery(ledger, folded, crm).round) == (deliveries.OWED, 1)
+    assert state(ledger, quarantined, crm) == deliveries.GIVEN_UP
 
 
 def test_everything_once_more_is_everything(ledger: Ledger) -> None:

@@ -2,13 +2,21 @@
 
 from datetime import timedelta
 
-from export_pipeline.ledger import deliveries, history, inspection, owed, owing, planning, readings
-from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import (
+    deliveries,
+    history,
+    inspection,
+    manifests,
+    owed,
+    planning,
+    records,
+    sources,
+    unreadable,
+)
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.deliveries import Totals
-from export_pipeline.ledger.inspection import Account, Standing
+from export_pipeline.ledger.inspection import Account, RunStanding, Standing, run_standings
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.progress import Progress, run_progress
+from export_pipeline.ledger.records import Totals
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, deliver, delivery, file, plan, read
 
 FIRST, SECOND = ("2026/11/23/a", "2026/11/23/b"), ("2026/11/23/c", "2026/11/23/d")
@@ -48,14 +56,14 @@ def test_an_earlier_day_comes_first_whatever_its_keys(ledger: Ledger) -> None:
     read(ledger, identity)
     deliver(ledger, identity, crm)
     with ledger.write(durable=True) as tx:
-        later = [planning.DatedFile(file("aaa"), DAY + timedelta(days=1))]
+        later = [records.DatedFile(file("aaa"), DAY + timedelta(days=1))]
         planning.plan(
             tx,
             source=1,
             url="file:///bucket",
             files=later,
             subscriptions=[crm],
-            limits=planning.PlanLimits(10, 1_000, 100, 1 << 20),
+            limits=records.PlanLimits(10, 1_000, 100, 1 << 20),
             run_id="run-2",
             now=NOW,
         )
@@ -70,7 +78,7 @@ def test_what_is_driven_again_is_no_file_of_the_source(ledger: Ledger) -> None:
     deliver(ledger, first, crm)
     again = file("retries/2026-11-23/x.ndjson")
     with ledger.write(durable=True) as tx:
-        planning.add_manifest(
+        manifests.add(
             tx,
             "again",
             [again],
@@ -80,10 +88,10 @@ def test_what_is_driven_again_is_no_file_of_the_source(ledger: Ledger) -> None:
             max_bytes=1_000,
             run_id="retry",
             now=NOW,
-            origin=t.QUARANTINE,
+            origin=manifests.QUARANTINE,
         )
         planning.add_files(tx, "again", [again], source=1, day=DAY, now=NOW)
-        owing.owe(tx, "again", [crm.id], day=DAY, first_key=again.key, now=NOW)
+        deliveries.owe(tx, "again", [crm.id], day=DAY, first_key=again.key, now=NOW)
     assert standing(ledger).delivered_key == "2026/11/23/b"
     assert (standing(ledger).owed_files, account(ledger).files) == (1, 2)
 
@@ -95,10 +103,10 @@ def test_the_account_of_a_source(ledger: Ledger) -> None:
     read(ledger, identity)
     deliver(ledger, identity, crm)
     with ledger.write(durable=True) as tx:
-        readings.count_failure(tx, waiting, "truncated")
-        ignored = [planning.DatedFile(file("2026/11/23/a", "e2"), DAY)]
+        manifests.count_failure(tx, waiting, "truncated")
+        ignored = [records.DatedFile(file("2026/11/23/a", "e2"), DAY)]
         planning.note_ignored(tx, source=1, files=ignored, note="ignored", now=NOW)
-        planning.set_more_to_list(tx, 1, True)
+        sources.set_more_to_list(tx, 1, True)
     assert account(ledger) == Account(
         files=5,
         ignored_files=1,
@@ -112,7 +120,7 @@ def test_the_account_of_a_source(ledger: Ledger) -> None:
         more_to_list=True,
     )
     with ledger.write(durable=True) as tx:
-        readings.give_up(tx, waiting, "truncated")
+        unreadable.give_up(tx, waiting, "truncated")
         assert inspection.account(tx, 2) == inspection.NOTHING
     assert (account(ledger).unread_files, account(ledger).given_up_files) == (0, 2)
     assert standing(ledger).given_up_files == 2
@@ -136,18 +144,18 @@ def test_progress_follows_accepted_batches(ledger: Ledger) -> None:
     crm, dwh = subscribers
     with ledger.write() as tx:
         owed.assign(tx, [OwedManifest(identity, DAY, FIRST[0], 2, 20, ("crm", "dwh"))], subscribers, "run-9")
-    nothing = Progress(0, 20, 0, 2, 0)
+    nothing = RunStanding(0, 20, 0, 2, 0)
     with ledger.read() as tx:
-        assert run_progress(tx, "run-9") == {"crm": nothing, "dwh": nothing}
-        assert run_progress(tx, "another") == {}
+        assert run_standings(tx, "run-9") == {"crm": nothing, "dwh": nothing}
+        assert run_standings(tx, "another") == {}
     read(ledger, identity)
     with ledger.write() as tx:
         deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(2, 1, 0), now=NOW)
     deliver(ledger, identity, dwh, run_id="run-9")
     with ledger.read() as tx:
-        found = run_progress(tx, "run-9")
-    assert found == {"crm": Progress(10, 20, 0, 2, 3), "dwh": Progress(20, 20, 2, 2, 5)}
-    assert sum(found.values(), Progress()) == Progress(30, 40, 2, 4, 8)
+        found = run_standings(tx, "run-9")
+    assert found == {"crm": RunStanding(10, 20, 0, 2, 3), "dwh": RunStanding(20, 20, 2, 2, 5)}
+    assert sum(found.values(), RunStanding()) == RunStanding(30, 40, 2, 4, 8)
 
 
 def test_the_life_of_a_file(ledger: Ledger) -> None:
@@ -163,17 +171,17 @@ def test_the_life_of_a_file(ledger: Ledger) -> None:
     assert other.manifest is not None
     assert one.manifest.batches_with_file == (0,)
     assert other.manifest.batches_with_file == (0, 1)
-    assert (one.manifest.id, one.manifest.planned_by_run, one.manifest.state) == (identity, "run-1", t.READ)
+    assert (one.manifest.id, one.manifest.planned_by_run, one.manifest.state) == (identity, "run-1", manifests.READ)
     delivered, waiting = one.deliveries
     assert (delivered.subscriber, delivered.state, delivered.run_id, delivered.accepted_batches) == (
         "crm",
-        t.DELIVERED,
+        deliveries.DELIVERED,
         "run-5",
         2,
     )
     assert (waiting.subscriber, waiting.state, waiting.delivered_at, waiting.accepted_batches) == (
         "dwh",
-        t.OWED,
+        deliveries.OWED,
         None,
         0,
     )
@@ -183,7 +191,7 @@ def test_a_key_with_two_contents_has_two_lives(ledger: Ledger) -> None:
     """Each content of a key is a life of its own, the latest last."""
     plan(ledger, *FIRST)
     with ledger.write(durable=True) as tx:
-        again = [planning.DatedFile(file(FIRST[0], "e2"), DAY)]
+        again = [records.DatedFile(file(FIRST[0], "e2"), DAY)]
         planning.note_ignored(tx, source=1, files=again, note="known key", now=NOW + timedelta(hours=1))
         lives = history.lives(tx, 1, [FIRST[0]])
     assert [(life.file.etag, life.note, life.manifest is None) for life in lives] == [

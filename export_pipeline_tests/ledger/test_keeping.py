@@ -3,10 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from export_pipeline.ledger import keeping
-from export_pipeline.ledger.claims import Claims, someone_is_at_work
+from export_pipeline.ledger import claims
+from export_pipeline.ledger.claims import Claims, kept_at_work, someone_is_at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.keeping import kept_at_work
 from export_pipeline_tests.integration.waiting import wait_until
 
 OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
@@ -20,7 +19,7 @@ def break_connections(ledger: Ledger) -> None:
 
 def test_no_look_passes_a_renewed_claim_by(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever renews its claim is known to be at work at every moment, and no longer once it has ended."""
-    monkeypatch.setattr(keeping, "_RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.2)
     with kept_at_work(lambda: ledger.claims, "run"):
         wait_until(lambda: someone_is_at_work(ledger.claims, "run"))
         assert all(someone_is_at_work(ledger.claims, "run") for _ in range(300))
@@ -29,17 +28,17 @@ def test_no_look_passes_a_renewed_claim_by(ledger: Ledger, monkeypatch: pytest.M
 
 def test_the_claim_comes_back(new_postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where connections break, or the ledger cannot be reached for a while, the claim is taken anew."""
-    monkeypatch.setattr(keeping, "_RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.05)
     ledger = Ledger(new_postgres)
     tries: list[int] = []
 
-    def claims() -> Claims:
+    def its_claims() -> Claims:
         tries.append(1)
         if len(tries) < 3:
             raise OSError("no route to the ledger")
         return ledger.claims
 
-    with kept_at_work(claims, "run"):
+    with kept_at_work(its_claims, "run"):
         for _ in range(3):
             wait_until(lambda: someone_is_at_work(ledger.claims, "run"))
             break_connections(ledger)

@@ -4,7 +4,7 @@ from datetime import date, datetime, timezone
 
 import pytest
 
-from export_pipeline.ledger.folding import FoldedFiles, fingerprint
+from export_pipeline.ledger.folding import Fingerprints, fingerprint
 from export_pipeline.ledger.known import Known
 from export_pipeline.source.etag import spellings
 from export_pipeline.source.file import SourceFile
@@ -22,7 +22,7 @@ def test_what_was_taken_under_another_spelling_is_known(spelling: str) -> None:
     assert rows.has(FILE, DAY)
     assert rows.manifest_of(FILE, DAY) == "m1"
     one = fingerprint(FILE._replace(etag=spelling))
-    folded = Known({}, frozenset(), {}, {DAY: FoldedFiles(frozenset({one[:8]}), {one: "m2"})})
+    folded = Known({}, frozenset(), {}, {DAY: Fingerprints(frozenset({one[:8]}), {one: "m2"})})
     assert folded.has(FILE, DAY)
     assert folded.manifest_of(FILE, DAY) == "m2"
     other = FILE._replace(etag="0cc175b9c0f1b6a831c399e269772661")

@@ -6,20 +6,28 @@ import pytest
 from sqlalchemy import select, update
 
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import deliveries, known, owed, planning, readings, subscriptions
+from export_pipeline.ledger import (
+    balance,
+    deliveries,
+    known,
+    manifests,
+    owed,
+    planning,
+    sources,
+    subscriptions,
+    unreadable,
+)
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.deliveries import Totals
-from export_pipeline.ledger.planning import DatedFile, PlanLimits
-from export_pipeline.ledger.readings import LedgerBatch, Manifest, Reading
-from export_pipeline.ledger.subscriptions import Subscription
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import DatedFile, LedgerBatch, PlanLimits, ReadingResult, Subscription, Totals
 from export_pipeline.source.file import SourceFile
 
 URL = "file:///bucket"
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 DAY = date(2026, 11, 23)
 LIMITS = PlanLimits(max_events=10, max_bytes=1_000, manifest_max_files=100, manifest_max_bytes=1 << 20)
-READING = Reading(
+READING = ReadingResult(
     batches=(LedgerBatch(0, 3, 30, 1, (0, 1)), LedgerBatch(1, 2, 20, 2, (1,))),
     bytes_unpacked=60,
     events_framed=6,
@@ -34,7 +42,7 @@ def file(key: str, etag: str = "e1") -> SourceFile:
 def plan(ledger: Ledger, *keys: str, names: tuple[str, ...] = ("crm",)) -> tuple[str, tuple[Subscription, ...]]:
     """One manifest of *keys*, owed to *names*."""
     with ledger.write(durable=True) as tx:
-        source = subscriptions.add_source(tx, URL)
+        source = sources.add_source(tx, URL)
         found = subscriptions.register(tx, source, dict.fromkeys(names), start_from="beginning", now=NOW).subscriptions
         ids = planning.plan(
             tx,
@@ -51,12 +59,12 @@ def plan(ledger: Ledger, *keys: str, names: tuple[str, ...] = ("crm",)) -> tuple
 
 def get(ledger: Ledger, identity: str) -> Manifest:
     with ledger.read() as tx:
-        return readings.manifest(tx, identity)
+        return manifests.get(tx, identity)
 
 
-def read(ledger: Ledger, identity: str, reading: Reading = READING) -> None:
+def read(ledger: Ledger, identity: str, reading: ReadingResult = READING) -> None:
     with ledger.write() as tx:
-        readings.record(tx, readings.manifest(tx, identity), reading, now=NOW)
+        manifests.record_reading(tx, manifests.get(tx, identity), reading, now=NOW)
 
 
 def delivery(ledger: Ledger, identity: str, subscription: Subscription) -> deliveries.Delivery:
@@ -77,14 +85,14 @@ def deliver(ledger: Ledger, identity: str, subscription: Subscription, *, run_id
 
 def test_the_same_files_and_limits_give_the_same_id() -> None:
     """A manifest's id depends on source, keys, etags and cutting limits, and on nothing else."""
-    first = planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
-    assert first == planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
+    first = manifests.manifest_id_of(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
+    assert first == manifests.manifest_id_of(URL, [file("a"), file("b")], max_events=1, max_bytes=2)
     others = [
-        planning.manifest_id("file:///other", [file("a"), file("b")], max_events=1, max_bytes=2),
-        planning.manifest_id(URL, [file("b"), file("a")], max_events=1, max_bytes=2),
-        planning.manifest_id(URL, [file("a"), file("b", "e2")], max_events=1, max_bytes=2),
-        planning.manifest_id(URL, [file("a"), file("b")], max_events=2, max_bytes=2),
-        planning.manifest_id(URL, [file("a"), file("b")], max_events=1, max_bytes=3),
+        manifests.manifest_id_of("file:///other", [file("a"), file("b")], max_events=1, max_bytes=2),
+        manifests.manifest_id_of(URL, [file("b"), file("a")], max_events=1, max_bytes=2),
+        manifests.manifest_id_of(URL, [file("a"), file("b", "e2")], max_events=1, max_bytes=2),
+        manifests.manifest_id_of(URL, [file("a"), file("b")], max_events=2, max_bytes=2),
+        manifests.manifest_id_of(URL, [file("a"), file("b")], max_events=1, max_bytes=3),
     ]
     assert len({first, *others}) == 6
     assert len(first) == 24
@@ -108,15 +116,15 @@ def test_a_file_cannot_be_planned_twice(ledger: Ledger) -> None:
     identity, _ = plan(ledger, "2026/11/23/a")
     with pytest.raises(Exception, match=r"(?i)unique"):
         plan(ledger, "2026/11/23/a")
-    assert get(ledger, identity).state == t.PLANNED
+    assert get(ledger, identity).state == manifests.PLANNED
 
 
 def test_numbers_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
     """A reading whose events framed differ from those batched and quarantined is not kept."""
     identity, _ = plan(ledger, "2026/11/23/a")
     with pytest.raises(LedgerError, match="7 events were framed, but 5 are in batches and 1 in the quarantine"):
-        read(ledger, identity, Reading(READING.batches, 60, 7, 1))
-    assert get(ledger, identity).state == t.PLANNED
+        read(ledger, identity, ReadingResult(READING.batches, 60, 7, 1))
+    assert get(ledger, identity).state == manifests.PLANNED
 
 
 def test_a_reading_of_what_was_divided_meanwhile_is_not_kept(ledger: Ledger) -> None:
@@ -124,10 +132,10 @@ def test_a_reading_of_what_was_divided_meanwhile_is_not_kept(ledger: Ledger) -> 
     identity, _ = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     found = get(ledger, identity)
     with ledger.write() as tx:
-        readings.divide(tx, found, [[one] for one in found.files], url=URL, run_id="run-2", now=NOW)
+        unreadable.divide(tx, found, [[one] for one in found.files], url=URL, run_id="run-2", now=NOW)
     with pytest.raises(LedgerError, match="was planned when it was read, and is not any more"), ledger.write() as tx:
-        readings.record(tx, found, READING, now=NOW)
-    assert get(ledger, identity).state == t.SUPERSEDED
+        manifests.record_reading(tx, found, READING, now=NOW)
+    assert get(ledger, identity).state == manifests.SUPERSEDED
 
 
 def test_a_second_reading_must_be_the_same(ledger: Ledger) -> None:
@@ -137,7 +145,7 @@ def test_a_second_reading_must_be_the_same(ledger: Ledger) -> None:
     read(ledger, identity)
     other = (READING.batches[0], LedgerBatch(1, 2, 20, 99, (1,)))
     with pytest.raises(LedgerError, match="from batch 1 on"):
-        read(ledger, identity, Reading(other, 60, 6, 1))
+        read(ledger, identity, ReadingResult(other, 60, 6, 1))
 
 
 def test_a_delivery_is_closed_with_its_sums(ledger: Ledger) -> None:
@@ -145,10 +153,10 @@ def test_a_delivery_is_closed_with_its_sums(ledger: Ledger) -> None:
     identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     read(ledger, identity)
     assert deliver(ledger, identity, crm) == Totals(3, 1, 1)
-    assert delivery(ledger, identity, crm).state == t.DELIVERED
+    assert delivery(ledger, identity, crm).state == deliveries.DELIVERED
     with ledger.read() as tx:
-        assert deliveries.nobody_waits(tx, identity)
-        assert deliveries.imbalances(tx, 1) == []
+        assert owed.nobody_waits(tx, identity)
+        assert balance.imbalances(tx, 1) == []
 
 
 def test_a_commit_closes_only_the_round_that_it_delivered(ledger: Ledger) -> None:
@@ -164,9 +172,10 @@ def test_a_commit_closes_only_the_round_that_it_delivered(ledger: Ledger) -> Non
         totals, is_closed = deliveries.commit(tx, under_way, run_id="run-1", now=NOW)
     assert (totals, is_closed) == (Totals(3, 1, 1), False)
     replay = delivery(ledger, identity, crm)
-    assert (replay.state, replay.round, replay.attempts, replay.accepted_batches) == (t.OWED, 2, 0, frozenset())
+    assert (replay.state, replay.round) == (deliveries.OWED, 2)
+    assert (replay.attempts, replay.accepted_batches) == (0, frozenset())
     assert deliver(ledger, identity, crm) == Totals(3, 1, 1)
-    assert delivery(ledger, identity, crm).state == t.DELIVERED
+    assert delivery(ledger, identity, crm).state == deliveries.DELIVERED
 
 
 def test_a_delivery_that_does_not_add_up_stays_owed(ledger: Ledger) -> None:
@@ -183,7 +192,7 @@ def test_a_delivery_that_does_not_add_up_stays_owed(ledger: Ledger) -> None:
 
     with pytest.raises(LedgerError, match="5 events are in its batches, but 3 were accepted"):
         half()
-    assert delivery(ledger, identity, crm).state == t.OWED
+    assert delivery(ledger, identity, crm).state == deliveries.OWED
 
 
 def test_a_batch_is_recorded_once(ledger: Ledger) -> None:
@@ -212,8 +221,8 @@ def test_imbalances_are_found_wherever_they_come_from(ledger: Ledger) -> None:
         tx.execute(update(t.manifests).values(events_quarantined=5))
         tx.execute(update(t.deliveries).values(accepted=0))
     with ledger.read() as tx:
-        sentences = deliveries.imbalances(tx, 1, day=DAY)
-        assert deliveries.imbalances(tx, 1, day=DAY - timedelta(days=1)) == []
+        sentences = balance.imbalances(tx, 1, day=DAY)
+        assert balance.imbalances(tx, 1, day=DAY - timedelta(days=1)) == []
     assert len(sentences) == 2
     assert all(identity in sentence for sentence in sentences)
     assert "to crm" in sentences[1]
@@ -226,12 +235,12 @@ def test_a_failure_is_remembered_until_the_next_success(ledger: Ledger) -> None:
     with ledger.write() as tx:
         deliveries.fail(tx, delivery(ledger, identity, crm), reason="503", run_id="run-7", now=NOW)
     with ledger.read() as tx:
-        assert deliveries.failed_in_run(tx, crm, "run-7") == "503"
-        assert deliveries.failed_in_run(tx, crm, "run-8") is None
+        assert subscriptions.failed_in_run(tx, crm, "run-7") == "503"
+        assert subscriptions.failed_in_run(tx, crm, "run-8") is None
         assert owed.waiting(tx, 1, [crm])[0].failing
     deliver(ledger, identity, crm)
     with ledger.read() as tx:
-        assert deliveries.failed_in_run(tx, crm, "run-7") is None
+        assert subscriptions.failed_in_run(tx, crm, "run-7") is None
         waiting = owed.waiting(tx, 1, [crm])[0]
     assert (waiting.failing, waiting.files, waiting.oldest_arrival) == (False, 0, None)
 
@@ -250,8 +259,8 @@ def test_unreadable_files_are_set_apart(ledger: Ledger) -> None:
     with ledger.write() as tx:
         chosen = owed.choose(tx, [crm], max_files=10, max_retries=1)
         owed.assign(tx, chosen, [crm], "run-1")
-        rest = readings.isolate(
-            tx, readings.manifest(tx, identity), {"2026/11/23/b": "truncated"}, url=URL, run_id="run-1", now=NOW
+        rest = unreadable.isolate(
+            tx, manifests.get(tx, identity), {"2026/11/23/b": "truncated"}, url=URL, run_id="run-1", now=NOW
         )
     assert rest is not None
     assert [found.key for found in get(ledger, identity).files] == ["2026/11/23/a", "2026/11/23/c"]
@@ -270,19 +279,19 @@ def test_a_manifest_of_which_a_batch_was_accepted_may_not_change(ledger: Ledger)
     identity, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     read(ledger, identity)
     with ledger.write() as tx:
-        assert readings.may_change(tx, identity)
+        assert deliveries.is_untouched(tx, identity)
         deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(3, 0, 0), now=NOW)
-        assert not readings.may_change(tx, identity)
+        assert not deliveries.is_untouched(tx, identity)
 
 
 def test_a_given_up_file_is_owed_to_nobody_until_it_is_reopened(ledger: Ledger) -> None:
     """A file that was given up is no longer chosen; reopening owes it again, with its tries forgotten."""
     identity, (crm,) = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        assert readings.count_failure(tx, identity, "truncated") == 1
-        readings.give_up(tx, identity, "truncated")
+        assert manifests.count_failure(tx, identity, "truncated") == 1
+        unreadable.give_up(tx, identity, "truncated")
         assert owed.choose(tx, [crm], max_files=10, max_retries=10) == []
-        readings.reopen(tx, identity)
+        unreadable.reopen(tx, identity)
         assert [one.id for one in owed.choose(tx, [crm], max_files=10, max_retries=0)] == [identity]
 
 
@@ -296,7 +305,7 @@ def test_a_replay_is_a_new_round(ledger: Ledger) -> None:
         assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW) == (0, 1)
         assert [one.id for one in owed.choose_among(tx, [crm], source=1, day=DAY)] == [identity]
     found = delivery(ledger, identity, crm)
-    assert (found.state, found.round, found.accepted_batches) == (t.OWED, 2, frozenset())
+    assert (found.state, found.round, found.accepted_batches) == (deliveries.OWED, 2, frozenset())
     deliver(ledger, identity, crm)
     with ledger.read() as tx:
         assert len(tx.execute(select(t.acceptances)).all()) == 4

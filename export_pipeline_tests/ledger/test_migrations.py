@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, select, text
 
-from export_pipeline.ledger import deliveries, folding, inspection, owed, readings, schema, subscriptions
+from export_pipeline.ledger import balance, database, deliveries, folding, inspection, manifests, owed, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 
@@ -54,9 +54,9 @@ def rows(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 def test_every_revision_but_the_newest_is_stored() -> None:
     """A schema that becomes an old one is stored with data in it before the next can be added."""
-    script = ScriptDirectory.from_config(schema.alembic_config())
+    script = ScriptDirectory.from_config(database.alembic_config())
     known = {one.revision for one in script.walk_revisions()}
-    assert known - {schema.HEAD} == set(RELEASED)
+    assert known - {database.HEAD} == set(RELEASED)
 
 
 def test_an_old_ledger_becomes_one_of_today_with_all_its_rows(old_ledger: str) -> None:
@@ -93,10 +93,10 @@ def test_an_old_ledger_goes_on_where_it_was(old_ledger: str) -> None:
         assert waiting == {"crm": (4, 6), "dwh": (4, 6)}
         assert sum(one.files for one in chosen) == 6
         assert [sorted(one.accepted_batches) for one in half if one and one.accepted_batches] == [[0]]
-        assert deliveries.imbalances(tx, 1) == []
+        assert balance.imbalances(tx, 1) == []
         before = inspection.account(tx, 1)
         assert folding.fold(tx, 1, before=date(2026, 11, 20), most=10, now=NOW) == 1
         assert inspection.account(tx, 1) == before
         set_apart = tx.execute(text("SELECT id FROM manifests WHERE state = 'superseded'")).scalar_one()
-        assert [file.key for file in readings.manifest(tx, set_apart).files] == ["2026/11/01/00/d.gz"]
+        assert [file.key for file in manifests.get(tx, set_apart).files] == ["2026/11/01/00/d.gz"]
     ledger.close()

@@ -3,18 +3,20 @@
 import pytest
 from sqlalchemy import true, update
 
-from export_pipeline.ledger import owing, planning
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, file, plan
 
 
-@pytest.mark.parametrize(("origin", "missing"), [(t.SOURCE, 1), (t.QUARANTINE, 1), (t.REFUSED, 0)])
+@pytest.mark.parametrize(
+    ("origin", "missing"), [(manifests.SOURCE, 1), (manifests.QUARANTINE, 1), (manifests.REFUSED, 0)]
+)
 def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: str, missing: int) -> None:
     """A manifest of events that another subscriber refused is nothing that this one has never got; a stretch is."""
     _, (_, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
     with ledger.write(durable=True) as tx:
-        planning.add_manifest(
+        manifests.add(
             tx,
             "again",
             [file("retries/2026-11-23/x.ndjson")],
@@ -26,16 +28,16 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
             now=NOW,
             origin=origin,
         )
-        assert owing.owe_missing(tx, dwh.id, true(), now=NOW) == missing
-        assert owing.owe_missing(tx, dwh.id, true(), now=NOW) == 0
+        assert deliveries.owe_missing(tx, dwh.id, true(), now=NOW) == missing
+        assert deliveries.owe_missing(tx, dwh.id, true(), now=NOW) == 0
 
 
 def test_for_whom_a_manifest_was_waived(ledger: Ledger) -> None:
     """Those whose start moved behind a manifest are told from those who are owed it."""
     identity, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
     with ledger.write() as tx:
-        assert owing.waived_for(tx, identity) == set()
+        assert deliveries.waived_for(tx, identity) == set()
         waived = update(t.deliveries).where(t.deliveries.c.subscription_id == dwh.id)
-        tx.execute(waived.values(state=t.WAIVED))
-        assert owing.waived_for(tx, identity) == {dwh.id}
+        tx.execute(waived.values(state=deliveries.WAIVED))
+        assert deliveries.waived_for(tx, identity) == {dwh.id}
         assert crm.id != dwh.id

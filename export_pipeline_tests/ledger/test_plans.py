@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 
 from benchmarks.ledger_fill import Shape, file_of, fill
 from benchmarks.ledger_tick import MadeUpSource, tick
-from export_pipeline.ledger import progress, subscriptions
+from export_pipeline.ledger import inspection, sources
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.steps.retention import fold_old_days
 
@@ -91,7 +91,7 @@ def test_no_query_of_a_tick_or_a_run_walks_a_table(ledger: Ledger) -> None:
         tick(ledger, source, cursor, run_id="second")
         fold_old_days(source, ledger, keep_days=3, now=NOW + timedelta(hours=2))
         with ledger.read() as tx:
-            progress.run_progress(tx, "second")
+            inspection.run_standings(tx, "second")
     assert len(asked) > 25
     found = {statement: walks(ledger, statement, asked[statement]) for statement in asked}
     assert [f"{walked}: {statement}" for statement, walked in found.items() if walked] == []
@@ -101,7 +101,7 @@ def test_a_walk_is_noticed(ledger: Ledger) -> None:
     """What the test above looks for is there where a query has no index."""
     fill(ledger, SHAPE, now=NOW)
     with listening(ledger.engine) as asked, ledger.read() as tx:
-        subscriptions.source_id(tx, SHAPE.url)
+        sources.source_id(tx, SHAPE.url)
         tx.exec_driver_sql("SELECT count(*) FROM files WHERE size_bytes > 1")
         tx.exec_driver_sql("SELECT m.id FROM manifests m ORDER BY m.id")
     walked = {statement for statement in asked if walks(ledger, statement, asked[statement])}

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection, text
 
-from export_pipeline.ledger import deliveries, parts, readings, splitting, subscriptions
-from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import deliveries, manifests, parts, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, URL, deliver, get, plan, read
 
@@ -15,17 +14,17 @@ KEYS = ("2026/11/23/a", "2026/11/23/b")
 
 
 def isolate(tx: Connection, identity: str) -> None:
-    found = readings.manifest(tx, identity)
-    readings.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run_id="run-1", now=NOW)
+    found = manifests.get(tx, identity)
+    unreadable.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run_id="run-1", now=NOW)
 
 
 def divide(tx: Connection, identity: str) -> None:
-    found = readings.manifest(tx, identity)
-    readings.divide(tx, found, [[file] for file in found.files], url=URL, run_id="run-1", now=NOW)
+    found = manifests.get(tx, identity)
+    unreadable.divide(tx, found, [[file] for file in found.files], url=URL, run_id="run-1", now=NOW)
 
 
 def give_up(tx: Connection, identity: str) -> None:
-    readings.give_up(tx, identity, "truncated")
+    unreadable.give_up(tx, identity, "truncated")
 
 
 def register(tx: Connection) -> None:
@@ -86,11 +85,11 @@ def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
     read(ledger, identity)
     deliver(ledger, identity, crm)
     with ledger.write() as tx:
-        found = readings.manifest(tx, identity)
-        given = splitting.shares(tx, found, {KEYS[1]}, [dwh.id])
-        (sound,) = splitting.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run_id="run-2", now=NOW)
-        (lost,) = splitting.lost_parts(found, given)
-    assert (get(ledger, sound).state, get(ledger, lost).state) == (t.PLANNED, t.GIVEN_UP)
+        found = manifests.get(tx, identity)
+        given = unreadable.shares(tx, found, {KEYS[1]}, [dwh.id])
+        (sound,) = unreadable.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run_id="run-2", now=NOW)
+        (lost,) = unreadable.lost_parts(found, given)
+    assert (get(ledger, sound).state, get(ledger, lost).state) == (manifests.PLANNED, manifests.GIVEN_UP)
     assert [file.key for file in get(ledger, sound).files] == [KEYS[0]]
     with ledger.write() as tx:
         wanted: dict[str, str | None] = {"crm": None, "dwh": None, "late": "beginning"}
@@ -102,12 +101,12 @@ def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
         states = {name: deliveries.delivery(tx, lost, one) for name, one in (("dwh", dwh), ("late", late))}
         assert states["late"] is None
         assert states["dwh"] is not None
-        assert states["dwh"].state == t.OWED
+        assert states["dwh"].state == deliveries.OWED
         # All of the day once more: dwh gets its parts again, and never the whole under other ids.
         assert deliveries.owe_day(tx, 1, [dwh], day=DAY, again=True, now=NOW) == (0, 0)
         whole = deliveries.delivery(tx, identity, dwh)
         assert whole is not None
-        assert whole.state == t.SPLIT
-    assert get(ledger, lost).state == t.PLANNED
+        assert whole.state == deliveries.SPLIT
+    assert get(ledger, lost).state == manifests.PLANNED
     with ledger.read() as tx:
-        assert parts.delivery_states(tx, identity, KEYS[1]) == {dwh.id: t.OWED}
+        assert parts.delivery_states(tx, identity, KEYS[1]) == {dwh.id: deliveries.OWED}

@@ -8,7 +8,7 @@ import pytest
 from dagster import Failure, MarkdownMetadataValue, TableMetadataValue, UrlMetadataValue
 
 from export_pipeline.errors import FileCorrupt, ListingFailed, TryLater
-from export_pipeline.ledger.unreadable import UnreadableFile
+from export_pipeline.ledger.inspection import UnreadableFile
 from export_pipeline.orchestration import assets, check_results, ops, wording
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.source.file import SourceFile

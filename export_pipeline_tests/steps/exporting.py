@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
+from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.file import ReadLimits
@@ -91,7 +92,7 @@ class Export:
                 select(t.files.c.key)
                 .join(t.deliveries, t.deliveries.c.manifest_id == t.files.c.manifest_id)
                 .join(t.subscriptions, t.subscriptions.c.id == t.deliveries.c.subscription_id)
-                .where(t.subscriptions.c.name == name, t.deliveries.c.state == t.OWED)
+                .where(t.subscriptions.c.name == name, t.deliveries.c.state == deliveries.OWED)
                 .order_by(t.deliveries.c.day, t.deliveries.c.first_key, t.files.c.key)
             )
             return list(tx.execute(query).scalars())

@@ -14,7 +14,7 @@ import pytest
 from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Record
 from export_pipeline.errors import DeliveryError, ExportError, FileForbidden, TryLater
-from export_pipeline.ledger import deliveries, owed
+from export_pipeline.ledger import balance, owed
 from export_pipeline.source import local
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import deliver
@@ -122,7 +122,7 @@ class Runs(Export):
 
     def imbalances(self) -> list[str]:
         with self.ledger.read() as tx:
-            return [*deliveries.imbalances(tx, 1)]
+            return [*balance.imbalances(tx, 1)]
 
     def limit(self, manifest_files: int) -> None:
         """So many files in a manifest at most."""

@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 
-from export_pipeline.ledger.planning import PlanLimits
+from export_pipeline.ledger.records import PlanLimits
 from export_pipeline.source.layout import Layout
 from export_pipeline.steps.discover import DiscoverySettings
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.check_results import completeness
@@ -69,11 +70,11 @@ class Export:
         self.cursor = found.cursor
         self.frontier = found.frontier
         if deliver:
-            self.set_states(t.DELIVERED)
+            self.set_states(deliveries.DELIVERED)
 
     def set_states(self, state: str) -> None:
         with self.ledger.write() as tx:
-            tx.execute(update(t.deliveries).where(t.deliveries.c.state == t.OWED).values(state=state))
+            tx.execute(update(t.deliveries).where(t.deliveries.c.state == deliveries.OWED).values(state=state))
 
     def compare(self, first_day: str = "2026-11-16", last_day: str = "2026-11-22") -> Comparison:
         return compare(
@@ -107,7 +108,7 @@ class Export:
                 tx.execute(
                     select(t.deliveries.c.first_key)
                     .join(t.subscriptions, t.subscriptions.c.id == t.deliveries.c.subscription_id)
-                    .where(t.subscriptions.c.name == name, t.deliveries.c.state == t.OWED)
+                    .where(t.subscriptions.c.name == name, t.deliveries.c.state == deliveries.OWED)
                 ).scalars()
             )
 
@@ -210,7 +211,7 @@ def test_a_file_that_was_given_up(export: Export) -> None:
     """A file that lies in the quarantine as a whole is counted apart."""
     key = export.put("2026/11/22/a")
     export.run(deliver=False)
-    export.set_states(t.GIVEN_UP)
+    export.set_states(deliveries.GIVEN_UP)
     tally = export.compare().subscribers["crm"]
     assert (tally.given_up, tally.given_up_keys, tally.delivered, tally.overdue) == (1, [key], 0, 0)
 
@@ -267,7 +268,7 @@ def test_folded_days_are_compared_as_before(export: Export) -> None:
     found = export.compare()
     assert (found.objects, found.planned, missing(found)) == (5, 4, ["2026/11/20/late"])
     assert export.repair(found).files == 1
-    export.set_states(t.DELIVERED)
+    export.set_states(deliveries.DELIVERED)
     assert export.compare().missing == []
 
 

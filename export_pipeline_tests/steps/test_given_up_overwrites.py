@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from export_pipeline.ledger import readings
+from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
 from export_pipeline.steps.completeness import compare, look, plan_missing
 from export_pipeline_tests.steps.exporting import NOW, Export
@@ -32,8 +32,8 @@ def give_up(export: Export) -> None:
     """The first file, as a run does that could not read it."""
     with export.ledger.write(durable=True) as tx:
         identity = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.planned_at).limit(1)).scalar_one()
-        readings.count_failure(tx, identity, "truncated")
-        readings.give_up(tx, identity, "truncated")
+        manifests.count_failure(tx, identity, "truncated")
+        unreadable.give_up(tx, identity, "truncated")
 
 
 def replay(export: Export) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.ledger import identity
+from export_pipeline.ledger import database
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.wording import found_odd
 from export_pipeline.source.layout import Layout
@@ -181,12 +181,12 @@ def test_two_ledgers_have_two_marks(export: Export, tmp_path: Path) -> None:
     """A ledger keeps its identity, another one has another, and the mark tells sources of one ledger apart."""
     url = export.source.url
     with export.ledger.read() as tx:
-        first = identity.mark(tx, url)
-        assert identity.read(tx) == identity.read(tx)
-        assert identity.mark(tx, url + "/sub") != first
+        first = database.source_mark(tx, url)
+        assert database.identity(tx) == database.identity(tx)
+        assert database.source_mark(tx, url + "/sub") != first
     other = Ledger(str(tmp_path / "other.db"))
     with other.read() as tx:
-        assert identity.mark(tx, url) != first
+        assert database.source_mark(tx, url) != first
     other.close()
     export.put(*DAYS)
     assert export.run().cursor == f"2026/11/23/00/a.json (ledger {first})"

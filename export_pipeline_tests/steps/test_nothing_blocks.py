@@ -22,7 +22,7 @@ from export_pipeline.errors import (
     LedgerError,
 )
 from export_pipeline.ledger import history, inspection, owed, subscriptions
-from export_pipeline.ledger.unreadable import unreadable
+from export_pipeline.ledger.inspection import unreadable_files
 from export_pipeline.source import compression, local
 from export_pipeline.source.file import ReadLimits, SourceFile
 from export_pipeline.steps.completeness import compare
@@ -408,5 +408,5 @@ def test_a_file_of_a_part_that_cannot_be_read_turns_the_run_red(export: Runs) ->
     with raising(lambda key: FileCorrupt(key, "truncated"), at=(old(3)[2],)):
         ensure_staged(export.place, found[0].id, run_id="run-x")
     with export.ledger.read() as tx:
-        (told,) = unreadable(tx, 1, [date(2026, 11, 21)], ["run-x"])
+        (told,) = unreadable_files(tx, 1, [date(2026, 11, 21)], ["run-x"])
     assert (told.key, told.reason, told.attempts, told.given_up) == (old(3)[2], "truncated", 1, False)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger.planning import PlanLimits, manifest_id
+from export_pipeline.ledger.manifests import manifest_id_of
+from export_pipeline.ledger.records import PlanLimits
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.rebuild import Rebuilt, rebuild, recover
 from export_pipeline_tests.steps.exporting import NOW, Export
@@ -24,7 +25,7 @@ def file(name: str, arrived: datetime) -> SourceFile:
 
 def identity_of(files: list[SourceFile]) -> str:
     """The id of the manifest that holds them."""
-    return manifest_id(URL, files, max_events=LIMITS.max_events, max_bytes=LIMITS.max_bytes)
+    return manifest_id_of(URL, files, max_events=LIMITS.max_events, max_bytes=LIMITS.max_bytes)
 
 
 def test_manifests_between_whose_files_late_ones_lie() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, LedgerError
-from export_pipeline.ledger import deliveries, history, owed, subscriptions
+from export_pipeline.ledger import balance, history, owed, subscriptions
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
@@ -127,7 +127,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     assert sorted(folded.receivers["dwh"].lines) == [b'{"n":1}', b'{"n":2}']
     assert len(folded.ids("crm")) == 1
     with folded.ledger.read() as tx:
-        assert deliveries.imbalances(tx, 1) == []
+        assert balance.imbalances(tx, 1) == []
         states = [one.state for key in (A, B) for one in told_of(tx, folded, key) if one.subscriber == "dwh"]
     assert states == ["delivered", "delivered"]
 
@@ -136,7 +136,7 @@ def told_of(tx: Connection, folded: Folded, key: str) -> tuple[history.DeliveryL
     """What `why` tells of the deliveries of a folded file."""
     file = folded.source.find_file(key)
     assert file is not None
-    life = history.folded_life(tx, 1, file)
+    life = history.life_by_fingerprint(tx, 1, file)
     assert life is not None
     return life.deliveries
 

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that ``ledger.schema`` hands over."""
+"""Runs migrations on the connection that ``ledger.database`` hands over."""
 
 from alembic import context
 

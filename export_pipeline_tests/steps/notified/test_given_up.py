@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from export_pipeline.ledger import readings
+from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
 from export_pipeline_tests.steps.notified.export import SETTINGS, Export
 
@@ -16,8 +16,8 @@ def give_up(export: Export) -> None:
     """The one file, as a run does that could not read it."""
     with export.ledger.write(durable=True) as tx:
         identity = tx.execute(select(t.manifests.c.id)).scalar_one()
-        readings.count_failure(tx, identity, "truncated")
-        readings.give_up(tx, identity, "truncated")
+        manifests.count_failure(tx, identity, "truncated")
+        unreadable.give_up(tx, identity, "truncated")
 
 
 @pytest.mark.parametrize("was_ignored", [True, False])

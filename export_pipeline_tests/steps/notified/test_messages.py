@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
@@ -75,8 +76,8 @@ def test_what_was_folded_is_known(export: Export) -> None:
     export.put("2026/11/01/10/a", "2026/11/01/11/b")
     export.run()
     with export.ledger.write() as tx:
-        tx.execute(update(t.deliveries).values(state=t.DELIVERED))
-        tx.execute(update(t.manifests).values(state=t.READ))
+        tx.execute(update(t.deliveries).values(state=deliveries.DELIVERED))
+        tx.execute(update(t.manifests).values(state=manifests.READ))
     assert fold_old_days(export.source, export.ledger, keep_days=10, now=NOW) == 1
     export.queue.send(export.message("2026/11/01/10/a"))
     taken = export.run().taken

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.errors import FileUnreachable, QueueFailed
-from export_pipeline.ledger import planning
+from export_pipeline.ledger import planning, sources
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.queue import Message
@@ -163,7 +163,7 @@ def test_a_run_takes_no_more_than_max_files(listed: Export) -> None:
     for _ in range(4):
         found.append(listed.run().found)
         with listed.ledger.read() as tx:
-            more.append(planning.more_to_list(tx, 1))
+            more.append(sources.more_to_list(tx, 1))
     assert [one.files for one in found] == [100, 100, 50, 0]
     assert more == [one.more for one in found] == [True, True, False, False]
     assert listed.planned() == keys

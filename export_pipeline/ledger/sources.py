@@ -1,4 +1,6 @@
-"""How far a source is listed. The ledger alone says so; the cursor of ``new_files`` only shows it.
+"""What the ledger keeps of a source: its number, and how far it is listed.
+
+The ledger alone says how far a source is listed; the cursor of ``new_files`` only shows it.
 
 listing_after                     frontier
 ──────────┬─────────────────────┬──────────┬──────────▶ keys
@@ -10,7 +12,7 @@ planned  │  may hold files     │ planned  │ not listed yet
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from export_pipeline.ledger import tables as t
 
@@ -38,7 +40,21 @@ class ListingState:
     began_at: datetime | None = None
 
 
-def state(tx: Connection, source: int) -> ListingState:
+def source_id(tx: Connection, url: str) -> int | None:
+    """The ledger's number of the source at *url*; None where it was never seen."""
+    return tx.execute(select(t.sources.c.id).where(t.sources.c.url == url)).scalar()
+
+
+def add_source(tx: Connection, url: str) -> int:
+    """Give the source at *url* its number."""
+    found = source_id(tx, url)
+    if found is not None:
+        return found
+    added = insert(t.sources).values(url=url, more_to_list=False).returning(t.sources.c.id)
+    return int(tx.execute(added).scalar_one())
+
+
+def listing_state(tx: Connection, source: int) -> ListingState:
     """How far the listing of *source* is."""
     s = t.sources.c
     columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
@@ -46,7 +62,7 @@ def state(tx: Connection, source: int) -> ListingState:
     return ListingState(frontier or "", after or "", *times)
 
 
-def set_state(tx: Connection, source: int, to: ListingState) -> None:
+def set_listing_state(tx: Connection, source: int, to: ListingState) -> None:
     """Write down how far it is."""
     tx.execute(
         update(t.sources)
@@ -60,3 +76,23 @@ def set_state(tx: Connection, source: int, to: ListingState) -> None:
             listing_began_at=to.began_at,
         )
     )
+
+
+def set_more_to_list(tx: Connection, source: int, more: bool) -> None:
+    """Tell the sensor whether the last listing stopped at its limit."""
+    tx.execute(update(t.sources).where(t.sources.c.id == source).values(more_to_list=more))
+
+
+def more_to_list(tx: Connection, source: int) -> bool:
+    """Whether the last listing stopped at its limit."""
+    return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source)).scalar())
+
+
+def hold_still(tx: Connection, source: int) -> None:
+    """Keep others, to the end of this transaction, from owing manifests of a source or from ending their lives.
+
+    Who adds a subscriber looks for the living manifests, and who sets files apart or gives up looks for those that wait
+    for a manifest. PostgreSQL lets both look at what was before the other: the newcomer would be owed what lives no
+    longer, and never what took its place. On SQLite one transaction writes at a time anyway.
+    """
+    tx.execute(select(t.sources.c.id).where(t.sources.c.id == source).with_for_update(key_share=True))

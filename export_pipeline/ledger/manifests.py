@@ -1,0 +1,499 @@
+"""Manifests: what is planned to be read, and what reading it came to.
+
+The states of a manifest, and what leads from one to another:
+
+    planned ── record_reading ─▶ read
+    planned, read ── isolate, divide ─▶ superseded (its files go on in others)
+    planned, read ── give_up ─▶ given_up ── reopen, owe_day (of a part) ─▶ planned, read
+    planned, read, and done for everybody ── fold ─▶ folded_at is set ── unfold ─▶ as before
+
+While a manifest's state changes nobody can be added to it: see ``sources.hold_still``.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Case, ColumnElement, Connection, Row, case, func, insert, select, update
+
+from export_pipeline.errors import LedgerError
+from export_pipeline.ledger import records
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult
+from export_pipeline.source.file import ReadLimits, SourceFile
+
+# The states and kinds of manifests, as the ledger has them; outside this module they are for showing and for tests.
+PLANNED, READ, GIVEN_UP, SUPERSEDED = "planned", "read", "given_up", "superseded"
+SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
+
+# What a part has as its whole has it.
+OF_WHOLE = ("source_id", "origin", "day", "max_events", "max_bytes", "read_limits")
+
+
+class ManifestState(str):
+    """The state of one manifest, by its name in the ledger."""
+
+    __slots__ = ()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it was read: a second reading must come to the same."""
+        return self == READ
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its file lies in the quarantine as a whole, and no run tries it again before a person does."""
+        return self == GIVEN_UP
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether its files go on in other manifests."""
+        return self == SUPERSEDED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing to read of it."""
+        return self.is_given_up or self.is_replaced
+
+
+class ReadingDiffers(LedgerError):
+    """A second reading of a manifest came to something else than the first: its batches cannot be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A planned group of files.
+
+    Attributes:
+        origin: where the files lie: ``source`` or ``quarantine``.
+        state: see the top of this module.
+        read_attempts: failed readings so far, of a file that was isolated.
+        is_folded: its files and batches are folded, and have to be brought back before it can be read.
+        reading_run_id: the run that began to read it and has not ended. Who holds the claim of reading it knows that
+            this one died.
+        reading_deaths: how many readings in a row died before that one.
+        read_limits: what it was first read with; None: it was not read yet, or by a version that did not keep them.
+        part_of: the manifest that it is a part of; None: of none.
+        ranges: key → which of its events belong to it; of a file that is not here, all.
+        events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
+    """
+
+    id: str
+    source_id: int
+    origin: str
+    day: date
+    files: tuple[SourceFile, ...]
+    max_events: int
+    max_bytes: int
+    state: ManifestState
+    read_attempts: int
+    events_framed: int | None
+    events_batched: int | None
+    events_quarantined: int | None
+    is_folded: bool = False
+    reading_run_id: str | None = None
+    reading_deaths: int = 0
+    read_limits: ReadLimits | None = None
+    part_of: str | None = None
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether only fingerprints of its files are known, by which they are to be found before it can be read."""
+        return self.is_folded or any(map(records.is_nameless, self.files))
+
+    @property
+    def is_of_source(self) -> bool:
+        """Whether its files lie in the source; if not, in the quarantine, from where they are driven again."""
+        return self.origin == SOURCE
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it holds events that a subscriber refused, and that are nobody else's."""
+        return self.origin == REFUSED
+
+    @property
+    def part_files(self) -> list[PartFile]:
+        """The files with their ranges."""
+        return [PartFile(file, self.ranges.get(file.key)) for file in self.files]
+
+
+def is_read() -> ColumnElement[bool]:
+    """Whether a manifest was read."""
+    return t.manifests.c.state == READ
+
+
+def is_planned() -> ColumnElement[bool]:
+    """Whether a manifest waits to be read for the first time."""
+    return t.manifests.c.state == PLANNED
+
+
+def is_living() -> ColumnElement[bool]:
+    """Whether a manifest can be owed: it is neither given up, nor do its files go on in others."""
+    return t.manifests.c.state.in_((PLANNED, READ))
+
+
+def is_given_up() -> ColumnElement[bool]:
+    """Whether nobody tries to read a manifest again before a person, or a backfill of a part, asks for it."""
+    return t.manifests.c.state == GIVEN_UP
+
+
+def is_replaced() -> ColumnElement[bool]:
+    """Whether a manifest's files go on in others."""
+    return t.manifests.c.state == SUPERSEDED
+
+
+def is_of_source() -> ColumnElement[bool]:
+    """Whether a manifest's files lie in the source."""
+    return t.manifests.c.origin == SOURCE
+
+
+def is_refused() -> ColumnElement[bool]:
+    """Whether a manifest holds events that one subscriber refused, and that others have got in another manifest."""
+    return t.manifests.c.origin == REFUSED
+
+
+def in_store_of(tx: Connection, identity: str) -> tuple[ColumnElement[bool], ...]:
+    """Whether a manifest's files lie in the same store as those of *identity*: of one source, or of its quarantine."""
+    m = t.manifests.c
+    own = tx.execute(select(m.source_id, m.origin).where(m.id == identity)).one()
+    return m.source_id == own.source_id, is_of_source() if own.origin == SOURCE else ~is_of_source()
+
+
+def manifest_id_of(url: str, files: Iterable[SourceFile], *, max_events: int, max_bytes: int) -> str:
+    """The name of exactly these bytes cut by exactly these limits: 24 hexadecimal digits of a SHA-256."""
+    digest = hashlib.sha256(f"{url}\n{max_events}\n{max_bytes}\n".encode())
+    for file in files:
+        digest.update(f"{file.key}\0{file.etag}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:24]
+
+
+def add(
+    tx: Connection,
+    identity: str,
+    files: Sequence[SourceFile],
+    *,
+    source: int,
+    day: date,
+    max_events: int,
+    max_bytes: int,
+    run_id: str,
+    now: datetime,
+    origin: str = SOURCE,
+) -> None:
+    """Write down a manifest that nobody has read yet. Its files are written, or moved, by the caller."""
+    tx.execute(
+        insert(t.manifests).values(
+            id=identity,
+            source_id=source,
+            origin=origin,
+            day=day,
+            first_key=files[0].key,
+            files=len(files),
+            size_bytes=sum(file.size_bytes for file in files),
+            max_events=max_events,
+            max_bytes=max_bytes,
+            state=PLANNED,
+            planned_at=now,
+            planned_by_run=run_id,
+            read_attempts=0,
+        )
+    )
+
+
+def add_like(
+    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime
+) -> str:
+    """Write down a manifest of *files*, which lie where those of *found* do, and is cut like it; returns its id."""
+    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=found.origin)
+
+
+def add_retry(
+    tx: Connection,
+    found: Manifest,
+    files: Sequence[SourceFile],
+    *,
+    is_refused: bool,
+    url: str,
+    run_id: str,
+    now: datetime,
+) -> str:
+    """Write down a manifest of *files* in the quarantine, which hold what was kept there of *found*; returns its id.
+
+    Args:
+        is_refused: events that one subscriber refused.
+    """
+    origin = REFUSED if is_refused else QUARANTINE
+    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=origin)
+
+
+def _add_like(
+    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime, origin: str
+) -> str:
+    identity = manifest_id_of(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
+    add(
+        tx,
+        identity,
+        files,
+        source=found.source_id,
+        day=found.day,
+        max_events=found.max_events,
+        max_bytes=found.max_bytes,
+        run_id=run_id,
+        now=now,
+        origin=origin,
+    )
+    return identity
+
+
+def add_part(
+    tx: Connection,
+    identity: str,
+    described: Callable[[], Mapping[str, Any]],
+    *,
+    given_up: str | None,
+    run_id: str,
+    now: datetime,
+) -> None:
+    """Write down a part of a manifest, or open the one that is there already.
+
+    Args:
+        described: what it has of the whole, and of its files.
+        given_up: why it is given up at once, if it is new; None: it is to be read.
+    """
+    m = t.manifests.c
+    state = PLANNED if given_up is None else GIVEN_UP
+    known = tx.execute(select(m.state, m.read_at).where(m.id == identity)).first()
+    if known is None:
+        tx.execute(
+            insert(t.manifests).values(
+                **described(),
+                id=identity,
+                state=state,
+                last_error=given_up,
+                planned_at=now,
+                planned_by_run=run_id,
+            )
+        )
+    elif known.state == SUPERSEDED:
+        # Its files were set apart for others since; for these they are tried together first.
+        values: dict[str, Any] = {"state": state, "last_error": given_up, "successor_id": None, "read_at": None}
+        tx.execute(update(t.manifests).where(m.id == identity).values(**values, read_attempts=0, batches=None))
+    elif known.state == GIVEN_UP and given_up is None:
+        values = {"state": READ if known.read_at else PLANNED, "last_error": None, "read_attempts": 0}
+        tx.execute(update(t.manifests).where(m.id == identity).values(values))
+
+
+def get(tx: Connection, identity: str) -> Manifest:
+    """The manifest called *identity*, or the one that took its place when unreadable files were set apart."""
+    row = _row(tx, identity)
+    while row.successor_id is not None:
+        row = _row(tx, row.successor_id)
+    members = records.load_part_files(row.part_files) if row.part_files else _files(tx, row.id)
+    return Manifest(
+        id=row.id,
+        source_id=row.source_id,
+        origin=row.origin,
+        day=row.day,
+        files=tuple(one.file for one in members),
+        max_events=row.max_events,
+        max_bytes=row.max_bytes,
+        state=ManifestState(row.state),
+        read_attempts=row.read_attempts,
+        events_framed=row.events_framed,
+        events_batched=row.events_batched,
+        events_quarantined=row.events_quarantined,
+        is_folded=row.folded_at is not None,
+        reading_run_id=row.reading_run_id,
+        reading_deaths=row.reading_deaths or 0,
+        read_limits=ReadLimits(**json.loads(row.read_limits)) if row.read_limits else None,
+        part_of=row.part_of,
+        ranges={one.file.key: one.ranges for one in members if one.ranges is not None},
+    )
+
+
+def _files(tx: Connection, identity: str) -> list[PartFile]:
+    f = t.files.c
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == identity)
+    return [PartFile(SourceFile(*row)) for row in tx.execute(rows.order_by(f.key, f.etag))]
+
+
+def exists(tx: Connection, identity: str) -> bool:
+    """Whether the ledger has a manifest called *identity*."""
+    return tx.execute(select(t.manifests.c.id).where(t.manifests.c.id == identity)).first() is not None
+
+
+def is_of(tx: Connection, identity: str, url: str) -> bool:
+    """Whether a manifest holds files of the source at *url*."""
+    m, s = t.manifests.c, t.sources.c
+    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == identity, s.url == url)
+    return tx.execute(found).first() is not None
+
+
+def known_among(tx: Connection, identities: Sequence[str]) -> list[str]:
+    """Those of *identities* that are manifests of this ledger."""
+    return list(tx.execute(select(t.manifests.c.id).where(t.manifests.c.id.in_(identities))).scalars())
+
+
+def is_any_of(tx: Connection, source: int) -> bool:
+    """Whether the ledger has a manifest of a source."""
+    count = select(func.count()).select_from(t.manifests).where(t.manifests.c.source_id == source)
+    return bool(tx.execute(count).scalar())
+
+
+def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:
+    """The batches that a read manifest was cut into, in order."""
+    b = t.batches.c
+    rows = tx.execute(
+        select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions).where(b.manifest_id == identity).order_by(b.n)
+    )
+    return tuple(LedgerBatch(*row[:4], tuple(json.loads(row[4]))) for row in rows)
+
+
+def begin_reading(tx: Connection, identity: str, run_id: str) -> None:
+    """Write down that a run reads a manifest, before it does: should its process die of that, the next one knows.
+
+    :func:`record_reading` and :func:`end_reading` take that back.
+    """
+    m = t.manifests.c
+    deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
+    tx.execute(update(t.manifests).where(m.id == identity).values(reading_run_id=run_id, reading_deaths=deaths))
+
+
+def end_reading(tx: Connection, identity: str) -> None:
+    """Note that a reading came to nothing, and that the process which read lives."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(reading_run_id=None))
+
+
+def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, now: datetime) -> None:
+    """Keep what reading *found* came to; a second reading must have come to exactly the same.
+
+    Raises:
+        ReadingDiffers: the bytes are not those of the first reading.
+        LedgerError: the numbers do not add up, or others have come in its place meanwhile.
+    """
+    batched = sum(batch.events for batch in reading.batches)
+    if reading.events_framed != batched + reading.events_quarantined:
+        raise LedgerError(
+            f"manifest {found.id}: {reading.events_framed} events were framed, but {batched} are in batches and "
+            f"{reading.events_quarantined} in the quarantine"
+        )
+    if found.state.is_read:
+        _must_be_the_same(found.id, batches(tx, found.id), reading.batches)
+        forget_failures(tx, found.id)
+        return
+    written = tx.execute(
+        update(t.manifests)
+        .where(t.manifests.c.id == found.id, t.manifests.c.state == str(found.state))
+        .values(
+            state=READ,
+            read_at=now,
+            last_error=None,
+            read_attempts=0,
+            reading_run_id=None,
+            read_limits=_compact(asdict(reading.limits)) if reading.limits else None,
+            events_of_files=_compact(reading.events_of_files) if reading.events_of_files is not None else None,
+            bytes_unpacked=reading.bytes_unpacked,
+            batches=len(reading.batches),
+            events_framed=reading.events_framed,
+            events_batched=batched,
+            events_quarantined=reading.events_quarantined,
+        )
+    )
+    if written.rowcount != 1:
+        raise LedgerError(f"manifest {found.id} was {found.state} when it was read, and is not any more")
+    rows = [
+        {
+            "manifest_id": found.id,
+            "n": batch.n,
+            "events": batch.events,
+            "size_bytes": batch.size_bytes,
+            "crc32": batch.crc32,
+            "file_positions": _compact(batch.file_positions),
+        }
+        for batch in reading.batches
+    ]
+    if rows:
+        tx.execute(insert(t.batches), rows)
+
+
+def give_up(tx: Connection, identity: str, reason: str) -> None:
+    """Close a manifest that nobody tries to read again before a retry opens it."""
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(state=GIVEN_UP, last_error=reason))
+
+
+def reopen(tx: Connection, identity: str) -> bool:
+    """Open a manifest that was given up; returns whether it was."""
+    m = t.manifests.c
+    opened = update(t.manifests).where(m.id == identity, m.state == GIVEN_UP).values(state=_before_given_up())
+    return bool(tx.execute(opened).rowcount)
+
+
+def reopen_parts(tx: Connection, source: int, day: date) -> None:
+    """Open the parts of manifests of a day that were given up: their files may be back."""
+    m = t.manifests.c
+    given_up_parts = (m.source_id == source, m.day == day, m.part_of.is_not(None), is_given_up())
+    opened = {"state": _before_given_up(), "read_attempts": 0, "last_error": None}
+    tx.execute(update(t.manifests).where(*given_up_parts).values(opened))
+
+
+def _before_given_up() -> Case[Any]:
+    # What was read before it was given up has its batches in the ledger: a second reading has to come to the same.
+    return case((t.manifests.c.read_at.is_not(None), READ), else_=PLANNED)
+
+
+def replace(tx: Connection, identity: str, successor: str | None) -> None:
+    """Close a manifest whose files go on in others, and whose batches are nobody's.
+
+    Args:
+        successor: the one that holds the readable files, if there is one.
+    """
+    values = {"state": SUPERSEDED, "successor_id": successor, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+
+
+def count_failure(tx: Connection, identity: str, reason: str) -> int:
+    """Count one more failed reading of a manifest; returns how many there are now."""
+    m = t.manifests.c
+    values = {"read_attempts": m.read_attempts + 1, "last_error": reason, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(m.id == identity).values(values))
+    return int(tx.execute(select(m.read_attempts).where(m.id == identity)).scalar_one())
+
+
+def note_failure(tx: Connection, identity: str, reason: str) -> None:
+    """Write down why a manifest could not be read where no file of it is to blame, so that none counts a try.
+
+    Reading it clears that.
+    """
+    values = {"last_error": reason, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+
+
+def forget_failures(tx: Connection, identity: str) -> None:
+    """Let a manifest count its failed readings from none again."""
+    values = {"read_attempts": 0, "last_error": None, "reading_run_id": None}
+    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).first()
+    if row is None:
+        raise LedgerError(f"the ledger has no manifest {identity}")
+    return row
+
+
+def _must_be_the_same(identity: str, first: Sequence[LedgerBatch], second: Sequence[LedgerBatch]) -> None:
+    if tuple(first) == tuple(second):
+        return
+    position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
+    raise ReadingDiffers(
+        f"manifest {identity}: a second reading differs from the first, from batch {position} on "
+        f"({len(first)} batches then, {len(second)} now), so that its batches cannot be made again"
+    )
