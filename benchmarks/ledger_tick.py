@@ -7,11 +7,11 @@ from benchmarks.ledger_fill import BATCHES, EVENTS, MANIFEST_FILES, SUBSCRIBERS,
 from export_pipeline.ledger import deliveries, manifests, owed, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Totals
-from export_pipeline.orchestration.schedule import backlog
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, discover
+from export_pipeline.steps.lookout import gets_on
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.stopping import Allowance
 
@@ -110,5 +110,5 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
                 owed.nobody_waits(tx, one.id)
             with ledger.read() as tx:
                 owed.waiting(tx, 1, [subscription])
-    assert not backlog(ledger, source.url)
+    assert not gets_on(ledger, source.url)
     return found.cursor

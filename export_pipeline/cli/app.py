@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from export_pipeline.cli import check, demo, dev, events, init, ledger, quarantine, replay, run, status, why
+from export_pipeline.cli import check, demo, dev, events, follow, init, ledger, quarantine, replay, run, status, why
 from export_pipeline.cli.session import command
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ command(app, "why")(why.why)
 command(app, "check")(check.check)
 command(app, "events")(events.events)
 command(app, "run")(run.run)
+command(app, "follow")(follow.follow)
 command(app, "replay")(replay.replay)
 quarantined = typer.Typer(help="Look at what could not be delivered, and drive it again.", no_args_is_help=True)
 command(quarantined, "list")(quarantine.list_quarantine)

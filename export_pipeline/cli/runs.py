@@ -76,6 +76,7 @@ class Runner:
     bars: "Bars | None"
     _failed: set[str] = field(default_factory=set)
     _was_stopped: bool = False
+    _definitions: Definitions | None = None
 
     def run(self, job: str, ops: Mapping[str, Any], *, title: str, partition: str | None = None) -> RunOutcome:
         """Run *job* to its end.
@@ -92,18 +93,27 @@ class Runner:
         self._was_stopped = False
         started = monotonic()
         run_id = str(uuid4())
-        definitions = Definitions.merge(definitions_of(self.deployment), Definitions(loggers={_LINES: self._lines()}))
         with self._watched(run_id, title):
-            result = definitions.resolve_job_def(job).execute_in_process(
-                run_config={"ops": ops, "loggers": {_LINES: {}}},
-                instance=self.instance,
-                partition_key=partition,
-                raise_on_error=False,
-                run_id=run_id,
+            result = (
+                self._all_definitions()
+                .resolve_job_def(job)
+                .execute_in_process(
+                    run_config={"ops": ops, "loggers": {_LINES: {}}},
+                    instance=self.instance,
+                    partition_key=partition,
+                    raise_on_error=False,
+                    run_id=run_id,
+                )
             )
         if self._was_stopped:
             raise KeyboardInterrupt
         return RunOutcome(run_id, result.success, monotonic() - started, self._progress(run_id))
+
+    def _all_definitions(self) -> Definitions:
+        if self._definitions is None:
+            lines = Definitions(loggers={_LINES: self._lines()})
+            self._definitions = Definitions.merge(definitions_of(self.deployment), lines)
+        return self._definitions
 
     def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
         """Subscriber out of *names* → how many files of *day* it is still owed; without those owed nothing."""

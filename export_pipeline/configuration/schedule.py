@@ -76,6 +76,13 @@ def default_run_seconds(cron: str, zone: str) -> float:
     return min(max(shortest.total_seconds(), _LEAST_RUN_SECONDS), _MOST_RUN_SECONDS)
 
 
+def next_tick(cron: str, zone: str, now: datetime) -> datetime:
+    """The first tick after *now*."""
+    from export_pipeline.dagster_internals import cron_string_iterator
+
+    return next(tick for tick in cron_string_iterator(now.timestamp(), cron, zone) if tick > now)
+
+
 def longest_pause(cron: str, zone: str, now: datetime) -> timedelta:
     """The longest time between two ticks of the week that begins *now*, or of the next fourteen ticks."""
     end = now.astimezone(timezone.utc) + _LOOKED_AT

@@ -158,6 +158,12 @@ class ExportSettings(Section):
     catch_up_max_files: int = Field(
         default=1_000, ge=1, description="The same for a run that the sensor new_files starts to drain a backlog."
     )
+    sweep_minutes: int = Field(
+        default=60,
+        ge=1,
+        description="While the sensor new_files is on, it starts the runs. A tick of the schedule then starts one only "
+        "if something is owed, or if the source was last listed, lookback included, so many minutes ago.",
+    )
     lookback_hours: float = Field(
         default=26,
         ge=0,

@@ -2,11 +2,12 @@
 
 The ledger alone says how far a source is listed; the cursor of ``new_files`` only shows it.
 
-listing_after                     frontier
-──────────┬─────────────────────┬──────────┬──────────▶ keys
-planned  │  may hold files     │ planned  │ not listed yet
-│  that no run listed │
-└ frontier less the lookback: where the next listing begins
+              after                 next listing  frontier
+    ────────────┬─────────────────────────┬───────────┬───────────────▶ keys
+      planned   │ may hold files that     │ planned   │ not listed yet
+                │ no run has listed       │           │
+
+The next listing begins at the frontier less the lookback.
 """
 
 from dataclasses import dataclass

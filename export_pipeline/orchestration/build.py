@@ -14,6 +14,7 @@ from export_pipeline.orchestration.assets import export_assets
 from export_pipeline.orchestration.checks import check_schedule, export_check_job, export_checks
 from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.jobs import export_jobs
+from export_pipeline.orchestration.new_files import new_files_sensor
 from export_pipeline.orchestration.resources import (
     LEDGER,
     QUARANTINE,
@@ -25,7 +26,7 @@ from export_pipeline.orchestration.resources import (
     StagingResource,
     StoreResource,
 )
-from export_pipeline.orchestration.schedule import export_schedule, new_files_sensor
+from export_pipeline.orchestration.schedule import export_schedule
 from export_pipeline.secrets import EnvRef
 from export_pipeline.source.settings import SourceSettings
 from export_pipeline.storage.location import parse_location

@@ -74,6 +74,20 @@ def sensors_with_cursor(instance: DagsterInstance, name: str) -> Iterator[Origin
             yield state.origin
 
 
+def sensor_is_on(instance: DagsterInstance, name: str, *, location: str | None) -> bool:
+    """Whether a sensor of this name was turned on.
+
+    Args:
+        location: of its code location; None: any.
+    """
+    return any(
+        state.status is InstigatorStatus.RUNNING
+        and state.origin.instigator_name == name
+        and location in (None, location_of(state.origin.repository_origin))
+        for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    )
+
+
 def has_state(instance: DagsterInstance, origin: Origin) -> bool:
     """Whether Dagster knows anything of a sensor."""
     return _state(instance, origin) is not None

@@ -1,31 +1,29 @@
 """When the export runs, and why it sometimes does not."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from dagster import (
     DagsterInstance,
     DefaultScheduleStatus,
-    DefaultSensorStatus,
     JobDefinition,
-    RunConfig,
     RunRequest,
     ScheduleDefinition,
     ScheduleEvaluationContext,
-    SensorDefinition,
-    SensorEvaluationContext,
     SkipReason,
     schedule,
-    sensor,
 )
 
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import owed, sources, subscriptions
-from export_pipeline.ledger.database import Ledger
-from export_pipeline.orchestration import instigators, wording
+from export_pipeline.ledger import database
+from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.orchestration import wording
 from export_pipeline.orchestration.guard import failures_without_secrets
-from export_pipeline.orchestration.names import SENSOR_INTERVAL_SECONDS
-from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
-from export_pipeline.orchestration.underway import end_lost_runs, of_export
+from export_pipeline.orchestration.instigators import sensor_is_on
+from export_pipeline.orchestration.resources import LEDGER, Places, place_keys
+from export_pipeline.orchestration.underway import end_lost_runs, location_of_latest, of_export
+from export_pipeline.steps.lookout import last_complete_listing, owes_nothing
+from export_pipeline.storage.location import parse_location
 
 
 def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, timezone: str) -> ScheduleDefinition:
@@ -45,9 +43,37 @@ def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, ti
         places = Places(context.resources, deployment.names)
         with failures_without_secrets(deployment.secret_values()):
             reason = reason_to_skip(deployment, context.instance, ledger=places.ledger.open)
+            reason = reason or reason_to_leave_it_to_sensor(
+                deployment, context.instance, places.ledger.open(), now=utc_now()
+            )
         return SkipReason(reason) if reason else RunRequest()
 
     return tick
+
+
+def reason_to_leave_it_to_sensor(
+    deployment: Deployment, instance: DagsterInstance, ledger: Ledger, *, now: datetime
+) -> str | None:
+    """Why the sensor ``new_files`` does for now; None where it is off, something is owed, or a sweep is due.
+
+    The sensor starts no run for what a subscriber has refused or a store has denied: that waits for the schedule.
+    """
+    with ledger.read() as tx:
+        location = location_of_latest(instance, database.identity(tx))
+    name = deployment.names.new_files
+    if not sensor_is_on(instance, name, location=location):
+        return None
+    url = parse_location(deployment.source.url).url
+    listed_at = last_complete_listing(ledger, url)
+    if listed_at is None or not owes_nothing(ledger, url):
+        return None
+    due = listed_at + timedelta(minutes=deployment.sweep_minutes)
+    if now >= due:
+        return None
+    return (
+        f"the sensor {name} is on and starts the runs; nothing is owed, and the whole lookback was listed at "
+        f"{listed_at:%H:%M} UTC. The schedule lists it again from {due:%H:%M} UTC on (sweep_minutes)"
+    )
 
 
 def reason_to_skip(
@@ -70,57 +96,3 @@ def reason_to_skip(
         run = unfinished[0]
         return f"run {run.run_id[:8]} of {job} is still under way ({run.status.value.lower()})"
     return None
-
-
-def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefinition:
-    """Where more files wait than one run takes, start the next run at once. Off by default."""
-
-    @sensor(
-        name=deployment.names.new_files,
-        job=job,
-        required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
-        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
-        default_status=DefaultSensorStatus.STOPPED,
-        description="Its cursor shows the key up to which the source has been listed. Set it back to list once more "
-        "from there; moved forward it changes nothing. Turned on, it starts the next run at once while a backlog "
-        "waits, with catch_up_max_files.",
-    )
-    def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        places = Places(context.resources, deployment.names)
-        with failures_without_secrets(deployment.secret_values()):
-            repository = instigators.repository_of(context)
-            reason = reason_to_skip(
-                deployment,
-                context.instance,
-                ledger=places.ledger.open,
-                location=instigators.location_of(repository) if repository is not None else None,
-            )
-            if reason:
-                return SkipReason(reason)
-            url = places.source.open().url
-            if not backlog(places.ledger.open(), url):
-                return SkipReason("nothing waits for a run; the schedule looks for new files")
-        return RunRequest(
-            run_config=RunConfig(
-                ops={deployment.names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}}
-            )
-        )
-
-    return new_files
-
-
-def backlog(ledger: Ledger, url: str) -> bool:
-    """Whether another run could get on at once.
-
-    What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a sick receiver
-    would be knocked at without end. Nor is what could not be read, or a corrupt file, or a store that refuses access,
-    would start run after run.
-    """
-    with ledger.read() as tx:
-        number = sources.source_id(tx, url)
-        if number is None:
-            return False
-        more = sources.more_to_list(tx, number)
-        failing = owed.failing_subscriptions(tx, number)
-        well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
-        return any(more or owed.gets_on(tx, one) for one in well)

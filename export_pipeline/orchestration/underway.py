@@ -103,10 +103,13 @@ class _Ours:
     @cached_property
     def _here(self) -> str | None:
         """A schedule does not know its own code location, but its latest run does."""
-        if self._location is not None:
-            return self._location
-        latest = self._instance.get_runs(RunsFilter(tags={LEDGER_IDENTITY_TAG: self._identity}), limit=1)
-        return location_of(latest[0]) if latest else None
+        return self._location or location_of_latest(self._instance, self._identity)
+
+
+def location_of_latest(instance: DagsterInstance, identity: str) -> str | None:
+    """The code location of the latest run with the ledger of this identity; None where none is known."""
+    latest = instance.get_runs(RunsFilter(tags={LEDGER_IDENTITY_TAG: identity}), limit=1)
+    return location_of(latest[0]) if latest else None
 
 
 def location_of(run: DagsterRun) -> str | None:

@@ -22,8 +22,6 @@ from export_pipeline.storage.location import parse_location
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
-
-if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
@@ -71,6 +69,9 @@ class Queue(Protocol):
     def delete(self, messages: Sequence[Message]) -> int:
         """Remove messages; returns how many were not, and will come again."""
 
+    def waiting(self) -> int:
+        """How many messages wait, roughly; those that somebody has taken do not count."""
+
     def has_dead_letters(self) -> bool | None:
         """Whether a message that comes again and again is put aside by the queue itself; None: it does not tell."""
 
@@ -111,6 +112,14 @@ class NotificationQueue:
         chunks = [messages[at : at + MESSAGES_A_REQUEST] for at in range(0, len(messages), MESSAGES_A_REQUEST)]
         with self._pool() as pool:
             return sum(pool.map(self._delete, chunks))
+
+    def waiting(self) -> int:
+        """As :meth:`Queue.waiting`.
+
+        Raises:
+            QueueFailed: it did not tell.
+        """
+        return int(self.attributes(["ApproximateNumberOfMessages"]).get("ApproximateNumberOfMessages", 0))
 
     def has_dead_letters(self) -> bool | None:
         """As :meth:`Queue.has_dead_letters`: None where the credentials may not ask."""

@@ -14,6 +14,7 @@ from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.ignored import LeftOut
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone, register, unknown
+from export_pipeline.steps.lookout import wanted_files
 from export_pipeline.steps.next_listing import ListingRules, midnight, next_listing
 
 _COMPARED_AT_ONCE = 1_000
@@ -325,15 +326,8 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
             mark=database.source_mark(tx, source.url),
             now=now,
         )
-    listing = dated(source, settings.layout, Found(), after=begin.first, before=_end(settings, now))
-    wanted = (
-        one
-        for one, overwrites in unknown(listing, ledger, number or 0, Found())
-        if one.day >= settings.start_date
-        and not (overwrites and settings.on_overwrite == "ignore")
-        and (not known or any(subscription.owes(one.file, one.day) for subscription in known))
-    )
-    unlisted = list(islice(wanted, MOST_UNLISTED))
+    listing = source.list_files(after=begin.first, before=_end(settings, now))
+    unlisted = list(islice(wanted_files(listing, ledger, settings, number, known), MOST_UNLISTED))
     return Freshness(
         since=settings.layout.floor_after(begin.first) if begin.first else "",
         unlisted=len(unlisted),

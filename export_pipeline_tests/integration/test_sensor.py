@@ -1,13 +1,21 @@
-"""When the sensor new_files starts the next run at once."""
+"""When the sensor new_files starts a run, and what the schedule leaves to it."""
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance, RunRequest, SkipReason, build_sensor_context
 
+from export_pipeline.dagster_internals import InstigatorStatus, InstigatorType
+from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import FileForbidden
-from export_pipeline.orchestration.schedule import backlog
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.orchestration.build import definitions_of
+from export_pipeline.orchestration.new_files import run_key
+from export_pipeline.orchestration.schedule import reason_to_leave_it_to_sensor
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.local import LocalSource
+from export_pipeline.steps.lookout import Seen, gets_on
 from export_pipeline_tests.integration.project import Project
 
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
@@ -16,7 +24,7 @@ DWH = {"type": "python", "function": "export_pipeline_tests.integration.receiver
 
 def waits(project: Project) -> bool:
     with project.workspace() as place:
-        return backlog(place.ledger, place.source.url)
+        return gets_on(place.ledger, place.source.url)
 
 
 def test_a_backlog_is_what_a_run_could_get_on_with(project: Project, received: Path) -> None:
@@ -76,3 +84,70 @@ def test_a_store_that_cannot_be_read_is_no_reason_to_hurry(
     project.run()
     assert not waits(project)
     assert project.imbalances() == []
+
+
+def tick(project: Project, instance: DagsterInstance) -> RunRequest | SkipReason:
+    """What the sensor answers, as the daemon asks it."""
+    deployment = load_deployment(str(project.deployment_path))
+    definitions = definitions_of(deployment)
+    resources = {name: (definitions.resources or {})[name] for name in ("source", "ledger")}
+    with build_sensor_context(instance=instance, resources=resources) as context:
+        found = definitions.resolve_sensor_def("new_files").evaluate_tick(context)
+    return found.run_requests[0] if found.run_requests else SkipReason(found.skip_message)
+
+
+def test_the_sensor_starts_a_run_for_a_new_file(project: Project, received: Path) -> None:
+    """It looks itself: a new file is a reason for a run, the same one for two ticks; a known file is none."""
+    project.config["subscribers"] = {"crm": CRM}
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        assert isinstance(tick(project, instance), SkipReason)
+        project.put_days("22", files=1)
+        first, second = tick(project, instance), tick(project, instance)
+        assert isinstance(first, RunRequest)
+        assert isinstance(second, RunRequest)
+        assert first.run_key is not None
+        assert first.run_key.rpartition(" ")[0].rpartition(" ")[2] == "2026/11/22/00/000.gz"
+        project.run()
+        answer = tick(project, instance)
+        assert isinstance(answer, SkipReason)
+        assert answer.skip_message == "no new file was seen"
+
+
+def test_two_ticks_that_see_the_same_ask_for_one_run() -> None:
+    """The run key is that of the file, its content, the ledger and the five minutes: Dagster makes one run of two."""
+    seen, now = Seen("2026/11/22/a", "e1"), datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+    key = run_key(seen, "m", now)
+    assert key == run_key(seen, "m", now + timedelta(seconds=299))
+    others = [
+        run_key(Seen("2026/11/22/b", "e1"), "m", now),
+        run_key(Seen("2026/11/22/a", "e2"), "m", now),
+        run_key(seen, "n", now),
+        run_key(seen, "m", now + timedelta(seconds=300)),
+        run_key(Seen(messages=3), "m", now),
+    ]
+    assert len({key, *others}) == 6
+
+
+def test_while_the_sensor_is_on_the_schedule_sweeps(project: Project, received: Path) -> None:
+    """With the sensor on, a tick of the schedule starts a run only for what is owed, or once an hour; and says so."""
+    project.config["subscribers"] = {"crm": CRM}
+    project.put_days("22", files=1)
+
+    def reason(instance: DagsterInstance, *, minutes: int = 0) -> str | None:
+        deployment = load_deployment(str(project.deployment_path))
+        with project.ledger() as ledger:
+            now = utc_now() + timedelta(minutes=minutes)
+            return reason_to_leave_it_to_sensor(deployment, instance, ledger, now=now)
+
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        project.run()
+        assert reason(instance) is None
+        (state,) = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+        instance.update_instigator_state(state.with_status(InstigatorStatus.RUNNING))
+        assert "the sensor new_files is on" in (reason(instance) or "")
+        assert "(sweep_minutes)" in (reason(instance) or "")
+        assert reason(instance, minutes=61) is None
+        (received / "crm.fails").touch()
+        project.put_days("23", files=1)
+        project.run()
+        assert reason(instance) is None

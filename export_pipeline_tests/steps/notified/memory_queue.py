@@ -50,6 +50,9 @@ class MemoryQueue:
             self.bodies.pop(message.id, None)
         return 0
 
+    def waiting(self) -> int:
+        return len(self.bodies.keys() - self.taken)
+
     def has_dead_letters(self) -> bool | None:
         return self.dead_letters
 

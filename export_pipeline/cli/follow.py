@@ -1,0 +1,142 @@
+"""``export-pipeline follow``: one process that delivers new files within seconds, until it is ended."""
+
+import signal
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import sleep
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from export_pipeline.cli.session import Session
+
+if TYPE_CHECKING:
+    from export_pipeline.cli.runs import Runner
+    from export_pipeline.source.queue import NotificationQueue
+    from export_pipeline.source.store import Source
+    from export_pipeline.steps.lookout import Lookout
+
+EveryOption = Annotated[
+    float,
+    typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="Time between two looks for new files."),
+]
+# While the source or the queue fails, looks become rarer.
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+def follow(session: Session, every: EveryOption = 1.0) -> int:
+    """Deliver new files within seconds, until Ctrl-C or SIGTERM.
+
+    Looks for new files every second, in the source or in the queue of notifications, and starts export_job in this
+    process as soon as there is one: nothing has to be started or imported first. Each run is one of Dagster's, with its
+    log in the UI. A look that finds nothing makes none. What a subscriber did not accept is retried when the schedule
+    would be due. The schedule may stay on: while a run is under way, neither starts another.
+    """
+    from export_pipeline.cli.runs import runner
+    from export_pipeline.source.queue import NotificationQueue
+    from export_pipeline.source.store import open_source
+
+    deployment = session.deployment(without_variables=True)
+    # As Dagster has it while a run is under way.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with runner(session, deployment) as one:
+        source = open_source(deployment.source)
+        queue = NotificationQueue(deployment.source) if deployment.source.is_notified else None
+        try:
+            one.say(f"following {source.url}: looking every {every:g} s")
+            _Follower(one, source, queue).go_on(every)
+        except KeyboardInterrupt:
+            one.say("ended; what was not delivered is owed to the next run")
+        finally:
+            source.close()
+            if queue is not None:
+                queue.close()
+    return 0
+
+
+@dataclass(slots=True)
+class _Follower:
+    """Looks and runs, in turn.
+
+    Attributes:
+        due: when the schedule would start the next run.
+        told: the last thing that kept it from looking, so that it is said once.
+    """
+
+    runner: "Runner"
+    source: "Source"
+    queue: "NotificationQueue | None"
+    due: datetime | None = None
+    told: str = ""
+    failures: int = field(default=0)
+
+    def go_on(self, every_seconds: float) -> None:
+        """Until somebody ends the process."""
+        from export_pipeline.errors import ExportError
+        from export_pipeline.steps.lookout import Lookout
+
+        lookout = Lookout()
+        while True:
+            try:
+                reason = self._reason_to_run(lookout)
+            except ExportError as error:
+                self._say_once(f"looking failed, and is tried again: {error}")
+                self.failures += 1
+            else:
+                self.failures = 0
+                if reason:
+                    self.told = ""
+                    self._run(reason)
+                    continue
+            sleep(min(every_seconds * 2**self.failures, max(every_seconds, _LONGEST_PAUSE_SECONDS)))
+
+    def _reason_to_run(self, lookout: "Lookout") -> str:
+        """Why a run should start now; empty: there is no reason."""
+        from export_pipeline.ledger.database import utc_now
+        from export_pipeline.orchestration.schedule import reason_to_skip
+        from export_pipeline.steps.lookout import gets_on
+        from export_pipeline.steps.open import discovery_settings
+
+        deployment, ledger = self.runner.deployment, self.runner.ledger
+        if reason := reason_to_skip(deployment, self.runner.instance, ledger=lambda: ledger):
+            self._say_once(reason)
+            return ""
+        if gets_on(ledger, self.source.url):
+            return "more is waiting"
+        now = utc_now()
+        seen = lookout.look(self.source, ledger, discovery_settings(deployment), queue=self.queue, now=now)
+        if seen:
+            return str(seen)
+        return self._due(now)
+
+    def _due(self, now: datetime) -> str:
+        """Whether the schedule would run, for what is owed, or to list the whole lookback again."""
+        from export_pipeline.configuration.schedule import next_tick
+        from export_pipeline.steps.lookout import last_complete_listing, owes_nothing
+
+        deployment, ledger = self.runner.deployment, self.runner.ledger
+        if self.due is None or now >= self.due:
+            is_first, self.due = self.due is None, next_tick(deployment.cron, deployment.timezone, now)
+            listed_at = last_complete_listing(ledger, self.source.url)
+            is_late = listed_at is None or now >= listed_at + timedelta(minutes=deployment.sweep_minutes)
+            if is_late:
+                return "the source has to be listed again"
+            if not is_first and not owes_nothing(ledger, self.source.url):
+                return "something is owed"
+        return ""
+
+    def _run(self, reason: str) -> None:
+        from export_pipeline.cli.runs import delivered
+
+        deployment = self.runner.deployment
+        names = deployment.names
+        ops = {names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}}
+        self.runner.say(f"a run starts: {reason}")
+        outcome = self.runner.run(names.export_job, ops, title=names.export_job)
+        for name, text in delivered(outcome.subscribers):
+            self.runner.say(f"{name}: {text}")
+
+    def _say_once(self, text: str) -> None:
+        if text != self.told:
+            self.told = text
+            self.runner.say(text)

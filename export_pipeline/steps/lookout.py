@@ -1,0 +1,154 @@
+"""Whether a run would find anything new: asked every few seconds, so a look costs two short listings at most.
+
+New files mostly sort behind the frontier, the key up to which the source is listed. A late file sorts before it, within
+the lookback. So each look lists one stretch behind the frontier, and one stretch of the lookback, which moves on from
+look to look. Nothing is written: what a look sees is planned by the run that it is the reason for.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from export_pipeline.ledger import database, owed, sources, subscriptions
+from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import DatedFile, Subscription
+from export_pipeline.ledger.sources import ListingState
+from export_pipeline.source.file import SourceFile, utf8
+from export_pipeline.source.queue import Queue
+from export_pipeline.source.store import Source
+from export_pipeline.steps.discover import DiscoverySettings, Found, Walk, unknown, with_days
+from export_pipeline.steps.next_listing import next_listing
+
+MOST_KEYS = 1_000
+"""How many keys a stretch has: one page of a listing of S3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look saw.
+
+    Attributes:
+        key: the first new file; empty: none was seen.
+        etag: of that file.
+        messages: how many messages wait in the queue of notifications, as far as the queue tells.
+    """
+
+    key: str = ""
+    etag: str = ""
+    messages: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.key or self.messages)
+
+    def __str__(self) -> str:
+        return f"{self.messages:,} messages in the queue" if self.messages else f"a new file, {self.key}"
+
+
+class Lookout:
+    """Looks at one source, again and again.
+
+    It remembers, for as long as the process lives, how far it has come in the lookback.
+    """
+
+    def __init__(self) -> None:
+        self._after = ""
+
+    def look(
+        self,
+        source: Source,
+        ledger: Ledger,
+        settings: DiscoverySettings,
+        *,
+        queue: Queue | None = None,
+        now: datetime,
+    ) -> Seen:
+        """What a run would find. Asks the queue in the place of the source where there is one.
+
+        Args:
+            now: aware.
+
+        Raises:
+            ListingFailed: the source could not be listed.
+            QueueFailed: the queue could not be asked.
+        """
+        if queue is not None:
+            return Seen(messages=queue.waiting())
+        with ledger.read() as tx:
+            number = sources.source_id(tx, source.url)
+            known = subscriptions.active(tx, number) if number is not None else ()
+            state = sources.listing_state(tx, number) if number is not None else ListingState()
+            mark = database.source_mark(tx, source.url)
+        begin = next_listing(settings, state, known, cursor="", mark=mark, now=now).first
+        after = max(state.frontier, begin, key=utf8)
+        walk = Walk(source, after=after, layout=settings.layout, most_keys=MOST_KEYS)
+        first = self._first_new(walk, ledger, settings, number, known)
+        if first is None and state.frontier:
+            after = max(self._after, begin, key=utf8)
+            walk = Walk(source, after=after, before=state.frontier, layout=settings.layout, most_keys=MOST_KEYS)
+            first = self._first_new(walk, ledger, settings, number, known)
+            self._after = walk.last_key if walk.is_cut else ""
+        return Seen() if first is None else Seen(first.key, first.etag)
+
+    @staticmethod
+    def _first_new(
+        walk: Walk,
+        ledger: Ledger,
+        settings: DiscoverySettings,
+        number: int | None,
+        known: Iterable[Subscription],
+    ) -> SourceFile | None:
+        return next((one.file for one in wanted_files(walk, ledger, settings, number, known)), None)
+
+
+def wanted_files(
+    files: Iterable[SourceFile],
+    ledger: Ledger,
+    settings: DiscoverySettings,
+    number: int | None,
+    known: Iterable[Subscription],
+) -> Iterator[DatedFile]:
+    """Those of *files* that a run would plan: unknown to the ledger, in time, and owed to somebody.
+
+    Args:
+        number: of the source; None: the ledger does not know it.
+        known: its subscriptions; empty: none is known yet, and any file may be wanted.
+    """
+    listing = with_days(files, settings.layout, Found())
+    for one, overwrites in unknown(listing, ledger, number or 0, Found()):
+        if one.day < settings.start_date or (overwrites and settings.on_overwrite == "ignore"):
+            continue
+        if not known or any(subscription.owes(one.file, one.day) for subscription in known):
+            yield one
+
+
+def gets_on(ledger: Ledger, url: str) -> bool:
+    """Whether another run could go on at once with what is known already.
+
+    What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a failing receiver
+    would be called without end. Nor is what could not be read, or a corrupt file, or a store that denies access, would
+    start run after run.
+    """
+    with ledger.read() as tx:
+        number = sources.source_id(tx, url)
+        if number is None:
+            return False
+        more = sources.more_to_list(tx, number)
+        failing = owed.failing_subscriptions(tx, number)
+        well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
+        return any(more or owed.gets_on(tx, one) for one in well)
+
+
+def owes_nothing(ledger: Ledger, url: str) -> bool:
+    """Whether everything that is known is delivered, and nothing was left to be listed."""
+    with ledger.read() as tx:
+        number = sources.source_id(tx, url)
+        if number is None or sources.more_to_list(tx, number):
+            return False
+        return not any(one.files for one in owed.waiting(tx, number, subscriptions.active(tx, number)))
+
+
+def last_complete_listing(ledger: Ledger, url: str) -> datetime | None:
+    """When the last listing began that came to the end of the source; None: none did."""
+    with ledger.read() as tx:
+        number = sources.source_id(tx, url)
+        return sources.listing_state(tx, number).complete_at if number is not None else None
