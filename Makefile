@@ -76,7 +76,7 @@ test-thorough: $(VENV)/.installed-dev  ## Run the slow tests, which CI runs ever
 test-newest: | $(BIN)/python  ## Run the tests that depend on Dagster with the newest release of every dependency
 	$(BIN)/python -m venv $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/newest/bin/python -m pip install --quiet --upgrade --editable '.[postgres]' --group dev
+	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[postgres]' --group dev
 	$(VENV)/newest/bin/python -m pip freeze | grep '^dagster'
 	$(VENV)/newest/bin/python -m pytest $(PYTEST_FLAGS) -m "not thorough" $(NEWEST_TESTS)
 

@@ -16,8 +16,10 @@ else:
     from setuptools.compat.py310 import tomllib
 
 ROOT = Path(__file__).parent
-# [text](target) and ![text](target), where the target is no address and no place on the same page.
-_LINK = re.compile(r"(?P<picture>!?)(?P<text>\[[^\]]*\])\((?![a-z]+:|#)(?P<target>[^)\s]+)\)")
+# The end of [text](target) and ![text](target), where the target is neither an address nor a place on the same page.
+# What comes before may hold brackets of its own: a badge is a picture inside a link.
+_LINK = re.compile(r"\]\((?![a-z]+:|#)(?P<target>[^)\s]+)\)")
+_PICTURES = (".gif", ".jpg", ".png", ".svg")
 
 
 def readme(text: str, repository: str, version: str) -> str:
@@ -29,8 +31,8 @@ def readme(text: str, repository: str, version: str) -> str:
     """
 
     def absolute(link: "re.Match[str]") -> str:
-        kind = "raw" if link["picture"] else "blob"
-        return f"{link['picture']}{link['text']}({repository}/{kind}/v{version}/{link['target']})"
+        kind = "raw" if link["target"].endswith(_PICTURES) else "blob"
+        return f"]({repository}/{kind}/v{version}/{link['target']})"
 
     return _LINK.sub(absolute, text)
 

@@ -17,8 +17,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 REPOSITORY = "https://github.com/export-pipeline/export_pipeline"
-RAW = "https://raw.githubusercontent.com/export-pipeline/export_pipeline/main/"
-"""Where the package index finds pictures, which GitHub's own pages do not give away."""
+"""Its address, as pyproject.toml has it."""
 CHECKED = {"sh", "yaml", "yml", "python", "javascript", "toml", "ini", "json", "sql"}
 """Languages whose unmarked blocks a test runs or parses: the tests beside this file say how."""
 
@@ -99,10 +98,8 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
 
 def path_in_repository(target: str) -> str | None:
     """The path, with its heading, that an absolute link to this repository leads to; None where it leads elsewhere."""
-    for start in (f"{REPOSITORY}/blob/main/", RAW):
-        if target.startswith(start):
-            return target.removeprefix(start)
-    return None
+    start = f"{REPOSITORY}/blob/main/"
+    return target.removeprefix(start) if target.startswith(start) else None
 
 
 def all_blocks(*languages: str, marked: bool = False) -> list[Block]:

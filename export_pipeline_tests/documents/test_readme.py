@@ -1,5 +1,6 @@
 """README.md as a newcomer meets it: pasted block by block into a bare shell, and read on the package index."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.sample_bucket import make_sample_bucket
-from export_pipeline_tests.documents.blocks import RAW, REPOSITORY, ROOT, Block, blocks_of
+from export_pipeline_tests.documents.blocks import REPOSITORY, ROOT, Block, blocks_of
 from export_pipeline_tests.servers.s3 import REGION, S3Server, moto_server
+from export_pipeline_tests.test_project_files import PYPROJECT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-STAY = {"make dev", "dagster dev"}
+STAY = {"make dev", "export-pipeline dev"}
 """Commands that run until they are stopped: the tests of daemon and UI start them."""
 EVENTS = 60
 
@@ -178,12 +180,32 @@ def is_alone(block: Block) -> bool:
 
 
 def test_links_work_on_the_package_index() -> None:
-    """Links and pictures are absolute: the package index shows README too, and relative ones lead nowhere there."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    """As the package index shows README, every link and picture is absolute: a relative one would lead nowhere there.
+
+    In the repository they are relative, so that a branch, a fork and a checkout show their own files.
+    """
+    specification = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
+    assert specification is not None
+    assert specification.loader is not None
+    setup = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(setup)
+    assert PYPROJECT["project"]["urls"]["Source"] == REPOSITORY
+    shown = setup.readme(README, REPOSITORY, "1.2.3")
+    targets = re.findall(r"\]\(([^)\s]+)\)", shown)
     assert len(targets) > 30
     assert [target for target in targets if not target.startswith("https://")] == []
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", README)
-    known = (RAW, f"{REPOSITORY}/actions/", "https://img.shields.io/")
+    ours = [target for target in targets if target.startswith((f"{REPOSITORY}/blob/", f"{REPOSITORY}/raw/"))]
+    assert len(ours) > 30
+    assert [target for target in ours if "/v1.2.3/" not in target] == []
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", shown)
+    known = (f"{REPOSITORY}/raw/", f"{REPOSITORY}/actions/", "https://img.shields.io/")
     assert [picture for picture in pictures if not picture.startswith(known)] == []
-    ours = [target for target in targets if "export_pipeline" in target]
-    assert [target for target in ours if not target.startswith((RAW, f"{REPOSITORY}/"))] == []
+
+
+def test_the_first_screen_says_what_it_is() -> None:
+    """Before the first section there are badges, two sentences, one block to paste, and a picture."""
+    first = README.partition("\n## ")[0]
+    assert len(re.findall(r"^\[!\[", first, re.MULTILINE)) == 3
+    assert first.count("```sh") == 1
+    assert re.search(r"^!\[.+\]\(docs/images/", first, re.MULTILINE)
+    assert len(first.splitlines()) < 30
