@@ -12,6 +12,7 @@ import yaml
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ConfigurationError
 from export_pipeline_tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks_of, path_in_repository
+from export_pipeline_tests.test_architecture import FLOORS, KNOWS_DAGSTER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -133,6 +134,15 @@ def test_every_folder_shown_exists() -> None:
     package = ROOT / "export_pipeline"
     there = {f"export_pipeline/{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert there - shown == set()
+
+
+def test_the_structure_shown_is_that_of_the_code() -> None:
+    """docs/design.md names the floors of the package and the modules that import Dagster."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", text, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == [floor - {"__init__"} for floor in FLOORS]
+    sentence = text.partition("Dagster is imported by ")[2].partition("Nothing else imports it")[0]
+    assert set(re.findall(r"`([\w.]+)`", sentence)) == KNOWS_DAGSTER
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
