@@ -142,14 +142,14 @@ class UnreadableFile:
     Attributes:
         reason: what is wrong with it, without secrets.
         attempts: how many runs have tried it.
-        given_up: it lies in the quarantine as a whole, and no run tries it again.
+        is_tried_again: by later runs; if not, it lies in the quarantine as a whole.
     """
 
     key: str
     day: date
     reason: str
     attempts: int
-    given_up: bool
+    is_tried_again: bool
 
 
 def standings(tx: Connection, source: int) -> list[Standing]:
@@ -358,6 +358,6 @@ def unreadable_files(
     found = [(row.key, row) for row in rows]
     found += [(one.file.key, row) for row in of_parts for one in records.load_part_files(row.part_files)]
     return [
-        UnreadableFile(key, row.day, row.last_error, row.read_attempts, ManifestState(row.state).is_given_up)
+        UnreadableFile(key, row.day, row.last_error, row.read_attempts, not ManifestState(row.state).is_closed)
         for key, row in sorted(found, key=lambda one: utf8(one[0]))
     ]

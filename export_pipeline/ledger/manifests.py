@@ -44,19 +44,18 @@ class ManifestState(str):
         return self == READ
 
     @property
-    def is_given_up(self) -> bool:
-        """Whether its file lies in the quarantine as a whole, and no run tries it again before a person does."""
-        return self == GIVEN_UP
-
-    @property
     def is_replaced(self) -> bool:
         """Whether its files go on in other manifests."""
         return self == SUPERSEDED
 
     @property
     def is_closed(self) -> bool:
-        """Whether there is nothing to read of it."""
-        return self.is_given_up or self.is_replaced
+        """Whether there is nothing to read of it: its files go on in others, or the one that it has was given up.
+
+        A file belongs to the manifest that it goes on in. So whose manifest is closed lies in the quarantine as a
+        whole, and no run tries it again before a person does.
+        """
+        return self == GIVEN_UP or self.is_replaced
 
 
 class ReadingDiffers(LedgerError):
@@ -254,7 +253,7 @@ def add_part(
     identity: str,
     described: Callable[[], Mapping[str, Any]],
     *,
-    given_up: str | None,
+    why_lost: str | None,
     run_id: str,
     now: datetime,
 ) -> None:
@@ -262,10 +261,10 @@ def add_part(
 
     Args:
         described: what it has of the whole, and of its files.
-        given_up: why it is given up at once, if it is new; None: it is to be read.
+        why_lost: why it is given up at once, if it is new; None: it is to be read.
     """
     m = t.manifests.c
-    state = PLANNED if given_up is None else GIVEN_UP
+    state = PLANNED if why_lost is None else GIVEN_UP
     known = tx.execute(select(m.state, m.read_at).where(m.id == identity)).first()
     if known is None:
         tx.execute(
@@ -273,16 +272,16 @@ def add_part(
                 **described(),
                 id=identity,
                 state=state,
-                last_error=given_up,
+                last_error=why_lost,
                 planned_at=now,
                 planned_by_run=run_id,
             )
         )
     elif known.state == SUPERSEDED:
         # Its files were set apart for others since; for these they are tried together first.
-        values: dict[str, Any] = {"state": state, "last_error": given_up, "successor_id": None, "read_at": None}
+        values: dict[str, Any] = {"state": state, "last_error": why_lost, "successor_id": None, "read_at": None}
         tx.execute(update(t.manifests).where(m.id == identity).values(**values, read_attempts=0, batches=None))
-    elif known.state == GIVEN_UP and given_up is None:
+    elif known.state == GIVEN_UP and why_lost is None:
         values = {"state": READ if known.read_at else PLANNED, "last_error": None, "read_attempts": 0}
         tx.execute(update(t.manifests).where(m.id == identity).values(values))
 

@@ -36,15 +36,15 @@ class Share:
     Attributes:
         sound: files, or events of them, that it has not accepted yet, and that can be read.
         lost: the same, of files that cannot be read.
-        is_given_up: nothing is: it has got all before and was to get it once more, or it has accepted some and nobody
-            can tell which events these were.
+        is_indivisible: it has no share: it has got all before and was to get it once more, or it has accepted some and
+            nobody can tell which events these were.
     """
 
     subscription: int
     subscriber: str
     sound: tuple[PartFile, ...]
     lost: tuple[PartFile, ...]
-    is_given_up: bool = False
+    is_indivisible: bool = False
 
 
 def isolate(
@@ -182,7 +182,7 @@ def shares(
                 one.name,
                 sound=tuple(member for member in left or () if member.file.key not in unreadable),
                 lost=tuple(member for member in left or () if member.file.key in unreadable),
-                is_given_up=left is None or has_got_all,
+                is_indivisible=left is None or has_got_all,
             )
         )
     return result
@@ -199,7 +199,7 @@ def shares_by_fingerprint(
     """
     kept, lost = tuple(map(PartFile, sound)), tuple(map(records.nameless, gone))
     return [
-        Share(one.subscription_id, one.name, (), (), is_given_up=True)
+        Share(one.subscription_id, one.name, (), (), is_indivisible=True)
         if one.is_repeated
         else Share(one.subscription_id, one.name, kept, lost)
         for one in deliveries.receivers(tx, found.id, subscriptions)
@@ -243,8 +243,8 @@ def split(
         for group in grouped(share.sound, groups):
             sound.append(_add_part(tx, whole, group, owed_to, run_id=run_id, now=now))
         for one in share.lost:
-            _add_part(tx, whole, [one], owed_to, given_up=reasons[one.file.key], run_id=run_id, now=now)
-        if share.is_given_up:
+            _add_part(tx, whole, [one], owed_to, why_lost=reasons[one.file.key], run_id=run_id, now=now)
+        if share.is_indivisible:
             deliveries.give_up_for(tx, found.id, share.subscription, reason)
         else:
             deliveries.split_for(tx, found.id, share.subscription)
@@ -265,7 +265,7 @@ def _add_part(
     files: Sequence[PartFile],
     owed_to: Iterable[tuple[int, str | None]],
     *,
-    given_up: str | None = None,
+    why_lost: str | None = None,
     run_id: str,
     now: datetime,
 ) -> str:
@@ -273,23 +273,23 @@ def _add_part(
 
     Args:
         owed_to: subscriptions, each with the run that takes it to them, if one does.
-        given_up: why: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to
-            it stays open.
+        why_lost: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to it
+            stays open.
 
     Returns:
         Its id.
     """
     identity = parts.part_id(whole, files)
     described = partial(parts.described, tx, whole, files)
-    manifests.add_part(tx, identity, described, given_up=given_up, run_id=run_id, now=now)
+    manifests.add_part(tx, identity, described, why_lost=why_lost, run_id=run_id, now=now)
     m, d = t.manifests.c, t.deliveries.c
     there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity)).scalars())
     day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == identity)).one()
     for subscription, run in owed_to:
         if subscription not in there:
             owe(tx, identity, [subscription], day=day, first_key=first_key, now=now, run_id=run)
-        if given_up is not None:
-            deliveries.give_up_for(tx, identity, subscription, given_up)
+        if why_lost is not None:
+            deliveries.give_up_for(tx, identity, subscription, why_lost)
     return identity
 
 

@@ -198,8 +198,8 @@ def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
     lines = [f"{printable(key)}: {printable(reason)}" for key, reason in outcome.unreadable.items()]
     fate = f"each {_tried_again(max_attempts)}"
-    if outcome.given_up:
-        fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
+    if outcome.quarantined:
+        fate += f"; given up now and kept in the quarantine: {_some(outcome.quarantined)}"
     return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
 
 
@@ -212,7 +212,7 @@ def unreadable_files(found: Sequence[UnreadableFile]) -> str:
 
 def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
     """What happens next to a file that could not be read."""
-    if file.given_up:
+    if not file.is_tried_again:
         return f"nothing: it lies in the quarantine as a whole ({_where_to_look(file.day)})"
     return f"{_tried_again(max_attempts)} (so far {file.attempts})"
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
+from typing import NamedTuple
 
 from export_pipeline.ledger import database, deliveries, known, owed, parts, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
@@ -19,6 +20,23 @@ from export_pipeline.steps.next_listing import ListingRules, midnight, next_list
 
 _COMPARED_AT_ONCE = 1_000
 SHOWN_KEYS = 20
+
+
+class Shortfall(NamedTuple):
+    """Objects of one kind that a subscriber should have and has not.
+
+    Attributes:
+        kind: by its name in reports.
+        words: what is wrong with them.
+        keys: the first of them.
+        is_owed: it may still get them; if not, a person has to see to them.
+    """
+
+    kind: str
+    words: str
+    objects: int
+    keys: list[str]
+    is_owed: bool
 
 
 @dataclass(slots=True)
@@ -44,7 +62,20 @@ class SubscriberTally:
     @property
     def missing(self) -> int:
         """Wanted, and found by no run though it is time."""
-        return self.wanted - self.delivered - self.waiting - self.overdue - self.given_up
+        return self.wanted - self.delivered - self.waiting - sum(one.objects for one in self.shortfalls)
+
+    @property
+    def shortfalls(self) -> tuple[Shortfall, ...]:
+        """What the ledger knows that it should have and has not, kind by kind."""
+        return (
+            Shortfall("overdue", "owed for too long", self.overdue, self.overdue_keys, is_owed=True),
+            Shortfall("given_up", "unreadable and in the quarantine", self.given_up, self.given_up_keys, is_owed=False),
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it should have objects that it has not."""
+        return bool(self.missing) or any(one.objects for one in self.shortfalls)
 
     def add(self, other: "SubscriberTally") -> None:
         """Count *other*, of further days, too."""

@@ -51,21 +51,21 @@ class ReadOutcome:
     Attributes:
         staged: what can be delivered; None where no readable file is left.
         unreadable: key → what is wrong, of the files that could not be read this time.
-        given_up: those of them that will not be tried again and lie in the quarantine.
+        quarantined: those of them that will not be tried again and lie in the quarantine.
         notes: what else happened, one sentence each.
         seconds: how long reading took.
     """
 
     staged: Staged | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
-    given_up: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def take(self, apart: Apart) -> str | None:
         """Add what became of a manifest's files; returns what is left of it, and is to be seen to next."""
         self.unreadable |= apart.reasons
-        self.given_up += apart.given_up
+        self.quarantined += apart.quarantined
         self.notes += apart.notes
         return apart.rest
 

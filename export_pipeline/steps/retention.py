@@ -12,7 +12,7 @@ from export_pipeline.ledger.records import PartFile
 from export_pipeline.printable import printable
 from export_pipeline.source.store import Source
 from export_pipeline.steps.open import Workspace
-from export_pipeline.steps.unreadable import OwedGivenUp, split_for_all
+from export_pipeline.steps.unreadable import OwedFileLost, split_for_all
 
 # A transaction of so many manifests keeps other writers waiting for some ten milliseconds.
 _AT_ONCE = 20
@@ -66,7 +66,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
 
     Raises:
         LedgerError: files of it are not in the source now. After ``max_attempts`` tries they are given up.
-        OwedGivenUp: they were.
+        OwedFileLost: they were.
         ListingFailed: the source could not be listed.
     """
     with place.ledger.read() as tx:
@@ -97,7 +97,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
         place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
         with place.ledger.write(durable=True) as tx:
             unreadable.give_up(tx, found.id, reason)
-        raise OwedGivenUp(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
+        raise OwedFileLost(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
     done, sound = split_for_all(
         place,
         found,
@@ -112,7 +112,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
     end = f"given up for {names} after {tries} of {place.max_attempts} tries, and kept in the quarantine"
     if sound:
         end += f"; its other files go on to those who had not got them, in manifest {', '.join(sound)}"
-    raise OwedGivenUp(first_key, f"{reason}; {end}")
+    raise OwedFileLost(first_key, f"{reason}; {end}")
 
 
 def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Collection[str] = ()) -> list[str]:

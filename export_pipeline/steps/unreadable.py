@@ -25,7 +25,7 @@ DIVIDED_INTO = 10
 """Into how many manifests one is divided whose reader died: of a thousand files three divisions find the one."""
 
 
-class OwedGivenUp(FileError):
+class OwedFileLost(FileError):
     """A file of a manifest that others have got was given up for those it was still owed to."""
 
     next_step = "once the file is back, export-pipeline quarantine retry owes it again; its sound neighbours are owed"
@@ -37,13 +37,13 @@ class Apart:
 
     Attributes:
         reasons: key → what is wrong.
-        given_up: keys of those that lie in the quarantine now.
+        quarantined: keys of those that lie in the quarantine now.
         rest: the manifest of the other files; None where there is none.
         notes: what else happened, one sentence each.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
-    given_up: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     rest: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -86,12 +86,12 @@ def set_apart(
     if several:
         # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
         place.quarantine.archive_stretches(manifest.id, manifest.day)
-    given_up = [
+    quarantined = [
         file.key
         for file in apart
         if _give_up(place, manifest, file, failures[file.key], reasons[file.key], others_read=others_read)
     ]
-    return Apart(reasons, given_up, rest)
+    return Apart(reasons, quarantined, rest)
 
 
 def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart | None:
@@ -216,7 +216,7 @@ def _split(
     tries: int,
     run_id: str,
     differs: bool = False,
-) -> OwedGivenUp:
+) -> OwedFileLost:
     """Split a manifest for those it is still owed to; returns what to raise.
 
     Args:
@@ -283,7 +283,7 @@ def _keep_lost(
     for identity, one in unreadable.lost_parts(manifest, given).items():
         why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
         place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=one.file, reason=why)
-    if any(share.is_given_up for share in given):
+    if any(share.is_indivisible for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files
         lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files have no names any more
@@ -299,7 +299,7 @@ def _told(
     sound: Sequence[str],
     *,
     tries: str,
-) -> OwedGivenUp:
+) -> OwedFileLost:
     key = next(iter(reasons), manifest.files[0].key)
     said = [f"{reason}{_more(reasons)}"]
     lost = [share.subscriber for share in done if share.lost]
@@ -312,15 +312,15 @@ def _told(
         said.append(
             f"the {what} of manifest {manifest.id} go on to {', '.join(going_on)} alone, in {ids}: {', '.join(sound)}"
         )
-    given_up = [share.subscriber for share in done if share.is_given_up]
-    if given_up:
-        names = ", ".join(given_up)
+    indivisible = [share.subscriber for share in done if share.is_indivisible]
+    if indivisible:
+        names = ", ".join(indivisible)
         said.append(
             f"what is owed of manifest {manifest.id} to {names} is given up after {tries}, and kept in the quarantine"
         )
     if not done:
         said.append(f"manifest {manifest.id} is owed to nobody, or another run delivers it")
-    return OwedGivenUp(key, "; ".join(said))
+    return OwedFileLost(key, "; ".join(said))
 
 
 def _more(reasons: Mapping[str, str]) -> str:

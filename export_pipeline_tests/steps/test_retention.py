@@ -14,7 +14,7 @@ from export_pipeline.ledger import balance, history, owed, subscriptions
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
-from export_pipeline.steps.unreadable import OwedGivenUp
+from export_pipeline.steps.unreadable import OwedFileLost
 from export_pipeline.testing.doubles import RecordingSubscriber
 from export_pipeline_tests.steps.exporting import NOW, Export
 
@@ -104,7 +104,9 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     (folded.bucket / A).rename(away)
     with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedGivenUp, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "):
+    with pytest.raises(
+        OwedFileLost, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "
+    ):
         folded.deliver()
     folded.deliver()
     assert folded.receivers["dwh"].lines == [b'{"n":2}']
@@ -117,7 +119,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
         assert folded.replay(again=False) == (0, 1)
         with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
             folded.deliver()
-        with pytest.raises(OwedGivenUp, match="given up after 2 tries"):
+        with pytest.raises(OwedFileLost, match="given up after 2 tries"):
             folded.deliver()
     folded.deliver()
     away.rename(folded.bucket / A)
@@ -147,7 +149,7 @@ def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded
     (folded.bucket / A).unlink()
     with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedGivenUp, match="given up for crm after 2 of 2 tries"):
+    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 tries"):
         folded.deliver()
     folded.deliver()
     assert len(folded.ids("crm")) == 1
