@@ -134,7 +134,7 @@ def _open(session: Session) -> "Quarantine":
     return Quarantine(open_objects(settings.url, settings, private=True))
 
 
-def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> Iterator[str]:
+def _names(quarantine: "Quarantine", day: str | None, manifest_id: str | None) -> Iterator[str]:
     """Names of the objects that wait, sorted: by day first."""
     from export_pipeline.batching.quarantine import RETRIED_FOLDER, RETRIES_FOLDER
 
@@ -145,7 +145,7 @@ def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> I
             raise ConfigurationError(f"--day: found {day!r}; allowed: a date, YYYY-MM-DD") from None
     for name in sorted(quarantine.objects.list(day or "")):
         is_waiting = name.endswith(_ENDING) and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER)
-        if is_waiting and (manifest is None or f"/{manifest}." in name):
+        if is_waiting and (manifest_id is None or f"/{manifest_id}." in name):
             yield name
 
 

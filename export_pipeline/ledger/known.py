@@ -78,20 +78,20 @@ class Known:
         return self.fingerprints.get(None) or self.fingerprints.get(day) or _NONE
 
 
-def between(tx: Connection, source: int, files: Sequence[DatedFile]) -> Known:
+def between(tx: Connection, source_id: int, files: Sequence[DatedFile]) -> Known:
     """What is known of a stretch of a listing, its keys in order: a page of it costs three queries of an index."""
     first_key, last_key = files[0].file.key, files[-1].file.key
     f = t.files.c
     # All at once: asked for row by row they take a sixth more time.
     rows = tx.execute(
-        select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.between(first_key, last_key))
+        select(f.key, f.etag, f.manifest_id).where(f.source_id == source_id, f.key.between(first_key, last_key))
     ).all()
-    never_read = _never_read(tx, source, first_key, last_key, None)
-    fingerprints = folding.near(tx, source, first_key=first_key, last_key=last_key, days={one.day for one in files})
+    never_read = _never_read(tx, source_id, first_key, last_key, None)
+    fingerprints = folding.near(tx, source_id, first_key=first_key, last_key=last_key, days={one.day for one in files})
     return _known({(key, etag): manifest for key, etag, manifest in rows}, never_read, {None: fingerprints})
 
 
-def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Known:
+def of_keys(tx: Connection, source_id: int, days: Mapping[str, date | None]) -> Known:
     """What is known of keys that may lie far apart.
 
     Args:
@@ -102,24 +102,24 @@ def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Kno
     manifests: dict[tuple[str, str], str | None] = {}
     for at in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[at : at + _KEYS_A_QUERY]
-        rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.in_(some)))
+        rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source_id, f.key.in_(some)))
         manifests |= {(key, etag): manifest for key, etag, manifest in rows}
     ends = (min(days, key=utf8, default=""), max(days, key=utf8, default=""))
-    of_days = folding.days_among(tx, source, {day for day in days.values() if day is not None})
+    of_days = folding.days_among(tx, source_id, {day for day in days.values() if day is not None})
     fingerprints: dict[date | None, Fingerprints] = {}
     for day in of_days:
         of_day = sorted((key for key, one in days.items() if one == day), key=utf8)
-        fingerprints[day] = _together([folding.of_file(tx, source, key=key, day=day) for key in of_day])
-    return _known(manifests, _never_read(tx, source, *ends, days), fingerprints)
+        fingerprints[day] = _together([folding.of_file(tx, source_id, key=key, day=day) for key in of_day])
+    return _known(manifests, _never_read(tx, source_id, *ends, days), fingerprints)
 
 
-def take_after_all(tx: Connection, source: int, files: Iterable[DatedFile]) -> None:
+def take_after_all(tx: Connection, source_id: int, files: Iterable[DatedFile]) -> None:
     """Forget that *files* were seen and not taken, so that they can be planned."""
     f = t.files.c
     for one in files:
         tx.execute(
             delete(t.files).where(
-                f.source_id == source, f.key == one.file.key, f.etag == one.file.etag, f.manifest_id.is_(None)
+                f.source_id == source_id, f.key == one.file.key, f.etag == one.file.etag, f.manifest_id.is_(None)
             )
         )
 
@@ -133,12 +133,12 @@ def _known(
 
 
 def _together(some: Sequence[Fingerprints]) -> Fingerprints:
-    manifests = {one: identity for fingerprints in some for one, identity in fingerprints.manifests.items()}
+    manifests = {one: manifest_id for fingerprints in some for one, manifest_id in fingerprints.manifests.items()}
     return Fingerprints(frozenset().union(*(fingerprints.keys for fingerprints in some)), manifests)
 
 
 def _never_read(
-    tx: Connection, source: int, first_key: str, last_key: str, days: Mapping[str, date | None] | None
+    tx: Connection, source_id: int, first_key: str, last_key: str, days: Mapping[str, date | None] | None
 ) -> dict[str, set[str]]:
     """Keys between two, both included, whose every content that was taken is closed → its etags.
 
@@ -148,27 +148,29 @@ def _never_read(
     # By an index of what could not be read, which is all but empty. A file that is given up stands alone, so that the
     # first key is the only one.
     closed = select(m.first_key, m.day).where(
-        m.source_id == source, m.read_attempts > 0, ~manifests.is_living(), m.first_key.between(first_key, last_key)
+        m.source_id == source_id, m.read_attempts > 0, ~manifests.is_living(), m.first_key.between(first_key, last_key)
     )
     found: dict[str, set[str]] = {}
     for key, day in {row.first_key: row.day for row in tx.execute(closed)}.items():
         if days is not None and key not in days:
             continue
         taken = tx.execute(
-            select(f.etag, m.state).join(t.manifests, m.id == f.manifest_id).where(f.source_id == source, f.key == key)
+            select(f.etag, m.state)
+            .join(t.manifests, m.id == f.manifest_id)
+            .where(f.source_id == source_id, f.key == key)
         ).all()
-        fingerprints = folding.of_file(tx, source, key=key, day=day)
+        fingerprints = folding.of_file(tx, source_id, key=key, day=day)
         if all(ManifestState(row.state).is_closed for row in taken) and not fingerprints.has_key(key):
             found[key] = {row.etag for row in taken}
     return found
 
 
-def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:
+def etags_of(tx: Connection, source_id: int, keys: Sequence[str]) -> dict[str, set[str]]:
     """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
     f = t.files.c
     known: dict[str, set[str]] = {}
     for at in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[at : at + _KEYS_A_QUERY]
-        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.in_(some))):
+        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source_id, f.key.in_(some))):
             known.setdefault(key, set()).add(etag)
     return known

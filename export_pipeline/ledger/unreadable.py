@@ -89,30 +89,30 @@ def divide(
     return ids
 
 
-def give_up(tx: Connection, identity: str, reason: str) -> None:
+def give_up(tx: Connection, manifest_id: str, reason: str) -> None:
     """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
-    _hold_still(tx, identity)
-    manifests.give_up(tx, identity, reason)
-    deliveries.give_up(tx, identity)
+    _hold_still(tx, manifest_id)
+    manifests.give_up(tx, manifest_id, reason)
+    deliveries.give_up(tx, manifest_id)
 
 
-def reopen(tx: Connection, identity: str) -> None:
+def reopen(tx: Connection, manifest_id: str) -> None:
     """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
-    _hold_still(tx, identity)
-    opened = manifests.reopen(tx, identity)
-    if deliveries.reopen(tx, identity) or opened:
-        manifests.forget_failures(tx, identity)
+    _hold_still(tx, manifest_id)
+    opened = manifests.reopen(tx, manifest_id)
+    if deliveries.reopen(tx, manifest_id) or opened:
+        manifests.forget_failures(tx, manifest_id)
     if not opened:
         return  # it was given up for some alone, and stayed open to whoever is new
     # While it was given up nobody new was owed it. Who is out of the deployment file now is when coming back.
-    found = manifests.get(tx, identity)
+    found = manifests.get(tx, manifest_id)
     for one in subscriptions.active(tx, found.source_id):
         if all(one.owes(file, found.day) for file in found.files):
-            owe_missing(tx, one.id, t.manifests.c.id == identity, now=utc_now())
+            owe_missing(tx, one.id, t.manifests.c.id == manifest_id, now=utc_now())
 
 
-def _hold_still(tx: Connection, identity: str) -> None:
-    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == identity)).scalar_one())
+def _hold_still(tx: Connection, manifest_id: str) -> None:
+    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == manifest_id)).scalar_one())
 
 
 def _take_away(tx: Connection, found: Manifest) -> list[tuple[int, str | None]]:
@@ -140,15 +140,15 @@ def _replan(
     if found.part_of is not None:
         return _add_part(tx, found.part_of, members, owed_to, run_id=run_id, now=now)
     files = [one.file for one in members]
-    identity = manifests.add_like(tx, found, files, url=url, run_id=run_id, now=now)
+    manifest_id = manifests.add_like(tx, found, files, url=url, run_id=run_id, now=now)
     f = t.files.c
     moved = update(t.files).where(
         f.source_id == found.source_id, f.key == bindparam("of_key"), f.etag == bindparam("of_etag")
     )
-    tx.execute(moved.values(manifest_id=identity), [{"of_key": file.key, "of_etag": file.etag} for file in files])
+    tx.execute(moved.values(manifest_id=manifest_id), [{"of_key": file.key, "of_etag": file.etag} for file in files])
     for subscription, run in owed_to:
-        owe(tx, identity, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
-    return identity
+        owe(tx, manifest_id, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
+    return manifest_id
 
 
 def shares(
@@ -279,43 +279,43 @@ def _add_part(
     Returns:
         Its id.
     """
-    identity = parts.part_id(whole, files)
+    manifest_id = parts.part_id(whole, files)
     described = partial(parts.described, tx, whole, files)
-    manifests.add_part(tx, identity, described, why_lost=why_lost, run_id=run_id, now=now)
+    manifests.add_part(tx, manifest_id, described, why_lost=why_lost, run_id=run_id, now=now)
     m, d = t.manifests.c, t.deliveries.c
-    there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity)).scalars())
-    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == identity)).one()
+    there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == manifest_id)).scalars())
+    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == manifest_id)).one()
     for subscription, run in owed_to:
         if subscription not in there:
-            owe(tx, identity, [subscription], day=day, first_key=first_key, now=now, run_id=run)
+            owe(tx, manifest_id, [subscription], day=day, first_key=first_key, now=now, run_id=run)
         if why_lost is not None:
-            deliveries.give_up_for(tx, identity, subscription, why_lost)
-    return identity
+            deliveries.give_up_for(tx, manifest_id, subscription, why_lost)
+    return manifest_id
 
 
-def note_attempts(tx: Connection, identities: Iterable[str], *, began: datetime) -> None:
+def note_attempts(tx: Connection, manifest_ids: Iterable[str], *, began: datetime) -> None:
     """Keep when an attempt to read these manifests began that failed."""
-    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(identities))).values(tried_at=began))
+    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(manifest_ids))).values(tried_at=began))
 
 
-def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
+def others_read(tx: Connection, manifest_id: str, *, began: datetime) -> bool:
     """Whether another manifest was read since the latest noted attempt at this one: the store and the login work.
 
     Asked before the attempt under way, which *began* then, is noted.
     """
     m = t.manifests.c
-    tried_at = tx.execute(select(m.tried_at).where(m.id == identity)).scalar_one()
-    return _others_read_since(tx, identity, min(tried_at or began, began))
+    tried_at = tx.execute(select(m.tried_at).where(m.id == manifest_id)).scalar_one()
+    return _others_read_since(tx, manifest_id, min(tried_at or began, began))
 
 
-def others_read_since_planned(tx: Connection, identity: str) -> bool:
+def others_read_since_planned(tx: Connection, manifest_id: str) -> bool:
     """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
     m = t.manifests.c
-    return _others_read_since(tx, identity, tx.execute(select(m.planned_at).where(m.id == identity)).scalar_one())
+    return _others_read_since(tx, manifest_id, tx.execute(select(m.planned_at).where(m.id == manifest_id)).scalar_one())
 
 
-def _others_read_since(tx: Connection, identity: str, since: datetime) -> bool:
+def _others_read_since(tx: Connection, manifest_id: str, since: datetime) -> bool:
     m = t.manifests.c
     # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
-    found = select(m.id).where(*manifests.in_store_of(tx, identity), m.read_at >= since, m.id != identity)
+    found = select(m.id).where(*manifests.in_store_of(tx, manifest_id), m.read_at >= since, m.id != manifest_id)
     return tx.execute(found.limit(1)).first() is not None

@@ -77,10 +77,10 @@ def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
         with failures_without_secrets(deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
-                number = sources.source_id(tx, places.source.open().url) or 0
-                results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
-                for one in subscriptions.active(tx, number):
-                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))
+                source_id = sources.source_id(tx, places.source.open().url) or 0
+                results[""] = check_results.reading_balance(balance.reading_balance(tx, source_id))
+                for one in subscriptions.active(tx, source_id):
+                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, source_id, one))
         yield from _selected(context, deployment, ACCOUNTED, results)
 
     return every_event_accounted_for

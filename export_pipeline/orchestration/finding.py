@@ -227,8 +227,8 @@ def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tup
         chosen = owed.choose(
             tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
         )
-        number = sources.source_id(tx, places.source.open().url)
-        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
+        source_id = sources.source_id(tx, places.source.open().url)
+        waiting = owed.waiting(tx, source_id, found.subscriptions) if source_id is not None else []
     if chosen:
         with ledger.write() as tx:
             owed.assign(tx, chosen, found.subscriptions, run_id)

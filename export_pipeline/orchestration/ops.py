@@ -182,8 +182,8 @@ def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace
 
 def _subscription(place: Workspace, name: str) -> records.Subscription:
     with place.ledger.read() as tx:
-        number = sources.source_id(tx, place.source.url)
-        found = subscriptions.active(tx, number) if number is not None else ()
+        source_id = sources.source_id(tx, place.source.url)
+        found = subscriptions.active(tx, source_id) if source_id is not None else ()
     for subscription in found:
         if subscription.name == name:
             return subscription
@@ -216,8 +216,8 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
         if not days:
             return  # no manifest, no file
         with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            number = sources.source_id(tx, places.source.open().url)
-            found = unreadable_files(tx, number, days, run_ids(context)) if number is not None else []
+            source_id = sources.source_id(tx, places.source.open().url)
+            found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
         if found:
             raise Failure(
                 wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False

@@ -181,9 +181,9 @@ def stopped(name: str, done: Stopped) -> str:
     return f"{name}: stopped{how_far}, because {done.reason}; the rest stays owed, and the next run goes on with it"
 
 
-def not_read(manifest: str, reason: str) -> str:
+def not_read(manifest_id: str, reason: str) -> str:
     """Why a manifest is left to a later run."""
-    return f"manifest {manifest} is left to the next run, because {reason}"
+    return f"manifest {manifest_id} is left to the next run, because {reason}"
 
 
 def after_folding(manifests: int, keep_days: int) -> str:

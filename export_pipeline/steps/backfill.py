@@ -63,7 +63,7 @@ def plan_day(
             f"subscribers: found {', '.join(strangers)}; configured are {', '.join(wanted) or 'none'}"
         )
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=now)
         found = Found(notes=registration.notes, subscriptions=registration.subscriptions)
         found.since = settings.layout.day_prefix(day)
         listing = dated(
@@ -75,15 +75,15 @@ def plan_day(
         )
         new = [
             one
-            for one, overwrites in unknown(listing, ledger, number, found, progress)
+            for one, overwrites in unknown(listing, ledger, source_id, found, progress)
             if not (overwrites and settings.on_overwrite == "ignore")
         ]
         served = _served(registration.subscriptions, chosen)
         with ledger.write(durable=True) as tx:
-            known.take_after_all(tx, number, found.after_all)
+            known.take_after_all(tx, source_id, found.after_all)
             planned = planning.plan(
                 tx,
-                source=number,
+                source_id=source_id,
                 url=source.url,
                 files=new,
                 subscriptions=registration.subscriptions,
@@ -91,10 +91,10 @@ def plan_day(
                 run_id=run_id,
                 now=now,
             )
-            added, repeated = deliveries.owe_day(tx, number, served, day=day, again=again, now=now)
+            added, repeated = deliveries.owe_day(tx, source_id, served, day=day, again=again, now=now)
             if backfill_id is not None:
                 backfills.settle(tx, source.url, backfill_id, [day], now=now)
-            manifests = owed.choose_among(tx, served, source=number, day=day)
+            manifests = owed.choose_among(tx, served, source_id=source_id, day=day)
     found.files, found.manifests = len(new), len(planned)
     return Backfill(found, manifests, added, repeated)
 

@@ -154,16 +154,16 @@ def compare(
     source.take_left_out()
     result = Comparison(first_day, last_day, subscribers={name: SubscriberTally() for name in wanted})
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        configured = subscriptions.active(tx, number) if number is not None else ()
+        source_id = sources.source_id(tx, source.url)
+        configured = subscriptions.active(tx, source_id) if source_id is not None else ()
         # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
-        number = number or 0
-        states = deliveries.states_of_days(tx, number, first_day=first_day, last_day=last_day)
+        source_id = source_id or 0
+        states = deliveries.states_of_days(tx, source_id, first_day=first_day, last_day=last_day)
     names = {one.id: one for one in configured if one.name in result.subscribers}
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            seen = known.between(tx, number, chunk)
+            seen = known.between(tx, source_id, chunk)
         for one in chunk:
             result.objects += 1
             if seen.has(one.file, one.day):
@@ -229,18 +229,18 @@ def plan_missing(
         wanted: the configured subscribers and their ``since``.
     """
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=now)
         found = Found()
         new = [
             one
-            for one, _ in unknown(iter(missing), ledger, number, found)
+            for one, _ in unknown(iter(missing), ledger, source_id, found)
             if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
         ]
         with ledger.write(durable=True) as tx:
-            known.take_after_all(tx, number, [one for one in found.after_all if one in new])
+            known.take_after_all(tx, source_id, [one for one in found.after_all if one in new])
             manifests = planning.plan(
                 tx,
-                source=number,
+                source_id=source_id,
                 url=source.url,
                 files=new,
                 subscriptions=registration.subscriptions,
@@ -346,19 +346,19 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         ListingFailed: the source could not be listed.
     """
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        known = subscriptions.active(tx, number) if number is not None else ()
-        waiting = owed.waiting(tx, number, known) if number is not None else []
+        source_id = sources.source_id(tx, source.url)
+        known = subscriptions.active(tx, source_id) if source_id is not None else ()
+        waiting = owed.waiting(tx, source_id, known) if source_id is not None else []
         begin = next_listing(
             settings,
-            sources.listing_state(tx, number) if number is not None else ListingState(),
+            sources.listing_state(tx, source_id) if source_id is not None else ListingState(),
             known,
             cursor=cursor,
             mark=database.source_mark(tx, source.url),
             now=now,
         )
     listing = source.list_files(after=begin.first, before=_end(settings, now))
-    unlisted = list(islice(wanted_files(listing, ledger, settings, number, known), MOST_UNLISTED))
+    unlisted = list(islice(wanted_files(listing, ledger, settings, source_id, known), MOST_UNLISTED))
     return Freshness(
         since=settings.layout.floor_after(begin.first) if begin.first else "",
         unlisted=len(unlisted),

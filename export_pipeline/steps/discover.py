@@ -122,7 +122,7 @@ def with_days(files: Iterable[SourceFile], layout: Layout, found: Found) -> Iter
 
 
 def unknown(
-    files: Iterator[DatedFile], ledger: Ledger, number: int, found: Found, progress: Progress | None = None
+    files: Iterator[DatedFile], ledger: Ledger, source_id: int, found: Found, progress: Progress | None = None
 ) -> Iterator[tuple[DatedFile, bool]]:
     """The files that the ledger does not know, and whether other content of their key was taken, and not given up.
 
@@ -132,7 +132,7 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            seen = known.between(tx, number, chunk)
+            seen = known.between(tx, source_id, chunk)
         for one in seen.new_among(chunk):
             file, day = one.file, one.day
             if seen.was_ignored(file.key, file.etag):
@@ -193,7 +193,7 @@ class Discovery:
 
     Attributes:
         cursor: the text on the page of the sensor ``new_files``, as the run found it.
-        number: of the source, in the ledger.
+        source_id: of the source, in the ledger.
         mark: of the source in this ledger, in what runs write as the cursor.
         found: counts all that is met on the way.
         state: how far the source is listed, by the ledger.
@@ -208,7 +208,7 @@ class Discovery:
         registration: Registration,
         *,
         cursor: str,
-        number: int,
+        source_id: int,
         run_id: str,
         now: datetime,
     ) -> None:
@@ -216,14 +216,14 @@ class Discovery:
         self.ledger = ledger
         self.settings = settings
         self.cursor = cursor
-        self.number = number
+        self.source_id = source_id
         self.run_id = run_id
         self.now = now
         self._ignored: list[DatedFile] = []
         with ledger.read() as tx:
             self.mark = database.source_mark(tx, source.url)
-            self.state = sources.listing_state(tx, number)
-            self.more_before = sources.more_to_list(tx, number)
+            self.state = sources.listing_state(tx, source_id)
+            self.more_before = sources.more_to_list(tx, source_id)
         # One that another layout left says nothing of the keys of this one.
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
@@ -284,7 +284,7 @@ class Discovery:
                     last_key_of_now = last_key
                 yield one
 
-        for one in self.owed(unknown(watched(), self.ledger, self.number, found, progress)):
+        for one in self.owed(unknown(watched(), self.ledger, self.source_id, found, progress)):
             if len(new) == max_files:
                 found.more = True
                 last_key = new[-1].file.key
@@ -345,10 +345,10 @@ class Discovery:
         tells_when = replace(self.state, complete_at=listing.complete_at)
         is_quiet = not (new or self._ignored) and more == self.more_before and listing == tells_when
         with self.ledger.write(durable=not is_quiet) as tx:
-            known.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
+            known.take_after_all(tx, self.source_id, [one for one in self.found.after_all if one in new])
             planned = planning.plan(
                 tx,
-                source=self.number,
+                source_id=self.source_id,
                 url=self.source.url,
                 files=new,
                 subscriptions=self.found.subscriptions,
@@ -357,10 +357,10 @@ class Discovery:
                 now=self.now,
             )
             note = "known key with new content; on_overwrite: ignore"
-            planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
-            sources.set_more_to_list(tx, self.number, more)
+            planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.now)
+            sources.set_more_to_list(tx, self.source_id, more)
             if listing != self.state:
-                sources.set_listing_state(tx, self.number, listing)
+                sources.set_listing_state(tx, self.source_id, listing)
         self.state, self.more_before = listing, more
         self._ignored = []
         self.found.files += len(new)
@@ -384,8 +384,10 @@ def discovery(
         LedgerError: another process has been planning for a quarter of an hour.
     """
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
-        one = Discovery(source, ledger, settings, registration, cursor=cursor, number=number, run_id=run_id, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=now)
+        one = Discovery(
+            source, ledger, settings, registration, cursor=cursor, source_id=source_id, run_id=run_id, now=now
+        )
         yield one
         one.found.cursor = str(Cursor(one.found.frontier, one.mark))
 
@@ -412,15 +414,15 @@ def register(
     becomes of this run, a later one does. The caller holds the claim of planning.
     """
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        if number is not None and subscriptions.is_registered(tx, number, wanted):
-            found = {subscription.name: subscription for subscription in subscriptions.active(tx, number)}
-            return number, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
+        source_id = sources.source_id(tx, source.url)
+        if source_id is not None and subscriptions.is_registered(tx, source_id, wanted):
+            found = {subscription.name: subscription for subscription in subscriptions.active(tx, source_id)}
+            return source_id, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
     with ledger.write(durable=True) as tx:
-        number = sources.add_source(tx, source.url)
-        registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
+        source_id = sources.add_source(tx, source.url)
+        registration = subscriptions.register(tx, source_id, wanted, start_from=settings.start_from, now=now)
         if registration.list_again:
             first_day = max(registration.list_from or settings.start_date, settings.start_date)
-            state, after = sources.listing_state(tx, number), settings.layout.start_after(midnight(first_day))
-            sources.set_listing_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
-        return number, registration
+            state, after = sources.listing_state(tx, source_id), settings.layout.start_after(midnight(first_day))
+            sources.set_listing_state(tx, source_id, replace(state, after=min(state.after or after, after, key=utf8)))
+        return source_id, registration

@@ -168,7 +168,7 @@ class MessageTaker:
         settings = self._search.settings
         days = {key: settings.layout.date_of(key) for key in notices}
         with self._search.ledger.read() as tx:
-            known = known_files.of_keys(tx, self._search.number, days)
+            known = known_files.of_keys(tx, self._search.source_id, days)
         whole: list[SourceFile] = []
         to_ask: list[str] = []
         for key, by_etag in notices.items():

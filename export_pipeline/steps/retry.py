@@ -71,9 +71,9 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
     return retried
 
 
-def _is_ours(place: Workspace, manifest: str) -> bool:
+def _is_ours(place: Workspace, manifest_id: str) -> bool:
     with place.ledger.read() as tx:
-        return manifests.is_of(tx, manifest, place.source.url)
+        return manifests.is_of(tx, manifest_id, place.source.url)
 
 
 def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime) -> bool:
@@ -101,10 +101,10 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
         files = sorted((file for file in put if file.key not in seen), key=lambda file: file.key)
         if not files:
             return True
-        identity = manifests.add_retry(
+        manifest_id = manifests.add_retry(
             tx, found, files, is_refused=is_refused, url=place.source.url, run_id=run_id, now=now
         )
-        planning.add_files(tx, identity, files, source=found.source_id, day=found.day, now=now)
+        planning.add_files(tx, manifest_id, files, source_id=found.source_id, day=found.day, now=now)
         owed_to = deliveries.subscribers_of(tx, found.id)
         if is_refused:
             receivers = [number for number, name in owed_to if refused_by in ("", name)]
@@ -112,7 +112,7 @@ def _plan(place: Workspace, records: list[Record], *, run_id: str, now: datetime
             # Should the start of one move back, this is owed to it like all that it was never owed.
             waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
-        owe(tx, identity, receivers, day=found.day, first_key=files[0].key, now=now)
+        owe(tx, manifest_id, receivers, day=found.day, first_key=files[0].key, now=now)
     return True
 
 

@@ -169,14 +169,14 @@ def _give_up(
     place: Workspace, manifest: Manifest, file: SourceFile, error: FileError, reason: str, *, others_read: bool
 ) -> bool:
     """Quarantine a file as a whole that no further try can help; returns whether it was."""
-    identity = _alone(place, manifest, file)
+    manifest_id = _alone(place, manifest, file)
     with place.ledger.read() as tx:
-        tries = manifests.get(tx, identity).read_attempts
+        tries = manifests.get(tx, manifest_id).read_attempts
     if not _is_hopeless(place, error, tries, others_read=others_read):
         return False
-    place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=file, reason=reason)
+    place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=file, reason=reason)
     with place.ledger.write(durable=True) as tx:
-        unreadable.give_up(tx, identity, reason)
+        unreadable.give_up(tx, manifest_id, reason)
     return True
 
 
@@ -280,9 +280,9 @@ def _keep_lost(
     place: Workspace, manifest: Manifest, given: Sequence[Share], reasons: Mapping[str, str], reason: str
 ) -> None:
     names = ", ".join(share.subscriber for share in given)
-    for identity, one in unreadable.lost_parts(manifest, given).items():
+    for manifest_id, one in unreadable.lost_parts(manifest, given).items():
         why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
-        place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=one.file, reason=why)
+        place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=one.file, reason=why)
     if any(share.is_indivisible for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files

@@ -92,7 +92,7 @@ def test_the_ledger_is_moved_whole(kind: str, tmp_path: Path, request: pytest.Fi
         subscriptions.register(tx, other, {"crm": None}, start_from="beginning", now=NOW)
         planning.plan(
             tx,
-            source=other,
+            source_id=other,
             url="file:///other",
             files=[records.DatedFile(file("2026/11/24/a"), DAY + timedelta(days=1))],
             subscriptions=subscriptions.active(tx, other),

@@ -20,7 +20,7 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
             tx,
             "again",
             [file("retries/2026-11-23/x.ndjson")],
-            source=1,
+            source_id=1,
             day=DAY,
             max_events=10,
             max_bytes=1_000,
@@ -34,10 +34,10 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
 
 def test_for_whom_a_manifest_was_waived(ledger: Ledger) -> None:
     """Those whose start moved behind a manifest are told from those who are owed it."""
-    identity, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
+    manifest_id, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
     with ledger.write() as tx:
-        assert deliveries.waived_for(tx, identity) == set()
+        assert deliveries.waived_for(tx, manifest_id) == set()
         waived = update(t.deliveries).where(t.deliveries.c.subscription_id == dwh.id)
         tx.execute(waived.values(state=deliveries.WAIVED))
-        assert deliveries.waived_for(tx, identity) == {dwh.id}
+        assert deliveries.waived_for(tx, manifest_id) == {dwh.id}
         assert crm.id != dwh.id

@@ -71,8 +71,8 @@ class Runs(Export):
 
     def work(self) -> list[str]:
         """One run; returns why manifests could not be read. Staging holds none of the earlier ones."""
-        for identity in self.staging.manifests():
-            self.staging.delete(identity)
+        for manifest_id in self.staging.manifests():
+            self.staging.delete(manifest_id)
         found = self.run(max_files=self.max_files)
         with self.ledger.read() as tx:
             chosen = owed.choose(tx, found.subscriptions, max_files=self.max_files, max_retries=self.max_retries)

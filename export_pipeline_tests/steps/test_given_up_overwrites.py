@@ -31,9 +31,9 @@ def export(tmp_path: Path, ledger_url: str) -> Iterator[Export]:
 def give_up(export: Export) -> None:
     """The first file, as a run does that could not read it."""
     with export.ledger.write(durable=True) as tx:
-        identity = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.planned_at).limit(1)).scalar_one()
-        manifests.count_failure(tx, identity, "truncated")
-        unreadable.give_up(tx, identity, "truncated")
+        manifest_id = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.planned_at).limit(1)).scalar_one()
+        manifests.count_failure(tx, manifest_id, "truncated")
+        unreadable.give_up(tx, manifest_id, "truncated")
 
 
 def replay(export: Export) -> int:

@@ -287,8 +287,8 @@ def test_a_bad_stretch_of_what_was_waived_is_not_owed(export: Retries) -> None:
     export.put(A, text=ONE_FLAT_ONE_DEEP)
     with export.ledger.read() as tx:
         assert owed.choose(tx, export.run().subscriptions, max_files=1, max_retries=0)
-        (identity,) = tx.execute(select(t.manifests.c.id)).scalars()
-    ensure_staged(export.place, identity, run_id="read")
+        (manifest_id,) = tx.execute(select(t.manifests.c.id)).scalars()
+    ensure_staged(export.place, manifest_id, run_id="read")
     export.subscribers["dwh"] = "2026-11-23"
     export.run()
     export.retry()
