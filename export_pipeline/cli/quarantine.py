@@ -92,6 +92,7 @@ def retry_quarantine(
     from uuid import uuid4
 
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.ledger.records import Run
     from export_pipeline.steps.open import open_workspace
     from export_pipeline.steps.retry import retry_quarantined
 
@@ -101,7 +102,7 @@ def retry_quarantine(
         names = [_checked(place.quarantine, one) for one in identities or ()] or list(
             _names(place.quarantine, day, None)
         )
-        done = retry_quarantined(place, names, run_id=f"retry-{uuid4()}", now=utc_now())
+        done = retry_quarantined(place, names, run=Run(f"retry-{uuid4()}", utc_now()))
     told = [
         counted(number, one, many)
         for number, one, many in (

@@ -22,7 +22,7 @@ from sqlalchemy import Case, ColumnElement, Connection, Row, case, func, insert,
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import records
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult
+from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult, Run
 from export_pipeline.source.file import ReadLimits, SourceFile
 
 # The states and kinds of manifests, as the ledger has them; outside this module they are for showing and for tests.
@@ -179,8 +179,7 @@ def add(
     day: date,
     max_events: int,
     max_bytes: int,
-    run_id: str,
-    now: datetime,
+    run: Run,
     origin: str = SOURCE,
 ) -> None:
     """Write down a manifest that nobody has read yet. Its files are written, or moved, by the caller."""
@@ -196,18 +195,16 @@ def add(
             max_events=max_events,
             max_bytes=max_bytes,
             state=PLANNED,
-            planned_at=now,
-            planned_by_run=run_id,
+            planned_at=run.now,
+            planned_by_run=run.id,
             read_attempts=0,
         )
     )
 
 
-def add_like(
-    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime
-) -> str:
+def add_like(tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run: Run) -> str:
     """Write down a manifest of *files*, which lie where those of *found* do, and is cut like it; returns its id."""
-    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=found.origin)
+    return _add_like(tx, found, files, url=url, run=run, origin=found.origin)
 
 
 def add_retry(
@@ -217,8 +214,7 @@ def add_retry(
     *,
     is_refused: bool,
     url: str,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> str:
     """Write down a manifest of *files* in the quarantine, which hold what was kept there of *found*; returns its id.
 
@@ -226,12 +222,10 @@ def add_retry(
         is_refused: events that one subscriber refused.
     """
     origin = REFUSED if is_refused else QUARANTINE
-    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=origin)
+    return _add_like(tx, found, files, url=url, run=run, origin=origin)
 
 
-def _add_like(
-    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime, origin: str
-) -> str:
+def _add_like(tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run: Run, origin: str) -> str:
     manifest_id = manifest_id_of(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
     add(
         tx,
@@ -241,8 +235,7 @@ def _add_like(
         day=found.day,
         max_events=found.max_events,
         max_bytes=found.max_bytes,
-        run_id=run_id,
-        now=now,
+        run=run,
         origin=origin,
     )
     return manifest_id
@@ -254,8 +247,7 @@ def add_part(
     described: Callable[[], Mapping[str, Any]],
     *,
     why_lost: str | None,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> None:
     """Write down a part of a manifest, or open the one that is there already.
 
@@ -273,8 +265,8 @@ def add_part(
                 id=manifest_id,
                 state=state,
                 last_error=why_lost,
-                planned_at=now,
-                planned_by_run=run_id,
+                planned_at=run.now,
+                planned_by_run=run.id,
             )
         )
     elif known.state == SUPERSEDED:

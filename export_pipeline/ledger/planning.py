@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 from export_pipeline.ledger import manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.deliveries import owe
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.ledger.subscriptions import inactive
 from export_pipeline.source.file import SourceFile, utf8
 
@@ -21,8 +21,7 @@ def plan(
     files: Sequence[DatedFile],
     subscriptions: Sequence[Subscription],
     limits: PlanLimits,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> list[str]:
     """Group *files* (in key order, none of them known) into manifests and owe them.
 
@@ -42,11 +41,10 @@ def plan(
             day=day,
             max_events=limits.max_events,
             max_bytes=limits.max_bytes,
-            run_id=run_id,
-            now=now,
+            run=run,
         )
-        add_files(tx, manifest_id, group, source_id=source_id, day=day, now=now)
-        owe(tx, manifest_id, owed_to, day=day, first_key=group[0].key, now=now)
+        add_files(tx, manifest_id, group, source_id=source_id, day=day, now=run.now)
+        owe(tx, manifest_id, owed_to, day=day, first_key=group[0].key, now=run.now)
         ids.append(manifest_id)
     return ids
 

@@ -24,7 +24,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import owe, owe_missing
 from export_pipeline.ledger.manifests import Manifest
-from export_pipeline.ledger.records import PartFile
+from export_pipeline.ledger.records import PartFile, Run
 from export_pipeline.ledger.sources import hold_still
 from export_pipeline.source.file import SourceFile
 
@@ -47,9 +47,7 @@ class Share:
     is_indivisible: bool = False
 
 
-def isolate(
-    tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run_id: str, now: datetime
-) -> str | None:
+def isolate(tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run: Run) -> str | None:
     """Set unreadable files apart, each in a manifest of its own that later runs try alone.
 
     Args:
@@ -60,18 +58,16 @@ def isolate(
     """
     owed_to = _take_away(tx, found)
     readable = [one for one in found.part_files if one.file.key not in unreadable]
-    rest = _replan(tx, found, readable, owed_to, url=url, run_id=run_id, now=now) if readable else None
+    rest = _replan(tx, found, readable, owed_to, url=url, run=run) if readable else None
     for one in found.part_files:
         if one.file.key in unreadable:
-            alone = _replan(tx, found, [one], owed_to, url=url, run_id=run_id, now=now)
+            alone = _replan(tx, found, [one], owed_to, url=url, run=run)
             manifests.count_failure(tx, alone, unreadable[one.file.key])
     manifests.replace(tx, found.id, rest)
     return rest
 
 
-def divide(
-    tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run_id: str, now: datetime
-) -> list[str]:
+def divide(tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run: Run) -> list[str]:
     """Put a manifest of each of *groups* in the place of one whose reader died, so that the cause is found.
 
     No file of it is to blame so far, and none counts a try.
@@ -81,10 +77,7 @@ def divide(
     """
     owed_to = _take_away(tx, found)
     members = {one.file: one for one in found.part_files}
-    ids = [
-        _replan(tx, found, [members[file] for file in group], owed_to, url=url, run_id=run_id, now=now)
-        for group in groups
-    ]
+    ids = [_replan(tx, found, [members[file] for file in group], owed_to, url=url, run=run) for group in groups]
     manifests.replace(tx, found.id, None)
     return ids
 
@@ -134,20 +127,19 @@ def _replan(
     owed_to: Iterable[tuple[int, str | None]],
     *,
     url: str,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> str:
     if found.part_of is not None:
-        return _add_part(tx, found.part_of, members, owed_to, run_id=run_id, now=now)
+        return _add_part(tx, found.part_of, members, owed_to, run=run)
     files = [one.file for one in members]
-    manifest_id = manifests.add_like(tx, found, files, url=url, run_id=run_id, now=now)
+    manifest_id = manifests.add_like(tx, found, files, url=url, run=run)
     f = t.files.c
     moved = update(t.files).where(
         f.source_id == found.source_id, f.key == bindparam("of_key"), f.etag == bindparam("of_etag")
     )
     tx.execute(moved.values(manifest_id=manifest_id), [{"of_key": file.key, "of_etag": file.etag} for file in files])
-    for subscription, run in owed_to:
-        owe(tx, manifest_id, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
+    for subscription, taker in owed_to:
+        owe(tx, manifest_id, [subscription], day=found.day, first_key=files[0].key, now=run.now, run_id=taker)
     return manifest_id
 
 
@@ -220,8 +212,7 @@ def split(
     *,
     reason: str,
     groups: int = 1,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> list[str]:
     """Give each subscriber its share: what is sound is owed in parts, what is lost is given up, each file by itself.
 
@@ -241,9 +232,9 @@ def split(
     for share in given:
         owed_to = [(share.subscription, None)]
         for group in grouped(share.sound, groups):
-            sound.append(_add_part(tx, whole, group, owed_to, run_id=run_id, now=now))
+            sound.append(_add_part(tx, whole, group, owed_to, run=run))
         for one in share.lost:
-            _add_part(tx, whole, [one], owed_to, why_lost=reasons[one.file.key], run_id=run_id, now=now)
+            _add_part(tx, whole, [one], owed_to, why_lost=reasons[one.file.key], run=run)
         if share.is_indivisible:
             deliveries.give_up_for(tx, found.id, share.subscription, reason)
         else:
@@ -266,8 +257,7 @@ def _add_part(
     owed_to: Iterable[tuple[int, str | None]],
     *,
     why_lost: str | None = None,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> str:
     """Write down a part of the manifest *whole*, or owe the one that is there already.
 
@@ -281,13 +271,13 @@ def _add_part(
     """
     manifest_id = parts.part_id(whole, files)
     described = partial(parts.described, tx, whole, files)
-    manifests.add_part(tx, manifest_id, described, why_lost=why_lost, run_id=run_id, now=now)
+    manifests.add_part(tx, manifest_id, described, why_lost=why_lost, run=run)
     m, d = t.manifests.c, t.deliveries.c
     there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == manifest_id)).scalars())
     day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == manifest_id)).one()
-    for subscription, run in owed_to:
+    for subscription, taker in owed_to:
         if subscription not in there:
-            owe(tx, manifest_id, [subscription], day=day, first_key=first_key, now=now, run_id=run)
+            owe(tx, manifest_id, [subscription], day=day, first_key=first_key, now=run.now, run_id=taker)
         if why_lost is not None:
             deliveries.give_up_for(tx, manifest_id, subscription, why_lost)
     return manifest_id

@@ -16,6 +16,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills as ledger_backfills
 from export_pipeline.ledger.backfills import Asked, AskedDay
 from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
@@ -81,8 +82,7 @@ def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, 
             wanted=wanted(deployment),
             chosen=names,
             again=one.asked.again,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             backfill_id=one.backfill_id,
         )
         context.log.warning(wording.day_without_a_run(one, names))

@@ -29,6 +29,7 @@ from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import balance, sources, subscriptions
 from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.finding import cursor_of
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -171,7 +172,7 @@ def _compare(
     if not config["repair"] or not comparison.missing:
         return comparison, None
     repaired = plan_missing(
-        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run_id=context.run.run_id, now=now
+        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run=Run(context.run.run_id, now)
     )
     return comparison, repaired
 

@@ -10,7 +10,7 @@ from export_pipeline.ledger import database, deliveries, known, owed, parts, pla
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import DeliveryState
 from export_pipeline.ledger.owed import Waiting
-from export_pipeline.ledger.records import DatedFile, Subscription
+from export_pipeline.ledger.records import DatedFile, Run, Subscription
 from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.ignored import LeftOut
 from export_pipeline.source.store import Source
@@ -219,8 +219,7 @@ def plan_missing(
     missing: Sequence[DatedFile],
     *,
     wanted: dict[str, str | None],
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> Repaired:
     """Plan files that a comparison found *missing*, and owe them to those who get them; the next run delivers them.
 
@@ -229,7 +228,7 @@ def plan_missing(
         wanted: the configured subscribers and their ``since``.
     """
     with planning_alone(source, ledger):
-        source_id, registration = register(source, ledger, settings, wanted, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=run.now)
         found = Found()
         new = [
             one
@@ -245,8 +244,7 @@ def plan_missing(
                 files=new,
                 subscriptions=registration.subscriptions,
                 limits=settings.limits,
-                run_id=run_id,
-                now=now,
+                run=run,
             )
     return Repaired(len(new), len(manifests))
 

@@ -13,7 +13,7 @@ from itertools import islice
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import database, known, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.ledger.sources import ListingState
 from export_pipeline.ledger.subscriptions import Registration
 from export_pipeline.source.file import SourceFile, utf8
@@ -161,8 +161,7 @@ def discover(
     cursor: str,
     wanted: dict[str, str | None],
     max_files: int,
-    run_id: str,
-    now: datetime,
+    run: Run,
     progress: Progress | None = None,
 ) -> Found:
     """List what is new, from where :func:`next_listing` says, and plan at most *max_files* of it.
@@ -170,20 +169,20 @@ def discover(
     Args:
         cursor: the text on the page of the sensor ``new_files``, which may make the listing longer.
         wanted: the configured subscribers and their ``since``.
-        now: aware. The frontier is not moved to keys dated beyond it, which are planned all the same.
+        run: the frontier is not moved to keys dated beyond its moment, which are planned all the same.
         progress: told how many keys were listed, as files.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
-    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run=run) as one:
         begin = one.begin()
         new, _ = one.list_new(one.walk(begin.after), max_files=max_files, progress=progress)
-        complete_at = one.state.complete_at if one.found.more else now
+        complete_at = one.state.complete_at if one.found.more else run.now
         # What lies before the start, wanted by a subscriber or a person, gets what is left of the run, and may take
         # several: new files must not wait for years of it.
         past, after = one.list_past(begin, max_files=max_files - len(new), progress=progress)
-        began_at = (one.state.began_at or now) if after else None
+        began_at = (one.state.began_at or run.now) if after else None
         one.plan(past + new, listing=one.listed(after=after, began_at=began_at, complete_at=complete_at))
     return one.found
 
@@ -209,16 +208,14 @@ class Discovery:
         *,
         cursor: str,
         source_id: int,
-        run_id: str,
-        now: datetime,
+        run: Run,
     ) -> None:
         self.source = source
         self.ledger = ledger
         self.settings = settings
         self.cursor = cursor
         self.source_id = source_id
-        self.run_id = run_id
-        self.now = now
+        self.run = run
         self._ignored: list[DatedFile] = []
         with ledger.read() as tx:
             self.mark = database.source_mark(tx, source.url)
@@ -228,7 +225,7 @@ class Discovery:
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
         # Sorts after every key of this moment and of earlier ones, and before those of the future.
-        self._end_of_now = settings.layout.key_floor(now) + "\U0010ffff"
+        self._end_of_now = settings.layout.key_floor(run.now) + "\U0010ffff"
 
     def begin(self) -> NextListing:
         """Where this listing begins; says in ``found`` what was not followed."""
@@ -238,7 +235,7 @@ class Discovery:
             self.found.subscriptions,
             cursor=self.cursor,
             mark=self.mark,
-            now=self.now,
+            now=self.run.now,
         )
         self.found.since = begin.since
         self.found.ignored_cursor, self.found.why_ignored = Cursor.parse(self.cursor).key, begin.ignored
@@ -353,11 +350,10 @@ class Discovery:
                 files=new,
                 subscriptions=self.found.subscriptions,
                 limits=self.settings.limits,
-                run_id=self.run_id,
-                now=self.now,
+                run=self.run,
             )
             note = "known key with new content; on_overwrite: ignore"
-            planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.now)
+            planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.run.now)
             sources.set_more_to_list(tx, self.source_id, more)
             if listing != self.state:
                 sources.set_listing_state(tx, self.source_id, listing)
@@ -375,8 +371,7 @@ def discovery(
     *,
     cursor: str,
     wanted: dict[str, str | None],
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> Iterator[Discovery]:
     """A search, beside which no other process plans files of *source*; the subscribers are registered.
 
@@ -384,10 +379,8 @@ def discovery(
         LedgerError: another process has been planning for a quarter of an hour.
     """
     with planning_alone(source, ledger):
-        source_id, registration = register(source, ledger, settings, wanted, now=now)
-        one = Discovery(
-            source, ledger, settings, registration, cursor=cursor, source_id=source_id, run_id=run_id, now=now
-        )
+        source_id, registration = register(source, ledger, settings, wanted, now=run.now)
+        one = Discovery(source, ledger, settings, registration, cursor=cursor, source_id=source_id, run=run)
         yield one
         one.found.cursor = str(Cursor(one.found.frontier, one.mark))
 

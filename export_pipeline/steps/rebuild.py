@@ -8,7 +8,7 @@ bytes, since no mark tells whether a manifest was delivered to its end. Of who c
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from hashlib import sha256
 from itertools import groupby
 
@@ -16,7 +16,7 @@ from export_pipeline.errors import ConfigurationError, LedgerError
 from export_pipeline.ledger import deliveries, manifests, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import owe
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone
@@ -53,8 +53,7 @@ def rebuild(
     wanted: Mapping[str, str | None],
     marks: Mapping[str, Marks],
     from_day: date | None,
-    run_id: str,
-    now: datetime,
+    run: Run,
     ignore_unmatched: bool = False,
 ) -> Rebuilt:
     """Fill an empty ledger, day by day.
@@ -89,7 +88,9 @@ def rebuild(
                     f"the ledger {ledger.description} is not empty; move it away before it is made again: it knows "
                     f"files of {source.url}"
                 )
-            found = subscriptions.register(tx, source_id, wanted, start_from=settings.start_from, now=now).subscriptions
+            found = subscriptions.register(
+                tx, source_id, wanted, start_from=settings.start_from, now=run.now
+            ).subscriptions
             _refuse_unknown_starts(found, wanted)
             listing = dated(
                 source, settings.layout, Found(), after="", before=settings.layout.next_day_floor(_LAST_DAY)
@@ -107,12 +108,11 @@ def rebuild(
                         day=day,
                         max_events=settings.limits.max_events,
                         max_bytes=settings.limits.max_bytes,
-                        run_id=run_id,
-                        now=now,
+                        run=run,
                     )
-                    planning.add_files(tx, manifest_id, members, source_id=source_id, day=day, now=now)
+                    planning.add_files(tx, manifest_id, members, source_id=source_id, day=day, now=run.now)
                     owed_to = [one.id for one in found if any(one.owes(file, day) for file in members)]
-                    owe(tx, manifest_id, owed_to, day=day, first_key=members[0].key, now=now)
+                    owe(tx, manifest_id, owed_to, day=day, first_key=members[0].key, now=run.now)
                 taken = {file.key for members in groups.values() for file in members}
                 rest = [DatedFile(file, day) for file in files if file.key not in taken]
                 planned = planning.plan(
@@ -122,8 +122,7 @@ def rebuild(
                     files=rest,
                     subscriptions=found,
                     limits=settings.limits,
-                    run_id=run_id,
-                    now=now,
+                    run=run,
                 )
                 result.files += len(files)
                 result.manifests += len(groups) + len(planned)

@@ -14,6 +14,7 @@ from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileRep
 from export_pipeline.ledger import deliveries, manifests, parts, unreadable
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers, manifest_id_of
+from export_pipeline.ledger.records import Run
 from export_pipeline.ledger.unreadable import Share
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
@@ -79,7 +80,7 @@ def set_apart(
     rest = None
     with place.ledger.write(durable=True) as tx:
         if several:
-            rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
+            rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run=Run(run_id, utc_now()))
         else:
             manifests.count_failure(tx, manifest.id, reasons[apart[0].key])
         unreadable.note_attempts(tx, [_alone(place, manifest, file) for file in apart], began=began)
@@ -141,7 +142,7 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
     """
     groups = [[one.file for one in group] for group in unreadable.grouped(manifest.part_files, DIVIDED_INTO)]
     with place.ledger.write(durable=True) as tx:
-        ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run_id=run_id, now=utc_now())
+        ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run=Run(run_id, utc_now()))
     place.staging.delete(manifest.id)
     place.quarantine.archive_stretches(manifest.id, manifest.day)
     files = counted(len(manifest.files), "file")
@@ -270,7 +271,7 @@ def split_for_all(
             _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
                 sound += unreadable.split(
-                    tx, manifest, given, reasons, reason=reason, groups=groups, run_id=run_id, now=utc_now()
+                    tx, manifest, given, reasons, reason=reason, groups=groups, run=Run(run_id, utc_now())
                 )
             done += given
     return done, list(dict.fromkeys(sound))

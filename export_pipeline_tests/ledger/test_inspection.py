@@ -16,7 +16,7 @@ from export_pipeline.ledger import (
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.inspection import Account, RunStanding, Standing, run_standings
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.records import Totals
+from export_pipeline.ledger.records import Run, Totals
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, deliver, delivery, file, plan, read
 
 FIRST, SECOND = ("2026/11/23/a", "2026/11/23/b"), ("2026/11/23/c", "2026/11/23/d")
@@ -64,8 +64,7 @@ def test_an_earlier_day_comes_first_whatever_its_keys(ledger: Ledger) -> None:
             files=later,
             subscriptions=[crm],
             limits=records.PlanLimits(10, 1_000, 100, 1 << 20),
-            run_id="run-2",
-            now=NOW,
+            run=Run("run-2", NOW),
         )
     assert standing(ledger).delivered_key == "zzz"
     assert standing(ledger).owed_files == 1
@@ -86,8 +85,7 @@ def test_what_is_driven_again_is_no_file_of_the_source(ledger: Ledger) -> None:
             day=DAY,
             max_events=10,
             max_bytes=1_000,
-            run_id="retry",
-            now=NOW,
+            run=Run("retry", NOW),
             origin=manifests.QUARANTINE,
         )
         planning.add_files(tx, "again", [again], source_id=1, day=DAY, now=NOW)

@@ -20,7 +20,7 @@ from export_pipeline.ledger import (
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.manifests import Manifest
-from export_pipeline.ledger.records import DatedFile, LedgerBatch, PlanLimits, ReadingResult, Subscription, Totals
+from export_pipeline.ledger.records import DatedFile, LedgerBatch, PlanLimits, ReadingResult, Run, Subscription, Totals
 from export_pipeline.source.file import SourceFile
 
 URL = "file:///bucket"
@@ -51,8 +51,7 @@ def plan(ledger: Ledger, *keys: str, names: tuple[str, ...] = ("crm",)) -> tuple
             files=[DatedFile(file(key), DAY) for key in keys],
             subscriptions=found,
             limits=LIMITS,
-            run_id="run-1",
-            now=NOW,
+            run=Run("run-1", NOW),
         )
     return ids[0], found
 
@@ -132,7 +131,7 @@ def test_a_reading_of_what_was_divided_meanwhile_is_not_kept(ledger: Ledger) -> 
     manifest_id, _ = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     found = get(ledger, manifest_id)
     with ledger.write() as tx:
-        unreadable.divide(tx, found, [[one] for one in found.files], url=URL, run_id="run-2", now=NOW)
+        unreadable.divide(tx, found, [[one] for one in found.files], url=URL, run=Run("run-2", NOW))
     with pytest.raises(LedgerError, match="was planned when it was read, and is not any more"), ledger.write() as tx:
         manifests.record_reading(tx, found, READING, now=NOW)
     assert get(ledger, manifest_id).state == manifests.SUPERSEDED
@@ -260,7 +259,7 @@ def test_unreadable_files_are_set_apart(ledger: Ledger) -> None:
         chosen = owed.choose(tx, [crm], max_files=10, max_retries=1)
         owed.assign(tx, chosen, [crm], "run-1")
         rest = unreadable.isolate(
-            tx, manifests.get(tx, manifest_id), {"2026/11/23/b": "truncated"}, url=URL, run_id="run-1", now=NOW
+            tx, manifests.get(tx, manifest_id), {"2026/11/23/b": "truncated"}, url=URL, run=Run("run-1", NOW)
         )
     assert rest is not None
     assert [found.key for found in get(ledger, manifest_id).files] == ["2026/11/23/a", "2026/11/23/c"]
@@ -336,8 +335,7 @@ def test_the_oldest_arrival_is_not_that_of_the_first_key(ledger: Ledger) -> None
             files=[DatedFile(late, date(2026, 11, 22))],
             subscriptions=subs,
             limits=LIMITS,
-            run_id="run-2",
-            now=later,
+            run=Run("run-2", later),
         )
     with ledger.read() as tx:
         waiting = owed.waiting(tx, 1, subs)[0]

@@ -6,6 +6,7 @@ from sqlalchemy import true, update
 from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, file, plan
 
 
@@ -24,8 +25,7 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
             day=DAY,
             max_events=10,
             max_bytes=1_000,
-            run_id="retry",
-            now=NOW,
+            run=Run("retry", NOW),
             origin=origin,
         )
         assert deliveries.owe_missing(tx, dwh.id, true(), now=NOW) == missing

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from export_pipeline.ledger import deliveries, manifests, parts, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, URL, deliver, get, plan, read
 
 KEYS = ("2026/11/23/a", "2026/11/23/b")
@@ -15,12 +16,12 @@ KEYS = ("2026/11/23/a", "2026/11/23/b")
 
 def isolate(tx: Connection, manifest_id: str) -> None:
     found = manifests.get(tx, manifest_id)
-    unreadable.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run_id="run-1", now=NOW)
+    unreadable.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run=Run("run-1", NOW))
 
 
 def divide(tx: Connection, manifest_id: str) -> None:
     found = manifests.get(tx, manifest_id)
-    unreadable.divide(tx, found, [[file] for file in found.files], url=URL, run_id="run-1", now=NOW)
+    unreadable.divide(tx, found, [[file] for file in found.files], url=URL, run=Run("run-1", NOW))
 
 
 def give_up(tx: Connection, manifest_id: str) -> None:
@@ -87,7 +88,7 @@ def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
     with ledger.write() as tx:
         found = manifests.get(tx, manifest_id)
         given = unreadable.shares(tx, found, {KEYS[1]}, [dwh.id])
-        (sound,) = unreadable.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run_id="run-2", now=NOW)
+        (sound,) = unreadable.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run=Run("run-2", NOW))
         (lost,) = unreadable.lost_parts(found, given)
     assert (get(ledger, sound).state, get(ledger, lost).state) == (manifests.PLANNED, manifests.GIVEN_UP)
     assert [file.key for file in get(ledger, sound).files] == [KEYS[0]]

@@ -15,6 +15,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Record
 from export_pipeline.errors import DeliveryError, ExportError, FileForbidden, TryLater
 from export_pipeline.ledger import balance, owed
+from export_pipeline.ledger.records import Run
 from export_pipeline.source import local
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import deliver
@@ -118,7 +119,7 @@ class Runs(Export):
     def retry(self) -> list[str]:
         """Keys of the files that ``quarantine retry --all`` owes again."""
         names = dict.fromkeys(name for name, _ in self.quarantine.records())
-        return retry_quarantined(self.place, names, run_id="retry", now=NOW).files
+        return retry_quarantined(self.place, names, run=Run("retry", NOW)).files
 
     def imbalances(self) -> list[str]:
         with self.ledger.read() as tx:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.completeness import compare, look, plan_missing
 from export_pipeline_tests.steps.exporting import NOW, Export
 
@@ -93,7 +94,6 @@ def test_the_check_of_completeness_misses_it(export: Export, was_ignored: bool) 
         export.settings,
         found.missing,
         wanted=export.subscribers,
-        run_id="check",
-        now=NOW,
+        run=Run("check", NOW),
     )
     assert (repaired.files, export.owed("crm")) == (1, [KEY])

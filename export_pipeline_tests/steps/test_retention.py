@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, LedgerError
 from export_pipeline.ledger import balance, history, owed, subscriptions
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
@@ -124,7 +125,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     folded.deliver()
     away.rename(folded.bucket / A)
     names = [name for name, _ in folded.quarantine.records()]
-    assert retry_quarantined(folded.place, names, run_id="retry", now=NOW).files == [""]
+    assert retry_quarantined(folded.place, names, run=Run("retry", NOW)).files == [""]
     folded.deliver()
     assert sorted(folded.receivers["dwh"].lines) == [b'{"n":1}', b'{"n":2}']
     assert len(folded.ids("crm")) == 1
