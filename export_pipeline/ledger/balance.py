@@ -1,4 +1,10 @@
-"""The two conservation equations with their sums, for people who look."""
+"""The two conservation equations with their sums, for people who look.
+
+    events framed = events in batches + events quarantined   checked before they are kept: manifests.record_reading
+    events in batches = accepted + refused + filtered        checked before they are kept: deliveries.commit
+
+Numbers that break one never enter the ledger. Here it is seen whether what is in it still adds up.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
