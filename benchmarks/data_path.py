@@ -21,7 +21,7 @@ from export_pipeline.batching.staging import Staging  # noqa: E402
 from export_pipeline.configuration.settings import ExportSettings  # noqa: E402
 from export_pipeline.ledger import owed  # noqa: E402
 from export_pipeline.ledger.database import Ledger, utc_now  # noqa: E402
-from export_pipeline.ledger.records import PlanLimits  # noqa: E402
+from export_pipeline.ledger.records import PlanLimits, Run  # noqa: E402
 from export_pipeline.source.file import ReadLimits  # noqa: E402
 from export_pipeline.source.layout import Layout  # noqa: E402
 from export_pipeline.source.settings import SourceSettings  # noqa: E402
@@ -124,8 +124,7 @@ def main() -> None:
         cursor="",
         wanted={"one": None},
         max_files=max_files,
-        run_id=_RUN,
-        now=utc_now(),
+        run=Run(_RUN, utc_now()),
     )
     with place.ledger.write() as tx:
         chosen = owed.choose(tx, found.subscriptions, max_files=max_files, max_retries=1)

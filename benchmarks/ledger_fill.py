@@ -140,11 +140,11 @@ def _each(shape: Shape) -> Iterator[tuple[str, date, int]]:
             yield blake2b(f"{day}{first}".encode(), digest_size=12).hexdigest(), day, first
 
 
-def _manifests(shape: Shape, source: int, written: datetime) -> Iterator[dict[str, Any]]:
+def _manifests(shape: Shape, source_id: int, written: datetime) -> Iterator[dict[str, Any]]:
     for identity, day, first in _each(shape):
         yield {
             "id": identity,
-            "source_id": source,
+            "source_id": source_id,
             "origin": manifests.SOURCE,
             "day": day,
             "first_key": file_of(day, first).key,
@@ -165,12 +165,12 @@ def _manifests(shape: Shape, source: int, written: datetime) -> Iterator[dict[st
         }
 
 
-def _files(shape: Shape, source: int, written: datetime) -> Iterator[dict[str, Any]]:
+def _files(shape: Shape, source_id: int, written: datetime) -> Iterator[dict[str, Any]]:
     for identity, day, first in _each(shape):
         for n in range(first, first + MANIFEST_FILES):
             file = file_of(day, n)
             yield {
-                "source_id": source,
+                "source_id": source_id,
                 "key": file.key,
                 "etag": file.etag,
                 "size_bytes": file.size_bytes,

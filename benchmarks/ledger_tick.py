@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 from benchmarks.ledger_fill import BATCHES, EVENTS, MANIFEST_FILES, SUBSCRIBERS, Shape, file_of
 from export_pipeline.ledger import deliveries, manifests, owed, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Totals
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Run, Totals
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
@@ -77,8 +77,7 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
         cursor=cursor,
         wanted=dict.fromkeys(SUBSCRIBERS),
         max_files=MANIFEST_FILES,
-        run_id=run_id,
-        now=now,
+        run=Run(run_id, now),
     )
     assert found.files == MANIFEST_FILES, found
     with ledger.read() as tx:

@@ -34,7 +34,7 @@ from export_pipeline.ledger import deliveries, manifests, owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.manifests import Manifest
-from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Subscription, Totals
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Run, Subscription, Totals
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.s3 import S3Source
@@ -112,13 +112,13 @@ def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, m
         wanted=dict.fromkeys(SUBSCRIBERS),
         max_files=MAX_FILES,
     )
-    find(run_id="first", now=START)
+    find(run=Run("first", START))
     ticks = []
     for minute in range(minutes):
         control(queue.url, "Arrive", minute=minute)
         run_id, now = f"run-{minute}", minute_of(minute + 1)
         clock = _Clock()
-        noticed = find(run_id=run_id, now=now)
+        noticed = find(run=Run(run_id, now))
         found = clock.read()
         assert noticed.found.files == len(files_of(minute)), noticed
         assert not noticed.found.more
@@ -197,8 +197,7 @@ def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:
             cursor="",
             wanted=dict.fromkeys(SUBSCRIBERS),
             max_files=MAX_FILES,
-            run_id="listing",
-            now=minute_of(minutes),
+            run=Run("listing", minute_of(minutes)),
         )
         wall, cpu = clock.read()
         assert found.files == 0, found

@@ -132,11 +132,11 @@ def _report(tx: Connection, deployment: Deployment, started: datetime) -> Iterat
     )
 
 
-def _reasons(deployment: Deployment, manifest: str, day: date) -> Iterator[str]:
+def _reasons(deployment: Deployment, manifest_id: str, day: date) -> Iterator[str]:
     """What of one manifest is in the quarantine, where it stood and why it is there."""
     quarantine = Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine))
     for _, record in quarantine.records(day.isoformat()):
-        if record.manifest == manifest:
+        if record.manifest == manifest_id:
             where = f"{counted(record.length, 'byte')} from byte {record.offset:,} on"
             yield f"{printable(record.key)}, {where}: {record.reason}"
 

@@ -60,6 +60,7 @@ def rebuild_ledger(
     not empty is left alone.
     """
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.ledger.records import Run
     from export_pipeline.steps.open import discovery_settings, open_subscriber, open_workspace, wanted
     from export_pipeline.steps.rebuild import rebuild
 
@@ -74,8 +75,7 @@ def rebuild_ledger(
             wanted=wanted(deployment),
             marks={name: one.delivered for name, one in opened.items() if hasattr(one, "delivered")},
             from_day=_day(first),
-            run_id=RUN_ID,
-            now=utc_now(),
+            run=Run(RUN_ID, utc_now()),
             ignore_unmatched=ignore_unmatched,
         )
     if json:

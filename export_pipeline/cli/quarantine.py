@@ -92,6 +92,7 @@ def retry_quarantine(
     from uuid import uuid4
 
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.ledger.records import Run
     from export_pipeline.steps.open import open_workspace
     from export_pipeline.steps.retry import retry_quarantined
 
@@ -101,7 +102,7 @@ def retry_quarantine(
         names = [_checked(place.quarantine, one) for one in identities or ()] or list(
             _names(place.quarantine, day, None)
         )
-        done = retry_quarantined(place, names, run_id=f"retry-{uuid4()}", now=utc_now())
+        done = retry_quarantined(place, names, run=Run(f"retry-{uuid4()}", utc_now()))
     told = [
         counted(number, one, many)
         for number, one, many in (
@@ -134,7 +135,7 @@ def _open(session: Session) -> "Quarantine":
     return Quarantine(open_objects(settings.url, settings, private=True))
 
 
-def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> Iterator[str]:
+def _names(quarantine: "Quarantine", day: str | None, manifest_id: str | None) -> Iterator[str]:
     """Names of the objects that wait, sorted: by day first."""
     from export_pipeline.batching.quarantine import RETRIED_FOLDER, RETRIES_FOLDER
 
@@ -145,7 +146,7 @@ def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> I
             raise ConfigurationError(f"--day: found {day!r}; allowed: a date, YYYY-MM-DD") from None
     for name in sorted(quarantine.objects.list(day or "")):
         is_waiting = name.endswith(_ENDING) and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER)
-        if is_waiting and (manifest is None or f"/{manifest}." in name):
+        if is_waiting and (manifest_id is None or f"/{manifest_id}." in name):
             yield name
 
 

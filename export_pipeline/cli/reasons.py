@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger.deliveries import DELIVERED, GIVEN_UP, OWED, WAIVED
 from export_pipeline.ledger.subscriptions import BEGINNING, NOW
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 _LISTED_NEARBY = 1_000
 _START_ONE = "start a run now: export-pipeline run"
 _LIST_NOW = "start a run now: export-pipeline run; to list in it, launch export_job in the UI with listing: now"
-# State of a delivery → what it comes to with those subscribers, and what can be done.
+# State of a delivery, by its name → what it comes to with those subscribers, and what can be done.
 OF_STATES = {
-    DELIVERED: ("it was delivered to {}", ""),
-    OWED: ("it is still owed to {}", _START_ONE),
-    WAIVED: ("it lies before the start of {}", ""),
-    GIVEN_UP: ("it was given up for {}", ""),
+    "delivered": ("it was delivered to {}", ""),
+    "owed": ("it is still owed to {}", _START_ONE),
+    "waived": ("it lies before the start of {}", ""),
+    "given_up": ("it was given up for {}", ""),
 }
 
 
@@ -101,8 +100,8 @@ def what_became(life: "FileLife", there: "SourceFile | None", rules: Rules, *, i
 
 def _replaced(life: "FileLife", there: "SourceFile", rules: Rules) -> Reason:
     text = f"it has other content now (etag {there.etag})"
-    is_given_up = life.manifest is not None and life.manifest.state.is_given_up
-    if rules.ignores_overwrites and not is_given_up:
+    can_be_read = life.manifest is None or not life.manifest.state.is_closed
+    if rules.ignores_overwrites and can_be_read:
         return Reason("replaced", f"{text}, which is not taken: on_overwrite is ignore")
     late = _before_next_listing(there, life.day, rules)
     if late is not None:
@@ -114,7 +113,7 @@ def _state(life: "FileLife") -> Reason:
     manifest = life.manifest
     if manifest is None:
         return Reason("ignored", f"it was seen and not taken: {life.note}")
-    if manifest.state.is_given_up:
+    if manifest.state.is_closed:
         return Reason(
             "given_up",
             f"it could not be read and lies in the quarantine as a whole: {manifest.last_error}",

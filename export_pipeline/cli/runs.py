@@ -121,8 +121,8 @@ class Runner:
         from export_pipeline.storage.location import parse_location
 
         with self.ledger.read() as tx:
-            number = sources.source_id(tx, parse_location(self.deployment.source.url).url)
-            return {} if number is None else owed.owed_of_day(tx, number, names, day=day)
+            source_id = sources.source_id(tx, parse_location(self.deployment.source.url).url)
+            return {} if source_id is None else owed.owed_of_day(tx, source_id, names, day=day)
 
     @contextmanager
     def counting(self, days: int) -> Iterator[Callable[[], None]]:

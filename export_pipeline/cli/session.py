@@ -176,8 +176,8 @@ def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
             yield LedgerView("none yet: the first run makes it")
             return
         with closing(ledger), ledger.read() as tx:
-            number = sources.source_id(tx, source_url)
-            yield LedgerView(ledger.description, None if number is None else (tx, number))
+            source_id = sources.source_id(tx, source_url)
+            yield LedgerView(ledger.description, None if source_id is None else (tx, source_id))
 
 
 @contextmanager

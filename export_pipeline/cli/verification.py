@@ -32,8 +32,7 @@ class Verified:
         """Every object that is due was found, and delivered to everybody who gets it."""
         found = self.comparison
         return found is not None and not (
-            found.missing_objects
-            or any(tally.overdue or tally.given_up or tally.missing for tally in found.subscribers.values())
+            found.missing_objects or any(tally.is_short for tally in found.subscribers.values())
         )
 
     def sentences(self) -> Iterator[str]:
@@ -56,8 +55,9 @@ class Verified:
             text = f"{name} has {tally.delivered:,} of the {counted(tally.wanted, 'object')} that it gets"
             text += f", {tally.waiting:,} on their way" if tally.waiting else ""
             text += f", {tally.missing:,} missing" if tally.missing else ""
-            text += f"; owed for more than an hour: {_some(tally.overdue, tally.overdue_keys)}" if tally.overdue else ""
-            text += f"; given up: {_some(tally.given_up, tally.given_up_keys)}" if tally.given_up else ""
+            for one in tally.shortfalls:
+                words = "owed for more than an hour" if one.is_owed else one.kind.replace("_", " ")
+                text += f"; {words}: {_some(one.objects, one.keys)}" if one.objects else ""
             yield text
 
     def as_plain(self) -> dict[str, Any] | None:

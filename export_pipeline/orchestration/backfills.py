@@ -16,6 +16,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills as ledger_backfills
 from export_pipeline.ledger.backfills import Asked, AskedDay
 from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
@@ -81,8 +82,7 @@ def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, 
             wanted=wanted(deployment),
             chosen=names,
             again=one.asked.again,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             backfill_id=one.backfill_id,
         )
         context.log.warning(wording.day_without_a_run(one, names))
@@ -94,18 +94,18 @@ def _days_without_a_run(
     _write_down_new_ones(context, deployment, ledger, url)
     with ledger.read() as tx:
         left = ledger_backfills.unsettled(tx, url)
-    for identity in dict.fromkeys(one.backfill_id for one in left):
-        launched = instigators.backfill(context.instance, identity)
+    for backfill_id in dict.fromkeys(one.backfill_id for one in left):
+        launched = instigators.backfill(context.instance, backfill_id)
         if launched is not None and not launched.is_over:
             continue  # its runs may come to them yet
-        days = [one for one in left if one.backfill_id == identity]
+        days = [one for one in left if one.backfill_id == backfill_id]
         if launched is not None and launched.is_canceled:
             canceled = [one.day for one in days]
         else:
-            canceled = [one.day for one in days if _is_canceled(context, identity, one.day)]
+            canceled = [one.day for one in days if _is_canceled(context, backfill_id, one.day)]
         if canceled:
             with ledger.write() as tx:
-                ledger_backfills.settle(tx, url, identity, canceled, now=utc_now())
+                ledger_backfills.settle(tx, url, backfill_id, canceled, now=utc_now())
         yield from (one for one in days if one.day not in canceled)
 
 
@@ -154,8 +154,8 @@ def _came_to_its_day(context: OpExecutionContext, run: DagsterRun) -> bool:
     )
 
 
-def _is_canceled(context: OpExecutionContext, identity: str, day: date) -> bool:
-    tags = {BACKFILL_TAG: identity, PARTITION_TAG: day.isoformat()}
+def _is_canceled(context: OpExecutionContext, backfill_id: str, day: date) -> bool:
+    tags = {BACKFILL_TAG: backfill_id, PARTITION_TAG: day.isoformat()}
     runs = context.instance.get_runs(RunsFilter(tags=tags), limit=1)
     return bool(runs) and runs[0].status is DagsterRunStatus.CANCELED
 

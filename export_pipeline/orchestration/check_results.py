@@ -144,23 +144,21 @@ def _tally(name: str, tally: SubscriberTally, days: str, repaired: Repaired | No
     text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
     text += f", {tally.waiting:,} on their way" if tally.waiting else ""
     text += f", {missing:,} missing" if missing else ""
-    if tally.overdue:
-        text += f", {tally.overdue:,} owed for too long, the first is {printable(tally.overdue_keys[0])}"
-    text += f", {tally.given_up:,} unreadable and in the quarantine" if tally.given_up else ""
+    short = [one for one in tally.shortfalls if one.objects]
+    for one in short:
+        text += f", {one.objects:,} {one.words}"
+        text += f", the first is {printable(one.keys[0])}" if one.is_owed else ""
     metadata: dict[str, Any] = {
         "objects": tally.wanted,
         "delivered": tally.delivered,
         "waiting": tally.waiting,
         "missing": missing,
-        "overdue": tally.overdue,
-        "given_up": tally.given_up,
+        **{one.kind: one.objects for one in tally.shortfalls},
         "days": days,
+        **{f"{one.kind}_keys": _listed(one.keys) for one in short},
     }
-    for label, keys in (("overdue_keys", tally.overdue_keys), ("given_up_keys", tally.given_up_keys)):
-        if keys:
-            metadata[label] = _listed(keys)
-    grave = tally.overdue > 0 or (missing > 0 and repaired is None)
-    return Result(not (missing or tally.overdue or tally.given_up), text, metadata, is_grave=grave)
+    grave = any(one.is_owed for one in short) or (missing > 0 and repaired is None)
+    return Result(not tally.is_short, text, metadata, is_grave=grave)
 
 
 def _waiting(one: Waiting, now: datetime) -> str:

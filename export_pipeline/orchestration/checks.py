@@ -29,6 +29,7 @@ from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import balance, sources, subscriptions
 from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.finding import cursor_of
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -77,10 +78,10 @@ def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
         with failures_without_secrets(deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
-                number = sources.source_id(tx, places.source.open().url) or 0
-                results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
-                for one in subscriptions.active(tx, number):
-                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))
+                source_id = sources.source_id(tx, places.source.open().url) or 0
+                results[""] = check_results.reading_balance(balance.reading_balance(tx, source_id))
+                for one in subscriptions.active(tx, source_id):
+                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, source_id, one))
         yield from _selected(context, deployment, ACCOUNTED, results)
 
     return every_event_accounted_for
@@ -171,7 +172,7 @@ def _compare(
     if not config["repair"] or not comparison.missing:
         return comparison, None
     repaired = plan_missing(
-        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run_id=context.run.run_id, now=now
+        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run=Run(context.run.run_id, now)
     )
     return comparison, repaired
 

@@ -26,6 +26,7 @@ from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import database, owed, sources
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import backfills, reporting, wording
 from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -162,8 +163,7 @@ def find_new_files(context: OpExecutionContext, deployment: Deployment, places: 
             cursor=read,
             wanted=wanted(deployment),
             max_files=max_files,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             progress=reporting.listing(context),
         )
         nothing = wording.found_nothing(found, deployment.frequency)
@@ -176,8 +176,7 @@ def find_new_files(context: OpExecutionContext, deployment: Deployment, places: 
             cursor=read,
             wanted=wanted(deployment),
             max_files=max_files,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             progress=reporting.listing(context),
         )
         found = noticed.found
@@ -227,8 +226,8 @@ def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tup
         chosen = owed.choose(
             tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
         )
-        number = sources.source_id(tx, places.source.open().url)
-        waiting = owed.waiting(tx, number, found.subscriptions) if number is not None else []
+        source_id = sources.source_id(tx, places.source.open().url)
+        waiting = owed.waiting(tx, source_id, found.subscriptions) if source_id is not None else []
     if chosen:
         with ledger.write() as tx:
             owed.assign(tx, chosen, found.subscriptions, run_id)
@@ -312,8 +311,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
                 wanted=wanted(deployment),
                 chosen=asked.subscribers,
                 again=asked.again,
-                run_id=context.run_id,
-                now=utc_now(),
+                run=Run(context.run_id, utc_now()),
                 backfill_id=context.run.tags.get(BACKFILL_TAG),
                 progress=reporting.listing(context),
             )

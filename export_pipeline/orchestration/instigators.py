@@ -159,9 +159,9 @@ def backfills_of(instance: DagsterInstance, job: str, *, after: datetime) -> lis
     return [_launched(one) for one in instance.get_backfills(filters=wanted, limit=_MOST_BACKFILLS)]
 
 
-def backfill(instance: DagsterInstance, identity: str) -> LaunchedBackfill | None:
+def backfill(instance: DagsterInstance, backfill_id: str) -> LaunchedBackfill | None:
     """One backfill; None where Dagster does not know it."""
-    found = instance.get_backfill(identity)
+    found = instance.get_backfill(backfill_id)
     return _launched(found) if found is not None else None
 
 

@@ -69,18 +69,18 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
         description="Read a manifest's files, cut their events into NDJSON batches and stage them.",
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
-        identity = manifest_of(context)
+        manifest_id = manifest_of(context)
         with failures_without_secrets(deployment.secret_values()):
             place = _workspace(context, deployment)
             with place.ledger.read() as tx:
-                names = owed.assigned(tx, identity, run_ids(context))
+                names = owed.assigned(tx, manifest_id, run_ids(context))
             over = nothing_more(context, deployment)
             if reason := over():
-                context.log.info(wording.not_read(identity, reason))
+                context.log.info(wording.not_read(manifest_id, reason))
                 yield Output(None, READ)
                 return
             place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
-            outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
+            outcome = ensure_staged(place, manifest_id, run_id=context.run_id, progress=reporting.reading(context))
             _say_what_was_read(context, outcome, names, deployment)
             if outcome.staged is not None and outcome.staged.reading is not None:
                 manifest = outcome.staged.manifest
@@ -182,8 +182,8 @@ def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace
 
 def _subscription(place: Workspace, name: str) -> records.Subscription:
     with place.ledger.read() as tx:
-        number = sources.source_id(tx, place.source.url)
-        found = subscriptions.active(tx, number) if number is not None else ()
+        source_id = sources.source_id(tx, place.source.url)
+        found = subscriptions.active(tx, source_id) if source_id is not None else ()
     for subscription in found:
         if subscription.name == name:
             return subscription
@@ -216,8 +216,8 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
         if not days:
             return  # no manifest, no file
         with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            number = sources.source_id(tx, places.source.open().url)
-            found = unreadable_files(tx, number, days, run_ids(context)) if number is not None else []
+            source_id = sources.source_id(tx, places.source.open().url)
+            found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
         if found:
             raise Failure(
                 wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False

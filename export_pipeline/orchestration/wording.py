@@ -181,9 +181,9 @@ def stopped(name: str, done: Stopped) -> str:
     return f"{name}: stopped{how_far}, because {done.reason}; the rest stays owed, and the next run goes on with it"
 
 
-def not_read(manifest: str, reason: str) -> str:
+def not_read(manifest_id: str, reason: str) -> str:
     """Why a manifest is left to a later run."""
-    return f"manifest {manifest} is left to the next run, because {reason}"
+    return f"manifest {manifest_id} is left to the next run, because {reason}"
 
 
 def after_folding(manifests: int, keep_days: int) -> str:
@@ -198,8 +198,8 @@ def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
     lines = [f"{printable(key)}: {printable(reason)}" for key, reason in outcome.unreadable.items()]
     fate = f"each {_tried_again(max_attempts)}"
-    if outcome.given_up:
-        fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
+    if outcome.quarantined:
+        fate += f"; given up now and kept in the quarantine: {_some(outcome.quarantined)}"
     return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
 
 
@@ -212,7 +212,7 @@ def unreadable_files(found: Sequence[UnreadableFile]) -> str:
 
 def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
     """What happens next to a file that could not be read."""
-    if file.given_up:
+    if not file.is_tried_again:
         return f"nothing: it lies in the quarantine as a whole ({_where_to_look(file.day)})"
     return f"{_tried_again(max_attempts)} (so far {file.attempts})"
 

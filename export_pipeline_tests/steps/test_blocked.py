@@ -60,11 +60,11 @@ def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
         (record,) = lagging.records()
         assert lagging.work() == []
         assert lagging.work() == []
-    identity = lagging.receivers["crm"].batches[0].id.partition("-")[0]
+    manifest_id = lagging.receivers["crm"].batches[0].id.partition("-")[0]
     part = lagging.receivers["dwh"].batches[0].id.partition("-")[0]
     assert failure == (
         f"{GONE}: there is no such file; given up for dwh after 2 of 2 tries, and kept in the quarantine; the other "
-        f"files of manifest {identity} go on to dwh alone, in 1 manifest: {part}"
+        f"files of manifest {manifest_id} go on to dwh alone, in 1 manifest: {part}"
     )
     assert (record.kind, record.key) == ("file", GONE)
     assert record.reason == "there is no such file; given up for dwh, which had not got it"

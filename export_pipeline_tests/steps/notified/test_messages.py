@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
 from export_pipeline.steps.backfill import plan_day
@@ -61,8 +62,7 @@ def test_what_backfill_and_listing_found_is_known(listed: Export) -> None:
         wanted=listed.subscribers,
         chosen=[],
         again=False,
-        run_id="backfill",
-        now=NOW,
+        run=Run("backfill", NOW),
     )
     noticed = listed.run(list_now=True)
     assert (noticed.why_listed, noticed.found.files) == ("it was asked for", 1)
