@@ -149,12 +149,15 @@ audit: | $(BIN)/python  ## Check everything that is locked for known vulnerabili
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 dist: | $(BIN)/python  ## Build the package and its SBOM (CycloneDX) into dist/
-	rm -rf dist
-	$(BIN)/python -m venv $(VENV)/release
-	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
+	@# A deployment of somebody's own, say, that git does not know of would be published.
+	@test -z "$$(git ls-files --others --exclude-standard)" || { \
+		echo 'these files are not in git:'; git ls-files --others --exclude-standard; exit 1; }
 	@# On GitHub, only what names the repository it is built in as its own.
 	@test -z "$(GITHUB_REPOSITORY)" || grep -qx 'Source = "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)"' pyproject.toml || { \
 		echo 'project.urls of pyproject.toml is not $(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)'; exit 1; }
+	rm -rf dist
+	$(BIN)/python -m venv $(VENV)/release
+	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
 	$(VENV)/release/bin/python -m build
 	$(VENV)/release/bin/twine check --strict dist/*
 	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json

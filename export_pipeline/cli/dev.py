@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -64,7 +63,7 @@ def dev(
     home = dagster_home()
     session.note(
         f"Dagster's UI: http://{f'[{host}]' if ':' in host else host}:{port} for the deployment {deployment.name} "
-        f"({deployment.path}). Ctrl-C stops it; runs are kept in {home / '.dagster' if home == Path.cwd() else home}"
+        f"({deployment.path}), with the settings of {home / 'dagster.yaml'}. Ctrl-C stops it."
     )
     if not host.startswith(_LOOPBACK):
         session.note("Dagster's UI has no login: whoever reaches this address can see everything and start runs.")

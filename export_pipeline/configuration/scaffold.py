@@ -24,7 +24,8 @@ def write_settings() -> list[str]:
         The names of the files that were written.
     """
     written = _write([_WORKSPACE])
-    if dagster_home() == Path.cwd():
+    home = dagster_home()
+    if home.exists() and home.samefile(Path.cwd()):
         written += _write([_INSTANCE])
         # Dagster would make it readable by everybody; in it are keys of files, and what destinations answered.
         _DATA.mkdir(mode=0o700, exist_ok=True)

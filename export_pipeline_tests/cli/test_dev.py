@@ -88,7 +88,7 @@ def test_settings_that_are_there_stay(
     (folder / "workspace.yml").write_text("load_from: []")
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    assert f"runs are kept in {home}" in call("-p", "3999").err
+    assert f"with the settings of {home}/dagster.yaml" in call("-p", "3999").err
     assert sorted(path.name for path in folder.iterdir()) == ["deployments", "workspace.yml"]
     assert started[started.index("--workspace") + 1] == "workspace.yml"
     assert os.environ["DAGSTER_HOME"] == str(home)
