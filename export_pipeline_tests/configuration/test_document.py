@@ -71,7 +71,7 @@ def test_what_is_no_deployment(problems: Problems, text: bytes, expected: str) -
 def test_a_key_that_stands_twice(problems: Problems) -> None:
     """A key's second appearance is an error that names the line of the first, not a silent overwriting."""
     assert problems("source: {url: x}\nmax_files: 3\nmax_files: 4\n") == [
-        "x.yaml:3: max_files: this key stands here a second time; the first is in line 2"
+        "x.yaml:3: max_files: duplicate key; it is first defined in line 2"
     ]
 
 
@@ -106,7 +106,7 @@ def alias_bomb() -> bytes:
 @pytest.mark.parametrize(
     ("data", "line", "text"),
     [
-        (alias_bomb(), 1, "found more than 50,000 values, aliases (*…) counted as what they stand for"),
+        (alias_bomb(), 1, "found more than 50,000 values, the maximum; aliases (*…) count as what they expand to"),
         (b"a: " + b"[" * 3_000 + b"]" * 3_000, 1, "found more than 50 levels of lists and mappings"),
         (b"a: " + b"{b: " * 3_000 + b"1" + b"}" * 3_000, 1, "found more than 50 levels of lists and mappings"),
         (b"\n".join(b" " * n + b"a:" for n in range(300)), 51, "found more than 50 levels of lists and mappings"),
