@@ -21,6 +21,7 @@ MOST_KEPT = 5
 # Otherwise log lines with ever different text would fill the sensor's cursor.
 _MOST_LINES = 200
 _MOST_OPEN = 200
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +166,6 @@ def lost_message(state: ChannelState, export: str) -> AlertMessage:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-
-
-_VERSION = 1
 
 
 @dataclass(slots=True)

@@ -9,6 +9,11 @@ LEVELS = {"info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL
 
 Kind = Literal["info", "success", "warning", "failure"]
 """How a service displays a message: apprise's notification types."""
+_LONGEST_TITLE = 200
+# Discord accepts 2,000 characters; a longer alert is truncated and has a link to the run.
+_LONGEST_BODY = 1_500
+_LONGEST_LINE = 400
+_NAMES = {INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,6 @@ class Happening:
 def covers(pattern: str, key: str) -> bool:
     """Whether *pattern*, an entry of ``fine`` or ``over``, matches *key*."""
     return key == pattern or (pattern.endswith("/") and key.startswith(pattern))
-
-
-_LONGEST_TITLE = 200
-# Discord accepts 2,000 characters; a longer alert is truncated and has a link to the run.
-_LONGEST_BODY = 1_500
-_LONGEST_LINE = 400
-_NAMES = {INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
 
 
 @dataclass(frozen=True, slots=True)

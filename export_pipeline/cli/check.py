@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 _LISTED = 1_000
 _PROBE = "checks"
 """The folder of staging and quarantine in which a test object is written, read and deleted."""
+_SOURCE_ADVICE = "source.url and its credentials: they need permission to list the bucket and get its objects"
+_QUEUE_ADVICE = (
+    "source.notifications and the policies of credentials, queue and bucket (docs/notifications.md); until this works, "
+    "no run finds new files"
+)
+_STORE_ADVICE = "its url and credentials: they need permission to put, get, list and delete objects there"
+_LEDGER_ADVICE = (
+    "ledger.url: for PostgreSQL host, user, password and permission to create tables; for SQLite the folder"
+)
+_EXECUTOR_ADVICE = "executor.broker, whether workers are running, and storage in dagster.yaml"
+_SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +87,6 @@ def _outcomes(deployment: "Deployment") -> Iterator[CheckOutcome]:
         yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
     if not deployment.subscribers:
         yield CheckOutcome("subscribers", True, "none is configured, so nothing is delivered", "", 0.0)
-
-
-_SOURCE_ADVICE = "source.url and its credentials: they need permission to list the bucket and get its objects"
-_QUEUE_ADVICE = (
-    "source.notifications and the policies of credentials, queue and bucket (docs/notifications.md); until this works, "
-    "no run finds new files"
-)
-_STORE_ADVICE = "its url and credentials: they need permission to put, get, list and delete objects there"
-_LEDGER_ADVICE = (
-    "ledger.url: for PostgreSQL host, user, password and permission to create tables; for SQLite the folder"
-)
-_EXECUTOR_ADVICE = "executor.broker, whether workers are running, and storage in dagster.yaml"
-_SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
 def _tried(name: str, trial: Callable[[], str], advice: str) -> CheckOutcome:

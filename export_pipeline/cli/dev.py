@@ -82,7 +82,7 @@ def dev(
 
 
 def _free_port(session: Session, host: str, wanted: int | None) -> int:
-    """*wanted*, or the first free port from 3000 on.
+    """*wanted*, or the first free port, starting at 3000.
 
     With a port in use, Dagster would start all its processes and then exit without an error code.
 

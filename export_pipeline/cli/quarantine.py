@@ -95,7 +95,7 @@ def retry_quarantine(
     from export_pipeline.steps.retry import retry_quarantined
 
     if sum(map(bool, (identities, day, everything))) != 1:
-        raise ConfigurationError("say what to retry: either IDs, or --day DATE, or --all")
+        raise ConfigurationError("allowed: exactly one of IDs, --day DATE and --all")
     with open_workspace(session.deployment()) as place:
         names = [_checked(place.quarantine, one) for one in identities or ()] or list(
             _names(place.quarantine, day, None)

@@ -124,10 +124,10 @@ def _state(life: "FileLife") -> Reason:
         times = counted(manifest.read_attempts, "time")
         return Reason("unreadable", f"it could not be read {times}, later runs retry it: {manifest.last_error}")
     if manifest.last_error:
-        text = "the latest reading failed, for which no file is to blame so far; later runs try again"
+        text = "the latest attempt to read its manifest failed, not yet because of a certain file; later runs retry"
         return Reason("unreadable", f"{text}: {manifest.last_error}")
     owed = [one.subscriber for one in life.deliveries if one.state.is_owed]
-    return Reason("planned", f"a run will read it and deliver it to {', '.join(owed) or 'nobody'}", _START_ONE)
+    return Reason("planned", f"a run will read it and deliver it to {', '.join(owed) or 'no subscriber'}", _START_ONE)
 
 
 def _deliveries(life: "FileLife") -> Iterator[Reason]:

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.5
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+_LINES = "lines"
+# Dagster logs this for each delivery that is not owed, in the name of the op; it is of no use to the reader.
+_SKIPPING = "Skipping step "
 
 
 @dataclass(slots=True)
@@ -263,11 +266,6 @@ def delivered(subscribers: Mapping[str, RunStanding]) -> Iterator[tuple[str, str
 
 def _detail(progress: RunStanding) -> str:
     return f"{sized(progress.bytes_done)} of {sized(progress.bytes_total)}, {counted(progress.events, 'event')}"
-
-
-_LINES = "lines"
-# Dagster logs this for each delivery that is not owed, in the name of the op; it is of no use to the reader.
-_SKIPPING = "Skipping step "
 
 
 class _Handler(logging.Handler):

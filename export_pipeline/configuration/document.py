@@ -10,9 +10,19 @@ from export_pipeline.errors import ConfigurationError
 
 Place = tuple[str | int, ...]
 """The path of a value in the file: ``("subscribers", "crm", "groups", 0)``."""
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
 _LONGEST_ECHO = 80
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+# A deployment file has a few hundred lines and five levels. Far larger ones are refused before they cost minutes: nine
+# aliases of nine aliases, nine levels deep, are 300 bytes and expand to 387 million values.
+_MOST_BYTES = 1024 * 1024
+_MOST_LEVELS = 50
+_MOST_VALUES = 50_000
+
+_SCALARS = ("null", "bool", "int", "float", "str")
+_QUOTED = re.compile(r"'([^']*)'")
+"""What PyYAML puts in quotes: text from the file, and names of its tokens, such as '<scalar>'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +75,6 @@ def _found_text(text: str, *, secret: bool) -> str:
     return f"a text of {len(text)} characters" if secret or len(shown) > _LONGEST_ECHO else f"the text {shown!r}"
 
 
-Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
-
-# A deployment file has a few hundred lines and five levels. Far larger ones are refused before they cost minutes: nine
-# aliases of nine aliases, nine levels deep, are 300 bytes and expand to 387 million values.
-_MOST_BYTES = 1024 * 1024
-_MOST_LEVELS = 50
-_MOST_VALUES = 50_000
-
-_SCALARS = ("null", "bool", "int", "float", "str")
-_QUOTED = re.compile(r"'([^']*)'")
-"""What PyYAML puts in quotes: text from the file, and names of its tokens, such as '<scalar>'."""
-
-
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, but dates stay text."""
 
@@ -115,7 +112,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def line(self, place: Place) -> int:
-        """The line of *place*, or of the nearest place above it that stands in the file."""
+        """The line of *place*, or of the nearest place above it that is in the file."""
         while place not in self.lines and place:
             place = place[:-1]
         return self.lines.get(place, 0)

@@ -29,7 +29,7 @@ def parse_start(value: object) -> StartFrom:
     """``beginning``, ``now``, or the date of a text ``YYYY-MM-DD``.
 
     Raises:
-        ValueError: *value* is none of these.
+        ValueError: *value* is not one of these.
     """
     if value == "beginning" or value == "now":  # noqa: PLR1714 (mypy narrows the literal by this form)
         return value
@@ -162,8 +162,9 @@ class ExportSettings(Section):
     sweep_minutes: int = Field(
         default=60,
         ge=1,
-        description="While the sensor new_files is on, it starts the runs. A tick of the schedule then starts one only "
-        "if something is owed, or if the source was last listed, lookback included, so many minutes ago.",
+        description="Time between two complete listings (lookback included) while the sensor new_files is on, in "
+        "minutes. The sensor then starts the runs, and the schedule starts one only if this time has passed or "
+        "something is owed.",
     )
     lookback_hours: float = Field(
         default=26,

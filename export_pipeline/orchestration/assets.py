@@ -35,6 +35,9 @@ _WEB = ("http://", "https://")
 # Characters that are allowed in a Markdown link in angle brackets and are displayed unchanged.
 _LINK = re.compile(r"[!-;=?-_a-~]+")
 _ADDRESSES = ("url", "api_url", "queue_url")
+_STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "file": "file"}
+SHOWN_FILES = 50
+"""Maximum number of files in a table; the ledger has all of them."""
 # The AWS console finds the region of a bucket by itself; for a stream the region is part of the URL.
 _AWS = "https://console.aws.amazon.com"
 _STREAMS = {
@@ -48,6 +51,34 @@ _APPS = {
     "amplitude": {"us": "https://app.amplitude.com", "eu": "https://app.eu.amplitude.com"},
     "posthog": {"us": "https://us.posthog.com", "eu": "https://eu.posthog.com"},
 }
+_READ = """Events of the files in {place}, as read: decompressed, validated, and cut into batches of NDJSON. {job} \
+materializes this once for each manifest, a group of files of one day.
+
+- `events` in batches, the decompressed `bytes` of their files, and the number of `files`
+- `events_of_day`, `files_of_day`: all manifests of the day so far
+- `quarantined`: malformed records, kept in the quarantine
+- `lag_seconds`: the age of the oldest of these files after they were read
+- `events_per_second`: the throughput of reading
+- `first_files`: the first 50 of these files
+"""
+_DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materializes this once for each manifest, a \
+group of files of one day.
+
+- `events` accepted, `bytes` sent, and the number of `files` they come from
+- `events_of_day`, `files_of_day`: what it has received of the day so far
+- `refused`: events that it rejected permanently, kept in the quarantine
+- `filtered`: events excluded by its filter (`only`, `except`)
+- `files_waiting`: files that it is still owed, and `lag_seconds`: the age of the oldest of them
+- `events_per_second`: the throughput of the delivery
+"""
+
+_FILES = TableSchema(
+    columns=[
+        TableColumn("file", "string", description="Key in the source."),
+        TableColumn("bytes", "int", description="Size as stored."),
+        TableColumn("arrived", "string", description="Last modified, in UTC."),
+    ]
+)
 
 
 def source_place(url: str, *, endpoint_url: object = None) -> str:
@@ -111,29 +142,6 @@ def _stored(address: str, options: Mapping[str, Any]) -> str | None:
         return public_url(address)
 
 
-_STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "file": "file"}
-_READ = """Events of the files in {place}, as read: decompressed, validated, and cut into batches of NDJSON. {job} \
-materializes this once for each manifest, a group of files of one day.
-
-- `events` in batches, the decompressed `bytes` of their files, and the number of `files`
-- `events_of_day`, `files_of_day`: all manifests of the day so far
-- `quarantined`: malformed records, kept in the quarantine
-- `lag_seconds`: the age of the oldest of these files after they were read
-- `events_per_second`: the throughput of reading
-- `first_files`: the first 50 of these files
-"""
-_DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materializes this once for each manifest, a \
-group of files of one day.
-
-- `events` accepted, `bytes` sent, and the number of `files` they come from
-- `events_of_day`, `files_of_day`: what it has received of the day so far
-- `refused`: events that it rejected permanently, kept in the quarantine
-- `filtered`: events excluded by its filter (`only`, `except`)
-- `files_waiting`: files that it is still owed, and `lag_seconds`: the age of the oldest of them
-- `events_per_second`: the throughput of the delivery
-"""
-
-
 def export_assets(
     deployment: Deployment,
     *,
@@ -187,18 +195,6 @@ def _jobs(names: Names) -> str:
 def _kind(type_name: str) -> str:
     """``webhook``, or the class of ``package.module:Class``, in the characters that a tag allows."""
     return re.sub(r"[^a-z0-9_.-]", "", type_name.rpartition(":")[2].lower())[:60] or "python"
-
-
-SHOWN_FILES = 50
-"""Maximum number of files in a table; the ledger has all of them."""
-
-_FILES = TableSchema(
-    columns=[
-        TableColumn("file", "string", description="Key in the source."),
-        TableColumn("bytes", "int", description="Size as stored."),
-        TableColumn("arrived", "string", description="Last modified, in UTC."),
-    ]
-)
 
 
 def raw_events(

@@ -23,6 +23,9 @@ from export_pipeline.secrets import EnvRef, resolve
 
 if TYPE_CHECKING:
     from celery import Celery
+_REDIS = ("redis:", "rediss:", "sentinel:")
+# After the time budget of a run, for the batch that is in flight then.
+_GRACE_SECONDS = 600
 
 
 def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
@@ -50,11 +53,6 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
         requirements=multiple_process_executor_requirements(),
         executor_creation_fn=create,
     )
-
-
-_REDIS = ("redis:", "rediss:", "sentinel:")
-# After the time budget of a run, for the batch that is in flight then.
-_GRACE_SECONDS = 600
 
 
 def executor_of(settings: ExecutorSettings, *, max_run_seconds: float, ledger: LedgerResource) -> ExecutorDefinition:

@@ -69,6 +69,13 @@ _LISTING = Enum(
         EnumValue(NOW, description="List the source in this run."),
     ],
 )
+_ONLY = Enum(
+    "Only",
+    [
+        EnumValue(MISSING, description="Only what the subscribers have not received of that day."),
+        EnumValue(ALL, description="Everything of that day again, under the same batch ids."),
+    ],
+)
 
 
 def list_new_files_op(deployment: Deployment) -> OpDefinition:
@@ -253,15 +260,6 @@ def _say_what_was_found(
         context.log.info(wording.handing_on(chosen))
     if any(left.values()):
         context.log.info(wording.left_waiting(left))
-
-
-_ONLY = Enum(
-    "Only",
-    [
-        EnumValue(MISSING, description="Only what the subscribers have not received of that day."),
-        EnumValue(ALL, description="Everything of that day again, under the same batch ids."),
-    ],
-)
 
 
 def list_day_files_op(deployment: Deployment) -> OpDefinition:

@@ -46,6 +46,15 @@ _PARTITION_TAG = "dagster/partition"
 _OF_DAGSTER = "Skipping step "
 _SENDER = re.compile(r"^\[\w+\] ")
 _NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+([.,:]\d+)*")
+_ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
+_ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)
+# Reading a run takes a few milliseconds, and a tick has 60 seconds.
+_MOST_RUNS = 50
+_MOST_BACKFILLS = 50
+# A tick that never ended, because its daemon died, must not block later ones for ever.
+_LONGEST_TICK_SECONDS = 3_600
+_FAILURE = "dagster._core.definitions.events.Failure: "
+_FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
 
 def is_of(deployment: Deployment, run: DagsterRun) -> bool:
@@ -196,17 +205,6 @@ def _cause(event: DagsterEvent) -> str:
     if data.user_failure_data is not None and data.user_failure_data.description:
         return data.user_failure_data.description
     return data.error.message.strip() if data.error is not None else "failed"
-
-
-_ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
-_ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)
-# Reading a run takes a few milliseconds, and a tick has 60 seconds.
-_MOST_RUNS = 50
-_MOST_BACKFILLS = 50
-# A tick that never ended, because its daemon died, must not block later ones for ever.
-_LONGEST_TICK_SECONDS = 3_600
-_FAILURE = "dagster._core.definitions.events.Failure: "
-_FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
 
 @dataclass(frozen=True, slots=True)

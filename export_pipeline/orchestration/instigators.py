@@ -75,10 +75,10 @@ def sensors_with_cursor(instance: DagsterInstance, name: str) -> Iterator[Origin
 
 
 def sensor_is_on(instance: DagsterInstance, name: str, *, location: str | None) -> bool:
-    """Whether a sensor of this name was turned on.
+    """Whether a sensor with this name is on.
 
     Args:
-        location: of its code location; None: any.
+        location: name of its code location; None for any.
     """
     return any(
         state.status is InstigatorStatus.RUNNING

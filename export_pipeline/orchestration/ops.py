@@ -52,6 +52,7 @@ READ = "read"
 # The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
 # manifest whose turn always comes late in a run is read eventually.
 _LEAST_SHARE_OF_A_READING = 0.5
+_RECORDS_AT_ONCE = 1_000
 
 
 def read_batches_op(deployment: Deployment) -> OpDefinition:
@@ -188,9 +189,6 @@ def _subscription(place: Workspace, name: str) -> records.Subscription:
         if subscription.name == name:
             return subscription
     raise Failure(f"{name} is not an active subscriber in the ledger; list_new_files adds it", allow_retries=False)
-
-
-_RECORDS_AT_ONCE = 1_000
 
 
 def report_unreadable_op(deployment: Deployment) -> OpDefinition:

@@ -53,9 +53,9 @@ def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, ti
 def reason_to_leave_it_to_sensor(
     deployment: Deployment, instance: DagsterInstance, ledger: Ledger, *, now: datetime
 ) -> str | None:
-    """Why the sensor ``new_files`` does for now; None where it is off, something is owed, or a sweep is due.
+    """Why the schedule can leave this tick to the sensor; None if it is off, something is owed, or a listing is due.
 
-    The sensor starts no run for what a subscriber has refused or a store has denied: that waits for the schedule.
+    The sensor starts no run for deliveries or reads that failed before: these wait for the schedule.
     """
     with ledger.read() as tx:
         location = location_of_latest(instance, database.identity(tx))
@@ -70,8 +70,8 @@ def reason_to_leave_it_to_sensor(
     if now >= due:
         return None
     return (
-        f"the sensor {name} is on and starts the runs; nothing is owed, and the whole lookback was listed at "
-        f"{listed_at:%H:%M} UTC. The schedule lists it again from {due:%H:%M} UTC on (sweep_minutes)"
+        f"the sensor {name} is on and starts the runs; nothing is owed, and the last complete listing was at "
+        f"{listed_at:%H:%M} UTC. The schedule lists again after {due:%H:%M} UTC (sweep_minutes)"
     )
 
 

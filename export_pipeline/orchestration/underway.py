@@ -37,6 +37,20 @@ _OVER = (
     DagsterRunStatus.SUCCESS,
 )
 _LOOK_SECONDS = 2.0
+TERMINATED = "the run was terminated"
+# With the other executors, Dagster's own run launchers monitor the containers.
+_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
+
+# A step takes its lock when it opens the ledger and releases it just before it ends; between two steps there are
+# seconds without one. After a lost connection to PostgreSQL a live process takes its lock again within two seconds;
+# while PostgreSQL is down there are no locks, but active steps write to the log every ten seconds.
+_SILENT_SECONDS = 120.0
+
+_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+_GONE = (
+    "The process of this run died without an error message: it was killed, or its machine stopped. Nothing is lost: "
+    "the next run delivers what this one did not."
+)
 
 
 def of_export(
@@ -107,7 +121,7 @@ class _Ours:
 
 
 def location_of_latest(instance: DagsterInstance, identity: str) -> str | None:
-    """The code location of the latest run with the ledger of this identity; None where none is known."""
+    """The code location of the latest run with the ledger of this identity; None if unknown."""
     latest = instance.get_runs(RunsFilter(tags={LEDGER_IDENTITY_TAG: identity}), limit=1)
     return location_of(latest[0]) if latest else None
 
@@ -141,9 +155,6 @@ def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
     return look
 
 
-TERMINATED = "the run was terminated"
-
-
 @contextmanager
 def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iterator[Stop]:
     """Inside the block, termination is not raised: it is a reason to stop, and is raised at the end of the block."""
@@ -172,21 +183,6 @@ def subscriber_seconds(deployment: Deployment, own: float | None) -> float:
     return own if own is not None else deployment.run_seconds / max(1, len(deployment.subscribers))
 
 
-# With the other executors, Dagster's own run launchers monitor the containers.
-_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
-
-# A step takes its lock when it opens the ledger and releases it just before it ends; between two steps there are
-# seconds without one. After a lost connection to PostgreSQL a live process takes its lock again within two seconds;
-# while PostgreSQL is down there are no locks, but active steps write to the log every ten seconds.
-_SILENT_SECONDS = 120.0
-
-_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
-_GONE = (
-    "The process of this run died without an error message: it was killed, or its machine stopped. Nothing is lost: "
-    "the next run delivers what this one did not."
-)
-
-
 def end_lost_runs(
     instance: DagsterInstance, deployment: Deployment, *, ledger: Callable[[], Ledger], location: str | None
 ) -> list[DagsterRun]:
@@ -196,7 +192,7 @@ def end_lost_runs(
 
     Args:
         ledger: of this export; its locks show which processes are alive, so runs of other exports are not checked.
-        location: the code location of this export, where it is known.
+        location: the code location of this export; None if unknown.
     """
     lost = []
     for run in of_export(instance, deployment, ledger=ledger, location=location):
