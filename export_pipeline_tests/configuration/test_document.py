@@ -60,7 +60,7 @@ def test_an_alias_repeats_what_its_anchor_names() -> None:
         (b"a: 1\nb: caf\xe9\n", "x.yaml:2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"a: 1\nb: \x07\n", "x.yaml:2: the character U+0007 is not allowed in YAML"),
         (b"a:\n  ? [x]\n  : 1\n", "x.yaml:2: a: found a key that is a list or mapping; allowed: a plain name"),
-        (b"frequency: &x [*x]\n", "x.yaml:1: frequency[0]: an alias that contains itself"),
+        (b"frequency: &x [*x]\n", "x.yaml:1: frequency[0]: found an alias that contains itself"),
     ],
 )
 def test_what_is_no_deployment(problems: Problems, text: bytes, expected: str) -> None:
