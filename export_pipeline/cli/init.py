@@ -75,9 +75,9 @@ def init(
 ) -> None:
     """Write a deployment file, with comments, and validate it.
 
-    Also writes workspace.yaml and dagster.yaml, which Dagster reads, if the folder has none. Asks for what is not
-    given as an option. An existing file is overwritten only if you confirm. Never asks for a secret: only for the
-    name of the environment variable that holds it.
+    Also writes workspace.yaml and dagster.yaml, which Dagster reads, if the folder has none. Asks for what is not given
+    as an option. An existing file is overwritten only if you confirm, or with --force. Never asks for a secret: only
+    for the name of the environment variable that holds it.
     """
     from export_pipeline.cli.deployment_text import Answers, deployment_text
     from export_pipeline.cli.questions import Questions

@@ -246,7 +246,7 @@ def _tell(session: Session, error: Exception, *, traceback: bool) -> None:
 
     text = str(error)
     if not isinstance(error, ExportError):
-        text = f"{type(error).__name__}: {_first_line(error)}\nUnexpected error; --traceback shows the code that raised it."
+        text = f"{type(error).__name__}: {_first_line(error)}\nUnexpected error; --traceback shows the details."
     # Each problem of a deployment file starts with file and line, which editors and terminals turn into a link.
     separator = "\n" if isinstance(error, ConfigurationError) and "\n" in text else " "
     session.note(Text.assemble(("error:", "bold red"), separator, session.clean(text)))
