@@ -1,13 +1,13 @@
-"""Text from outside, made harmless where people read it: on terminals, in logs, in Markdown.
+"""Escape untrusted text for terminals, logs and Markdown.
 
-Keys, events and answers may hold whatever their makers like: a line end and a forged line of a log, a sequence that
-makes a terminal hide what stands before it, or Markdown that leaves its place.
+Keys, events and answers can contain anything: a line end followed by a forged log line, a terminal escape sequence that
+hides other output, or Markdown that breaks out of its context.
 """
 
 import re
 
-# What is shown by what it does: control characters (a terminal's escape sequences begin with one), marks that turn the
-# direction of writing (https://trojansource.codes), separators of lines, halves of surrogate pairs.
+# Characters with an effect instead of a glyph: control characters (escape sequences start with one), marks that change
+# the text direction (https://trojansource.codes), line separators, unpaired surrogates.
 _MARKS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _ACTIVE = re.compile(f"[\x00-\x1f\x7f-\x9f{_MARKS}]")
 _ACTIVE_IN_A_LINE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_MARKS}]")
@@ -15,30 +15,30 @@ _BACKTICKS = re.compile("`+")
 
 
 def printable(text: str) -> str:
-    r"""*text* on one line, with each character that is shown by its effect as Python writes it: ``\x1b``, ``\n``."""
+    r"""*text* on one line, with control characters escaped as in Python: ``\x1b``, ``\n``."""
     return _ACTIVE.sub(_escaped, text)
 
 
 def printable_lines(text: str) -> str:
-    """As :func:`printable`, but line ends and tabs stay."""
+    """As :func:`printable`, but line ends and tabs are kept."""
     return _ACTIVE_IN_A_LINE.sub(_escaped, text)
 
 
 def printable_json(text: str) -> str:
-    """*text*, which is JSON, with what only strings can hold of such characters as JSON escapes them."""
+    """*text*, which is JSON, with such characters, which occur only in strings, as JSON escapes."""
     return _ACTIVE_IN_A_LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_code(text: str) -> str:
-    """*text* as a code span of Markdown, which nothing in it ends."""
+    """*text* as a Markdown code span that it cannot break out of."""
     shown = printable(text)
     marks = "`" * (_longest_run(shown) + 1)
-    # https://spec.commonmark.org/0.31.2/#code-spans: one blank on each side is taken away again.
+    # https://spec.commonmark.org/0.31.2/#code-spans: one space on each side is stripped.
     return f"{marks} {shown} {marks}"
 
 
 def as_code_block(text: str) -> str:
-    """*text* as a fenced block of Markdown, which nothing in it ends."""
+    """*text* as a fenced Markdown block that it cannot break out of."""
     shown = printable_lines(text)
     fence = "`" * max(3, _longest_run(shown) + 1)
     return f"{fence}\n{shown}\n{fence}"

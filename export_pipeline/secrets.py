@@ -1,4 +1,4 @@
-"""Secrets: named in configuration as ``{env: NAME}``, resolved where they are used, and kept out of every text."""
+"""Secrets: references ``{env: NAME}`` in the configuration, their values, and their removal from texts."""
 
 import base64
 import os
@@ -15,9 +15,9 @@ REPLACEMENT = "[secret]"
 MIN_SCRUBBED_CHARACTERS = 4
 
 _ESCAPED = {"/": "/", '"': '"', "'": "'", "\\": "\\", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
-"""Character → what stands behind a backslash for it."""
+"""Character → its escape after a backslash."""
 _WRAPPED = r"(?:\s|\\+[rn])*"
-"""Line ends within base64: lines have 64 characters in PEM and 76 in MIME; JSON escapes their ends."""
+"""Line ends within base64: lines have 64 characters in PEM and 76 in MIME; JSON escapes the line ends."""
 _BASE64 = {
     "+": r"(?:[+\-]|%2[bB]|\\+u002[bB]|&#43;|&#[xX]2[bB];)",
     "/": r"(?:\\*/|_|%2[fF]|\\+u002[fF]|&#47;|&#[xX]2[fF];)",
@@ -25,7 +25,7 @@ _BASE64 = {
 
 
 class EnvRef(BaseModel):
-    """A value that is kept in an environment variable: ``{env: NAME}``."""
+    """A reference to an environment variable: ``{env: NAME}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,18 +45,17 @@ class EnvRef(BaseModel):
 
 
 def resolve(value: str | EnvRef | None) -> str | None:
-    """The plain value of a configured one."""
+    """The plain value: that of the variable if *value* is a reference."""
     return value.resolve() if isinstance(value, EnvRef) else value
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by ``[secret]``, in every spelling in which programs repeat what they got.
+    """*text* with every secret replaced by ``[secret]``, in every encoding in which programs echo their input.
 
-    These are, also mixed: percent and form encoding, JSON's escapes (those of PHP, which escapes the slash, and of JSON
-    within JSON), HTML's character references, Python's and C's escapes; and the whole secret in hexadecimal digits, or
-    in base64 of either alphabet, wherever it stands in the encoded bytes (as in ``user:secret``) and however its lines
-    are wrapped. A secret shorter than four characters is only replaced where it makes up the whole text: it would
-    otherwise tear ordinary words apart, and is none.
+    These are, also mixed: percent and form encoding, JSON escapes (also PHP's escaped slash, JSON within JSON), HTML
+    character references, escapes of Python and C; and the whole secret in hexadecimal, or in base64 of either
+    alphabet, at any position in the encoded bytes (as in ``user:secret``) and with any line wrapping. A secret shorter
+    than four characters is only replaced if it is the whole text: otherwise parts of ordinary words would be replaced.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SCRUBBED_CHARACTERS:
@@ -68,7 +67,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> "re.Pattern[str]":
-    """What finds *secret* in any spelling."""
+    """A pattern that matches *secret* in any encoding."""
     raw = secret.encode("utf-8", "surrogatepass")
     spelled = "".join(f"(?:{_spellings(character)})" for character in secret)
     hexadecimal = "[: ]?".join(_hex(f"{byte:02x}") for byte in raw)
@@ -76,7 +75,7 @@ def _pattern(secret: str) -> "re.Pattern[str]":
 
 
 def _spellings(character: str) -> str:
-    """The ways to write one *character*, as a regular expression."""
+    """All encodings of one *character*, as a regular expression."""
     code = ord(character)
     ways = [re.escape(character)]
     ways.append("".join(f"%%?{_hex(f'{byte:02x}')}" for byte in character.encode("utf-8", "surrogatepass")))

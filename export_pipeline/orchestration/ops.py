@@ -1,8 +1,8 @@
 """The ops that both jobs share: read, deliver, and report what could not be read.
 
-Each opens its resources, calls one plain function of ``steps``, and says in the event log what came of it.
+Each opens its resources, calls one plain function of ``steps``, and logs the result.
 
-Between ops go only names of manifests, as mapping keys of dynamic outputs; what a manifest is stands in the ledger. So
+Ops pass on only ids of manifests, as mapping keys of dynamic outputs; the manifests themselves are in the ledger. So
 nothing is pickled, and a re-execution from failure, on any machine, finds what it needs.
 """
 
@@ -49,9 +49,10 @@ from export_pipeline.steps.open import Workspace, workspace_of
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 
 READ = "read"
-# Of max_run_seconds, what a reading may take in any case. A run ends half its time late at most, and no manifest that
-# always has its turn late in a run waits for ever.
+# The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
+# manifest whose turn always comes late in a run is read eventually.
 _LEAST_SHARE_OF_A_READING = 0.5
+_RECORDS_AT_ONCE = 1_000
 
 
 def read_batches_op(deployment: Deployment) -> OpDefinition:
@@ -66,7 +67,7 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
         ins={"manifest": In(Nothing)},
         out=outs,
         required_resource_keys=place_keys(deployment.names),
-        description="Read a manifest's files, cut their events into NDJSON batches and stage them.",
+        description="Read a manifest's files, cut their events into NDJSON batches, and stage them.",
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
         manifest_id = manifest_of(context)
@@ -111,7 +112,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
         ins={"batches": In(Nothing)},
         out=Out(Nothing),
         required_resource_keys={*place_keys(deployment.names), resource},
-        description=f"Hand a manifest's batches to {name}, and record each one that it accepts.",
+        description=f"Deliver a manifest's batches to {name}, and record each one that it accepts.",
         # Before reading the next manifest, so that staging stays small.
         tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(deployment.executor)},
     )
@@ -129,7 +130,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                         subscriber,
                         run_id=context.run_id,
                         on_wait=lambda error, seconds: context.log.warning(
-                            f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
+                            f"{name}: {error}; retrying in {seconds:.1f} s"
                         ),
                         progress=reporting.delivering(context, name),
                         max_seconds=subscriber_seconds(deployment, getattr(subscriber, "max_run_seconds", None)),
@@ -187,21 +188,18 @@ def _subscription(place: Workspace, name: str) -> records.Subscription:
     for subscription in found:
         if subscription.name == name:
             return subscription
-    raise Failure(f"the ledger knows no active subscriber {name}; list_new_files registers it", allow_retries=False)
-
-
-_RECORDS_AT_ONCE = 1_000
+    raise Failure(f"{name} is not an active subscriber in the ledger; list_new_files adds it", allow_retries=False)
 
 
 def report_unreadable_op(deployment: Deployment) -> OpDefinition:
-    """One op for all manifests of a run: one for each would be skipped, with a line in the log, where all is well."""
+    """One op for all manifests of a run: if there was one for each, Dagster would log each that it skips."""
 
     @op(
         name=deployment.names.prefixed("report_unreadable_files"),
         ins={"read": In(Nothing)},
         required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
-        description="Fails, so that somebody looks, where files could not be read, or were left out by a re-execution: "
-        "which, why, and what happens next.",
+        description="Fails, so that it is noticed, if files could not be read or were left out by a re-execution: "
+        "which files, why, and what happens next.",
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
         reporting.run_ends(context)
@@ -228,10 +226,10 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
 
 
 def _never_read(context: OpExecutionContext, deployment: Deployment, places: Places) -> list[str]:
-    """Manifests that a run took which this one executes again, and that no read_batches has come to in either.
+    """Manifests assigned to a run that this one re-executes, which no read_batches step has reached in either run.
 
-    Of a run that was killed Dagster repeats "from failure" the steps that had begun, and those of other ops. The steps
-    of the manifests whose turn had not come it leaves out, and calls the run a success.
+    When a killed run is re-executed "from failure", Dagster repeats the steps that had started, and those of other ops.
+    It leaves out the steps of manifests whose turn had not come, and reports success.
     """
     if context.run.parent_run_id is None:
         return []
@@ -259,7 +257,7 @@ def _step_ends(instance: DagsterInstance, run_id: str) -> Iterator[EventLogRecor
 
 
 def _days(context: OpExecutionContext) -> set[date]:
-    """The days of the manifests that came before, which only the steps' own keys tell."""
+    """The days of the manifests that were read before, taken from the keys of their steps."""
     (read,) = context.get_step_execution_context().step.step_inputs
     return {day_of(handle.step_key) for handle in read.get_step_output_handle_dependencies()}
 

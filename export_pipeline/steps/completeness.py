@@ -68,8 +68,8 @@ class SubscriberTally:
     def shortfalls(self) -> tuple[Shortfall, ...]:
         """What the ledger knows that it should have and has not, kind by kind."""
         return (
-            Shortfall("overdue", "owed for too long", self.overdue, self.overdue_keys, is_owed=True),
-            Shortfall("given_up", "unreadable and in the quarantine", self.given_up, self.given_up_keys, is_owed=False),
+            Shortfall("overdue", "overdue", self.overdue, self.overdue_keys, is_owed=True),
+            Shortfall("given_up", "unreadable and quarantined", self.given_up, self.given_up_keys, is_owed=False),
         )
 
     @property

@@ -104,7 +104,7 @@ def test_nothing_is_started_where_nothing_is_configured(folder: Path, started: l
     configure(folder, "app")
     done = call()
     assert done.code == 2
-    assert "has several deployments, and none is chosen" in done.err
+    assert "has several deployments, and none is selected" in done.err
     assert started == []
     call("-d", "web", "-p", "3999")
     assert os.environ["EXPORT_DEPLOYMENT"] == "deployments/web.yaml"
@@ -115,7 +115,7 @@ def test_a_port_that_was_named_must_be_free(folder: Path, started: list[str], ta
     configure(folder)
     done = call("--port", str(taken))
     assert done.code == 2
-    assert f"port {taken} of 127.0.0.1 is taken by another program" in done.err
+    assert f"port {taken} of 127.0.0.1 is in use by another program" in done.err
     assert started == []
 
 
@@ -128,7 +128,7 @@ def test_the_next_free_port_is_taken_and_told(
     done = call()
     port = int(started[started.index("--port") + 1])
     assert port > taken
-    assert f"port {taken} is taken by another program: the UI gets port {port}" in done.err
+    assert f"port {taken} is in use by another program: the UI uses port {port}" in done.err
 
 
 def test_a_host_that_is_not_this_machine(folder: Path, started: list[str]) -> None:

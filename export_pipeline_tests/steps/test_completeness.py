@@ -288,5 +288,5 @@ def test_what_could_not_be_listed_was_not_compared(export: Export) -> None:
     found = completeness(result, None)[""]
     assert (found.passed, found.is_grave) == (False, False)
     assert "ignored 1 temporary or hidden name" in found.text
-    assert "not all could be compared: the listing has 2 warnings: " in found.text
+    assert "the comparison is incomplete: the listing has 2 warnings: " in found.text
     assert r"2026/11/20/00/\udcff: the name is not UTF-8 and is left out" in found.text
