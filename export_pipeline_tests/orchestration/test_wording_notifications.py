@@ -18,9 +18,9 @@ def test_keys_of_messages_are_printable() -> None:
 
 def test_what_becomes_of_messages_that_nobody_understands_is_told() -> None:
     """Each of the first is named with its reason, and whether the quarantine or the queue keeps them."""
-    taken = Taken(wrong={EVIL: "it is no JSON object"}, wrong_messages=7)
+    taken = Taken(wrong={EVIL: "it is not a JSON object"}, wrong_messages=7)
     head, line = wording.wrong(taken).split("\n")
     assert head.startswith("7 messages could not be understood (left to the queue, which hands them out again until")
-    assert line == r"a\n2026-11-23 ERROR \x1b[2J\u202eforged: it is no JSON object"
+    assert line == r"a\n2026-11-23 ERROR \x1b[2J\u202eforged: it is not a JSON object"
     taken.wrong_are_kept = True
     assert "(kept in the quarantine under notifications/ and removed" in wording.wrong(taken)
