@@ -65,8 +65,8 @@ def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypat
         ("arn:aws:sqs:eu-west-1:123456789012:queue", "neither the ARN of an S3 bucket nor of an access point"),
         ("arn:aws:s3:::", "neither the ARN"),
         ("file://host/in", "names the host host"),
-        ("", "names no folder"),
-        ("a\0b", "names no folder"),
+        ("", "is not a folder.s path"),
+        ("a\0b", "is not a folder.s path"),
     ],
 )
 def test_what_names_no_place(url: str, complaint: str) -> None:
