@@ -1,4 +1,4 @@
-"""The ways from a bucket of gzip files to NDJSON on a disk that are measured side by side."""
+"""The compared ways from a bucket of gzip files to NDJSON on a disk."""
 
 import json
 from collections.abc import Callable
@@ -159,7 +159,7 @@ PROTOTYPE = Way(
     "ledger, no staging, no quarantine; what simdjson refuses would end it.",
     _prototype,
     package="obstore",
-    # Newer ones want Python 3.11.
+    # Newer versions require Python 3.11.
     requirements=("obstore==0.11.0", "isal", "pysimdjson"),
 )
 WAYS = (
@@ -216,7 +216,7 @@ WAYS = (
         "Parses each line into columns, and writes jsonlines.",
         _sling,
         package="sling-linux-amd64",
-        # The newest that has its program in the package; newer ones fetch it from elsewhere at their first start.
+        # The newest version with its program in the package; newer ones download it at their first start.
         requirements=("sling-linux-amd64==1.4.11",),
         produced=lambda folder: sorted((folder / "out").rglob("*.jsonl")),
     ),
