@@ -77,7 +77,7 @@ def test_what_names_no_place(url: str, complaint: str) -> None:
 
 def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     """A URL with a password is refused, and the message does not show it."""
-    with pytest.raises(ConfigurationError, match="holds credentials") as raised:
+    with pytest.raises(ConfigurationError, match="contains credentials") as raised:
         parse_location("s3://AKIA:planted-secret@bucket/in")
     assert "planted-secret" not in str(raised.value)
 
