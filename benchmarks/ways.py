@@ -125,7 +125,7 @@ def _shell(line: str) -> Command:
 
 EMPTY = Way(
     "an empty Dagster job",
-    "The floor of everything that Dagster runs: one op that does nothing, in the same environment.",
+    "The minimum for anything that Dagster runs: one op that does nothing, in the same environment.",
     _empty_job,
     package="dagster",
     delivers=False,
@@ -150,13 +150,13 @@ DATA_PATH = Way(
 )
 CURL = Way(
     "`curl \\| zcat`",
-    "Is given the URLs; fetches one after the other on one connection, unpacks beside it. Checks and cuts nothing.",
+    "Gets the URLs; fetches one file after the other on one connection, and decompresses in parallel. Checks nothing.",
     _curl,
 )
 PROTOTYPE = Way(
     "the prototype: obstore, isal, simdjson",
     "Lists, fetches and unpacks in four threads, checks each line, cuts batches, and appends these to one file. No "
-    "ledger, no staging, no quarantine; what simdjson refuses would end it.",
+    "ledger, no staging, no quarantine; an event that simdjson rejects would abort it.",
     _prototype,
     package="obstore",
     # Newer versions require Python 3.11.
@@ -184,7 +184,7 @@ WAYS = (
     ),
     Way(
         "DuckDB, lines",
-        "Copies lines as texts that nobody looks into.",
+        "Copies lines as text, without parsing them.",
         _duckdb("lines"),
         package="duckdb",
         requirements=("duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "duckdb-extensions==1.5.5"),
@@ -230,7 +230,7 @@ WAYS = (
     ),
     Way(
         "dlt filesystem → jsonl, as it comes",
-        "The same with dlt's defaults: lists inside of events become tables of their own.",
+        "The same with dlt's defaults: lists inside events become separate tables.",
         _dlt("plain"),
         package="dlt",
         requirements=("dlt[filesystem]", "s3fs"),

@@ -77,7 +77,7 @@ class Queue(Protocol):
         """Delete messages; returns how many could not be deleted, and will be received again."""
 
     def waiting(self) -> int:
-        """How many messages wait, roughly; those that somebody has taken do not count."""
+        """Approximate number of waiting messages, except those that a consumer has received."""
 
     def has_dead_letters(self) -> bool | None:
         """Whether the queue has a dead-letter queue for messages received again and again; None: unknown."""
@@ -124,7 +124,7 @@ class NotificationQueue:
         """As :meth:`Queue.waiting`.
 
         Raises:
-            QueueFailed: it did not tell.
+            QueueFailed: the request failed.
         """
         return int(self.attributes(["ApproximateNumberOfMessages"]).get("ApproximateNumberOfMessages", 0))
 
