@@ -1,4 +1,4 @@
-"""Secrets: references ``{env: NAME}`` in the configuration, their values, and their removal from texts."""
+"""Secrets: configured as ``{env: NAME}``, resolved where they are used, and removed from every text."""
 
 import base64
 import os
@@ -15,9 +15,9 @@ REPLACEMENT = "[secret]"
 MIN_SCRUBBED_CHARACTERS = 4
 
 _ESCAPED = {"/": "/", '"': '"', "'": "'", "\\": "\\", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
-"""Character → its escape after a backslash."""
+"""Character → what follows a backslash in its escape."""
 _WRAPPED = r"(?:\s|\\+[rn])*"
-"""Line ends within base64: lines have 64 characters in PEM and 76 in MIME; JSON escapes the line ends."""
+"""Line ends inside base64: PEM has lines of 64 characters and MIME of 76; in JSON they are escaped."""
 _BASE64 = {
     "+": r"(?:[+\-]|%2[bB]|\\+u002[bB]|&#43;|&#[xX]2[bB];)",
     "/": r"(?:\\*/|_|%2[fF]|\\+u002[fF]|&#47;|&#[xX]2[fF];)",
@@ -25,7 +25,7 @@ _BASE64 = {
 
 
 class EnvRef(BaseModel):
-    """A reference to an environment variable: ``{env: NAME}``."""
+    """A value that is in an environment variable: ``{env: NAME}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,17 +45,18 @@ class EnvRef(BaseModel):
 
 
 def resolve(value: str | EnvRef | None) -> str | None:
-    """The plain value: that of the variable if *value* is a reference."""
+    """The plain value of a configured one."""
     return value.resolve() if isinstance(value, EnvRef) else value
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by ``[secret]``, in every encoding in which programs echo their input.
+    """*text* with every secret replaced by ``[secret]``, in every encoding in which programs repeat their input.
 
-    These are, also mixed: percent and form encoding, JSON escapes (also PHP's escaped slash, JSON within JSON), HTML
-    character references, escapes of Python and C; and the whole secret in hexadecimal, or in base64 of either
-    alphabet, at any position in the encoded bytes (as in ``user:secret``) and with any line wrapping. A secret shorter
-    than four characters is only replaced if it is the whole text: otherwise parts of ordinary words would be replaced.
+    These are, also mixed: percent and form encoding, JSON escapes (including PHP's, which escapes the slash, and JSON
+    within JSON), HTML character references, Python and C escapes; and the whole secret in hexadecimal digits, or in
+    base64 with either alphabet, at any position in the encoded bytes (as in ``user:secret``) and with any line
+    wrapping. A secret shorter than four characters is replaced only if it is the whole text: otherwise it would tear
+    ordinary words apart, and it is not a real secret.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SCRUBBED_CHARACTERS:
@@ -67,7 +68,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> "re.Pattern[str]":
-    """A pattern that matches *secret* in any encoding."""
+    """A regular expression that finds *secret* in any encoding."""
     raw = secret.encode("utf-8", "surrogatepass")
     spelled = "".join(f"(?:{_spellings(character)})" for character in secret)
     hexadecimal = "[: ]?".join(_hex(f"{byte:02x}") for byte in raw)
@@ -75,7 +76,7 @@ def _pattern(secret: str) -> "re.Pattern[str]":
 
 
 def _spellings(character: str) -> str:
-    """All encodings of one *character*, as a regular expression."""
+    """The ways to write one *character*, as a regular expression."""
     code = ord(character)
     ways = [re.escape(character)]
     ways.append("".join(f"%%?{_hex(f'{byte:02x}')}" for byte in character.encode("utf-8", "surrogatepass")))
@@ -99,11 +100,11 @@ def _hex(digits: str) -> str:
 
 
 def _base64(raw: bytes) -> Iterable[str]:
-    """The characters of base64 that depend on the secret alone, at each of the three alignments."""
+    """The characters of base64 that depend on the secret alone, for each of the three alignments."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode("ascii").rstrip("=")
         start = (0, 2, 3)[shift]
-        # The last character also holds bits of what follows, unless the secret ends on a boundary of three bytes.
+        # The last character also contains bits of what follows, unless the secret ends on a boundary of three bytes.
         stop = len(encoded) if (shift + len(raw)) % 3 == 0 else len(encoded) - 1
         core = encoded[start:stop]
         if len(core) >= MIN_SCRUBBED_CHARACTERS:

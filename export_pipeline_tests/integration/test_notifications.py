@@ -144,7 +144,7 @@ def test_a_poisonous_message_without_dead_letters(site: Site) -> None:
     site.queue.send("poison")
     (error,) = site.project.run().messages("error")
     assert "1 invalid message (quarantined under notifications/" in error
-    assert "it is no JSON object" in error
+    assert "it is not a JSON object" in error
     assert site.queue.left() == 0
     assert len(list((site.project.root / "quarantine" / "notifications").iterdir())) == 1
 

@@ -18,9 +18,9 @@ def test_keys_of_messages_are_printable() -> None:
 
 def test_the_fate_of_invalid_messages_is_logged() -> None:
     """Each of the first is named with its reason, and whether the quarantine or the queue keeps them."""
-    taken = Taken(wrong={EVIL: "it is no JSON object"}, wrong_messages=7)
+    taken = Taken(wrong={EVIL: "it is not a JSON object"}, wrong_messages=7)
     head, line = wording.wrong(taken).split("\n")
     assert head.startswith("7 invalid messages (left in the queue, which redelivers them until")
-    assert line == r"a\n2026-11-23 ERROR \x1b[2J\u202eforged: it is no JSON object"
+    assert line == r"a\n2026-11-23 ERROR \x1b[2J\u202eforged: it is not a JSON object"
     taken.wrong_are_kept = True
     assert "(quarantined under notifications/ and deleted" in wording.wrong(taken)

@@ -183,7 +183,7 @@ def test_a_message_nobody_understands_is_left_to_the_queue(listed: Export, dead_
     listed.put("2026/11/23/10/a")
     taken = listed.run().taken
     assert (taken.files, taken.wrong_messages, taken.wrong_are_kept) == (1, 1, False)
-    assert taken.wrong == {"message-1": "it is no JSON object"}
+    assert taken.wrong == {"message-1": "it is not a JSON object"}
     assert listed.queue.bodies == {"message-1": "no JSON"}
     assert not listed.quarantined.exists()
 
@@ -199,7 +199,7 @@ def test_without_a_dead_letter_queue_it_goes_to_the_quarantine(listed: Export) -
     assert (taken.files, taken.wrong_messages, taken.wrong_are_kept) == (1, 1, True)
     assert listed.queue.bodies == {}
     kept = json.loads((listed.quarantined / "notifications" / "message-1.json").read_text())
-    assert (kept["reason"], kept["body"]) == ("it names no s3.object.key", of_s3(half, whole))
+    assert (kept["reason"], kept["body"]) == ("it has no s3.object.key", of_s3(half, whole))
 
 
 def test_what_s3_never_sends_keeps_no_file_from_being_planned(listed: Export) -> None:
