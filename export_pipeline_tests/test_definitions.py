@@ -47,7 +47,7 @@ def test_dagster_is_not_looked_through_while_the_definitions_load(tmp_path: Path
 def test_dg_lists_the_definitions() -> None:
     """In a checkout `dg list defs` finds the jobs, by [tool.dg] of pyproject.toml, and begins with no warning."""
     environment = {**os.environ, "EXPORT_DEPLOYMENT": "local"}
-    command = [Path(sys.executable).with_name("dg"), "list", "defs", "--json"]
+    command = [str(Path(sys.executable).with_name("dg")), "list", "defs", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert {"export_job", "backfill_job", "check_job"} <= {job["name"] for job in json.loads(done.stdout)["jobs"]}
     assert done.stderr == ""
