@@ -41,9 +41,9 @@ def deployment_text(name: str, answers: Answers) -> str:
 
 
 def _head(name: str) -> Iterator[str]:
-    yield f"# The deployment {name!r}, written by `export-pipeline init`. Choose it with EXPORT_DEPLOYMENT={name}"
-    yield "# Every key, its default and its meaning: docs/configuration.md"
-    yield "# A secret is written {env: NAME}: Dagster's UI, logs and errors show the name only."
+    yield f"# The deployment {name!r}, written by `export-pipeline init`. Select it with EXPORT_DEPLOYMENT={name}"
+    yield "# All keys with defaults and descriptions: docs/configuration.md"
+    yield "# Write a secret as {env: NAME}: Dagster's UI, logs and errors show only the name."
 
 
 def _source(answers: Answers) -> Iterator[str]:

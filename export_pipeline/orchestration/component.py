@@ -13,7 +13,7 @@ from export_pipeline import build_defs
 _DEPLOYMENT = "deployment.yaml"
 _STARTER = """\
     # Where raw files land, and which subscribers get their events. Paths are relative to this folder.
-    # A secret is written {env: NAME}.
+    # Write a secret as {env: NAME}.
 
     source:
       url: s3://acme-analytics/events/   # or gs://…, az://…, a folder
