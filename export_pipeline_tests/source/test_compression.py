@@ -181,7 +181,10 @@ def test_a_zip_with_a_huge_table_of_contents_is_refused() -> None:
         (framed_snappy(LINES) + b"\x02\x01\0\0x", "unknown type 0x02"),
         (framed_snappy(LINES[:1000])[:10] + b"\x01\x0e\0\0" + b"\0" * 4 + b'{"a":1}\n\n\n', "snappy data is corrupt"),
         (struct.pack(">LL", 10, 7) + bytes(cramjam.snappy.compress_raw(b"12345")) + struct.pack(">L", 7), "truncated"),
-        (hadoop_snappy(b"1") + struct.pack(">L", 3) + hadoop_snappy(b"12345")[4:], "a snappy block of 3 bytes contains"),
+        (
+            hadoop_snappy(b"1") + struct.pack(">L", 3) + hadoop_snappy(b"12345")[4:],
+            "a snappy block of 3 bytes contains",
+        ),
         (hadoop_snappy(b"1") + struct.pack(">LL", 9, 3) + b"\x05\x10a", "snappy data is corrupt"),
     ],
 )

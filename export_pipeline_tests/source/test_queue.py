@@ -169,7 +169,9 @@ def test_the_check_tells_by_which_way_the_bucket_sends(moto: S3Server, served: S
     """The check passes where the bucket sends to the queue, and says what is missing where it sends nothing."""
     bucket = moto.new_bucket()
     given = settings(moto, served.url, bucket=bucket)
-    with pytest.raises(ConfigurationError, match=f"{bucket} sends no notification to {served.arn}: found no notification config"):
+    with pytest.raises(
+        ConfigurationError, match=f"{bucket} sends no notification to {served.arn}: found no notification config"
+    ):
         check_queue(given)
     notify(moto, bucket, served)
     said = check_queue(given)
