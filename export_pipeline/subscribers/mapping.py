@@ -20,8 +20,8 @@ A time in the event is a number of milliseconds since 1970, the same in digits, 
 time the destination would give it the time of its arrival.
 
 Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
-empty object is left out; an empty text is kept. A number with an exponent may be spelled otherwise than in the event (``1e16``
-for ``1e+16``), which is the same number.
+empty object is left out; an empty text is kept. A number with an exponent may be spelled otherwise than in the event
+(``1e16`` for ``1e+16``), which is the same number.
 """
 
 import hashlib

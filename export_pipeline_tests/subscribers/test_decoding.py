@@ -77,7 +77,8 @@ def mappings(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-CONSTANTS: list[dict[str, Any]] = [{"$value": one} for one in (0, "", None, [], {}, [0], True, 1e16, "ä")] + [{"$id": 36}, {"$uuid": "event"}]
+VALUED: list[Any] = [0, "", None, [], {}, [0], True, 1e16, "ä"]
+CONSTANTS: list[dict[str, Any]] = [*({"$value": one} for one in VALUED), {"$id": 36}, {"$uuid": "event"}]
 SPECS = st.dictionaries(
     st.sampled_from(["x", "y"]), st.recursive(PATHS | st.sampled_from(CONSTANTS), mappings, max_leaves=8), max_size=3
 )
@@ -129,7 +130,10 @@ def test_the_default_mappings_make_the_same(subscriber: MappedSubscriber, line: 
     assert_same(told(lambda: Call(mapping)(line)), told(lambda: slowly(mapping, line)))
 
 
-GROUPS: list[dict[str, Any]] = [{"groupId": "attributes.title", "traits": {"a": "endpoint.Id"}}, {"groupId": "endpoint.Id"}]
+GROUPS: list[dict[str, Any]] = [
+    {"groupId": "attributes.title", "traits": {"a": "endpoint.Id"}},
+    {"groupId": "endpoint.Id"},
+]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
