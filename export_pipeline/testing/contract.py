@@ -140,6 +140,14 @@ class SubscriberContract:
         assert [one.accepted for one in sent] == [4] * self.batches_in_parallel
         self.assert_holds(*batches)
 
+    def test_several_batches(self, subscriber: Subscriber) -> None:
+        """Batches that come one after the other arrive, and where they come as one load, its repeat is harmless."""
+        batches = [batch_of([sample_event(10 * n + m) for m in range(3)], f"several-{n}") for n in range(3)]
+        for _ in range(2 if isinstance(subscriber, Loads) else 1):
+            sent = [outcome for _, _, outcome in send_many(subscriber, enumerate(batches))]
+            assert [one.accepted for one in sent if isinstance(one, Sent)] == [3, 3, 3]
+            self.assert_holds(*batches)
+
     def test_a_bad_event_is_refused_and_all_others_accepted(self, subscriber: Subscriber) -> None:
         """An event that can never be accepted is named with a reason, and keeps no other from being delivered."""
         bad = self.bad_event()
