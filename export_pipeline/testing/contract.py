@@ -25,6 +25,8 @@ import pytest
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.delivery.subscriber import Loads
+from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.testing.samples import (
