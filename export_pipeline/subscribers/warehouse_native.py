@@ -251,7 +251,7 @@ class _Loading:
         became.repeated += rows.repeated
         if not rows.positions or not self._exists or columns.added or columns.claimed:
             return None
-        return self._session.prepare(list(_to_write(rows, columns)))
+        return self._session.prepare(list(rows_to_write(rows, columns)))
 
     def put(self, rows: Rows, ready: Prepared | None, became: _Told) -> Callable[[], None]:
         """Insert *rows*, and note what became of them; what is returned waits until that is done."""
@@ -262,7 +262,7 @@ class _Loading:
             self._read_layout()  # where no row is left, the new columns are forgotten
             if not rows.positions:
                 return _nothing_to_wait_for
-            ready = session.prepare(list(_to_write(rows, self._columns)))
+            ready = session.prepare(list(rows_to_write(rows, self._columns)))
         prepared = ready
 
         def write() -> None:
@@ -293,13 +293,14 @@ class _Loading:
         look = self._was_there or table.by_content
         present = _leave_out_present(session, rows, table, is_continued=self._is_continued) if look else 0
         if present and rows.positions:
-            ready = session.prepare(list(_to_write(rows, self._columns)))
+            ready = session.prepare(list(rows_to_write(rows, self._columns)))
         if rows.positions:
             session.write(table, ready)
         return present
 
 
-def _to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
+def rows_to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
+    """Name, kind and values of each column."""
     own = dict(rows.own_columns())
     for name, values in own.items():
         yield name, "timestamp" if name == "_exported_at" else "text", values

@@ -107,7 +107,7 @@ class _PostgresSession(LoadSession):
 
     def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> Prepared:
         names = ", ".join(quoted(name) for name, _, _ in columns)
-        data = _as_csv(columns)
+        data = as_csv(columns)
         if _ENDS_DATA.search(data) is None:
             return Prepared(names, data, "csv")
         texts = [_COPIED[kind](values) for _, kind, values in columns]
@@ -215,7 +215,7 @@ _BEFORE_ROWS = "export_rows"
 _ENDS_DATA = re.compile(rb"[\r\n]\\\.[\r\n]")
 
 
-def _as_csv(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
+def as_csv(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
     """Rows as CSV: every text in quotes, so that an empty one is none of those that are missing."""
     import pyarrow as pa
     from pyarrow import csv

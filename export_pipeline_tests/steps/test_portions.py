@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.errors import Refused, TryLater
-from export_pipeline.ledger import deliveries, folding, owed, portions, readings
+from export_pipeline.ledger import balance, deliveries, folding, owed, portions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.steps.deliver import Delivered, deliver
@@ -90,7 +90,7 @@ def test_the_next_run_sends_the_other_half_alone(export: Export, tmp_path: Path)
     assert taken(tmp_path) == [FIRST, SECOND]
     with export.ledger.read() as tx:
         assert tx.execute(select(func.count()).select_from(t.portions)).scalar() == 0
-        assert deliveries.imbalances(tx, 1) == []
+        assert balance.imbalances(tx, 1) == []
 
 
 def test_the_process_is_killed_between_two_halves(export: Export, tmp_path: Path, ledger_url: str) -> None:
@@ -115,8 +115,8 @@ def test_a_manifest_accepted_in_part_does_not_change_and_is_not_folded(export: E
     work(export, 1)
     with export.ledger.write() as tx:
         (identity,) = tx.execute(select(t.manifests.c.id)).scalars()
-        assert not readings.may_change(tx, identity)
-        tx.execute(t.deliveries.update().values(state=t.WAIVED))
+        assert not deliveries.is_untouched(tx, identity)
+        tx.execute(t.deliveries.update().values(state=deliveries.WAIVED))
         assert folding.fold(tx, 1, before=date(2026, 12, 1), most=10, now=utc_now()) == 0
         assert portions.accepted(tx, identity, 1) == {0: {0, 1, 2, 3}}
 
