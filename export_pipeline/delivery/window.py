@@ -10,8 +10,10 @@ from itertools import chain
 from typing import TypeVar
 
 from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.loads import send_loads
+from export_pipeline.delivery.memory import Memory
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.delivery.subscriber import Deliverer, check_before
+from export_pipeline.delivery.subscriber import Deliverer, Loads, check_before
 from export_pipeline.errors import Blocked, DeliveryError, TryLater
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ def send_many(
     batches: Iterable[tuple[T, Batch]],
     *,
     max_in_flight: int = 1,
+    memory: Callable[[T], Memory] | None = None,
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -32,12 +35,14 @@ def send_many(
 
     Before the first batch the subscriber is asked to check itself; one that is blocked gets none. After the first
     failure no further batch is begun; those under way are waited for and yielded, so that what they
-    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread.
+    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread. A subscriber that is
+    loaded (``deliver_many``) gets one load after the other, whatever ``max_in_flight``.
 
     Args:
         subscriber: where to.
         batches: each with anything of the caller's that is yielded with it.
         max_in_flight: how many at a time.
+        memory: tells of what is the caller's where the steps of its batch are kept; called in the batch's thread.
         secrets: as for :func:`send_to`.
         on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
         sleep: as for :func:`send_to`; called there too.
@@ -53,10 +58,20 @@ def send_many(
         yield *first, error
         return
     batches = chain([first], batches)
+
+    def attempt(own: T, batch: Batch, wait: Callable[[float], None]) -> Sent | DeliveryError:
+        kept = memory(own) if memory is not None else None
+        try:
+            return send_to(subscriber, batch, memory=kept, secrets=hidden, on_wait=on_wait, sleep=wait)
+        except DeliveryError as error:
+            return error
+
+    if isinstance(subscriber, Loads):
+        yield from send_loads(subscriber, batches, memory=memory, secrets=hidden, on_wait=on_wait, sleep=sleep)
+        return
     if max_in_flight == 1:
         for own, batch in batches:
-            call = partial(send_to, subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep)
-            outcome = _outcome(call)
+            outcome = attempt(own, batch, sleep)
             yield own, batch, outcome
             if isinstance(outcome, DeliveryError):
                 return
@@ -65,14 +80,10 @@ def send_many(
     under_way: deque[tuple[T, Batch, Future[Sent | DeliveryError]]] = deque()
     pool = ThreadPoolExecutor(max_in_flight, thread_name_prefix="deliver")
     failed = False
-
-    def attempt(batch: Batch) -> Sent | DeliveryError:
-        wait = partial(_sleep, stop, sleep)
-        return _outcome(lambda: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=wait))
-
+    wait = partial(_sleep, stop, sleep)
     try:
         for own, batch in batches:
-            under_way.append((own, batch, pool.submit(attempt, batch)))
+            under_way.append((own, batch, pool.submit(attempt, own, batch, wait)))
             if len(under_way) == max_in_flight:
                 oldest = under_way.popleft()
                 outcome = oldest[2].result()
@@ -86,13 +97,6 @@ def send_many(
         # Reached early when the run is interrupted: who waits between two tries gives up, who sends ends its request.
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _outcome(call: Callable[[], Sent]) -> Sent | DeliveryError:
-    try:
-        return call()
-    except DeliveryError as error:
-        return error
 
 
 def _sleep(stop: threading.Event, sleep: Callable[[float], None], seconds: float) -> None:
