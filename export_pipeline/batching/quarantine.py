@@ -298,9 +298,15 @@ class RetriedFiles(Source):
             arrived: when the first file of their manifest was written.
         """
         data = b"".join(record.data + b"\n" for record in records)
-        key = f"{RETRIES_FOLDER}/{day}/{_name(records, data)}.ndjson"
+        key = self.key(day, records)
         self._objects.put(key, data)
         return SourceFile(key=key, etag=_etag(data), size_bytes=len(data), last_modified=arrived)
+
+    @staticmethod
+    def key(day: str, records: Sequence[Record]) -> str:
+        """Where :meth:`put` puts them."""
+        data = b"".join(record.data + b"\n" for record in records)
+        return f"{RETRIES_FOLDER}/{day}/{_name(records, data)}.ndjson"
 
     def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
         """Nothing: the ledger knows every file that was put here."""

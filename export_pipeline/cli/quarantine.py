@@ -120,6 +120,11 @@ def retry_quarantine(
             f"{counted(done.of_others, 'entry', 'entries')} of another deployment, whose ledger or source this is not, "
             "stay as they are"
         )
+    if done.under_way:
+        session.show(
+            f"{counted(done.under_way, 'entry', 'entries')} of files or batches that no run has finished stay as they "
+            "are; once one has, retry what is left"
+        )
     if done.cut_off:
         session.show(
             f"{counted(done.cut_off, 'bad stretch', 'bad stretches')} too long to be kept whole stay where they are"

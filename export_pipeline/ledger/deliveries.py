@@ -256,6 +256,19 @@ def subscribers_of(tx: Connection, manifest: str) -> list[tuple[int, str]]:
     return [(row.id, row.name) for row in rows]
 
 
+def is_settled(tx: Connection, manifest: str, subscriber: str, batch: str) -> bool:
+    """Whether what a subscriber refused of a batch is what it came to: no delivery is to send the batch once more."""
+    d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
+    accepted = exists().where(
+        a.manifest_id == d.manifest_id,
+        a.subscription_id == d.subscription_id,
+        a.round == d.round,
+        a.n == int(batch.rpartition("-")[2]),
+    )
+    owed = select(d.round).join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
+    return tx.execute(owed.where(d.manifest_id == manifest, s.name == subscriber, is_owed(), ~accepted)).first() is None
+
+
 def owe_day(
     tx: Connection, source: int, subscriptions: Iterable[Subscription], *, day: date, again: bool, now: datetime
 ) -> tuple[int, int]:

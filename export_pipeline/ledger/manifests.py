@@ -344,6 +344,14 @@ def is_any_of(tx: Connection, source: int) -> bool:
     return bool(tx.execute(count).scalar())
 
 
+def was_recorded(tx: Connection, identity: str) -> bool:
+    """Whether a reading of the manifest ended well, or others came in its place."""
+    m = t.manifests.c
+    return (
+        tx.execute(select(m.id).where(m.id == identity, or_(m.read_at.is_not(None), is_replaced()))).first() is not None
+    )
+
+
 def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:
     """The batches that a read manifest was cut into, in order."""
     b = t.batches.c

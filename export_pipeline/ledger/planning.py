@@ -105,9 +105,20 @@ def _split(files: list[SourceFile], limits: PlanLimits) -> Iterable[list[SourceF
 
 
 def add_files(
-    tx: Connection, identity: str, files: Sequence[SourceFile], *, source: int, day: date, now: datetime
+    tx: Connection,
+    identity: str,
+    files: Sequence[SourceFile],
+    *,
+    source: int,
+    day: date,
+    now: datetime,
+    note: str | None = None,
 ) -> None:
-    """Write down files that the ledger has not seen before, as those of a manifest."""
+    """Write down files that the ledger has not seen before, as those of a manifest.
+
+    Args:
+        note: the object of the quarantine that they were made of.
+    """
     tx.execute(
         insert(t.files),
         [
@@ -120,6 +131,7 @@ def add_files(
                 "day": day,
                 "manifest_id": identity,
                 "seen_at": now,
+                "note": note,
             }
             for file in files
         ],

@@ -75,7 +75,7 @@ def plan_day(
         )
         new = [
             one
-            for one, overwrites in unknown(listing, ledger, number, found, progress)
+            for one, overwrites in unknown(listing, ledger, number, found, progress, on_overwrite=settings.on_overwrite)
             if not (overwrites and settings.on_overwrite == "ignore")
         ]
         served = _served(registration.subscriptions, chosen)
