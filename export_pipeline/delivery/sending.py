@@ -15,20 +15,25 @@ suspected everywhere   ``Blocked``: every event, or the first 100, was refused f
 =====================  ==========================================================================================
 
 Before that the events are chosen (``only``, ``except``, ``drop_fields``), and the batch is cut into what the
-destination takes in one call.
+destination takes in one call. How a batch was divided, and what was settled of it, is kept by a :class:`Memory` until
+all of it is settled: the next try goes on from there.
 """
 
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from tenacity import wait_random_exponential
 
 from export_pipeline.batching.batch import Batch, Receipt
+from export_pipeline.delivery.memory import Memory, Steps
 from export_pipeline.delivery.pacing import Pace, PartAccepted
 from export_pipeline.delivery.subscriber import Cuts, Deliverer, Selects, ours
 from export_pipeline.errors import Blocked, Refused, TryLater
+from export_pipeline.ledger.portions import Portions
 from export_pipeline.subscribers.filters import Selected
 from export_pipeline.subscribers.packing import Cut, Packed, part_id
 from export_pipeline.subscribers.scrubbing import scrub
@@ -55,16 +60,58 @@ def send_to(
     subscriber: Deliverer,
     batch: Batch,
     *,
+    memory: Memory | None = None,
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sent:
-    """:func:`send` with what *subscriber* has configured, of the events that it wants.
+    """:func:`send` with what *subscriber* has configured, of the events that it wants and that are not settled yet.
 
     Its own secrets, and *secrets* beside them, are kept out of every reason.
+
+    Args:
+        batch: a planned batch, whole.
+        memory: of this batch and this subscriber.
     """
     hidden = (*subscriber.secret_values(), *secrets)
+
+    def of(events: Batch, before: Portions | None) -> Sent:
+        return _send_selected(subscriber, events, before, memory, hidden, on_wait=on_wait, sleep=sleep, clock=clock)
+
+    before = memory.recall() if memory is not None else None
+    if before is None:
+        return of(batch, None)
+    refused = dict(before.refused)
+    rest = _rest(batch, before)
+    sent = Sent(accepted=0) if rest is None else of(rest, before)
+    if rest is not None:
+        places = range(rest.events) if rest.positions is None else rest.positions
+        refused |= {places[index]: reason for index, reason in sent.refused.items()}
+    return replace(sent, accepted=len(before.accepted) + sent.accepted, refused=dict(sorted(refused.items())))
+
+
+def _rest(batch: Batch, before: Portions) -> Batch | None:
+    """The events of *batch* that no earlier try has settled; None where there are none."""
+    left = [number for number in range(batch.events) if number not in before.accepted and number not in before.refused]
+    if len(left) == batch.events:
+        return batch
+    lines = batch.lines()
+    return batch.holding((lines[number] for number in left), id=batch.id, positions=left) if left else None
+
+
+def _send_selected(
+    subscriber: Deliverer,
+    batch: Batch,
+    before: Portions | None,
+    memory: Memory | None,
+    hidden: Sequence[str],
+    *,
+    on_wait: Callable[[TryLater, float], None] | None,
+    sleep: Callable[[float], None],
+    clock: Callable[[], float],
+) -> Sent:
+    """:func:`send`, of the events of *batch* that *subscriber* wants."""
     selecting = subscriber.select if isinstance(subscriber, Selects) else None
     selected = ours(hidden, lambda: selecting(batch)) if selecting else Selected(batch, range(batch.events))
     refused = dict(selected.refused)
@@ -75,6 +122,8 @@ def send_to(
         subscriber.deliver,
         cut=subscriber.cut if isinstance(subscriber, Cuts) else None,
         retry_for_seconds=subscriber.retry_for_seconds,
+        memory=memory,
+        before=before,
         secrets=hidden,
         on_wait=on_wait,
         sleep=sleep,
@@ -98,6 +147,8 @@ def send(
     max_wait_seconds: float = 10.0,
     retry_after_cap_seconds: float = 60.0,
     blocked_after_refusals: int = 100,
+    memory: Memory | None = None,
+    before: Portions | None = None,
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -120,6 +171,8 @@ def send(
         blocked_after_refusals: while bisecting, or where all are refused for one trouble that may be the
             destination's own: after so many events refused and not one accepted the destination refuses everything,
             and no event is at fault: ``Blocked``.
+        memory: keeps how the batch is divided, and what was settled, until all of it is.
+        before: what *memory* has of earlier tries: *batch* holds only events that these left.
         secrets: values that must not appear in any reason.
         on_wait: called with the error and the seconds before each wait.
         sleep: waits so many seconds.
@@ -129,8 +182,12 @@ def send(
         TryLater: not accepted within ``retry_for_seconds``.
         Blocked: a person must act first; also where the subscriber contradicts itself.
     """
+    numbers = range(batch.events) if batch.positions is None else batch.positions
     return _Sending(
         batch=batch,
+        numbers=numbers,
+        before=before,
+        steps=Steps(memory, numbers, clock),
         deliver=deliver,
         cut=cut,
         pace=Pace(
@@ -146,11 +203,18 @@ def send(
     ).run()
 
 
+_Request = tuple[Sequence[int], Batch]
+"""Indices of events, and the request for them."""
+
+
 @dataclass(slots=True)
 class _Sending:
     """The account of one batch while it is sent."""
 
     batch: Batch
+    numbers: Sequence[int]
+    before: Portions | None
+    steps: Steps
     deliver: Callable[[Batch], Receipt | None]
     cut: Callable[[Batch], Cut] | None
     pace: Pace
@@ -167,13 +231,17 @@ class _Sending:
 
     def run(self) -> Sent:
         """Send the batch, then what is left of it, in the order of its events."""
-        waiting = deque(self._cut(range(self.batch.events)))
-        while waiting:
-            rest = self._send_part(*waiting.popleft())
-            waiting.extendleft(reversed([part for indices in rest if indices for part in self._cut(indices)]))
-            self._suspect_destination(at_least=self.blocked_after_refusals)
-        # One event alone cannot tell whose fault it is.
-        self._suspect_destination(at_least=2)
+        waiting = deque(self._begin())
+        try:
+            while waiting:
+                self.steps.write_in_time()
+                waiting.extendleft(reversed(self._send_part(*waiting.popleft())))
+                self._suspect_destination(at_least=self.blocked_after_refusals)
+            # One event alone cannot tell whose fault it is.
+            self._suspect_destination(at_least=2)
+        except BaseException:
+            self.steps.write()
+            raise
         if self.accepted + len(self.refused) + self.filtered != self.batch.events:
             raise Blocked(
                 f"batch {self.batch.id} has {self.batch.events} events, but {self.accepted} were accepted, "
@@ -181,7 +249,45 @@ class _Sending:
             )
         return Sent(self.accepted, dict(sorted(self.refused.items())), self.filtered, tuple(self.details))
 
-    def _cut(self, indices: Sequence[int]) -> list[tuple[Sequence[int], Batch]]:
+    def _begin(self) -> list[_Request]:
+        """The requests of an earlier try that may have come through, as they were, and what is left between them.
+
+        One that today's limits do not let through as it was is cut anew.
+        """
+        if self.before is None:
+            requests = self._cut(range(self.batch.events))
+            if len(requests) > 1:
+                self.steps.divide((part.id, own) for own, part in requests)
+            return requests
+        index_of = {number: index for index, number in enumerate(self.numbers)}
+        again: list[_Request] = []
+        for identity, numbers in self.before.requests:
+            indices = [index_of[number] for number in numbers if number in index_of]
+            if indices and len(indices) == len(numbers):
+                again += self._as_it_was(indices, identity)
+        known = {index for indices, _ in again for index in indices}
+        starts = sorted(indices[0] for indices, _ in again)
+        loose = (index for index in range(self.batch.events) if index not in known)
+        for _, between in groupby(loose, key=lambda index: bisect(starts, index)):
+            again += self._cut(list(between))
+        again.sort(key=lambda request: request[0][0])
+        as_they_are = [(part.id, [self.numbers[index] for index in indices]) for indices, part in again]
+        if as_they_are != self.before.requests:
+            self.steps.divide((part.id, indices) for indices, part in again)
+        return again
+
+    def _as_it_was(self, indices: Sequence[int], identity: str) -> list[_Request]:
+        """The request called *identity* for the events at *indices*; none where today's limits divide it."""
+        whole = replace(self._part(indices), id=identity)
+        if self.cut is None:
+            return [(indices, whole)]
+        cutting = self.cut
+        cut = ours(self.secrets, lambda: cutting(whole))
+        if len(cut.parts) != 1 or len(cut.parts[0][0]) != len(indices):
+            return []
+        return [(indices, replace(cut.parts[0][1], id=identity))]
+
+    def _cut(self, indices: Sequence[int]) -> list[_Request]:
         """The requests for the events at *indices*, each with the indices of its own."""
         whole = self._part(indices)
         if self.cut is None:
@@ -194,50 +300,68 @@ class _Sending:
         parts = [([indices[position] for position in positions], part) for positions, part in cut.parts]
         return [(own, replace(part, id=self._id(own))) for own, part in parts]
 
-    def _send_part(self, indices: Sequence[int], part: Batch) -> list[Sequence[int]]:
-        """Send *part*; return the indices of its events that are still to be sent, in parts."""
+    def _send_part(self, indices: Sequence[int], part: Batch) -> list[_Request]:
+        """Send *part*; return what is still to be sent of its events."""
 
         def call() -> Receipt:
             nonlocal indices, part
             receipt = ours(self.secrets, lambda: self.deliver(part)) or Receipt()
             if receipt.later:
-                before = len(indices)
-                left = self._settle(indices, receipt)
-                indices = [indices[position] for position in left]
+                before, of = indices, part.id
+                left = self._named(indices, receipt.later)
+                indices = [before[position] for position in left]
                 part = part.pick(left, self._id(indices)) if isinstance(part, Packed) else self._part(indices)
+                self._settle(of, before, receipt, [(part.id, indices)] if len(left) < len(before) else [])
+                self.steps.write_in_time()
                 first = receipt.later[left[0]]
                 text = scrub(f"{len(left)} events not accepted yet: {first}", self.secrets)
-                raise PartAccepted(text) if len(left) < before else TryLater(text)
+                raise PartAccepted(text) if len(left) < len(before) else TryLater(text)
             return receipt
 
         try:
             receipt = self.pace.keep_trying(call)
         except Refused as refusal:
-            if refusal.events is not None:
-                return [self._refuse(indices, refusal.events)]
-            return self._bisect(indices, refusal)
-        self._settle(indices, receipt)
+            if refusal.events is None:
+                return self._bisect(indices, part, refusal)
+            rest = self._refuse(indices, refusal.events)
+            requests = self._cut(rest) if rest else []
+            refused = {indices[position]: self.refused[indices[position]] for position in refusal.events}
+            self.steps.settle(part.id, refused=refused, requests=[(one.id, own) for own, one in requests])
+            return requests
+        self._settle(part.id, indices, receipt)
         return []
 
-    def _settle(self, indices: Sequence[int], receipt: Receipt) -> list[int]:
-        """Note what *receipt* says of the events at *indices*; return the positions that come again."""
-        self._check(indices, receipt.later)
+    def _settle(
+        self, of: str, indices: Sequence[int], receipt: Receipt, requests: Sequence[tuple[str, Sequence[int]]] = ()
+    ) -> None:
+        """Note what *receipt* says of the events at *indices*, which were the request *of*."""
         self._refuse(indices, receipt.refused)
         self.suspected |= {indices[position]: trouble for position, trouble in receipt.suspected.items()}
-        self.accepted += len(indices) - len(receipt.refused) - len(receipt.later)
+        not_taken = receipt.refused.keys() | receipt.later.keys()
+        taken = [index for position, index in enumerate(indices) if position not in not_taken] if not_taken else indices
+        self.accepted += len(taken)
         if receipt.detail:
             self.details.append(scrub(receipt.detail, self.secrets))
-        return sorted(receipt.later)
+        # A refusal that the destination's own trouble may be behind is tried again, as long as nothing else is settled.
+        certain = {indices[position] for position in receipt.refused if position not in receipt.suspected}
+        refused = {index: self.refused[index] for index in certain}
+        if taken or refused or requests:
+            self.steps.settle(of, accepted=taken, refused=refused, requests=requests)
 
-    def _bisect(self, indices: Sequence[int], refusal: Refused) -> list[Sequence[int]]:
+    def _bisect(self, indices: Sequence[int], part: Batch, refusal: Refused) -> list[_Request]:
         if len(indices) > 1:
             middle = len(indices) // 2
-            return [indices[:middle], indices[middle:]]
+            requests = [*self._cut(indices[:middle]), *self._cut(indices[middle:])]
+            self.steps.settle(part.id, requests=[(one.id, own) for own, one in requests])
+            return requests
         self.refused[indices[0]] = str(refusal)
         if refusal.suspected:
             self.suspected[indices[0]] = refusal.suspected
+        else:
+            self.steps.settle(part.id, refused={indices[0]: str(refusal)})
         self.alone_refused += 1
         if self.alone_refused >= self.blocked_after_refusals and not self.accepted:
+            self.steps.forget_refusals()
             raise Blocked(
                 f"each of the first {self.alone_refused} events was refused, the last with: {refusal}",
                 status=refusal.status,
@@ -256,6 +380,7 @@ class _Sending:
         troubles = set(self.suspected.values())
         if len(troubles) == 1:
             first = min(self.suspected)
+            self.steps.forget_refusals()
             raise Blocked(
                 f"{refused} of {refused} events were refused for what is no fault of theirs ({troubles.pop()}), the "
                 f"first with: {self.refused[first]}"
@@ -263,25 +388,34 @@ class _Sending:
 
     def _refuse(self, indices: Sequence[int], events: Mapping[int, str]) -> Sequence[int]:
         """Note the *events* (position in the part → reason) as refused; return the indices of the others."""
-        self._check(indices, events)
+        self._named(indices, events)
         for position, reason in events.items():
             self.refused[indices[position]] = scrub(reason, self.secrets)
         if not events:
             return indices
         return [index for position, index in enumerate(indices) if position not in events]
 
-    def _check(self, indices: Sequence[int], named: Mapping[int, str]) -> None:
+    def _named(self, indices: Sequence[int], named: Mapping[int, str]) -> list[int]:
+        """The positions that a subscriber *named*, in order.
+
+        Raises:
+            Blocked: one of them is none of the part's.
+        """
         foreign = [position for position in named if not 0 <= position < len(indices)]
         if foreign:
             raise Blocked(f"event {min(foreign)} was named as not accepted, in a batch of {len(indices)} events")
+        return sorted(named)
 
     def _id(self, indices: Sequence[int]) -> str:
-        return self.batch.id if len(indices) == self.batch.events else part_id(self.batch.id, indices)
+        """The same for the same events of the planned batch, and for no others."""
+        if len(indices) == self.batch.events and self.before is None:
+            return self.batch.id
+        return part_id(self.batch.id, [self.numbers[index] for index in indices])
 
     def _part(self, indices: Sequence[int]) -> Batch:
         """The batch of the events at *indices*, under an id that says which they are."""
         if len(indices) == self.batch.events:
-            return self.batch
+            return self.batch if self.before is None else replace(self.batch, id=self._id(indices))
         self.lines = self.lines or self.batch.lines()
         lines = (self.lines[index] for index in indices)
         return self.batch.holding(lines, id=self._id(indices), positions=indices)

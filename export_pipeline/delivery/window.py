@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TypeVar
 
 from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.memory import Memory
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.delivery.subscriber import Deliverer, check_before
 from export_pipeline.errors import Blocked, DeliveryError, TryLater
@@ -24,6 +25,7 @@ def send_many(
     batches: Iterable[tuple[T, Batch]],
     *,
     max_in_flight: int = 1,
+    memory: Callable[[T], Memory] | None = None,
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -38,6 +40,7 @@ def send_many(
         subscriber: where to.
         batches: each with anything of the caller's that is yielded with it.
         max_in_flight: how many at a time.
+        memory: tells of what is the caller's where the steps of its batch are kept; called in the batch's thread.
         secrets: as for :func:`send_to`.
         on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
         sleep: as for :func:`send_to`; called there too.
@@ -53,10 +56,17 @@ def send_many(
         yield *first, error
         return
     batches = chain([first], batches)
+
+    def attempt(own: T, batch: Batch, wait: Callable[[float], None]) -> Sent | DeliveryError:
+        kept = memory(own) if memory is not None else None
+        try:
+            return send_to(subscriber, batch, memory=kept, secrets=hidden, on_wait=on_wait, sleep=wait)
+        except DeliveryError as error:
+            return error
+
     if max_in_flight == 1:
         for own, batch in batches:
-            call = partial(send_to, subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=sleep)
-            outcome = _outcome(call)
+            outcome = attempt(own, batch, sleep)
             yield own, batch, outcome
             if isinstance(outcome, DeliveryError):
                 return
@@ -65,14 +75,10 @@ def send_many(
     under_way: deque[tuple[T, Batch, Future[Sent | DeliveryError]]] = deque()
     pool = ThreadPoolExecutor(max_in_flight, thread_name_prefix="deliver")
     failed = False
-
-    def attempt(batch: Batch) -> Sent | DeliveryError:
-        wait = partial(_sleep, stop, sleep)
-        return _outcome(lambda: send_to(subscriber, batch, secrets=hidden, on_wait=on_wait, sleep=wait))
-
+    wait = partial(_sleep, stop, sleep)
     try:
         for own, batch in batches:
-            under_way.append((own, batch, pool.submit(attempt, batch)))
+            under_way.append((own, batch, pool.submit(attempt, own, batch, wait)))
             if len(under_way) == max_in_flight:
                 oldest = under_way.popleft()
                 outcome = oldest[2].result()
@@ -86,13 +92,6 @@ def send_many(
         # Reached early when the run is interrupted: who waits between two tries gives up, who sends ends its request.
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _outcome(call: Callable[[], Sent]) -> Sent | DeliveryError:
-    try:
-        return call()
-    except DeliveryError as error:
-        return error
 
 
 def _sleep(stop: threading.Event, sleep: Callable[[float], None], seconds: float) -> None:

@@ -130,14 +130,15 @@ def is_counted() -> ColumnElement[bool]:
 
 def is_open() -> ColumnElement[bool]:
     """Whether a delivery is not done with for good: owed, given up, or waived after some batches were accepted."""
-    d, a = t.deliveries.c, t.acceptances.c
-    accepted = (
+    d, a, p = t.deliveries.c, t.acceptances.c, t.portions.c
+    accepted, in_part = (
         select(func.count())
-        .where(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id)
+        .where(some.manifest_id == d.manifest_id, some.subscription_id == d.subscription_id)
         .correlate(t.deliveries)
         .scalar_subquery()
+        for some in (a, p)
     )
-    return or_(d.state.not_in((DELIVERED, WAIVED, SPLIT)), and_(d.state == WAIVED, accepted > 0))
+    return or_(d.state.not_in((DELIVERED, WAIVED, SPLIT)), and_(d.state == WAIVED, accepted + in_part > 0))
 
 
 def delivery(tx: Connection, manifest: str, subscription: Subscription) -> Delivery | None:
@@ -288,7 +289,10 @@ def owe_day(
     manifests.reopen_parts(tx, source, day)
     # What was refused lies in the manifest that it came from as well, and is repeated with that.
     is_refused = exists().where(m.id == d.manifest_id, manifests.is_refused())
-    begun = and_(or_(is_delivered(), exists().where(is_counted())), ~is_refused, d.state != SPLIT)
+    p = t.portions.c
+    in_part = and_(p.manifest_id == d.manifest_id, p.subscription_id == d.subscription_id, p.round == d.round)
+    is_begun = or_(is_delivered(), exists().where(is_counted()), exists().where(in_part))
+    begun = and_(is_begun, ~is_refused, d.state != SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)
@@ -491,9 +495,10 @@ def states_of_days(
 
 def is_untouched(tx: Connection, identity: str) -> bool:
     """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
-    a, d = t.acceptances.c, t.deliveries.c
-    if tx.execute(select(a.n).where(a.manifest_id == identity).limit(1)).first() is not None:
-        return False
+    d = t.deliveries.c
+    for table in (t.acceptances, t.portions):
+        if tx.execute(select(table.c.n).where(table.c.manifest_id == identity).limit(1)).first() is not None:
+            return False
     # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
     # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
     # who never got it may change.

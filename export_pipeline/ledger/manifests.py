@@ -347,9 +347,8 @@ def is_any_of(tx: Connection, source: int) -> bool:
 def was_recorded(tx: Connection, identity: str) -> bool:
     """Whether a reading of the manifest ended well, or others came in its place."""
     m = t.manifests.c
-    return (
-        tx.execute(select(m.id).where(m.id == identity, or_(m.read_at.is_not(None), is_replaced()))).first() is not None
-    )
+    recorded = select(m.id).where(m.id == identity, m.read_at.is_not(None) | is_replaced())
+    return tx.execute(recorded).first() is not None
 
 
 def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:

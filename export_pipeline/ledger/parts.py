@@ -9,8 +9,8 @@ a subscriber under two ids. A part is owed only to those for whom it was made.
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select, update
@@ -80,25 +80,33 @@ def not_accepted(
     *,
     batch_events: Sequence[int],
     accepted: Collection[int],
+    accepted_events: Mapping[int, Collection[int]] | None = None,
     events_of_files: Sequence[int] | None,
 ) -> list[PartFile] | None:
-    """Those events of a manifest that lie in none of the *accepted* batches.
+    """Those events of a manifest that lie in none of the *accepted* batches, and were not accepted by themselves.
 
     Args:
         files: of the manifest, in order.
         batch_events: how many events each of its batches holds.
         accepted: numbers of batches.
+        accepted_events: number of another batch → the numbers in it of the events that were accepted.
         events_of_files: how many events of each file the batches hold; None: not known.
 
     Returns:
         Files with the events that are left, in order; None where it cannot be told.
     """
-    if not accepted:
+    by_themselves = {n: events for n, events in (accepted_events or {}).items() if n not in accepted}
+    if not accepted and not by_themselves:
         return list(files)
     if events_of_files is None:
         return None
     ends = list(accumulate(batch_events))
-    left = [(end - batch_events[n], end) for n, end in enumerate(ends) if n not in accepted]
+    left = [
+        (end - batch_events[n] + start, end - batch_events[n] + stop)
+        for n, end in enumerate(ends)
+        if n not in accepted
+        for start, stop in _without(batch_events[n], by_themselves.get(n, ()))
+    ]
     found = []
     first = 0
     for one, events in zip(files, events_of_files, strict=True):
@@ -111,6 +119,12 @@ def not_accepted(
             found.append(one if _is_all(ranges, events) else PartFile(one.file, _within(one.ranges, ranges)))
         first += events
     return found
+
+
+def _without(events: int, accepted: Collection[int]) -> list[tuple[int, int]]:
+    """The stretches of so many events that none of *accepted* lies in."""
+    bounds = [-1, *sorted(accepted), events]
+    return [(before + 1, after) for before, after in pairwise(bounds) if before + 1 < after]
 
 
 def _is_all(ranges: Sequence[tuple[int, int]], events: int) -> bool:

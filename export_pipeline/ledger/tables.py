@@ -246,6 +246,19 @@ acceptances = Table(
     sqlite_with_rowid=False,
 )
 
+# What a subscriber has of a batch that it took in part; deleted once the batch is accepted. See ledger.portions.
+portions = Table(
+    "portions",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
+    Column("subscription_id", ForeignKey("subscriptions.id"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    # As compressed JSON.
+    Column("steps", LargeBinary, nullable=False),
+)
+
 folded = Table(
     "folded",
     metadata,

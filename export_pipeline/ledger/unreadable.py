@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from export_pipeline.ledger import deliveries, manifests, parts, records, subscriptions
+from export_pipeline.ledger import deliveries, manifests, parts, portions, records, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import owe, owe_missing
@@ -174,6 +174,7 @@ def shares(
             batch_events=batch_events,
             accepted=accepted,
             events_of_files=None if differs or known is None else json.loads(known),
+            accepted_events=portions.accepted(tx, found.id, one.subscription_id),
         )
         has_got_all = one.is_repeated and not left
         result.append(

@@ -1,7 +1,7 @@
 """Hand a manifest's staged batches to one subscriber: all that an op ``deliver_to_…`` does, in plain Python."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from export_pipeline.batching.reading import ahead
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
-from export_pipeline.ledger import deliveries, owed, subscriptions
-from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger import deliveries, owed, portions, subscriptions
+from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.deliveries import Delivery
 from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.portions import Portions, Step
 from export_pipeline.ledger.records import LedgerBatch, Subscription, Totals
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
@@ -81,7 +82,8 @@ def deliver(
 ) -> Delivered | NothingToDo | Stopped:
     """Deliver the manifest called *identity*: the batches not accepted yet, in order, each recorded once accepted.
 
-    Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids.
+    Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids. Of a
+    batch that the subscriber took in part, only the rest is.
 
     Args:
         progress: told of the events and NDJSON bytes that this run has to hand over, and of each batch accepted.
@@ -166,6 +168,9 @@ def _send_all(
     manifest = staged.manifest
     todo = [batch for batch in staged.batches if batch.n not in delivery.accepted_batches]
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
+    with place.ledger.read() as tx:
+        in_part = portions.of_delivery(tx, delivery)
+    memories = {batch.n: _Memory(place.ledger, delivery, batch.n, in_part.get(batch.n)) for batch in todo}
     failure: DeliveryError | None = None
     accepted: list[LedgerBatch] = []
     whole: list[int] = []
@@ -184,6 +189,7 @@ def _send_all(
             subscriber,
             while_allowed(coming),
             max_in_flight=getattr(subscriber, "max_in_flight", 1),
+            memory=lambda entry: memories[entry.n],
             secrets=place.secrets,
             on_wait=on_wait,
             sleep=allowance.sleep,
@@ -213,6 +219,8 @@ def _send_all(
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
+                if memories[entry.n].is_kept:
+                    portions.forget(tx, delivery, entry.n)
             accepted.append(entry)
             if not sent.refused:
                 whole.append(entry.n)
@@ -225,6 +233,25 @@ def _send_all(
     if failure is not None:
         raise failure
     return accepted, reason
+
+
+class _Memory:
+    """What the ledger has of a batch that goes out in several requests."""
+
+    def __init__(self, ledger: Ledger, delivery: Delivery, n: int, before: Portions | None) -> None:
+        self._ledger = ledger
+        self._delivery = delivery
+        self._n = n
+        self._before = before
+        self.is_kept = before is not None or delivery.round > 1
+
+    def recall(self) -> Portions | None:
+        return self._before
+
+    def keep(self, steps: Sequence[Step]) -> None:
+        self.is_kept = True
+        with self._ledger.write() as tx:
+            portions.add(tx, self._delivery, self._n, steps)
 
 
 def _batches(

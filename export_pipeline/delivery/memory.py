@@ -1,0 +1,92 @@
+"""What is written down of a batch while it is sent, so that the next try sends only the rest, under the same ids."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from export_pipeline.ledger.portions import Portions, Step, ranges
+
+WRITE_EVERY_SECONDS = 1.0
+"""How much of a batch that goes out in many requests comes again after the process was killed, at most."""
+
+
+class Memory(Protocol):
+    """Where the steps of one batch are kept until it is accepted as a whole."""
+
+    def recall(self) -> Portions | None:
+        """What earlier tries came to; None: nothing to go on from."""
+
+    def keep(self, steps: Sequence[Step]) -> None:
+        """Keep *steps*, also where the process is killed right after."""
+
+
+class Steps:
+    """The steps of one batch, gathered and written down in time.
+
+    What divides the batch is written before any request of the division is sent: the answer to an earlier request,
+    which may be another next time, and the limits, which may be changed. What was accepted is written now and then,
+    and when the sending ends early; in a batch that answers have divided, before each further request.
+
+    Args:
+        memory: None: nothing is kept.
+        numbers: of each event that is sent, its number in the planned batch.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, memory: Memory | None, numbers: Sequence[int], clock: Callable[[], float]) -> None:
+        self._memory = memory
+        self._numbers = numbers
+        self._clock = clock
+        self._waiting: list[Step] = []
+        self._is_urgent = False
+        self._is_divided_by_answers = False
+        self._written = clock()
+
+    def divide(self, requests: Iterable[tuple[str, Sequence[int]]]) -> None:
+        """The batch goes out as *requests*, each an id and indices."""
+        self._add(Step(requests=self._ranges(requests)))
+        self._is_urgent = True
+
+    def settle(
+        self,
+        of: str,
+        *,
+        accepted: Sequence[int] = (),
+        refused: Mapping[int, str] | None = None,
+        requests: Iterable[tuple[str, Sequence[int]]] = (),
+    ) -> None:
+        """The request *of* was answered; *requests* take its place."""
+        numbered = {self._numbers[index]: reason for index, reason in (refused or {}).items()}
+        step = Step(of, self._range(accepted), numbered, self._ranges(requests))
+        self._add(step)
+        self._is_divided_by_answers |= bool(step.requests)
+        # Of a request that was taken in part nobody knows how a repeat ends.
+        self._is_urgent |= bool(refused and accepted)
+
+    def forget_refusals(self) -> None:
+        """What was refused is to be sent again at the next try."""
+        self._add(Step(forgets_refusals=True))
+
+    def write_in_time(self) -> None:
+        """Called before each request."""
+        if self._is_urgent or self._is_divided_by_answers or self._clock() - self._written >= WRITE_EVERY_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Keep what has been gathered."""
+        if self._memory is not None and self._waiting:
+            self._memory.keep(self._waiting)
+            self._waiting = []
+        self._is_urgent = False
+        self._written = self._clock()
+
+    def _add(self, step: Step) -> None:
+        if self._memory is not None:
+            self._waiting.append(step)
+
+    def _ranges(
+        self, requests: Iterable[tuple[str, Sequence[int]]]
+    ) -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
+        return tuple((identity, self._range(indices)) for identity, indices in requests)
+
+    def _range(self, indices: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        return ranges(self._numbers[index] for index in indices)
