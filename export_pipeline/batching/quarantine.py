@@ -133,6 +133,12 @@ class Quarantine:
                 )
             self._put(f"{batch.date.isoformat()}/{manifest_id}.{subscriber}.{n}", spool)
 
+    def refused(self, *, manifest_id: str, day: date, subscriber: str, n: int) -> dict[int, str]:
+        """Those events of batch *n* that wait here since *subscriber* refused them: index in the batch → reason."""
+        stem = f"{day.isoformat()}/{manifest_id}.{subscriber}.{n}"
+        names = [name for name in self.objects.list(day.isoformat()) if _stem(name) == stem]
+        return {record.offset: record.reason for name in names for record in self.records_in(name)}
+
     def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
         """Keep that *file* was given up. Its bytes stay in the source, where a later try looks for them again."""
         self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
@@ -181,7 +187,7 @@ class Quarantine:
 
     def _archive(self, day: date, stems: set[str]) -> None:
         for name in list(self.objects.list(day.isoformat())):
-            if name.removesuffix(".ndjson").partition(".part-")[0] in stems:
+            if _stem(name) in stems:
                 self.archive(name)
 
     def _put_files(self, stem: str, manifest_id: str, files: Mapping[SourceFile, str]) -> None:
@@ -194,6 +200,11 @@ class Quarantine:
         spool.seek(0)
         for n, data in enumerate(_portions(spool, self._part_bytes)):
             self.objects.put(f"{stem}.part-{n}.ndjson" if n else f"{stem}.ndjson", data)
+
+
+def _stem(name: str) -> str:
+    """The name of an object without its ending, and without the number of its part."""
+    return name.removesuffix(".ndjson").partition(".part-")[0]
 
 
 class ManifestQuarantine:

@@ -287,12 +287,10 @@ def owe_day(
     hold_still(tx, source)
     m, d = t.manifests.c, t.deliveries.c
     manifests.reopen_parts(tx, source, day)
-    # What was refused lies in the manifest that it came from as well, and is repeated with that.
-    is_refused = exists().where(m.id == d.manifest_id, manifests.is_refused())
     p = t.portions.c
     in_part = and_(p.manifest_id == d.manifest_id, p.subscription_id == d.subscription_id, p.round == d.round)
     is_begun = or_(is_delivered(), exists().where(is_counted()), exists().where(in_part))
-    begun = and_(is_begun, ~is_refused, d.state != SPLIT)
+    begun = and_(is_begun, d.state != SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)
