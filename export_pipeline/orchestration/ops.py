@@ -46,7 +46,8 @@ from export_pipeline.orchestration.underway import (
 from export_pipeline.printable import printable
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.open import Workspace, workspace_of
-from export_pipeline.steps.read import ReadOutcome, ensure_staged
+from export_pipeline.steps.read import ReadOutcome
+from export_pipeline.steps.run import read
 
 READ = "read"
 # Of max_run_seconds, what a reading may take in any case. A run ends half its time late at most, and no manifest that
@@ -72,15 +73,19 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
         identity = manifest_of(context)
         with failures_without_secrets(deployment.secret_values()):
             place = _workspace(context, deployment)
-            with place.ledger.read() as tx:
-                names = owed.assigned(tx, identity, run_ids(context))
             over = nothing_more(context, deployment)
             if reason := over():
                 context.log.info(wording.not_read(identity, reason))
                 yield Output(None, READ)
                 return
             place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
-            outcome = ensure_staged(place, identity, run_id=context.run_id, progress=reporting.reading(context))
+            outcome, names = read(
+                place,
+                identity,
+                run_id=context.run_id,
+                taken_by=run_ids(context),
+                progress=reporting.reading(context),
+            )
             _say_what_was_read(context, outcome, names, deployment)
             if outcome.staged is not None and outcome.staged.reading is not None:
                 manifest = outcome.staged.manifest

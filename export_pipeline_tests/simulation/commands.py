@@ -4,24 +4,20 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from functools import partial
 
 from sqlalchemy import select
 
 from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.subscriber import Deliverer
 from export_pipeline.errors import Blocked, ExportError, Refused, TryLater
-from export_pipeline.ledger import deliveries, owed
+from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.records import Subscription
 from export_pipeline.steps.backfill import plan_day
-from export_pipeline.steps.deliver import deliver
-from export_pipeline.steps.discover import discover
 from export_pipeline.steps.open import Workspace
-from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
-from export_pipeline.steps.retention import fold_old_days, sweep_staging
+from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
+from export_pipeline.steps.run import Done, export, take, work
 from export_pipeline.subscribers import filters
 from export_pipeline_tests.simulation.seams import CALL, CURSOR, NOW, TAKEN, seam, unwatched
 from export_pipeline_tests.simulation.world import REFUSED_MARK, Mood, Receipt, World
@@ -75,37 +71,34 @@ class Receiver:
 
 def run(world: World) -> None:
     """``export_job``: list, plan, choose, sweep, fold, read and deliver."""
+    outside = world.outside
 
-    def plan(place: Workspace, run_id: str) -> tuple[list[OwedManifest], tuple[Subscription, ...]]:
-        outside = world.outside
-        found = discover(
-            place.source,
-            place.ledger,
+    def move_cursor(to: str) -> None:
+        seam(CURSOR)
+        outside.cursor = to or outside.cursor
+
+    def do(place: Workspace, run_id: str) -> Done:
+        return export(
+            place,
             world.discovery_settings(),
+            _receivers(world),
             cursor=outside.cursor,
+            move_cursor=move_cursor,
             wanted=dict(outside.subscribers),
             max_files=outside.rules.max_files,
+            keep_days=outside.rules.keep_days,
             run_id=run_id,
             now=_now(world),
+            other_runs=lambda: world.under_way - {run_id},
         )
-        seam(CURSOR, is_effect=True)
-        outside.cursor = found.cursor or outside.cursor
-        most = outside.rules.max_files
-        with place.ledger.read() as tx:
-            chosen = owed.choose(tx, found.subscriptions, max_files=most, max_retries=max(1, most // 10))
-        _assign(place, chosen, found.subscriptions, run_id)
-        others = world.under_way - {run_id}
-        sweep_staging(place.staging, place.ledger, keep={one.id for one in chosen}, runs=others)
-        fold_old_days(place.source, place.ledger, keep_days=outside.rules.keep_days, now=_now(world))
-        return chosen, found.subscriptions
 
-    _work(world, plan)
+    _job(world, do)
 
 
 def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, ...] = ()) -> None:
     """``backfill_job`` of a day, for the *chosen* subscribers or all; *again*: with what they have."""
 
-    def plan(place: Workspace, run_id: str) -> tuple[list[OwedManifest], tuple[Subscription, ...]]:
+    def do(place: Workspace, run_id: str) -> Done:
         planned = plan_day(
             place.source,
             place.ledger,
@@ -119,15 +112,16 @@ def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, 
         )
         world.outside.done["repeated"] += planned.repeated
         world.outside.done["added"] += planned.added
-        _assign(place, planned.manifests, planned.found.subscriptions, run_id)
-        return planned.manifests, planned.found.subscriptions
+        to = planned.found.subscriptions
+        take(place.ledger, planned.manifests, to, run_id=run_id)
+        return work(place, planned.manifests, to, _receivers(world), run_id=run_id)
 
     if again:
         for name, event in _acknowledged(world):
             if event[:10].replace("/", "-") == day and (not chosen or name in chosen):
                 world.outside.wanted_again[name, event] = world.outside.times()[name, event] + 1
         world.outside.replays.append((day, chosen))
-    _work(world, plan)
+    _job(world, do)
 
 
 def _acknowledged(world: World) -> set[tuple[str, str]]:
@@ -195,56 +189,39 @@ def _now(world: World) -> datetime:
     return NOW + timedelta(days=world.outside.days)
 
 
-def _assign(place: Workspace, chosen: list[OwedManifest], to: tuple[Subscription, ...], run_id: str) -> None:
-    if chosen:
-        with place.ledger.write() as tx:
-            owed.assign(tx, chosen, to, run_id)
+def _receivers(world: World) -> dict[str, Deliverer]:
+    return {name: Receiver(world, name) for name in world.outside.subscribers}
 
 
-def _work(world: World, plan: Callable[[Workspace, str], tuple[list[OwedManifest], tuple[Subscription, ...]]]) -> None:
-    """A run of a job: what it does not get done stays owed, and each step that fails leaves the others alone."""
+def _job(world: World, do: Callable[[Workspace, str], Done]) -> None:
+    """A run of a job: what it does not get done stays owed."""
     world.outside.runs += 1
     run_id = f"run-{world.outside.runs}"
     world.under_way.add(run_id)
 
-    def do(place: Workspace) -> None:
-        chosen, to = plan(place, run_id)
-        for one in chosen:
-            _step(world, partial(_read_and_deliver, world, place, one.id, to, run_id))
+    def work_and_tell(place: Workspace) -> None:
+        done = do(place, run_id)
+        for outcome in done.read:
+            world.failures += outcome.unreadable.values()
+        for error in done.failures:
+            _tell(world, error)
 
     try:
-        _alone(world, do)
+        _alone(world, work_and_tell)
     finally:
         world.under_way.discard(run_id)
 
 
-def _read_and_deliver(world: World, place: Workspace, identity: str, to: tuple[Subscription, ...], run_id: str) -> None:
-    with place.ledger.read() as tx:
-        names = owed.assigned(tx, identity, [run_id])
-    outcome = ensure_staged(place, identity, run_id=run_id)
-    world.failures += outcome.unreadable.values()
-    if outcome.staged is None:
-        return
-    for one in to:
-        if one.name in names:
-            _step(world, partial(deliver, place, identity, one, Receiver(world, one.name), run_id=run_id))
-
-
 def _alone(world: World, do: Callable[[Workspace], None]) -> None:
     """A process of its own."""
-
-    def work() -> None:
+    try:
         with world.workspace() as place:
             do(place)
+    except Exception as error:  # noqa: BLE001 (it fails, whatever it was)
+        _tell(world, error)
 
-    _step(world, work)
 
-
-def _step(world: World, call: Callable[[], object]) -> None:
-    """*call*; where it raises, this step has failed, as in Dagster."""
-    try:
-        call()
-    except ExportError as error:
-        world.failures.append(f"{type(error).__name__}: {error}")
-    except Exception as error:  # noqa: BLE001 (no step may fail for a reason that the package does not know)
-        world.surprises.append(f"{type(error).__name__}: {error}")
+def _tell(world: World, error: Exception) -> None:
+    """No command may fail for a reason that the package does not know."""
+    told = world.failures if isinstance(error, ExportError) else world.surprises
+    told.append(f"{type(error).__name__}: {error}")
