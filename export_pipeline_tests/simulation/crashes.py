@@ -73,7 +73,7 @@ def explore(scenario: Scenario, world: World, begin: Saved, *, deaths: int = 1, 
             continue
         step = scenario.steps[at]
         if step.is_command and len(died) < deaths:
-            for death, left in _deaths(world, step, at + 1):
+            for death, left in deaths_of(world, step, at + 1):
                 explored.points += 1
                 if step.is_repeated:
                     todo.append((at, left, (*died, death)))
@@ -95,7 +95,7 @@ def replay(scenario: Scenario, world: World, begin: Saved, deaths: Iterable[Deat
         step = scenario.steps[at]
         if coming and coming[0].step == at + 1:
             death = coming.pop(0)
-            left = next(left for found, left in _deaths(world, step, at + 1) if found.seam == death.seam)
+            left = next(left for found, left in deaths_of(world, step, at + 1) if found.seam == death.seam)
             world.restore(left)
             at += not step.is_repeated
         else:
@@ -114,7 +114,7 @@ def _end(scenario: Scenario, world: World, died: tuple[Death, ...]) -> list[str]
     return broken
 
 
-def _deaths(world: World, step: Step, number: int) -> Iterator[tuple[Death, Saved]]:
+def deaths_of(world: World, step: Step, number: int) -> Iterator[tuple[Death, Saved]]:
     """Let *step* happen, and give what its death would have left at each seam behind an effect."""
     found: list[tuple[Death, Saved]] = []
     seams = 0

@@ -39,7 +39,7 @@ STORIES: dict[str, tuple[Step, ...]] = {
     "in the middle": (
         s.answers("a", refuses="index"),
         s.answers("b", is_down=True),
-        s.put("22/a", 3, marked=1),
+        s.put("22/a", 2, marked=1),
         s.put("22/b", corrupt=True),
         s.run,
         s.answers("a"),
@@ -71,3 +71,9 @@ for _first, _second, _story in (
     ("retry", "a newcomer's run", "a corrupt file"),
 ):
     _pair(_first, _second, _story)
+
+# Those that the tests try each time: thirty. The others are tried at night, and by make simulate.
+OFTEN = [name for name in PAIRS if name.endswith("in the middle")]
+OFTEN += [name for name in PAIRS if name.startswith("fold beside") or "after a loss" in name]
+OFTEN += [f"run beside {name}, long ago" for name in COMMANDS if name != "a run after a loss"]
+OFTEN += ["replay beside replay, one file"]

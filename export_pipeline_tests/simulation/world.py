@@ -318,7 +318,7 @@ class World:
     def fingerprint(self) -> bytes:
         """The same for two states that lead to the same: times count by their order, names of runs not at all."""
         digest = hashlib.blake2b(digest_size=16)
-        for table in _ledger_rows(self.root / "ledger.db"):
+        for table in ledger_rows(self.root / "ledger.db"):
             digest.update(repr(table).encode())
         for path, (data, _) in sorted(_files(str(self.root))):
             if data is not None and not path.endswith(".tmp") and "/ledger.db" not in path:
@@ -378,7 +378,8 @@ def _files(folder: str) -> Iterator[tuple[str, tuple[bytes | None, int]]]:
                 yield entry.path, (file.read(), entry.stat().st_mtime_ns)
 
 
-def _ledger_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+def ledger_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each table of an SQLite ledger, as :func:`canonical_rows` has it; nothing where it has no schema yet."""
     if not path.exists() or path.stat().st_size < _EMPTY_BYTES:
         return
     tables: dict[str, tuple[list[str], list[Any]]] = {}
