@@ -76,4 +76,4 @@ for _first, _second, _story in (
 OFTEN = [name for name in PAIRS if name.endswith("in the middle")]
 OFTEN += [name for name in PAIRS if name.startswith("fold beside") or "after a loss" in name]
 OFTEN += [f"run beside {name}, long ago" for name in COMMANDS if name != "a run after a loss"]
-OFTEN += ["replay beside replay, one file"]
+OFTEN = list(dict.fromkeys([*OFTEN, "replay beside replay, one file"]))
