@@ -1,21 +1,21 @@
 # The commands of this project. CI runs the same targets, through .ci/run.
-# Another Python: make demo PYTHON=python3.12
+# To use another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# In the order of the folders: by default files with many tests come first, and the slow ones, of few, all at the end.
-# Three processes on two cores: the slow ones mostly wait, for the full minute or for Dagster's daemon.
+# In folder order: by default, files with many tests come first, and the slow ones, with few tests, all at the end.
+# Three processes on two cores: the slow tests mostly wait, for the full minute or for Dagster's daemon.
 PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 # What touches Dagster: its private modules, runs, schedules, the code location, the files that configure it.
 NEWEST_TESTS ?= $(addprefix export_pipeline_tests/,orchestration integration cli test_definitions.py test_project_files.py documents/test_deployments.py)
 FUZZ_SECONDS ?= 600
-# Strict: a broken link or anchor is an error. That every page is in the menu is a test's concern.
+# Strict: a broken link or anchor is an error. A test checks that every page is in the menu.
 DOCS_BUILD := $(BIN)/zensical build --strict --clean
 
-# As in pyproject.toml: without it in requirements.lock, pip would fetch it without looking at a hash.
+# As in pyproject.toml: if it were missing in requirements.lock, pip would download it without verifying a hash.
 BUILD_BACKEND := setuptools>=77
-# What a deployment needs on one machine or on many, alerts among it; what a destination needs is added by whoever has it.
+# What deployments on one or many machines need, including alerts. Users add the extras of their destinations.
 LOCKED_EXTRAS := alerts postgres celery docker k8s
 PIP_AUDIT := pip-audit==2.10.1
 RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
@@ -23,7 +23,7 @@ RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
 
-# Where it is set, each of the many processes of the tests compiles every module anew, and starts half as fast.
+# If it is set, each of the tests' many processes compiles every module again, and takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -39,9 +39,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
-# The stamps are newer than pyproject.toml where everything it asks for is installed.
+# A stamp is newer than pyproject.toml if everything listed there is installed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@# setuptools warns of folders that have the name of a package, which here are the package itself.
+	@# setuptools warns about folders with the name of a package; here they are the package itself.
 	PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[postgres]'
 	@touch $@
 
@@ -53,7 +53,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	@touch $@
 
-# Dagster would make it readable by everybody; in it are keys of files, and what destinations answered.
+# Dagster would make it readable for everybody, but it contains file keys and responses of destinations.
 .dagster:
 	mkdir -m 700 $@
 
@@ -62,7 +62,7 @@ install: $(VENV)/.installed-dev  ## Create .venv with everything that developmen
 demo: $(VENV)/.installed | .dagster  ## Create a sample bucket under .demo/, export it once, and print a report
 	@$(BIN)/python -m export_pipeline.demo
 
-# Only this machine reaches it. Another port: make dev PORT=3001
+# Reachable only from this machine. Another port: make dev PORT=3001
 dev: $(VENV)/.installed | .dagster  ## Open Dagster's UI on http://127.0.0.1:3000
 	@$(BIN)/python -m export_pipeline.cli dev $(if $(PORT),--port $(PORT))
 
@@ -72,13 +72,15 @@ test: $(VENV)/.installed-dev  ## Run the tests
 test-thorough: $(VENV)/.installed-dev  ## Run the slow tests, which CI runs every night
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m thorough
 
-# In an environment of its own, without constraints.txt: the newest Dagster, and the newest of everything else.
+# In a separate environment, without constraints.txt: the newest Dagster, and the newest of everything else.
 test-newest: | $(BIN)/python  ## Run the tests that depend on Dagster with the newest release of every dependency
 	$(BIN)/python -m venv $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[postgres]' --group dev
-	$(VENV)/newest/bin/python -m pip freeze | grep '^dagster'
-	$(VENV)/newest/bin/python -m pytest $(PYTEST_FLAGS) -m "not thorough" $(NEWEST_TESTS)
+	@# Dagster's integrations pin the dagster that they were released with; a newer one is tried all the same.
+	$(VENV)/newest/bin/python -m pip install --quiet --upgrade --no-deps $$($(VENV)/newest/bin/python -m pip list --format=freeze | sed -n 's/^\(dagster[a-z-]*\)==.*/\1/p')
+	$(VENV)/newest/bin/python -m pip list --format=freeze | grep '^dagster'
+	$(VENV)/newest/bin/python -m pytest $(PYTEST_FLAGS) -W "ignore:Found version mismatch" -m "not thorough" $(NEWEST_TESTS)
 
 fuzz: $(VENV)/.installed-dev  ## Fuzz the file readers for FUZZ_SECONDS (600); inputs that reach new code are kept in .fuzz/
 	mkdir -p .fuzz/inputs
@@ -144,7 +146,7 @@ lock: $(VENV)/.installed-dev  ## Resolve the newest versions into constraints.tx
 	echo '$(BUILD_BACKEND)' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --no-strip-extras --generate-hashes --constraint constraints.txt $(foreach extra,$(LOCKED_EXTRAS),--extra $(extra)) pyproject.toml - >> requirements.new
 	mv requirements.new requirements.lock
 
-# Each in an environment of its own: what they need does not decide what the tests run with.
+# In a separate environment, so that their dependencies do not influence what the tests run with.
 audit: | $(BIN)/python  ## Check everything that is locked for known vulnerabilities
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet $(PIP_AUDIT)
@@ -152,12 +154,15 @@ audit: | $(BIN)/python  ## Check everything that is locked for known vulnerabili
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 dist: | $(BIN)/python  ## Build the package and its SBOM (CycloneDX) into dist/
+	@# A deployment of somebody's own, say, that git does not know of would be published.
+	@test -z "$$(git ls-files --others --exclude-standard)" || { \
+		echo 'these files are not in git:'; git ls-files --others --exclude-standard; exit 1; }
+	@# On GitHub, only if the project's Source URL is the repository that it is built in.
+	@test -z "$(GITHUB_REPOSITORY)" || grep -qx 'Source = "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)"' pyproject.toml || { \
+		echo 'project.urls of pyproject.toml is not $(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)'; exit 1; }
 	rm -rf dist
 	$(BIN)/python -m venv $(VENV)/release
 	$(VENV)/release/bin/python -m pip install --quiet $(RELEASE_TOOLS)
-	@# On GitHub, only what names the repository it is built in as its own.
-	@test -z "$(GITHUB_REPOSITORY)" || grep -qx 'Source = "$(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)"' pyproject.toml || { \
-		echo 'project.urls of pyproject.toml is not $(GITHUB_SERVER_URL)/$(GITHUB_REPOSITORY)'; exit 1; }
 	$(VENV)/release/bin/python -m build
 	$(VENV)/release/bin/twine check --strict dist/*
 	$(VENV)/release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json

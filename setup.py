@@ -1,7 +1,7 @@
-"""The one part of the metadata that pyproject.toml cannot say: README.md as a package index shows it.
+"""The one part of the metadata that pyproject.toml cannot express: README.md as a package index shows it.
 
-Links of the README lead to files beside it. On a page of a package index there are none, so each gets the address of
-that file in the repository, as it was at this version.
+The README links to files next to it. A package index does not have them, so each link gets the URL of that file in the
+repository, at the tag of this version.
 """
 
 import re
@@ -16,8 +16,8 @@ else:
     from setuptools.compat.py310 import tomllib
 
 ROOT = Path(__file__).parent
-# The end of [text](target) and ![text](target), where the target is neither an address nor a place on the same page.
-# What comes before may hold brackets of its own: a badge is a picture inside a link.
+# The end of [text](target) and ![text](target), if the target is neither a URL nor an anchor on the same page. The text
+# before it may contain brackets: a badge is an image inside a link.
 _LINK = re.compile(r"\]\((?![a-z]+:|#)(?P<target>[^)\s]+)\)")
 _PICTURES = (".gif", ".jpg", ".png", ".svg")
 
@@ -26,8 +26,8 @@ def readme(text: str, repository: str, version: str) -> str:
     """*text* with absolute links.
 
     Args:
-        repository: its address on GitHub.
-        version: whose tag the links lead to.
+        repository: its URL on GitHub.
+        version: the links point to its tag.
     """
 
     def absolute(link: "re.Match[str]") -> str:

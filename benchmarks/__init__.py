@@ -1,1 +1,1 @@
-"""How fast the export is, beside others that do the same: ``make bench`` and ``make bench-scale``."""
+"""Benchmarks of the export, next to other tools that do the same: ``make bench`` and ``make bench-scale``."""

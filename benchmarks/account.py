@@ -1,4 +1,4 @@
-"""What came out: how many events, and whether their bytes are those that went in, whatever their order."""
+"""Checks the output: how many events, and whether their bytes equal the input, in any order."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ _READ_BYTES = 1 << 24
 
 @dataclass(slots=True)
 class Account:
-    """Events that were counted.
+    """A count of events.
 
     Attributes:
         events: how many.
-        checksum: the sum of all their hashes, which no order changes.
+        checksum: the sum of all their hashes, which does not depend on the order.
     """
 
     events: int = 0

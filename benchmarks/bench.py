@@ -1,4 +1,4 @@
-"""Runs of this project alone: a place to make them in, and their costs."""
+"""Runs of this project alone: a place for them, and their costs."""
 
 import json
 import shutil
@@ -18,16 +18,16 @@ from benchmarks.serving import Server, login, serving
 
 
 class NotAllDelivered(Exception):
-    """A run ended well, but the subscriber has another number of events than the bucket."""
+    """A run succeeded, but the subscriber has a different number of events than the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A server that runs, and a template of a project.
+    """A running server, and a template of a project.
 
     Attributes:
-        root: where projects are made.
-        server: of the buckets.
+        root: where projects are created.
+        server: serves the buckets.
         template: to be copied for each run.
     """
 
@@ -37,18 +37,18 @@ class Bench:
 
     @property
     def project_folder(self) -> Path:
-        """Where the last project is."""
+        """The folder of the last project."""
         return self.root / "work" / "project"
 
     def project(self, bucket: str) -> Path:
-        """A new project that exports *bucket*, to which nothing was delivered yet."""
+        """A new project that exports *bucket* and has delivered nothing yet."""
         folder = self.project_folder
         shutil.rmtree(folder, ignore_errors=True)
         ours.copy_project(self.template, folder, self.server, bucket=bucket)
         return folder
 
     def cost(self, command: list[str], folder: Path) -> Cost:
-        """What *command* costs in the project *folder*."""
+        """The cost of *command* in the project *folder*."""
         with warm_memory():
             cost = measured(
                 command,
@@ -64,15 +64,15 @@ class Bench:
         return cost
 
     def exports(self, bucket: str, data: Data, *, rounds: int, command: list[str] | None = None) -> list[Cost]:
-        """What it costs to export all of *bucket*, again and again from the beginning.
+        """The cost of exporting all of *bucket*, repeatedly from the beginning.
 
         Raises:
-            NotAllDelivered: not every event came out.
+            NotAllDelivered: some events were not delivered.
         """
         return [undisturbed(lambda: self._export(bucket, data, command)) for _ in range(rounds)]
 
     def times(self) -> dict[str, tuple[float, float]]:
-        """Seconds on the wall and of CPU, of each part of the last run of the data path."""
+        """Wall and CPU seconds of each part of the last run of the data path."""
         found: dict[str, tuple[float, float]] = json.loads((self.project_folder / "times.json").read_text())
         return found
 
@@ -94,7 +94,7 @@ def bench(
     subscribers: int = 1,
     options: Mapping[str, object] | None = None,
 ) -> Iterator[Bench]:
-    """Serve *buckets* until the block is left."""
+    """Serve *buckets* until the block exits."""
     empty = root / "data" / "empty.tsv"
     write_index(empty, [])
     indices = {name: data.index for name, data in buckets.items()} | {ours.EMPTY_BUCKET: empty}
@@ -105,7 +105,7 @@ def bench(
 
 
 def alternately(rounds: int, *commands: Callable[[], Cost]) -> list[list[Cost]]:
-    """Each of *commands* in turn, *rounds* times, so that a slow moment of the machine meets all of them."""
+    """Each of *commands* in turn, *rounds* times, so that a slow moment of the machine affects all of them."""
     costs: list[list[Cost]] = [[] for _ in commands]
     for _ in range(rounds):
         for found, run in zip(costs, commands, strict=True):

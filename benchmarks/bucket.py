@@ -14,7 +14,7 @@ class Entry:
     """One object.
 
     Attributes:
-        key: of ``[0-9A-Za-z/._-]`` only, so that no encoding has to be thought of.
+        key: only ``[0-9A-Za-z/._-]``, so that no encoding is needed.
         etag: without quotes.
         size_bytes: of the body.
         modified: seconds since 1970, UTC.
@@ -29,17 +29,17 @@ class Entry:
 
     @property
     def http_date(self) -> str:
-        """When it was modified, as HTTP writes it."""
+        """The modification time in HTTP's format."""
         return datetime.fromtimestamp(self.modified, timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
 
     @property
     def iso_date(self) -> str:
-        """When it was modified, as a listing writes it."""
+        """The modification time in a listing's format."""
         return datetime.fromtimestamp(self.modified, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def write_index(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a bucket's index, one line for each object. The order does not matter."""
+    """Write a bucket's index, one line per object. The order does not matter."""
     lines = (
         f"{e.key}\t{e.etag}\t{e.size_bytes}\t{e.modified}\t{os.path.relpath(e.body, path.parent)}\n" for e in entries
     )
@@ -49,7 +49,7 @@ def write_index(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def read_index(path: Path) -> list[Entry]:
-    """A bucket's objects, in the order that S3 lists them."""
+    """A bucket's objects, in the order in which S3 lists them."""
     entries = []
     for line in path.read_text(encoding="ascii").splitlines():
         key, etag, size, modified, body = line.split("\t")

@@ -1,4 +1,4 @@
-"""``make bench``, first part: this project and others side by side, from a bucket to NDJSON on a disk."""
+"""``make bench``, first part: compares this project with others, from a bucket to NDJSON on a disk."""
 
 import argparse
 import json
@@ -23,14 +23,14 @@ _SLOW_SECONDS = 10
 
 @dataclass(slots=True)
 class Row:
-    """What became of one way.
+    """The result of one way.
 
     Attributes:
-        failure: why it is not in the race; empty where it is.
-        events: how many came out.
-        is_exact: every event came out with its bytes unchanged.
-        costs: of every run that counts, by milliseconds of latency.
-        parts: of those without latency: part of the data path → seconds on the wall, and of CPU.
+        failure: why it was not measured; empty if it was.
+        events: how many were produced.
+        is_exact: every event was produced with its bytes unchanged.
+        costs: of every counted run, by milliseconds of latency.
+        parts: of those without latency: part of the data path → wall and CPU seconds.
     """
 
     name: str
@@ -44,27 +44,27 @@ class Row:
 
     @property
     def is_slow(self) -> bool:
-        """It takes so long already that nobody wants to know how long it takes with latency."""
+        """It takes so long already that it is not measured with latency."""
         return any(cost.wall_seconds > _SLOW_SECONDS for cost in self.costs.get(0, []))
 
 
 class WrongResult(Exception):
-    """A way ended well, but with another number of events than were in the bucket."""
+    """A way succeeded, but with a different number of events than in the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Who runs, on what.
+    """The participants and the conditions.
 
     Attributes:
-        root: for environments, work and what commands print.
+        root: for environments, work and the commands' output.
         data: the bucket.
-        expected: what must come out.
-        ways: who runs.
-        warm_up: whether each runs once before it counts.
-        rounds: how often each counts.
-        tries: how often one that was disturbed is made, at most.
-        warm_bytes: free memory that the machine really has at each run.
+        expected: the correct result.
+        ways: the participants.
+        warm_up: whether each runs once without counting.
+        rounds: how often each run counts.
+        tries: how often a disturbed run is made at most.
+        warm_bytes: free memory that is really available at each run.
     """
 
     root: Path
@@ -111,7 +111,7 @@ class Race:
         return found
 
     def _take_part(self, way: Way, found: Environment | None, row: Row, server: Server, latency_ms: int | None) -> None:
-        """One run of one way, which counts where a latency is given."""
+        """One run of one way, which counts if a latency is given."""
         task = Task(server, self.data.index, self.data.files, self.root / "template", self.root / "work" / "race")
 
         def run() -> Cost:
@@ -158,7 +158,7 @@ class Race:
 
 
 def prepared(root: Path, *, events: int, files: int, framing: str = "lines") -> tuple[data.Data, Account]:
-    """The bucket, and what must come out of it."""
+    """The bucket, and the correct result."""
     name = f"{events}-events-in-{files}-{framing}"
     found = data.cached(
         root / "data", name, lambda folder: data.distinct_files(folder, events=events, files=files, framing=framing)
@@ -167,7 +167,7 @@ def prepared(root: Path, *, events: int, files: int, framing: str = "lines") -> 
 
 
 def main() -> None:
-    """Run the race and keep its results for the page."""
+    """Run the comparison and save its results for the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(".bench"))
     parser.add_argument("--events", type=int, default=200_000)

@@ -1,4 +1,4 @@
-"""Buckets to measure with: seeded, so that the same options make the same bytes; made once and kept in a folder."""
+"""Buckets for benchmarks: seeded, so that the same options give the same bytes; created once and kept in a folder."""
 
 import hashlib
 import random
@@ -30,7 +30,7 @@ class Data:
         index: what the server reads.
         files, events: how many objects, and how many events in all of them.
         stored_bytes, unpacked_bytes: of all objects, as they are stored and unpacked.
-        checksum: of all events, as ``account`` has it, in hexadecimal; empty where it was not taken.
+        checksum: of all events, as in ``account``, in hexadecimal; empty if it was not computed.
     """
 
     index: Path
@@ -42,7 +42,7 @@ class Data:
 
 
 def distinct_files(folder: Path, *, events: int, files: int, framing: str = "lines", seed: int = 1) -> Data:
-    """*events* in *files* gzip objects that all differ, of one day, in Firehose's layout.
+    """*events* in *files* distinct gzip objects of one day, in Firehose's layout.
 
     Args:
         framing: ``lines`` or, as Firehose writes by default, ``concatenated``.
@@ -64,10 +64,10 @@ def distinct_files(folder: Path, *, events: int, files: int, framing: str = "lin
 
 
 def repeated_files(folder: Path, *, files: int, events_each: int, days: int = 1, seed: int = 1) -> Data:
-    """*files* gzip objects of *events_each* events. Only a hundred of them differ, so that any number is made fast.
+    """*files* gzip objects of *events_each* events. Only a hundred of them differ, so that any number is created fast.
 
     Args:
-        days: over how many days, the last of them 2026-11-20, the keys are spread.
+        days: number of days that the keys are spread over, the last of them 2026-11-20.
     """
     index = folder / "index.tsv"
     summary = folder / "summary.txt"
@@ -121,7 +121,7 @@ def one_file(folder: Path, *, unpacked_bytes: int, compressed: bool, seed: int =
 
 
 def cached(root: Path, name: str, make: Callable[[Path], Data]) -> Data:
-    """What *make* makes in the folder *name* below *root*; made once."""
+    """What *make* creates in the folder *name* below *root*; created once."""
     return make((root / name).absolute())
 
 
@@ -149,7 +149,7 @@ def _make(folder: Path, number: int, events: int, *, files: int, framing: str, s
 
 
 def _events(chance: random.Random, start: datetime) -> Iterator[bytes]:
-    """Events of the sample bucket, each with two identifiers more: real ones compress seven times, not fourteen."""
+    """Events of the sample bucket with two more identifiers each: real events compress sevenfold, not fourteenfold."""
     while True:
         for event in sample_events(chance, 1_000, start):
             click = urlsafe_b64encode(chance.randbytes(66))

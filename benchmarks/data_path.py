@@ -1,7 +1,7 @@
-"""What one run of the export does, without Dagster: ``python data_path.py BUCKET MAX_FILES`` in a project's folder.
+"""The work of one run of the export, without Dagster: ``python data_path.py BUCKET MAX_FILES`` in a project's folder.
 
-It calls the same functions that the ops call, with the same settings, and writes to ``times.json`` what each part
-took: seconds by the clock on the wall, and seconds of CPU in all threads.
+It calls the same functions as the ops do, with the same settings, and writes to ``times.json`` how long each part took:
+wall seconds, and CPU seconds of all threads.
 """
 
 import gc
@@ -21,7 +21,7 @@ from export_pipeline.batching.staging import Staging  # noqa: E402
 from export_pipeline.configuration.settings import ExportSettings  # noqa: E402
 from export_pipeline.ledger import owed  # noqa: E402
 from export_pipeline.ledger.database import Ledger, utc_now  # noqa: E402
-from export_pipeline.ledger.records import PlanLimits  # noqa: E402
+from export_pipeline.ledger.records import PlanLimits, Run  # noqa: E402
 from export_pipeline.source.file import ReadLimits  # noqa: E402
 from export_pipeline.source.layout import Layout  # noqa: E402
 from export_pipeline.source.settings import SourceSettings  # noqa: E402
@@ -32,7 +32,7 @@ from export_pipeline.steps.open import Workspace  # noqa: E402
 from export_pipeline.steps.read import ensure_staged  # noqa: E402
 from export_pipeline.storage.objects import open_objects  # noqa: E402
 
-# As export_pipeline.definitions does it, once everything is imported.
+# As in export_pipeline.definitions, once everything is imported.
 gc.freeze()
 
 _RUN = "data-path"
@@ -58,10 +58,10 @@ class Files:
 
 
 class Clock:
-    """Adds up what each part takes.
+    """Adds up the time of each part.
 
     Attributes:
-        seconds: part → on the wall, and of CPU.
+        seconds: part → wall and CPU seconds.
     """
 
     def __init__(self, began: tuple[float, float]) -> None:
@@ -73,7 +73,7 @@ class Clock:
         self._began = (time.perf_counter(), time.process_time())
 
     def stop(self, part: str) -> None:
-        """End it."""
+        """End the current part."""
         wall, cpu = self.seconds.get(part, (0.0, 0.0))
         self.seconds[part] = (
             wall + time.perf_counter() - self._began[0],
@@ -124,8 +124,7 @@ def main() -> None:
         cursor="",
         wanted={"one": None},
         max_files=max_files,
-        run_id=_RUN,
-        now=utc_now(),
+        run=Run(_RUN, utc_now()),
     )
     with place.ledger.write() as tx:
         chosen = owed.choose(tx, found.subscriptions, max_files=max_files, max_retries=1)

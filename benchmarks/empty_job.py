@@ -1,4 +1,4 @@
-"""A Dagster job that does nothing: what a run costs before it begins to work."""
+"""A Dagster job that does nothing: the cost of a run before any work."""
 
 from dagster import in_process_executor, job, op
 

@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, under ``.bench/``."""
+"""A separate environment for each peer, under ``.bench/``."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ class NotInstalled(Exception):
 class Environment:
     """A virtual environment and what is in it.
 
-    Attributes:
+    versions: of everything installed, by lower-case name.
         folder: where it is.
         versions: of everything installed, by lower-case name.
     """
@@ -25,19 +25,19 @@ class Environment:
 
     @property
     def python(self) -> str:
-        """Its interpreter."""
+        """Path of its interpreter."""
         return self.program("python")
 
     def program(self, name: str) -> str:
-        """A program that was installed into it."""
+        """Path of a program installed in it."""
         return str(self.folder / "bin" / name)
 
 
 def environment(folder: Path, requirements: tuple[str, ...]) -> Environment:
-    """The environment in *folder*, made where it is not there or asks for something else.
+    """The environment in *folder*, created if it is missing or has other requirements.
 
     Raises:
-        NotInstalled: pip could not do it.
+        NotInstalled: pip failed.
     """
     stamp = folder / "installed.json"
     wanted = list(requirements)

@@ -1,10 +1,10 @@
-"""What a tick costs in a ledger of ten thousand files, and in one of ten million.
+"""The cost of a tick with a ledger of ten thousand files, and with one of ten million.
 
     python -m benchmarks.ledger --files 10_000 10_000_000 --folder /var/tmp/ledgers
     python -m benchmarks.ledger --files --postgres-files 10_000 10_000_000     # a server of its own, removed afterwards
 
-Work is counted where it can be: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL touched
-and sequential scans that it began. CPU seconds are those of this process, with SQLite in it, and of PostgreSQL's.
+Work is counted where possible: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL accessed
+and sequential scans that it started. CPU seconds are those of this process, which includes SQLite, and of PostgreSQL's.
 """
 
 import argparse
@@ -40,13 +40,13 @@ _ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def main() -> None:
-    """Fill, measure and print; the ledgers are removed again."""
+    """Fill, measure and print; the ledgers are deleted afterwards."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, nargs="*", default=[10_000, 10_000_000], help="sizes, smallest first")
-    parser.add_argument("--postgres-files", type=int, nargs="*", default=[], help="sizes in a PostgreSQL of its own")
-    parser.add_argument("--ticks", type=int, default=40, help="how many are measured of each, after some that are not")
-    parser.add_argument("--folder", type=Path, default=Path(), help="where SQLite's files go")
-    parser.add_argument("--fold", action="store_true", help="fold all days but 30 afterwards, and measure again")
+    parser.add_argument("--postgres-files", type=int, nargs="*", default=[], help="sizes in a temporary PostgreSQL")
+    parser.add_argument("--ticks", type=int, default=40, help="how many are measured per ledger, after the warm-up")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where SQLite's files are created")
+    parser.add_argument("--fold", action="store_true", help="then fold all but the last 30 days, and measure again")
     parser.add_argument("--page", action="store_true", help="write the table into docs/benchmarks.md")
     given = parser.parse_args()
     results = []
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _all(given: argparse.Namespace) -> Iterator[Measured]:
-    # PostgreSQL before SQLite: where it is missing, that is told at once and not after a quarter of an hour.
+    # PostgreSQL before SQLite: if it is missing, this fails at once and not after a quarter of an hour.
     if given.postgres_files:
         with TemporaryDirectory() as folder, postgres_server(Path(folder)) as server, ExitStack() as stack:
             databases = [stack.enter_context(new_database(server)) for _ in given.postgres_files]
@@ -119,7 +119,7 @@ def _fold(one: Filled) -> None:
 
 
 def vacuum(ledger: Ledger) -> None:
-    """Give back the space of what was deleted."""
+    """Release the space of what was deleted."""
     if ledger.is_sqlite:
         ledger.engine.dispose()
         with closing(sqlite3.connect(ledger.engine.url.database or "", isolation_level=None)) as alone:

@@ -1,4 +1,4 @@
-"""What a database has done for a tick: statements, instructions or pages, and the CPU time of its processes."""
+"""The work of a database for a tick: statements, instructions or pages, and the CPU time of its processes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _INSTRUCTIONS_A_CALL = 100
 
 @contextmanager
 def counting(ledger: Ledger) -> Iterator[Callable[[], dict[str, float]]]:
-    """Inside the block its value gives what the database has done so far, by name."""
+    """Inside the block, the value returns the work of the database so far, by name."""
     done = {"statements": 0.0, **({"instructions": 0.0} if ledger.is_sqlite else {})}
 
     def statement(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Fill a ledger with days of files that were all delivered, as fast as its database takes them."""
+"""Fills a ledger with days of files that were all delivered, as fast as its database allows."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _POSITIONS = [
     "[" + ",".join(map(str, range(at, at + MANIFEST_FILES // BATCHES))) + "]"
     for at in range(0, MANIFEST_FILES - MANIFEST_FILES // BATCHES, MANIFEST_FILES // BATCHES)
 ]
-# Built after the rows are there: ten million random insertions into an index cost more than sorting it once.
+# Created once the rows exist: ten million random insertions into an index cost more than sorting it once.
 _LATE_INDEXES = (
     "ix_files_manifest_id",
     "ix_manifests_read_at",
@@ -36,7 +36,7 @@ _LATE_INDEXES = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A ledger of *days* days, the last one *last_day*, with so many files each."""
+    """A ledger of *days* days, the last one *last_day*, with the same number of files each."""
 
     url: str
     last_day: date
@@ -59,7 +59,7 @@ def file_of(day: date, n: int) -> SourceFile:
 
 
 def fill(ledger: Ledger, shape: Shape, *, now: datetime) -> None:
-    """Write sources, subscriptions, and *shape*'s files with all that became of them, into an empty ledger."""
+    """Write sources, subscriptions, and *shape*'s files with all their results, into an empty ledger."""
     with ledger.write(durable=True) as tx:
         source = sources.add_source(tx, shape.url)
         wanted = dict.fromkeys(SUBSCRIBERS)
@@ -91,7 +91,7 @@ def rows_of(ledger: Ledger, table: Table) -> int:
 
 
 def _drop(ledger: Ledger, indexes: Iterable[Index]) -> list[str]:
-    """Drop indexes; returns the statements that make them again."""
+    """Drop indexes; returns the statements that recreate them."""
     catalog = "SELECT sql FROM sqlite_master WHERE name = :name"
     if not ledger.is_sqlite:
         catalog = "SELECT indexdef FROM pg_indexes WHERE indexname = :name"
@@ -121,7 +121,7 @@ def _load(ledger: Ledger, table: Table, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """As SQLAlchemy stores moments and days in SQLite."""
+    """Times and dates as SQLAlchemy stores them in SQLite."""
     return tuple(
         one.strftime("%Y-%m-%d %H:%M:%S.%f")
         if isinstance(one, datetime)
@@ -140,11 +140,11 @@ def _each(shape: Shape) -> Iterator[tuple[str, date, int]]:
             yield blake2b(f"{day}{first}".encode(), digest_size=12).hexdigest(), day, first
 
 
-def _manifests(shape: Shape, source: int, written: datetime) -> Iterator[dict[str, Any]]:
+def _manifests(shape: Shape, source_id: int, written: datetime) -> Iterator[dict[str, Any]]:
     for identity, day, first in _each(shape):
         yield {
             "id": identity,
-            "source_id": source,
+            "source_id": source_id,
             "origin": manifests.SOURCE,
             "day": day,
             "first_key": file_of(day, first).key,
@@ -165,12 +165,12 @@ def _manifests(shape: Shape, source: int, written: datetime) -> Iterator[dict[st
         }
 
 
-def _files(shape: Shape, source: int, written: datetime) -> Iterator[dict[str, Any]]:
+def _files(shape: Shape, source_id: int, written: datetime) -> Iterator[dict[str, Any]]:
     for identity, day, first in _each(shape):
         for n in range(first, first + MANIFEST_FILES):
             file = file_of(day, n)
             yield {
-                "source_id": source,
+                "source_id": source_id,
                 "key": file.key,
                 "etag": file.etag,
                 "size_bytes": file.size_bytes,

@@ -1,4 +1,4 @@
-"""One tick as the ledger sees it: what ``export_job`` and the sensor ask of it, with a listing made up in memory."""
+"""One tick from the ledger's point of view: the queries of ``export_job`` and the sensor, with a listing in memory."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 from benchmarks.ledger_fill import BATCHES, EVENTS, MANIFEST_FILES, SUBSCRIBERS, Shape, file_of
 from export_pipeline.ledger import deliveries, manifests, owed, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Totals
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Run, Totals
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.store import Source
@@ -35,10 +35,10 @@ READING = ReadingResult(
 
 
 class MadeUpSource(Source):
-    """Lists the files of a shape, and of its last day some more; holds no bytes.
+    """Lists the files of a shape, and some more of its last day; has no bytes.
 
     Attributes:
-        added: how many files came to the last day since.
+        added: how many files were added to the last day.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -48,7 +48,7 @@ class MadeUpSource(Source):
 
     def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
         """See :class:`Source`."""
-        # Straight to the first day wanted, or a walk of all days would be measured with the ledger.
+        # Straight to the first requested day, or walking all days would be measured with the ledger.
         begin = date.fromisoformat(after[:10].replace("/", "-")) if len(after) >= 10 else self.shape.first_day
         skipped = max(0, (begin - self.shape.first_day).days)
         for n in range(skipped, self.shape.days):
@@ -67,7 +67,7 @@ class MadeUpSource(Source):
 
 
 def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> str:
-    """A manifest of new files arrives, is found, planned, read, and delivered to everybody; returns the new cursor."""
+    """A manifest of new files arrives, is found, planned, read and delivered to all; returns the new cursor."""
     source.added += MANIFEST_FILES
     now = datetime.combine(source.shape.last_day, datetime.min.time(), timezone.utc) + timedelta(hours=23)
     found = discover(
@@ -77,8 +77,7 @@ def tick(ledger: Ledger, source: MadeUpSource, cursor: str, *, run_id: str) -> s
         cursor=cursor,
         wanted=dict.fromkeys(SUBSCRIBERS),
         max_files=MANIFEST_FILES,
-        run_id=run_id,
-        now=now,
+        run=Run(run_id, now),
     )
     assert found.files == MANIFEST_FILES, found
     with ledger.read() as tx:

@@ -1,7 +1,7 @@
-"""Ledgers of several sizes, measured in turns, tick by tick.
+"""Measures ledgers of several sizes in turns, tick by tick.
 
-A virtual machine's speed changes by a third within minutes. Sizes that take turns meet the same machine, so that their
-CPU times compare.
+The speed of a virtual machine changes by a third within minutes. Sizes that take turns run on the same machine state,
+so that their CPU times are comparable.
 """
 
 import statistics
@@ -21,9 +21,9 @@ class Measured:
     """Medians over the ticks of one ledger.
 
     Attributes:
-        work: what the database counted for a tick, by name.
+        work: what the database counted per tick, by name.
         cpu_ms: of this process and the database's server together.
-        cpu_ratio: to that of the first ledger in the same round of turns.
+        cpu_ratio: relative to the first ledger in the same round.
     """
 
     engine: str
@@ -40,11 +40,11 @@ class Measured:
 
 @dataclass
 class Filled:
-    """A ledger with its files, open, and what was measured of it.
+    """An open ledger with its files, and its measurements.
 
     Attributes:
         cursor: where the next tick lists from.
-        size_bytes: tells how large the database is.
+        size_bytes: returns the size of the database.
     """
 
     ledger: Ledger
@@ -54,7 +54,7 @@ class Filled:
     measured: Measured
 
     def tick(self) -> None:
-        """One tick, of a run of its own."""
+        """One tick, as a run of its own."""
         self.cursor = tick(self.ledger, self.source, self.cursor, run_id=f"run-{self.source.added}")
 
 
@@ -66,9 +66,9 @@ class _Cost:
 
 
 def measure(ledgers: Sequence[Filled], ticks: int) -> None:
-    """Measure the ledgers of one engine into their ``measured``, each over so many ticks, and against the first.
+    """Measure the ledgers of one engine into their ``measured``, each over *ticks* ticks, relative to the first.
 
-    Counting instructions runs Python thousands of times a tick, so that CPU is measured afterwards, without it.
+    Counting instructions calls Python thousands of times a tick, so CPU is measured afterwards, without counting.
     """
     for one in ledgers:
         one.measured.work = _work(one, ticks)
@@ -76,7 +76,7 @@ def measure(ledgers: Sequence[Filled], ticks: int) -> None:
             one.tick()
     costs: list[list[_Cost]] = [[] for _ in ledgers]
     for n in range(ticks):
-        # Forth and back, so that none is always the one after the largest, which empties the processor's caches.
+        # Back and forth, so that none always follows the largest, which evicts everything from the processor's caches.
         for at in sorted(range(len(ledgers)), reverse=n % 2 == 1):
             costs[at].append(_cost(ledgers[at]))
     for one, mine in zip(ledgers, costs, strict=True):

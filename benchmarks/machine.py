@@ -1,4 +1,4 @@
-"""What the figures were measured on, without naming any machine, and how to make it ready."""
+"""Describes the machine that was measured on, without naming it, and prepares it."""
 
 import mmap
 import os
@@ -22,7 +22,7 @@ def description() -> str:
 
 
 def first_line(*command: str) -> str:
-    """What a program says first, such as its version; empty where it is not there."""
+    """The first line that a program prints, such as its version; empty if it is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def first_line(*command: str) -> str:
 
 
 WARM_BYTES = 3 * 1024**3
-"""What a run needs of memory and page cache, at most, but for the largest."""
+"""Most memory and page cache that a run needs, except for the largest."""
 
 _KEPT_PAGES = 1
 _FREED_PAGES = 63
@@ -39,12 +39,11 @@ _FREED_PAGES = 63
 
 @contextmanager
 def warm_memory(size_bytes: int = WARM_BYTES) -> Iterator[None]:
-    """Have so much free memory that the machine really has, until the block is left.
+    """Have *size_bytes* of free memory that is really available, until the block exits.
 
-    A virtual machine that gives its free memory back is handed it anew when it is touched next. That costs 2 ms for
-    each MiB, ten times as much as writing it, and comes and goes within seconds: without this, it would be most of
-    what is measured. It gives back what is free in stretches of 2 MiB or more; so here all is touched, then freed but
-    for one page in 64.
+    A virtual machine that returns free memory to its host gets it back when it is next accessed. That costs 2 ms per
+    MiB, ten times as much as writing it, and varies within seconds: without this, it would dominate the measurement. It
+    returns free stretches of 2 MiB or more; so all memory is written here, then freed except for one page in 64.
     """
     if size_bytes <= 0:
         yield

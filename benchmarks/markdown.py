@@ -1,4 +1,4 @@
-"""Tables of Markdown, and pages of which each target of make writes its own part, between marks."""
+"""Markdown tables, and pages of which each make target writes its own part, between markers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def rewrite(page: Path, mark: str, text: str) -> None:
-    """Put *text* between the marks called *mark* of *page*.
+    """Put *text* between the markers called *mark* of *page*.
 
     Raises:
-        ValueError: the page has no such marks.
+        ValueError: the page does not have these markers.
     """
     try:
         made = rewritten(page.read_text(encoding="utf-8"), mark, text)
@@ -25,8 +25,8 @@ def rewrite(page: Path, mark: str, text: str) -> None:
 
 
 def rewritten(page: str, mark: str, text: str) -> str:
-    """*page* with *text* between the marks called *mark*."""
+    """*page* with *text* between the markers called *mark*."""
     pattern = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
     if not re.search(pattern, page, re.DOTALL):
-        raise ValueError(f"has no marks <!-- {mark} --> and <!-- /{mark} -->")
+        raise ValueError(f"has no markers <!-- {mark} --> and <!-- /{mark} -->")
     return re.sub(pattern, lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", page, flags=re.DOTALL)

@@ -1,7 +1,7 @@
-"""What a command costs, seen from outside: ``python measure.py RESULT FOLDER COMMAND...``.
+"""Measures the cost of a command from outside: ``python measure.py RESULT FOLDER COMMAND...``.
 
-Measured in a small process of its own, which adopts whatever the command leaves behind: so children of children count
-too, also those that nobody waited for.
+Runs in a small process of its own, which adopts orphans of the command: so grandchildren count too, including those
+that nobody waited for.
 """
 
 import ctypes
@@ -23,15 +23,15 @@ _SHOWN_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run of a command cost.
+    """The cost of one run of a command.
 
     Attributes:
-        wall_seconds: from its start to its end, as a clock on the wall sees it.
-        cpu_seconds: of all its processes, in user and kernel.
-        peak_bytes: most resident memory, of all its processes at one moment, what they share counted once. Never less
-            than the 12 MB of the process that measures, which the kernel counts where a program is started from it.
-        foreign_cores: how many cores, on average, others kept busy meanwhile (neither it nor the server).
-        exit_code: 0 where it went well.
+        wall_seconds: from its start to its end, in wall-clock time.
+        cpu_seconds: of all its processes, user and kernel.
+        peak_bytes: most resident memory of all its processes at one moment, with shared memory counted once. Never less
+            than the 12 MB of the measuring process, which the kernel counts for any program started from it.
+        foreign_cores: how many cores, on average, other processes kept busy (neither the command nor the server).
+        exit_code: 0 on success.
     """
 
     wall_seconds: float
@@ -42,7 +42,7 @@ class Cost:
 
 
 class CommandFailed(Exception):
-    """A measured command ended with an error; the message is the end of what it printed."""
+    """A measured command failed; the message is the end of its output."""
 
 
 def measured(
@@ -54,18 +54,18 @@ def measured(
     server_pid: int | None = None,
     timeout_seconds: float = 1_800,
 ) -> Cost:
-    """Run *command* to its end, what it prints going to *log*, and say what it cost.
+    """Run *command* to its end, with its output going to *log*, and return its cost.
 
     Args:
-        server_pid: a process whose CPU time is neither the command's nor anybody else's.
+        server_pid: a process whose CPU time belongs neither to the command nor to others.
 
     Raises:
-        CommandFailed: it ended with another code than 0, or not in time.
+        CommandFailed: its exit code was not 0, or it timed out.
     """
     result = log.with_suffix(".cost")
     result.unlink(missing_ok=True)
     meter = [sys.executable, __file__, str(result.absolute()), str((folder or Path.cwd()).absolute()), *command]
-    # What the last command wrote must not be written to the disk at the cost of this one.
+    # Flush what the last command wrote, so that writing it to disk does not slow down this one.
     os.sync()
     began, busy, served = time.perf_counter(), _busy_seconds(), _cpu_seconds(server_pid)
     with log.open("wb") as printed:
@@ -100,7 +100,7 @@ def _tail(log: Path) -> str:
 
 
 def _busy_seconds() -> float:
-    """CPU time that the machine has spent on anything, idle and waiting for the disk aside."""
+    """CPU time that the machine has spent on anything, except idle and I/O wait."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     user, nice, system, _idle, _waiting, interrupts, soft, stolen = fields
     return (user + nice + system + interrupts + soft + stolen) / _TICKS
@@ -115,10 +115,10 @@ def _cpu_seconds(pid: int | None) -> float:
 
 
 class _MemoryWatch(threading.Thread):
-    """Adds up the memory of all descendants again and again.
+    """Adds up the memory of all descendants repeatedly.
 
-    One process alone is told exactly by the kernel; this is for several that are there at the same time. What these
-    share, as a process and one that it has just forked do, counts once.
+    The kernel reports a single process exactly; this is for several at the same time. Memory that they share, such as
+    that of a process and its fresh fork, counts once.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class _MemoryWatch(threading.Thread):
                 self.peak_bytes = max(self.peak_bytes, sum(map(_proportional_bytes, pids)))
 
     def stop(self) -> int:
-        """The most seen."""
+        """The most observed."""
         self._ended.set()
         self.join()
         return self.peak_bytes
@@ -156,7 +156,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _proportional_bytes(pid: int) -> int:
-    """Its resident memory; of a page that several processes share, its part."""
+    """Resident memory of a process; of a page that several processes share, its part."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -189,7 +189,7 @@ def _run(command: Sequence[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the command named on the command line; write what it cost as JSON."""
+    """Run the command named on the command line; write its cost as JSON."""
     result, folder, *command = sys.argv[1:]
     os.chdir(folder)
     found = _run(command)

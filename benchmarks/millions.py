@@ -1,9 +1,9 @@
-"""``make bench-millions``: a million files an hour, and what finding, planning and book-keeping take.
+"""``make bench-millions``: a million files an hour, and the cost of finding, planning and book-keeping.
 
-Simulated are time, the bytes of the files and who receives them. Real are the messages of S3's form, boto3 and its
-requests to a queue over HTTP, reading the messages, the ledger with all that a run writes to it for two subscribers,
-folding of old days, and the listing of the whole hour over HTTP. At the end a real run of ``export_job`` reads and
-delivers as many small files as one minute brings. Writes the figures into docs/scale.md.
+Simulated are time, the bytes of the files and the receivers. Real are the messages in S3's format, boto3 and its
+requests to a queue over HTTP, reading the messages, the ledger with everything that a run writes to it for two
+subscribers, folding of old days, and the listing of the whole hour over HTTP. At the end a real run of ``export_job``
+reads and delivers as many small files as arrive in a minute. Writes the figures into docs/scale.md.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from export_pipeline.ledger import deliveries, manifests, owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.manifests import Manifest
-from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Subscription, Totals
+from export_pipeline.ledger.records import LedgerBatch, PlanLimits, ReadingResult, Run, Subscription, Totals
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.queue import NotificationQueue
 from export_pipeline.source.s3 import S3Source
@@ -70,8 +70,8 @@ class Tick:
     """One minute.
 
     Attributes:
-        find_*: finding and planning its files, with all requests to the queue.
-        keep_*: what the ledger takes for reading and delivering them, and choosing what to do.
+        find_*: finding and planning its files, including all requests to the queue.
+        keep_*: the ledger's work for reading and delivering them, and for choosing what to do.
     """
 
     files: int
@@ -84,7 +84,7 @@ class Tick:
 
 
 class _Clock:
-    """Wall and CPU of this process since it was last read."""
+    """Wall and CPU time of this process since the last call of ``read``."""
 
     def __init__(self) -> None:
         self._last = (time.perf_counter(), time.process_time())
@@ -97,7 +97,7 @@ class _Clock:
 
 
 def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, minutes: int) -> list[Tick]:
-    """Tick after tick, each with the files of a minute; before them one, not counted, that lists the empty bucket."""
+    """Tick after tick, each with the files of a minute, after one that is not counted and lists the empty bucket."""
     bucket = Bucket()
     notifications = Notifications(
         queue=queue, bucket=BUCKET, listing_every=timedelta(days=3_650), quarantine=quarantine
@@ -112,13 +112,13 @@ def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, m
         wanted=dict.fromkeys(SUBSCRIBERS),
         max_files=MAX_FILES,
     )
-    find(run_id="first", now=START)
+    find(run=Run("first", START))
     ticks = []
     for minute in range(minutes):
         control(queue.url, "Arrive", minute=minute)
         run_id, now = f"run-{minute}", minute_of(minute + 1)
         clock = _Clock()
-        noticed = find(run_id=run_id, now=now)
+        noticed = find(run=Run(run_id, now))
         found = clock.read()
         assert noticed.found.files == len(files_of(minute)), noticed
         assert not noticed.found.more
@@ -130,7 +130,7 @@ def simulate(ledger: Ledger, queue: NotificationQueue, quarantine: Quarantine, m
 
 
 def _work_off(ledger: Ledger, subscriptions: tuple[Subscription, ...], *, run_id: str, now: datetime) -> None:
-    """What the ops ask of the ledger until everything is delivered to everybody."""
+    """What the ops ask of the ledger until everything is delivered to all subscribers."""
     with ledger.read() as tx:
         chosen = owed.choose(tx, subscriptions, max_files=MAX_FILES, max_retries=10)
     with ledger.write() as tx:
@@ -156,7 +156,7 @@ def _work_off(ledger: Ledger, subscriptions: tuple[Subscription, ...], *, run_id
 
 
 def _reading(manifest: Manifest) -> ReadingResult:
-    """A file holds a hundred events, and a batch those of a hundred files."""
+    """A file contains a hundred events, and a batch those of a hundred files."""
     files = len(manifest.files)
     batches = []
     for n, first in enumerate(range(0, files, _FILES_A_BATCH)):
@@ -167,7 +167,7 @@ def _reading(manifest: Manifest) -> ReadingResult:
 
 
 def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:
-    """A listing of all that came, over HTTP, by which nothing new is found: what listing every time would be."""
+    """A listing of all files over HTTP that finds nothing new: the cost of listing every time."""
     body = folder / "body"
     body.write_bytes(b"{}\n")
     entries = [
@@ -197,8 +197,7 @@ def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:
             cursor="",
             wanted=dict.fromkeys(SUBSCRIBERS),
             max_files=MAX_FILES,
-            run_id="listing",
-            now=minute_of(minutes),
+            run=Run("listing", minute_of(minutes)),
         )
         wall, cpu = clock.read()
         assert found.files == 0, found
@@ -206,7 +205,7 @@ def list_known(ledger: Ledger, folder: Path, minutes: int) -> dict[str, float]:
 
 
 def fold(ledger: Ledger) -> dict[str, float]:
-    """Fold everything, as ``ledger.keep_days`` does once a day is old enough, and give the space back."""
+    """Fold everything, as ``ledger.keep_days`` does once a day is old enough, and release the space."""
     vacuum(ledger)
     before = _bytes(ledger)
     clock = _Clock()
@@ -223,7 +222,7 @@ def fold(ledger: Ledger) -> dict[str, float]:
 
 
 def read_really(root: Path) -> dict[str, float]:
-    """One run of ``export_job`` over as many small files as a minute brings, with Dagster, staging and a subscriber."""
+    """One run of ``export_job`` over a minute of small files, with Dagster, staging and a subscriber."""
     files = math.ceil(FILES_AN_HOUR / 60)
     make = partial(repeated_files, files=files, events_each=_EVENTS_READ)
     data = cached(root / "data", f"{files}-files-of-{_EVENTS_READ}", make)

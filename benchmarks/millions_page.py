@@ -15,19 +15,19 @@ from export_pipeline.source.queue import REQUESTS_AT_ONCE
 PAGE = ROOT / "docs" / "scale.md"
 MARK = "millions"
 _HOURS = 24
-# Of one request, for what is computed of it.
+# Of one request, for computed figures.
 _SQS_SECONDS = 0.01
-# Of us-east-1, S3 Standard and a standard queue of SQS, without the free tier; the page names source and date.
+# For us-east-1, S3 Standard and a standard SQS queue, without the free tier; the page names source and date.
 LIST_DOLLARS, GET_DOLLARS, SQS_DOLLARS = 0.005 / 1_000, 0.0004 / 1_000, 0.40 / 1_000_000
 # The lookback, and on average half of the hour at whose first key a listing begins.
 _WINDOW_HOURS = 26.5
-# Once a day, from the last listing less the lookback on.
+# Once a day, from the last listing less the lookback.
 _DAILY_HOURS = 24 + _WINDOW_HOURS
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How new files are found, and the requests that takes in a day."""
+    """How new files are found, and the requests it takes per day."""
 
     name: str
     lists: float
@@ -35,7 +35,7 @@ class Way:
 
     @property
     def dollars(self) -> float:
-        """A day's requests to find files."""
+        """The cost of a day's requests to find files."""
         return self.lists * LIST_DOLLARS + self.sqs * SQS_DOLLARS
 
 
@@ -58,7 +58,7 @@ def ways(results: Mapping[str, Any]) -> list[Way]:
 
 
 def text(results: Mapping[str, Any]) -> str:
-    """All tables, and what follows from them."""
+    """All tables, and the conclusions from them."""
     head = ["minutes", "files", "messages", "find: wall s", "CPU s", "keep: wall s", "CPU s"]
     money = ["way to find files", "LIST", "SQS", "$ to find", "GET", "$ to read"]
     lines = [

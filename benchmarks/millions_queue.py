@@ -1,8 +1,8 @@
-"""A queue that speaks SQS's protocol on loopback, as fast as a benchmark needs it: ``-m benchmarks.millions_queue``.
+"""A fast queue for benchmarks that speaks SQS's protocol on loopback: ``-m benchmarks.millions_queue``.
 
-It knows ReceiveMessage, DeleteMessageBatch, and Arrive, which puts the messages of one minute of
-:mod:`benchmarks.millions_world` into it. moto's server, by which correctness is tested, looks through all its messages
-for each that it hands out.
+It supports ReceiveMessage, DeleteMessageBatch, and Arrive, which adds the messages of one minute of
+:mod:`benchmarks.millions_world`. moto's server, used to test correctness, scans all its messages for each one it
+returns.
 """
 
 import json
@@ -57,7 +57,7 @@ class _Queue:
         with self.lock:
             while self.waiting and len(found) < asked.get("MaxNumberOfMessages", 1):
                 identity, body = self.waiting.popleft()
-                handle = f"AQEB{identity}{'x' * 300}"  # about as long as SQS's are
+                handle = f"AQEB{identity}{'x' * 300}"  # about as long as SQS's
                 self.taken[handle] = body
                 found.append({"MessageId": identity, "ReceiptHandle": handle, "MD5OfBody": "", "Body": body})
         return {"Messages": found} if found else {}
@@ -72,7 +72,7 @@ class _Queue:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     queue: _Queue
-    # An answer's head and body in one packet, or each waits for the other side's acknowledgement.
+    # A response's head and body in one packet, or each waits for the other side's acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
 
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def queue_of_messages() -> Iterator[NotificationQueue]:
-    """The server in a process of its own, and a queue of it as a run opens one."""
+    """The server in a process of its own, and a queue of it, opened as a run opens one."""
     command = [sys.executable, "-m", "benchmarks.millions_queue"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -114,7 +114,7 @@ def queue_of_messages() -> Iterator[NotificationQueue]:
 
 
 def login_at(endpoint: str) -> dict[str, str]:
-    """What the settings of a store at *endpoint* say."""
+    """The settings of a store at *endpoint*."""
     return {
         "endpoint_url": endpoint,
         "region_name": REGION,
@@ -124,7 +124,7 @@ def login_at(endpoint: str) -> dict[str, str]:
 
 
 def control(queue_url: str, operation: str, **asked: int) -> dict[str, int]:
-    """Ask the server for what no SQS has: Arrive (minute) or Counts."""
+    """Request what SQS does not have: Arrive (minute) or Counts."""
     headers = {"X-Amz-Target": f"Benchmark.{operation}"}
     answer = httpx2.post(queue_url, json=asked, headers=headers, timeout=60)
     found: dict[str, int] = answer.raise_for_status().json()

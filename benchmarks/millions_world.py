@@ -1,4 +1,4 @@
-"""A bucket that gets a million files an hour, minute by minute: their names, and the messages about them. No bytes."""
+"""A bucket that receives a million files an hour, minute by minute: their names and notifications, but no bytes."""
 
 import json
 import random
@@ -14,9 +14,9 @@ FILES_AN_HOUR = 1_000_000
 START = datetime(2026, 11, 23, tzinfo=timezone.utc)
 BUCKET, PREFIX = "bench", "events/"
 SIZE_BYTES = 60_000
-# Firehose names a file by the time of its oldest record, which may lie well before the upload.
+# Firehose names a file by the time of its oldest record, which may be well before the upload.
 _LATE_EACH, _LATE = 50, timedelta(minutes=20)
-# A queue hands out a few messages twice, and none in order.
+# A queue returns a few messages twice, and in no order.
 _TWICE_EACH = 100
 
 
@@ -27,7 +27,7 @@ def minute_of(number: int) -> datetime:
 
 @lru_cache(maxsize=2)
 def files_of(minute: int) -> tuple[SourceFile, ...]:
-    """The files that arrive in one minute, in the order of arrival; a sixtieth of a million."""
+    """The files that arrive in one minute, a sixtieth of a million, in order of arrival."""
     arrival = minute_of(minute)
     found = []
     for n in range(FILES_AN_HOUR * minute // 60, FILES_AN_HOUR * (minute + 1) // 60):
@@ -39,7 +39,7 @@ def files_of(minute: int) -> tuple[SourceFile, ...]:
 
 
 def messages_of(minute: int) -> list[str]:
-    """The messages about the files of one minute, as S3 writes them; some twice, in a disorder of their own."""
+    """The messages about the files of one minute, as S3 writes them: some twice, and shuffled."""
     files = files_of(minute)
     bodies = [_message(file) for file in files]
     bodies += bodies[::_TWICE_EACH]
@@ -76,7 +76,7 @@ def _message(file: SourceFile) -> str:
 
 
 class Bucket(Source):
-    """The bucket before its first file: the one listing that a simulation makes of it finds nothing."""
+    """The bucket before its first file: the only listing in a simulation finds nothing."""
 
     url = f"s3://{BUCKET}/{PREFIX.removesuffix('/')}"
 

@@ -1,4 +1,4 @@
-"""The project itself, as it is installed: a folder for a benchmark, and the commands that run in it."""
+"""The installed project itself: a folder for a benchmark, and the commands that run in it."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ import yaml
 from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY, Server, login
 
 EMPTY_BUCKET = "empty"
-"""A bucket that every server of the benchmarks has, with nothing in it."""
+"""A bucket without objects, on every server of the benchmarks."""
 
 _DEPLOYMENT = "deployment.yaml"
 _NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -22,14 +22,14 @@ def make_template(
 ) -> None:
     """A folder with a deployment, and with a ledger and Dagster's storage as a first run leaves them.
 
-    Nobody makes these anew every ten minutes, so that no measured run should.
+    They are not created again at every tick, so no measured run should create them.
 
     Args:
-        subscribers: how many write files, each into a folder of its own below ``out/``.
-        options: more for the deployment file.
+        subscribers: how many write files, each into its own folder below ``out/``.
+        options: additional options of the deployment file.
 
     Raises:
-        RuntimeError: the first run failed; the message is the end of what it printed.
+        RuntimeError: the first run failed; the message is the end of its output.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def make_template(
 
 
 def copy_project(template: Path, folder: Path, server: Server, *, bucket: str) -> None:
-    """*template* as a project of its own in *folder*, which exports *bucket*."""
+    """Copy *template* to *folder* as a separate project that exports *bucket*."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(template, folder)
     path = folder / _DEPLOYMENT
@@ -64,7 +64,7 @@ def copy_project(template: Path, folder: Path, server: Server, *, bucket: str) -
 
 
 def environment(server: Server | None, folder: Path) -> dict[str, str]:
-    """The environment of a command that runs in *folder*: nothing of the person's but PATH."""
+    """The environment of a command that runs in *folder*: of the caller's variables only PATH."""
     bare = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(folder),
@@ -75,7 +75,7 @@ def environment(server: Server | None, folder: Path) -> dict[str, str]:
 
 
 def export_command() -> list[str]:
-    """One run of the export, as a schedule's tick or a person starts it."""
+    """One run of the export, as started by a schedule's tick or by hand."""
     return _dagster("-m", "export_pipeline.definitions", "-j", "export_job")
 
 
@@ -90,7 +90,7 @@ def data_path_command(bucket: str, *, max_files: int) -> list[str]:
 
 
 def delivered(folder: Path) -> list[Path]:
-    """What the first subscriber was given."""
+    """The files delivered to the first subscriber."""
     return sorted((folder / "out" / "one").rglob("*.ndjson"))
 
 

@@ -1,4 +1,4 @@
-"""Writing ``docs/benchmarks.md``: each target of make writes its own part, between marks, and leaves the other."""
+"""Writes ``docs/benchmarks.md``: each make target writes its own part, between markers, and leaves the others."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ _REASON_CHARACTERS = 160
 
 
 def comparison(results: dict[str, Any]) -> str:
-    """The table of all ways, and what is behind it."""
+    """The table of all ways, and its explanation."""
     bucket, rows = results["data"], results["rows"]
     latencies = sorted({int(latency) for row in rows for latency in row["costs"]})
     ours = next((row for row in rows if row["name"] == EXPORT.name and row["costs"]), None)
@@ -73,7 +73,7 @@ def _way_cells(row: dict[str, Any], ours: dict[str, Any] | None, latencies: Sequ
 
 
 def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Where the time of our data path goes, and what Dagster adds."""
+    """Where the data path spends its time, and what Dagster adds."""
     by_name = {row["name"]: row for row in rows if row["costs"]}
     path = by_name.get(DATA_PATH.name)
     if path is None or not path["parts"]:
@@ -90,13 +90,13 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def targets(found: Sequence[dict[str, Any]]) -> str:
-    """What was promised, and what was measured."""
+    """The targets, and what was measured."""
     cells = ([one["what"], one["target"], one["measured"], "yes" if one["is_met"] else "**no**"] for one in found)
     return "\n".join(table(["what", "target", "measured", "met"], cells))
 
 
 def race_targets(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was promised of the data path, from the race; of a way that is not in it, nothing."""
+    """The targets of the data path, measured in the comparison; none for a way that is not in it."""
     walls = {row["name"]: _median(row["costs"]["0"], "wall_seconds") for row in results["rows"] if row["costs"]}
     found = []
     for other, most, what in ((PROTOTYPE, 1.5, "the prototype"), (CURL, 1.2, "`curl \\| zcat`")):

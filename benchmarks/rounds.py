@@ -1,4 +1,4 @@
-"""Measuring again and again, and what to make of it."""
+"""Repeats measurements and evaluates them."""
 
 import statistics
 import sys
@@ -9,7 +9,7 @@ from benchmarks.measure import Cost
 
 FOREIGN_CORES = 0.15
 TRIES = 4
-# The kernel counts in steps of 10 ms: nothing can be said of what others did in less than this.
+# The kernel counts in steps of 10 ms: below this, the work of other processes cannot be determined.
 _SHORT_SECONDS = 0.2
 
 
@@ -21,7 +21,7 @@ class Figures:
         runs: how many.
         wall_seconds, cpu_seconds, peak_bytes: the median of each.
         wall_least, wall_most: seconds.
-        foreign_cores: the most that others took of the machine in any of the runs.
+        foreign_cores: the most cores that other processes used in any of the runs.
     """
 
     runs: int
@@ -48,7 +48,7 @@ def figures(costs: Sequence[Cost]) -> Figures:
 
 
 def undisturbed(run: Callable[[], Cost], *, tries: int = TRIES) -> Cost:
-    """*run*, again while others kept more than ``FOREIGN_CORES`` of the machine busy; the least disturbed of them."""
+    """*run*, repeated while others kept more than ``FOREIGN_CORES`` cores busy; returns the least disturbed one."""
     best = run()
     for _ in range(tries - 1):
         if best.foreign_cores <= FOREIGN_CORES or best.wall_seconds < _SHORT_SECONDS:
@@ -59,5 +59,5 @@ def undisturbed(run: Callable[[], Cost], *, tries: int = TRIES) -> Cost:
 
 
 def say(text: str) -> None:
-    """Tell whoever waits what is going on."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)

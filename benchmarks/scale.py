@@ -28,7 +28,7 @@ class Point:
         series: one of the constants above.
         x: files, subscribers or bytes.
         events: delivered to each subscriber.
-        figures: of whole runs; None where the run failed.
+        figures: of whole runs; None if the run failed.
         failure: why it failed.
     """
 

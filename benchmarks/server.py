@@ -1,8 +1,8 @@
-"""A fast S3 on loopback, with latency where it is asked for: ``python -m benchmarks.server --bucket NAME=INDEX``.
+"""A fast S3 on loopback, with optional latency: ``python -m benchmarks.server --bucket NAME=INDEX``.
 
 It lists (ListObjectsV2, and the older ListObjects) and serves (GET with Range and If-Match, HEAD). It checks no
-signature and takes no writes. On one core it answers several times as many requests as any client here sends, so that
-what is measured is the client. Needs nothing but Python; with uvloop it is twice as fast.
+signatures and accepts no writes. On one core it answers several times as many requests as any client here sends, so
+that the client is what is measured. Needs only Python; with uvloop it is twice as fast.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Answer = tuple[bytes, "bytes | memoryview"]
 
 
 class Bucket:
-    """What one bucket answers. Everything that does not depend on the request is made once."""
+    """The responses of one bucket. Everything that does not depend on the request is computed once."""
 
     def __init__(self, name: str, entries: list[Entry]) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Bucket:
         self._bodies: dict[Path, memoryview] = {}
 
     def get(self, key: str, head: bytes) -> Answer:
-        """The answer to a GET or HEAD of *key* whose headers are *head*."""
+        """The response to a GET or HEAD of *key* with the headers *head*."""
         place = self._place.get(key)
         if place is None:
             return _error(404, "NoSuchKey", key)
@@ -68,7 +68,7 @@ class Bucket:
         return b"HTTP/1.1 206 Partial Content\r\n" + self._heads[place] + shown, body[start:stop]
 
     def listing(self, query: dict[str, str]) -> Answer:
-        """One page, as ListObjectsV2 or, without list-type=2, as ListObjects gives it."""
+        """One page, in the format of ListObjectsV2 or, without list-type=2, of ListObjects."""
         is_newer = query.get("list-type") == "2"
         after = query.get("continuation-token") or query.get("start-after", "") if is_newer else query.get("marker", "")
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -92,7 +92,7 @@ class Bucket:
     def _folded(
         self, here: int, last: int, most: int, *, prefix: str, delimiter: str, after: str
     ) -> tuple[list[bytes], int, str]:
-        """At most *most* objects and folders from *here* on, the place behind them, and the string reached."""
+        """At most *most* objects and folders from *here* on, the position after them, and the string reached."""
         parts: list[bytes] = []
         reached = ""
         while here < last and len(parts) < most:
@@ -118,10 +118,10 @@ class Bucket:
 
 
 def answer(buckets: dict[str, Bucket], line: bytes, headers: bytes) -> Answer:
-    """The answer to a request: a head, and a body.
+    """The response to a request: a head, and a body.
 
     Args:
-        line: its first, without the line's end.
+        line: its first line, without the line end.
         headers: in lower case, each between line ends.
     """
     method, name, key, query = _understood(line)
@@ -160,8 +160,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        """A client has connected."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
 
     def data_received(self, data: bytes) -> None:
         """More of a request, or of several."""
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(buckets: dict[str, Bucket], *, port: int, latency_seconds: float, ready: Callable[[int], None]) -> None:
-    """Serve on 127.0.0.1 until the process is told to end."""
+    """Serve on 127.0.0.1 until the process is terminated."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
@@ -211,7 +211,7 @@ async def serve(buckets: dict[str, Bucket], *, port: int, latency_seconds: float
 
 
 def _header(head: bytes, name: bytes) -> bytes:
-    """The value of a header, in lower case; empty where there is none."""
+    """The value of a header, in lower case; empty if there is none."""
     return head.partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 

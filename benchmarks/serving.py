@@ -1,4 +1,4 @@
-"""Starting the benchmark's S3 server, and showing that it is not what limits anybody."""
+"""Starts the benchmark's S3 server, and shows that it is not the bottleneck."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ _CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         endpoint: its URL.
@@ -34,11 +34,11 @@ class Server:
 def serving(
     buckets: Mapping[str, Path], *, latency_ms: float = 0, python: str | Path = sys.executable
 ) -> Iterator[Server]:
-    """Serve *buckets* (name → index) on a free port until the block is left.
+    """Serve *buckets* (name → index) on a free port until the block exits.
 
     Args:
-        latency_ms: waited before each answer.
-        python: an interpreter, best one whose environment has uvloop.
+        latency_ms: delay of each response.
+        python: an interpreter, preferably of an environment with uvloop.
     """
     command = [str(python), "-m", "benchmarks.server", f"--latency-ms={latency_ms}"]
     command += [f"--bucket={name}={index}" for name, index in buckets.items()]
@@ -74,7 +74,7 @@ def answers_per_second(server: Server, bucket: str, keys: Sequence[str], *, seco
     """How many GETs of whole objects the server answers, to one client on 16 connections.
 
     Raises:
-        RuntimeError: an answer was not 200.
+        RuntimeError: a response was not 200.
     """
     host, port = urlsplit(server.endpoint).netloc.split(":")
     sockets = [socket.create_connection((host, int(port))) for _ in range(_CONNECTIONS)]

@@ -1,7 +1,7 @@
-"""``make bench-spread``: what a second Celery worker brings, on a backfill of one day.
+"""``make bench-spread``: the gain of a second Celery worker, on a backfill of one day.
 
-Ledger and Dagster's storage are in PostgreSQL, the broker is Redis, source and staging lie in Ceph's S3 server: all on
-this machine, beside the workers, which do one step at a time each.
+Ledger and Dagster's storage are in PostgreSQL, the broker is Redis, source and staging are in Ceph's S3 server: all on
+this machine, together with the workers, which do one step at a time each.
 """
 
 import argparse
@@ -44,15 +44,15 @@ SLOW_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A backfill, and what bounds it.
+    """A backfill, and its bottleneck.
 
     Attributes:
-        title: as the page has it.
-        subscriber: of the deployment file; URL stands for the receiver's address.
+        title: as shown on the page.
+        subscriber: in the deployment file; URL stands for the receiver's address.
         events: in each of the files, each file a manifest.
         batch_events: most events in a batch.
         wait_seconds: how long the receiver takes for a request.
-        wanted: the least that two workers should do, in times what one does.
+        wanted: required speed of two workers, in multiples of one.
     """
 
     title: str
@@ -88,7 +88,7 @@ class Measured:
     """One backfill.
 
     Attributes:
-        seconds: from the run's start to its end, as Dagster has them.
+        seconds: from the run's start to its end, according to Dagster.
         steps: how many each worker did.
     """
 
@@ -100,7 +100,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measure both cases with one worker and with two, in turns, and write the page's part."""
+    """Measure both cases with one worker and with two, in turns, and write the page's section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(".bench"))
     parser.add_argument("--rounds", type=int, default=3)
@@ -184,7 +184,7 @@ def _fill(project: SpreadProject, day: str, *, files: int, events: int) -> None:
 
 
 def _backfill(project: SpreadProject, day: str) -> float:
-    """Run it, and tell how many seconds it took."""
+    """Run it, and return how many seconds it took."""
     done = project.start_backfill(day)
     printed = done.communicate(timeout=1_800)[0].decode()
     assert done.returncode == 0, printed[-3_000:]
@@ -219,7 +219,7 @@ server.serve_forever()
 
 @contextmanager
 def _receiver(wait_seconds: float, folder: Path) -> Iterator[str]:
-    """A receiver in a process of its own, which takes any number of requests at a time."""
+    """A receiver in a process of its own, which accepts any number of requests at a time."""
     with (folder / "receiver.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", _RECEIVER, str(wait_seconds)], stdout=log, stderr=log)
     try:

@@ -16,7 +16,7 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promise and what was measured.
+    """One promise and its measurement.
 
     Attributes:
         what: the promise, in words.
@@ -33,13 +33,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured. The defaults are those of the published page; a test takes less.
+    """How much is measured. The defaults are those of the published page; a test uses less.
 
     Attributes:
-        keys: in the bucket that is listed.
+        keys: in the listed bucket.
         small_files: of 50 events, read at 20 ms of latency.
-        many_files, few_files: between which memory must not grow.
-        large_bytes: of the one large file, unpacked.
+        many_files, few_files: memory for the former must not exceed that for the latter.
+        large_bytes: decompressed size of the one large file.
         rounds: how often each is measured.
     """
 
@@ -52,7 +52,7 @@ class Sizes:
 
 
 def start_up(root: Path, sizes: Sizes) -> list[Target]:
-    """A run with nothing owed, against an empty job; then the same where the bucket holds many known keys."""
+    """A run with nothing to do, compared with an empty job; then the same if the bucket holds many known keys."""
     few = cached(root / "data", "start-up", lambda folder: distinct_files(folder, events=1_000, files=10))
     many = cached(
         root / "data",
@@ -91,7 +91,7 @@ def _idle(place: Bench, bucket: str, data: Data, rounds: int) -> tuple[Figures, 
     """An empty job, and a run that finds nothing new, in a project to which all of *data* was delivered."""
     folder = place.project(bucket)
     place.cost(ours.data_path_command(bucket, max_files=data.files), folder)
-    # Moves the cursor behind the last key.
+    # Moves the cursor past the last key.
     place.cost(ours.export_command(), folder)
     empty, idle = alternately(
         rounds,
@@ -102,7 +102,7 @@ def _idle(place: Bench, bucket: str, data: Data, rounds: int) -> tuple[Figures, 
 
 
 def small_files(root: Path, sizes: Sizes) -> list[Target]:
-    """Many small files from a server that takes 20 ms to answer."""
+    """Many small files from a server with a latency of 20 ms."""
     data = cached(
         root / "data",
         f"{sizes.small_files}-files-of-50",
@@ -176,7 +176,7 @@ def _memory_target(what: str, cost: Cost, empty: Cost, data: Data) -> Target:
 
 
 def main() -> None:
-    """Measure each and keep the results for the page."""
+    """Measure each and save the results for the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(".bench"))
     parser.add_argument("--large-bytes", type=int, default=Sizes().large_bytes)

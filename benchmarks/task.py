@@ -1,4 +1,4 @@
-"""What a way from a bucket to NDJSON on a disk is given to do, and how one is described."""
+"""The task: from a bucket to NDJSON on a disk; and the description of a way to do it."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ BUCKET = "bench"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be done.
+    """One task.
 
     Attributes:
         server: where the files are, in BUCKET below ``events/``.
@@ -32,7 +32,7 @@ class Task:
 
     @property
     def output(self) -> Path:
-        """The one file that most write."""
+        """The output file of most ways."""
         return self.folder / "out" / "events.ndjson"
 
     def prepare(self) -> None:
@@ -43,11 +43,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a way is started.
+    """How to start a way.
 
     Attributes:
         arguments: the command line.
-        environ: variables beside those of every command.
+        environ: variables in addition to those of every command.
     """
 
     arguments: list[str]
@@ -60,13 +60,13 @@ class Way:
 
     Attributes:
         name: as the table shows it.
-        what: a sentence that says what it does, and what not.
-        command: makes its command, and writes the files that it needs.
-        package: what the table shows the version of; empty: nothing to show.
-        requirements: for its environment; none where it needs none.
+        what: a sentence about what it does and does not do.
+        command: creates its command, and writes the files that it needs.
+        package: whose version the table shows; empty: none.
+        requirements: for its environment; empty if it needs none.
         produced: the files with its events, found in its folder.
-        begins: how a line begins that holds an event.
-        delivers: whether events come out at all.
+        begins: how lines with an event begin.
+        delivers: whether it produces events at all.
         is_ours: runs in a copy of the project's template.
     """
 
@@ -82,5 +82,5 @@ class Way:
 
 
 def environ(task: Task) -> dict[str, str]:
-    """What every command finds in its environment."""
+    """The environment variables of every command."""
     return ours.environment(None, task.folder) | login(task.server)

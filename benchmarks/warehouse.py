@@ -1,7 +1,7 @@
-"""What a batch costs the ``warehouse`` subscriber: ``python -m benchmarks.warehouse``.
+"""The cost of a batch for the ``warehouse`` subscriber: ``python -m benchmarks.warehouse``.
 
-Each destination gets batches of several sizes, directly or through dlt, and beside them DuckDB reads the same events by
-itself. Everything is done in this process, but for PostgreSQL's own work.
+Each destination gets batches of several sizes, directly or through dlt; for comparison, DuckDB reads the same events on
+its own. Everything runs in this process, except PostgreSQL's own work.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def _into_postgres(folder: Path, **options: Any) -> Iterator[Callable[[Batch], o
 
 @contextmanager
 def _read_json(folder: Path) -> Iterator[Callable[[Batch], object]]:
-    """DuckDB appends a file with the same events to a table of its own, in a file that it opens for each batch."""
+    """DuckDB appends a file with the same events to a table, in a database file that it opens for each batch."""
     import duckdb
 
     source, file = folder / "batch.ndjson", folder / "itself.duckdb"

@@ -1,4 +1,4 @@
-"""The ways from a bucket of gzip files to NDJSON on a disk that are measured side by side."""
+"""The compared ways from a bucket of gzip files to NDJSON on a disk."""
 
 import json
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def _shell(line: str) -> Command:
 
 EMPTY = Way(
     "an empty Dagster job",
-    "The floor of everything that Dagster runs: one op that does nothing, in the same environment.",
+    "The minimum for anything that Dagster runs: one op that does nothing, in the same environment.",
     _empty_job,
     package="dagster",
     delivers=False,
@@ -150,16 +150,16 @@ DATA_PATH = Way(
 )
 CURL = Way(
     "`curl \\| zcat`",
-    "Is given the URLs; fetches one after the other on one connection, unpacks beside it. Checks and cuts nothing.",
+    "Gets the URLs; fetches one file after the other on one connection, and decompresses in parallel. Checks nothing.",
     _curl,
 )
 PROTOTYPE = Way(
     "the prototype: obstore, isal, simdjson",
     "Lists, fetches and unpacks in four threads, checks each line, cuts batches, and appends these to one file. No "
-    "ledger, no staging, no quarantine; what simdjson refuses would end it.",
+    "ledger, no staging, no quarantine; an event that simdjson rejects would abort it.",
     _prototype,
     package="obstore",
-    # Newer ones want Python 3.11.
+    # Newer versions require Python 3.11.
     requirements=("obstore==0.11.0", "isal", "pysimdjson"),
 )
 WAYS = (
@@ -184,7 +184,7 @@ WAYS = (
     ),
     Way(
         "DuckDB, lines",
-        "Copies lines as texts that nobody looks into.",
+        "Copies lines as text, without parsing them.",
         _duckdb("lines"),
         package="duckdb",
         requirements=("duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "duckdb-extensions==1.5.5"),
@@ -216,7 +216,7 @@ WAYS = (
         "Parses each line into columns, and writes jsonlines.",
         _sling,
         package="sling-linux-amd64",
-        # The newest that has its program in the package; newer ones fetch it from elsewhere at their first start.
+        # The newest version with its program in the package; newer ones download it at their first start.
         requirements=("sling-linux-amd64==1.4.11",),
         produced=lambda folder: sorted((folder / "out").rglob("*.jsonl")),
     ),
@@ -230,7 +230,7 @@ WAYS = (
     ),
     Way(
         "dlt filesystem → jsonl, as it comes",
-        "The same with dlt's defaults: lists inside of events become tables of their own.",
+        "The same with dlt's defaults: lists inside events become separate tables.",
         _dlt("plain"),
         package="dlt",
         requirements=("dlt[filesystem]", "s3fs"),

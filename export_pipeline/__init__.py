@@ -1,6 +1,6 @@
-"""New files of raw events in a bucket reach every subscriber.
+"""Deliver new files of raw events in a bucket to every subscriber.
 
-For a Dagster project that is there already: :func:`build_defs`, or the component :class:`Export`.
+To add an export to an existing Dagster project, use :func:`build_defs`, or the component :class:`Export`.
 """
 
 from pathlib import Path
@@ -15,18 +15,18 @@ __all__ = ["Export", "build_defs"]
 
 
 def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
-    """Jobs, schedules, sensors, assets, checks and resources of one export, to be merged with a team's own.
+    """Jobs, schedules, sensors, assets, checks and resources of one export, to merge with your own definitions.
 
     ``defs = Definitions.merge(build_defs("deployments/web.yaml", prefix="web"), Definitions(…))``
 
     Args:
-        path: of the deployment file, or its name under ``deployments/``. Relative paths in it start at the
-            folder that holds ``deployments/``, else at the file's own.
-        prefix: begins the names of all that it makes, so that several exports fit into one code location: ``web`` gives
-            ``web_export_job`` and the asset ``web/raw_events``. By default what the file says under ``prefix``.
+        path: path of the deployment file, or its name under ``deployments/``. Relative paths in it start at the
+            folder that contains ``deployments/``, otherwise at the file's own folder.
+        prefix: prefix of all names, so that several exports fit into one code location: ``web`` gives
+            ``web_export_job`` and the asset ``web/raw_events``. By default the ``prefix`` of the file.
 
     Raises:
-        ConfigurationError: something in the file, or the prefix, is wrong. It holds no secret.
+        ConfigurationError: the file or the prefix is invalid. The message contains no secret.
     """
     from export_pipeline.deployment import load_deployment
     from export_pipeline.orchestration.build import definitions_of
@@ -36,7 +36,7 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
 
 
 def __getattr__(name: str) -> Any:
-    """Import the component when it is asked for: Dagster takes most of a second, and `status` needs none of it."""
+    """Import the component lazily: Dagster takes most of a second, and `status` does not need it."""
     if name == "Export":
         from export_pipeline.orchestration.component import Export
 
@@ -45,5 +45,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """`dg list components` finds the component by looking through these names."""
+    """The public names, among which `dg list components` finds the component."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What ``celery -A export_pipeline.celery_app worker`` loads, for the deployment that EXPORT_DEPLOYMENT names."""
+"""The application for ``celery -A export_pipeline.celery_app worker``, of the deployment in EXPORT_DEPLOYMENT."""
 
 import warnings
 

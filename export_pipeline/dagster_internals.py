@@ -1,16 +1,16 @@
-"""Everything that this package takes from Dagster's private modules, which may change with any release of Dagster.
+"""Everything that this package uses of Dagster's private modules, which may change with any release of Dagster.
 
-An upgrade of Dagster is read against this one file; a test lets no other import a private module. Seen in dagster
-1.13.27:
+When Dagster is upgraded, only this file needs review; a test makes sure that no other file imports a private module.
+Seen in dagster 1.13.27:
 
-- schedules, sensors and their ticks as the instance keeps them (``scheduler.instigation``, ``remote_origin``,
-  ``_serdes``): there is no public way to read or set a sensor's cursor, or to read another schedule's ticks;
-- backfills (``execution.backfill``): nor to ask which ones there were, of which days, and what became of them;
+- schedules, sensors and their ticks in the instance (``scheduler.instigation``, ``remote_origin``, ``_serdes``): there
+  is no public way to read or set a sensor's cursor, or to read another schedule's ticks;
+- backfills (``execution.backfill``): no public way to list them, with their days and status;
 - ``capture_interrupts``: termination from the UI waits until the batch in flight is recorded;
-- ``cron_string_iterator``: Dagster's own reading of cron, from which any other might differ;
-- ``validate_config``, ``DefinitionConfigSchema``: an executor's config as Dagster checks it, a resource's in the
-  Launchpad;
-- ``UnresolvedAssetJobDefinition``: the public function that makes one has this type.
+- ``cron_string_iterator``: Dagster's own interpretation of cron, from which any other might differ;
+- ``validate_config``, ``DefinitionConfigSchema``: checks an executor's config as Dagster does, and a resource's as
+  the Launchpad does;
+- ``UnresolvedAssetJobDefinition``: the return type of the public function that creates one.
 """
 
 from collections.abc import Iterator
@@ -44,12 +44,12 @@ from dagster._utils.schedules import cron_string_iterator
 
 @contextmanager
 def instance_of_command_line(name: str) -> Iterator[DagsterInstance]:
-    """The instance that a ``dagster`` command run here would take: DAGSTER_HOME's, or that of ``./dagster.yaml``.
+    """The instance that a ``dagster`` command run here would use: DAGSTER_HOME's, or that of ``./dagster.yaml``.
 
     Args:
         name: of the command, for messages.
     """
-    # It loads all of Dagster's commands, which only the command line needs.
+    # The import loads all of Dagster's commands, so it is made here, for the command line only.
     from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 
     with get_possibly_temporary_instance_for_cli(name) as instance:

@@ -1,4 +1,4 @@
-"""``make demo``: a sample bucket, one run of ``export_job`` on the deployment ``local``, and a plain report of it."""
+"""``make demo``: create a sample bucket, run ``export_job`` of the deployment ``local`` once, and print a report."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def main(*, dev: str = "make dev", again: str = "make demo") -> int:
     """Run the demo in the working folder; the exit code of its export.
 
     Args:
-        dev, again: the commands that the report ends with, for the UI and for another round.
+        dev, again: the commands that the report suggests next, for the UI and for another run.
     """
     started = utc_now()
     try:
@@ -48,7 +48,7 @@ def main(*, dev: str = "make dev", again: str = "make demo") -> int:
         return 1
     _say("Run", f"export-pipeline {' '.join(COMMAND)}")
     exit_code, seconds = _export()
-    _say("", f"{'succeeded' if exit_code == 0 else 'FAILED'} in {seconds:.1f} s; its log is {LOG}")
+    _say("", f"{'succeeded' if exit_code == 0 else 'FAILED'} in {seconds:.1f} s; log: {LOG}")
     if exit_code != 0:
         lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()
         print("", *lines[-_LOG_LINES_SHOWN:], sep="\n  | ")
@@ -59,8 +59,8 @@ def main(*, dev: str = "make dev", again: str = "make demo") -> int:
             _say(label, text)
     ledger.close()
     width = max(len(dev), len(again)) + 4
-    _say("Next", f"{dev:<{width}} Dagster's UI on http://127.0.0.1:3000, with this run in it")
-    _say("", f"{again:<{width}} again: a few more files arrive, and only they are delivered")
+    _say("Next", f"{dev:<{width}} starts Dagster's UI on http://127.0.0.1:3000, which shows this run")
+    _say("", f"{again:<{width}} adds a few more files, and delivers only those")
     return 0
 
 
@@ -69,37 +69,37 @@ def _say(label: str, text: str) -> None:
 
 
 def _bucket(deployment: Deployment) -> Path:
-    """The folder that plays the bucket.
+    """The folder that stands for the bucket.
 
     Raises:
-        ConfigurationError: the deployment reads from elsewhere, where a demo has no business to write.
+        ConfigurationError: the deployment reads from somewhere else, where the demo must not write.
     """
     location = parse_location(deployment.source.url)
     folder = Path(location.prefix)
     if location.scheme != "file" or not folder.is_relative_to(FOLDER.absolute()):
         raise ConfigurationError(
-            f"{deployment.path}: source.url: found {location.url}; the demo fills a folder below {FOLDER}/ only"
+            f"{deployment.path}: source.url: found {location.url}; allowed for the demo: a folder below {FOLDER}/"
         )
     return folder
 
 
 def _fill(bucket: Path) -> str:
-    """Put sample files into the bucket: many at first, later a few more each time; says which."""
+    """Put sample files into the bucket, many in the first run and a few in later ones; returns a summary."""
     before = sum(1 for path in bucket.rglob("*.gz"))
     shown = os.path.relpath(bucket)
     if before:
         sample = make_sample_bucket(bucket, events=240, files=3, days=1, seed=before, broken=False)
         return (
-            f"{shown}: {before} files from before, and {len(sample.files)} new ones with {sample.events} events, "
-            "of the last 24 hours"
+            f"{shown}: {before} earlier files, and {len(sample.files)} new files with {sample.events} events, "
+            "from the last 24 hours"
         )
     sample = make_sample_bucket(bucket)
-    broken = ", one of them with a broken line" if sample.broken_key else ""
-    return f"{shown}: {len(sample.files)} files of {sample.events:,} events made{broken}"
+    broken = ", one of them with a malformed line" if sample.broken_key else ""
+    return f"{shown}: created {len(sample.files)} files with {sample.events:,} events{broken}"
 
 
 def _export() -> tuple[int, float]:
-    """Run the export as a person would, its log in a file; exit code and seconds."""
+    """Run the export from the command line, its log in a file; returns the exit code and the duration in seconds."""
     command = [sys.executable, "-m", "export_pipeline.cli", *COMMAND]
     began = time.monotonic()
     with LOG.open("w", encoding="utf-8") as log:
@@ -108,14 +108,14 @@ def _export() -> tuple[int, float]:
 
 
 def _report(tx: Connection, deployment: Deployment, started: datetime) -> Iterator[tuple[str, str]]:
-    """What the ledger knows of the runs since *started*, as label and text."""
+    """What the ledger has recorded since *started*, as label and text."""
     f, m = t.files.c, t.manifests.c
     size = func.coalesce(func.sum(f.size_bytes), 0)
     files = select(func.count(), size, func.count(func.distinct(f.day))).where(f.seen_at >= started)
     found, size_bytes, days = tx.execute(files).one()
     yield (
         "Found",
-        f"{counted(found, 'new file')} ({sized(size_bytes)}) of {counted(days, 'day')}" if found else "nothing new",
+        f"{counted(found, 'new file')} ({sized(size_bytes)}) of {counted(days, 'day')}" if found else "no new files",
     )
     for row in _delivered(tx, started):
         batches = counted(row.batches, "batch", "batches")
@@ -132,12 +132,12 @@ def _report(tx: Connection, deployment: Deployment, started: datetime) -> Iterat
     )
 
 
-def _reasons(deployment: Deployment, manifest: str, day: date) -> Iterator[str]:
-    """What of one manifest is in the quarantine, where it stood and why it is there."""
+def _reasons(deployment: Deployment, manifest_id: str, day: date) -> Iterator[str]:
+    """The quarantined records of one manifest: file, offset and reason."""
     quarantine = Quarantine(open_objects(deployment.quarantine.url, deployment.quarantine))
     for _, record in quarantine.records(day.isoformat()):
-        if record.manifest == manifest:
-            where = f"{counted(record.length, 'byte')} from byte {record.offset:,} on"
+        if record.manifest == manifest_id:
+            where = f"{counted(record.length, 'byte')} at offset {record.offset:,}"
             yield f"{printable(record.key)}, {where}: {record.reason}"
 
 

@@ -1,4 +1,4 @@
-"""A deployment: one YAML file, checked as a whole before anything starts."""
+"""A deployment: one YAML file, validated as a whole before anything starts."""
 
 import os
 from collections.abc import Mapping
@@ -34,33 +34,33 @@ from export_pipeline.source.settings import SourceSettings
 
 
 class Deployment(ExportSettings):
-    """What a deployment file says, defaults filled in. A secret keeps the EnvRef where the file names a variable."""
+    """The content of a deployment file, with defaults. A secret that is a variable stays an EnvRef."""
 
     source: SourceSettings = Field(description="Where raw files land.")
     staging: StagingSettings = Field(
-        default=StagingSettings(), description="Where a manifest's batches lie between reading and delivering."
+        default=StagingSettings(), description="Where a manifest's batches are stored between reading and delivering."
     )
     ledger: LedgerSettings = Field(
         default=LedgerSettings(), description="The database of what has been seen, planned and delivered."
     )
     quarantine: QuarantineSettings = Field(
-        default=QuarantineSettings(), description="Where what cannot be delivered is kept."
+        default=QuarantineSettings(), description="Where undeliverable data is kept (the dead letter store)."
     )
     executor: Annotated[ExecutorSettings, BeforeValidator(parse_executor)] = Field(
         default=ExecutorSettings(),
-        description="What runs the steps of a run, and so on how many machines. "
-        "[How](deployment.md#more-than-one-machine).",
+        description="How the steps of a run are executed, on one machine or several: see "
+        "[More than one machine](deployment.md#more-than-one-machine).",
     )
     subscribers: dict[str, InstanceOf[SubscriberEntry]] = Field(
-        default={}, description="Name → a destination: its type, where it starts (since), and the options of its type."
+        default={}, description="Name → destination: its type, where it starts (since), and the options of its type."
     )
 
     alerts: list[AlertSettings] = Field(
         default=[],
-        description="Where the sensor alerts sends what failed, what recovered, and log lines: a list of mappings. "
-        "[How](alerts.md).",
+        description="Addresses that the sensor alerts sends failures, recoveries and log lines to: a list of mappings. "
+        "See [Alerts](alerts.md).",
     )
-    checks: CheckSettings = Field(default=CheckSettings(), description="What check_job looks at, and when.")
+    checks: CheckSettings = Field(default=CheckSettings(), description="What check_job checks, and when.")
 
     _name: str = PrivateAttr(default="")
     _path: Path = PrivateAttr(default=Path())
@@ -74,7 +74,7 @@ class Deployment(ExportSettings):
 
     @property
     def path(self) -> Path:
-        """The file, as it was found."""
+        """The file, as found."""
         return self._path
 
     @property
@@ -84,40 +84,40 @@ class Deployment(ExportSettings):
 
     @property
     def names(self) -> Names:
-        """What its jobs and all else are called."""
+        """The names of its jobs, ops, resources and assets."""
         return Names(self.prefix)
 
     def with_prefix(self, prefix: str) -> Self:
-        """The same under other names.
+        """The same deployment with another prefix.
 
         Raises:
-            ConfigurationError: the prefix is not of the form that names may begin with.
+            ConfigurationError: the prefix is invalid.
         """
         return self.model_copy(update={"prefix": Names(prefix).prefix})
 
     @property
     def unusable(self) -> dict[str, str]:
-        """Subscribers that cannot be set up → why."""
+        """Subscribers that cannot be initialized → why."""
         return {name: entry.unusable for name, entry in self.subscribers.items() if entry.unusable}
 
     @property
     def run_seconds(self) -> float:
-        """How long after its start a run begins new work: ``max_run_seconds``, else the time between two ticks."""
+        """Time budget of a run: ``max_run_seconds``, otherwise the time between two ticks."""
         return self.max_run_seconds or default_run_seconds(self.cron, self.timezone)
 
     def allowed_lag(self, now: datetime) -> timedelta:
-        """How old an undelivered file may be: ``max_lag_minutes``, else what the schedule's pauses make of it."""
+        """Maximum age of an undelivered file: ``max_lag_minutes``, otherwise derived from the schedule."""
         if self.max_lag_minutes is not None:
             return timedelta(minutes=self.max_lag_minutes)
         return default_lag(self.cron, self.timezone, now)
 
     @property
     def references(self) -> Mapping[Place, EnvRef]:
-        """Where the file names which variable: ``("subscribers", "crm", "secret")`` → EnvRef."""
+        """Places of variables in the file: ``("subscribers", "crm", "secret")`` → EnvRef."""
         return self._references
 
     def secret_values(self) -> frozenset[str]:
-        """The values of every variable named in the file, and every secret written into it, for scrubbing texts."""
+        """Values of all variables in the file, and all secrets written in it, to remove them from texts."""
         return self._secrets
 
 
@@ -128,19 +128,19 @@ def load_deployment(
     root: Path | None = None,
     without_variables: bool = False,
 ) -> Deployment:
-    """Read and check a deployment file.
+    """Read and validate a deployment file.
 
     Args:
-        name_or_path: a name under ``deployments/``, or a path; None: what EXPORT_DEPLOYMENT of *environ* says, else
-            the working folder's, as :func:`export_pipeline.configuration.location.chosen` finds it.
-        environ: where ``{env: NAME}`` is looked up.
-        without_variables: load it also where a variable of a subscriber or an alert is not set, or has a value that
-            cannot be used: the subscriber is then unusable, and says why.
-        root: where relative paths start; by default the folder that holds ``deployments/``, else the file's own.
+        name_or_path: a name under ``deployments/``, or a path; None: EXPORT_DEPLOYMENT of *environ*, otherwise that
+            of the working folder, as :func:`export_pipeline.configuration.location.chosen` finds it.
+        environ: the variables for ``{env: NAME}``.
+        without_variables: load it even if a variable of a subscriber or an alert is not set or has an invalid value:
+            the subscriber is then marked unusable, with the reason.
+        root: the folder that relative paths start at; by default that of ``deployments/``, otherwise the file's own.
 
     Raises:
-        ConfigurationError: there is no such file, or something in it is wrong: all problems, one a line, with file,
-            line and the path in the file, what was found and what is allowed. It holds no secret.
+        ConfigurationError: there is no such file, or it is invalid: all problems, one per line, each with file, line
+            and the path in the file, what was found and what is allowed. The message contains no secret.
     """
     location = chosen(name_or_path, environ)
     try:
@@ -172,7 +172,7 @@ def load_deployment(
 
 
 def _wrong_with_values(draft: DeploymentDraft) -> list[Problem]:
-    """What is wrong outside of ``subscribers``."""
+    """The problems outside ``subscribers``."""
     try:
         Deployment.model_validate({**draft.environment.tree, "subscribers": {}})
     except ValidationError as error:
@@ -181,7 +181,7 @@ def _wrong_with_values(draft: DeploymentDraft) -> list[Problem]:
 
 
 def placed(deployment: Deployment, root: Path) -> Deployment:
-    """The same with its own relative places below *root*.
+    """The same deployment, with the relative paths of its places resolved from *root*.
 
     Raises:
         ConfigurationError: the working folder has a ledger of this source, and *root* has none.
@@ -199,7 +199,7 @@ def placed(deployment: Deployment, root: Path) -> Deployment:
 def _assembled(
     location: DeploymentFile, draft: DeploymentDraft, subscribers: dict[str, SubscriberEntry], root: Path
 ) -> Deployment:
-    """The deployment, once nothing is wrong with it."""
+    """Build the deployment from a valid draft."""
     values = draft.with_references_at(draft.secret_places)
     subscribers = {name: absolute_entry(entry, root) for name, entry in subscribers.items()}
     deployment = placed(Deployment.model_validate({**values, "subscribers": subscribers}), root)

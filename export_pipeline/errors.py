@@ -1,30 +1,30 @@
 """Every error of this package, arranged by what happens next.
 
 ExportError
-├── ConfigurationError        the deployment file is wrong: mend it, nothing was started
-├── LedgerError               the ledger contradicts itself or this version: a person must look
-│   └── LedgerMissing         there is none yet: the first run makes it
-├── StoreError                staging, quarantine or another folder of objects could not be written or read
-│   └── ObjectMissing         there is no object of that name
-├── StagingLost               a staged batch is missing or not what was written: its manifest is read again
+├── ConfigurationError        the deployment file is invalid: fix it; nothing was started
+├── LedgerError               the ledger is inconsistent, or of another version: someone has to look at it
+│   └── LedgerMissing         there is no ledger yet: the first run creates it
+├── StoreError                staging, quarantine or another object store could not be read or written
+│   └── ObjectMissing         there is no object with that name
+├── StagingLost               a staged batch is missing or was modified: its manifest is read again
 ├── AccountingError           a manifest's bytes or events do not add up: a defect of this package, nothing is sent
-├── AlertNotSent              an alert did not reach anybody: it is kept, and sent again at the sensor's next tick
+├── AlertNotSent              an alert could not be sent: it is kept, and retried at the sensor's next tick
 ├── ListingFailed             the source could not be listed: the run fails, the next one lists again
-├── QueueFailed               the queue of notifications did not answer well: the run fails, messages stay in the queue
-├── FileError                 one file cannot be read: it is isolated, tried alone later, then quarantined
-│   ├── FileGone              it was listed and is there no longer
-│   ├── FileReplaced          its etag is not the listed one: the new object is a file of its own
-│   ├── FileForbidden         the credentials do not reach it
-│   ├── FileUnreachable       the store did not answer well, however often it was asked
-│   ├── FileArchived          it lies in cold storage, and has to be restored before anybody can read it
-│   ├── FileCorrupt           truncated, wrong checksum, or not the compression its first bytes announce
-│   ├── FileOverLimit         it would unpack to more than the limits allow
-│   ├── FileFailed            reading it raised what no rule foresees, or ended the process that read it
-│   └── FileTooSlow           it was still being read when the run's time was over: tried alone, with a whole run's time
+├── QueueFailed               the notification queue returned an error: the run fails, messages stay in the queue
+├── FileError                 one file cannot be read: it is isolated, retried alone in later runs, then quarantined
+│   ├── FileGone              it was listed, and no longer exists
+│   ├── FileReplaced          its etag differs from the listed one: the new object is a separate file
+│   ├── FileForbidden         the credentials do not permit reading it
+│   ├── FileUnreachable       the store failed, retries included
+│   ├── FileArchived          it is in cold storage, and must be restored before it can be read
+│   ├── FileCorrupt           truncated, wrong checksum, or not the compression that its magic bytes indicate
+│   ├── FileOverLimit         it would decompress to more than the limits allow
+│   ├── FileFailed            reading it raised an unexpected error, or crashed the process that read it
+│   └── FileTooSlow           the run's time ended while it was read: it is retried alone, with a whole run's time
 └── DeliveryError             a subscriber did not accept a batch
-    ├── TryLater              nothing is wrong with the batch: the same one is sent again, later
-    ├── Blocked               no batch can get through until a person acts: all data stays owed
-    └── Refused               these events can never be accepted: they are quarantined, the rest goes on
+    ├── TryLater              nothing is wrong with the batch: it is retried later, unchanged
+    ├── Blocked               no batch can be delivered until someone acts: all data stays owed
+    └── Refused               these events can never be accepted: they are quarantined, the rest is delivered
 """
 
 from collections.abc import Mapping
@@ -34,22 +34,22 @@ from export_pipeline.printable import printable
 
 
 class ExportError(Exception):
-    """Anything this package raises on purpose."""
+    """Base class of every error that this package raises deliberately."""
 
-    next_step: ClassVar[str] = "the next run tries again; what was not delivered stays owed"
-    """What happens next, for whoever finds the error on the page of a run."""
+    next_step: ClassVar[str] = "the next run retries; what was not delivered stays owed"
+    """What happens next; shown with the error on the run's page."""
 
 
 class ConfigurationError(ExportError):
-    """The deployment file, or what it names, is wrong. The message says where, what was found, what is allowed."""
+    """The deployment file is invalid. The message says where, what was found, and what is allowed."""
 
-    next_step = "a person must mend what is named; what was not delivered stays owed"
+    next_step = "fix what the message names; what was not delivered stays owed"
 
 
 class LedgerError(ExportError):
-    """The ledger does not add up, or was written by a newer version."""
+    """The ledger is inconsistent, or was written by a newer version."""
 
-    next_step = "a person must look; what was not delivered stays owed"
+    next_step = "someone has to look at the ledger; what was not delivered stays owed"
 
 
 class LedgerMissing(LedgerError):
@@ -57,41 +57,41 @@ class LedgerMissing(LedgerError):
 
 
 class StoreError(ExportError):
-    """A store of objects failed, retries included. The message says which object and why, without secrets."""
+    """An object store failed, retries included. The message says which object and why, without secrets."""
 
 
 class ObjectMissing(StoreError):
-    """There is no object of that name."""
+    """There is no object with that name."""
 
 
 class StagingLost(ExportError):
-    """A staged batch is missing, or its bytes are not those that were written."""
+    """A staged batch is missing, or its bytes differ from those that were written."""
 
 
 class AccountingError(ExportError):
-    """What was found in a manifest is not what was kept of it."""
+    """The bytes or events read from a manifest differ from those batched and quarantined."""
 
-    next_step = "this is a defect of the program, please report it; nothing of the manifest was sent, and it stays owed"
+    next_step = "this is a bug in this program, please report it; nothing of the manifest was sent, and it stays owed"
 
 
 class AlertNotSent(ExportError):
-    """The place where alerts go did not take one. The message says why, without the address."""
+    """An alert could not be sent. The message says why, without the address."""
 
 
 class ListingFailed(ExportError):
     """The source could not be listed."""
 
-    next_step = "the next run lists again from where this one began; nothing is lost"
+    next_step = "the next run lists again from where this one started; nothing is lost"
 
 
 class QueueFailed(ExportError):
-    """The queue of notifications could not be read, or messages not be removed from it.
+    """The notification queue could not be read, or messages could not be deleted from it.
 
     Args:
-        permission: what the credentials lack (``sqs:ReceiveMessage``); empty: that is not the cause.
+        permission: what the credentials lack (``sqs:ReceiveMessage``); empty if that is not the cause.
     """
 
-    next_step = "the next run asks the queue again; messages stay in it, and what was planned stays owed"
+    next_step = "the next run reads the queue again; messages stay in it, and what was planned stays owed"
 
     def __init__(self, reason: str, *, permission: str = "") -> None:
         super().__init__(reason)
@@ -110,7 +110,7 @@ class FileError(ExportError):
 
 
 class FileGone(FileError):
-    """The file was listed and is there no longer."""
+    """The file was listed, and no longer exists."""
 
 
 class FileReplaced(FileError):
@@ -122,11 +122,11 @@ class FileForbidden(FileError):
 
 
 class FileUnreachable(FileError):
-    """The store failed to answer, retries included."""
+    """The store failed, retries included."""
 
 
 class FileArchived(FileError):
-    """The store keeps the file in an archive: it answers, and hands out no byte before the file is restored."""
+    """The file is in an archive tier of the store, and cannot be read before it is restored."""
 
 
 class FileCorrupt(FileError):
@@ -134,30 +134,30 @@ class FileCorrupt(FileError):
 
 
 class FileOverLimit(FileError):
-    """Unpacking the file would exceed a configured limit."""
+    """Decompressing the file would exceed a configured limit."""
 
 
 class FileFailed(FileError):
-    """Reading the file raised an error of a kind that no rule foresees, or ended the process that read it."""
+    """Reading the file raised an unexpected error, or crashed the process that read it."""
 
 
 class FileTooSlow(FileError):
-    """The run's time was over while the file was read, and it had its share of that."""
+    """The run's time budget ended while the file was read, and the file had used its share of it."""
 
 
 class DeliveryError(ExportError):
     """A subscriber did not accept a batch.
 
     Args:
-        reason: what the destination said, without secrets.
-        status: how the destination calls its answer: an HTTP status, or a code of its own; None: there was no answer.
-        answer: the first 500 bytes of the answer's body, without secrets.
+        reason: what the destination answered, without secrets.
+        status: an HTTP status, or the destination's own code; None if there was no answer.
+        answer: the first 500 bytes of the response body, without secrets.
 
     Attributes:
-        batch_id: of the batch that was not accepted, once it is known.
+        batch_id: id of the batch that was not accepted, once known.
     """
 
-    next_step = "the next run tries the same batches again, under the same ids"
+    next_step = "the next run retries the same batches, under the same ids"
 
     def __init__(self, reason: str = "", *, status: int | str | None = None, answer: str = "") -> None:
         super().__init__(reason)
@@ -167,10 +167,10 @@ class DeliveryError(ExportError):
 
 
 class TryLater(DeliveryError):
-    """The batch may be accepted when the same one is sent again: timeouts, 408, 425, 429, 5xx.
+    """The batch may be accepted if it is retried unchanged: timeouts, 408, 425, 429, 5xx.
 
     Args:
-        retry_after_seconds: what the destination asked for, if it did.
+        retry_after_seconds: the wait that the destination asked for; None if it did not.
     """
 
     def __init__(
@@ -186,19 +186,19 @@ class TryLater(DeliveryError):
 
 
 class Blocked(DeliveryError):
-    """No batch can be accepted until a person acts: 401, 403, 404, 410, wrong configuration."""
+    """No batch can be accepted until someone acts: 401, 403, 404, 410, invalid configuration."""
 
-    next_step = "a person must act; nothing is lost, all data stays owed"
+    next_step = "fix the cause; nothing is lost, all data stays owed"
 
 
 class Refused(DeliveryError):
-    """Some events can never be accepted. Nothing of the batch was taken.
+    """Some events can never be accepted. Nothing of the batch was accepted.
 
     Args:
-        events: index in the batch → reason, where the destination told which events it refuses;
-            without it the batch is bisected until the refused events are found.
-        suspected: the trouble of the destination's own that may be behind it, the same text for the same trouble:
-            where it is behind every refusal and nothing is accepted, no event is at fault. Empty: none is known.
+        events: index in the batch → reason, if the destination says which events it refuses;
+            otherwise the batch is bisected until the refused events are found.
+        suspected: a problem of the destination itself that may be the cause, in the same words for the same problem:
+            if it is behind every refusal and nothing is accepted, no event is at fault. Empty if none is known.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers formatted for people."""
 
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ def sized(size_bytes: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``: the two largest units, but no seconds beside others."""
+    """``45 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``: the two largest units, but never seconds with another unit."""
     if seconds < 60:
         return f"{max(0, int(seconds))} s"
     rest = int(seconds)

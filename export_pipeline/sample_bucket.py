@@ -1,6 +1,6 @@
-"""A folder of made-up analytics events as Kinesis Data Firehose leaves them: for the demo, tests and benchmarks.
+"""A folder of synthetic analytics events in files like those of Kinesis Data Firehose, for demo, tests and benchmarks.
 
-The same arguments always make the same files, byte for byte. No event is anybody's: names, places and ids are invented.
+The same arguments always produce the same files, byte for byte. All names, places and ids are invented.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from typing import Any
 
 STREAM = "sample-events"
 _BROKEN_TAIL = b'{"event_type":"pageView","attributes":{"url":"https://example.com/pri'
-"""How a record looks whose producer died: no end of the object, no end of the line."""
+"""A record of a producer that crashed: neither the object nor the line is complete."""
 
 _PAGES = (
     "home",
@@ -50,13 +50,13 @@ _KINDS = ("pageView", "pageView", "pageView", "click", "_session.start", "_sessi
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         files: keys, in key order.
-        events: whole events in them.
-        size_bytes: of the files as they are stored.
-        broken_key: the file that holds one record which is no event, in the middle of good ones; None where none does.
+        events: number of valid events in them.
+        size_bytes: total size of the files as stored.
+        broken_key: the file with one malformed record, in the middle of valid ones; None if there is none.
     """
 
     files: tuple[str, ...]
@@ -81,13 +81,13 @@ def make_sample_bucket(
     concatenated, which is Firehose's default.
 
     Args:
-        folder: made where it does not exist. Files that are there stay.
-        events: whole events in all files together; at least as many as files.
-        files: spread evenly over the days; no file's key tells a moment later than *until*.
-        seed: another seed, other events and other file names.
-        days: how many times 24 hours, up to *until*.
-        until: with a time zone; now by default.
-        broken: put one record that is no event into one of the newline-delimited files.
+        folder: created if it does not exist. Existing files are kept.
+        events: number of valid events in all files together; at least as many as files.
+        files: number of files, spread evenly over the days; no key has a time later than *until*.
+        seed: of the random numbers: another seed gives other events and file names.
+        days: how many periods of 24 hours, up to *until*.
+        until: time with a time zone; now by default.
+        broken: put one malformed record into one of the newline-delimited files.
 
     Raises:
         ValueError: fewer events than files, or fewer files than days.
@@ -103,7 +103,7 @@ def make_sample_bucket(
         moment = end - step * (files - number) + timedelta(seconds=chance.randrange(60)) * (step > timedelta(minutes=1))
         key = _key(moment, chance)
         share = events * (number + 1) // files - events * number // files
-        # The last of the newline-delimited files: a person who looks for it finds it among today's.
+        # The last of the newline-delimited files, so that it is among today's.
         is_broken = broken and number == (files - 1) // 3 * 3
         broken_key = key if is_broken else broken_key
         data = _framed(list(sample_events(chance, share, moment)), framing=number % 3, broken=is_broken)
@@ -113,7 +113,7 @@ def make_sample_bucket(
 
 
 def sample_events(chance: random.Random, count: int, start: datetime) -> Iterator[bytes]:
-    """*count* events from *start* on, in the shape of AWS Pinpoint's event stream: 1–2 KB of compact JSON each."""
+    """*count* events starting at *start*, in the format of AWS Pinpoint's event stream: 1–2 KB of compact JSON each."""
     visitors = [_visitor(chance) for _ in range(_VISITORS_AT_ONCE)]
     first_ms = int(start.timestamp() * 1000)
     for number in range(count):
@@ -138,7 +138,7 @@ def _key(moment: datetime, chance: random.Random) -> str:
 
 
 def _write(path: Path, data: bytes) -> int:
-    """Write a gzip file at once: a listing never sees half of it."""
+    """Write a gzip file atomically: a listing never sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = gzip.compress(data, mtime=0)
     unfinished = path.with_name(f".{path.name}.part")

@@ -1,4 +1,4 @@
-"""Secrets: named in configuration as ``{env: NAME}``, resolved where they are used, and kept out of every text."""
+"""Secrets: configured as ``{env: NAME}``, resolved where they are used, and removed from every text."""
 
 import base64
 import os
@@ -15,9 +15,9 @@ REPLACEMENT = "[secret]"
 MIN_SCRUBBED_CHARACTERS = 4
 
 _ESCAPED = {"/": "/", '"': '"', "'": "'", "\\": "\\", "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
-"""Character → what stands behind a backslash for it."""
+"""Character → what follows a backslash in its escape."""
 _WRAPPED = r"(?:\s|\\+[rn])*"
-"""Line ends within base64: lines have 64 characters in PEM and 76 in MIME; JSON escapes their ends."""
+"""Line ends inside base64: PEM has lines of 64 characters and MIME of 76; in JSON they are escaped."""
 _BASE64 = {
     "+": r"(?:[+\-]|%2[bB]|\\+u002[bB]|&#43;|&#[xX]2[bB];)",
     "/": r"(?:\\*/|_|%2[fF]|\\+u002[fF]|&#47;|&#[xX]2[fF];)",
@@ -25,7 +25,7 @@ _BASE64 = {
 
 
 class EnvRef(BaseModel):
-    """A value that is kept in an environment variable: ``{env: NAME}``."""
+    """A value that is in an environment variable: ``{env: NAME}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,13 +50,13 @@ def resolve(value: str | EnvRef | None) -> str | None:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by ``[secret]``, in every spelling in which programs repeat what they got.
+    """*text* with every secret replaced by ``[secret]``, in every encoding in which programs repeat their input.
 
-    These are, also mixed: percent and form encoding, JSON's escapes (those of PHP, which escapes the slash, and of JSON
-    within JSON), HTML's character references, Python's and C's escapes; and the whole secret in hexadecimal digits, or
-    in base64 of either alphabet, wherever it stands in the encoded bytes (as in ``user:secret``) and however its lines
-    are wrapped. A secret shorter than four characters is only replaced where it makes up the whole text: it would
-    otherwise tear ordinary words apart, and is none.
+    These are, also mixed: percent and form encoding, JSON escapes (including PHP's, which escapes the slash, and JSON
+    within JSON), HTML character references, Python and C escapes; and the whole secret in hexadecimal digits, or in
+    base64 with either alphabet, at any position in the encoded bytes (as in ``user:secret``) and with any line
+    wrapping. A secret shorter than four characters is replaced only if it is the whole text: otherwise it would tear
+    ordinary words apart, and it is not a real secret.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SCRUBBED_CHARACTERS:
@@ -68,7 +68,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> "re.Pattern[str]":
-    """What finds *secret* in any spelling."""
+    """A regular expression that finds *secret* in any encoding."""
     raw = secret.encode("utf-8", "surrogatepass")
     spelled = "".join(f"(?:{_spellings(character)})" for character in secret)
     hexadecimal = "[: ]?".join(_hex(f"{byte:02x}") for byte in raw)
@@ -100,11 +100,11 @@ def _hex(digits: str) -> str:
 
 
 def _base64(raw: bytes) -> Iterable[str]:
-    """The characters of base64 that depend on the secret alone, at each of the three alignments."""
+    """The characters of base64 that depend on the secret alone, for each of the three alignments."""
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode("ascii").rstrip("=")
         start = (0, 2, 3)[shift]
-        # The last character also holds bits of what follows, unless the secret ends on a boundary of three bytes.
+        # The last character also contains bits of what follows, unless the secret ends on a boundary of three bytes.
         stop = len(encoded) if (shift + len(raw)) % 3 == 0 else len(encoded) - 1
         core = encoded[start:stop]
         if len(core) >= MIN_SCRUBBED_CHARACTERS:

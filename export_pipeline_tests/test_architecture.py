@@ -47,6 +47,13 @@ KNOWS_DAGSTER = {
 # Who owns the states: the only modules that write one. The others ask them.
 OWNS_STATES = {"ledger.deliveries", "ledger.manifests"}
 
+# A state with a word of its own → the only modules that have a name with this word; the others ask a question of these.
+CONFINED = {
+    "given_up": {"cli.status", "ledger.deliveries", "ledger.inspection", "ledger.manifests", "steps.completeness"},
+    "folded": {"ledger.folding", "ledger.manifests", "ledger.tables", "steps.retention"},
+    "superseded": {"ledger.manifests"},
+}
+
 # Modules above the ledger that ask its tables themselves: sums for people who look, and none of a state.
 READS_TABLES = {"cli.check", "demo"}
 
@@ -197,6 +204,25 @@ def test_who_names_a_state() -> None:
         for line in _state_names(tree, of_modules)
     ]
     assert wrong == []
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """Every name in the code, of whatever; none of texts."""
+    for node in ast.walk(tree):
+        for value in (getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")):
+            if isinstance(value, str):
+                yield value
+
+
+def test_a_state_is_a_case_in_few_modules() -> None:
+    """What is special about a state of the ledger is known to the modules that own it, and to those that show it."""
+    found = defaultdict(set)
+    for module, tree in _modules():
+        for name in {name.lower().replace("_", "") for name in _names(tree)}:
+            for word in CONFINED:
+                if word.replace("_", "") in name:
+                    found[word].add(module)
+    assert found == CONFINED
 
 
 def test_who_reads_the_tables_of_the_ledger() -> None:

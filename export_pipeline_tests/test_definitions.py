@@ -1,8 +1,12 @@
 """What Dagster loads, in a process of its own."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 LOOKED_THROUGH = """
 import gc
@@ -38,3 +42,12 @@ def test_definitions_are_not_looked_through_for_garbage(tmp_path: Path) -> None:
 def test_dagster_is_not_looked_through_while_the_definitions_load(tmp_path: Path) -> None:
     """What importing Dagster made is left out of collections before the deployment is read."""
     assert run(BEFORE_ANYTHING_OF_OURS, tmp_path, "/no/such/deployment.yaml") == "True"
+
+
+def test_dg_lists_the_definitions() -> None:
+    """In a checkout `dg list defs` finds the jobs, by [tool.dg] of pyproject.toml, and begins with no warning."""
+    environment = {**os.environ, "EXPORT_DEPLOYMENT": "local"}
+    command = [str(Path(sys.executable).with_name("dg")), "list", "defs", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert {"export_job", "backfill_job", "check_job"} <= {job["name"] for job in json.loads(done.stdout)["jobs"]}
+    assert done.stderr == ""

@@ -34,23 +34,23 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_demo_twice(checkout: Path) -> None:
-    """First all sample files are exported, and the broken line set aside; the second time only what is new."""
+    """First all sample files are exported, and the malformed line is quarantined; the second time only what is new."""
     first = demo(checkout)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "36 files of 3,000 events made, one of them with a broken line" in first.stdout
+    assert "created 36 files with 3,000 events, one of them with a malformed line" in first.stdout
     assert re.search(r"^Found +36 new files ", first.stdout, re.MULTILINE)
     assert re.search(
         r"^Delivered +3,000 events to archive in \d+ batches → \.demo/delivered$", first.stdout, re.MULTILINE
     )
     assert re.search(r"^Quarantined +1 record, kept in \.dagster/quarantine$", first.stdout, re.MULTILINE)
-    assert re.search(r"sample-events-1-\S+\.gz, 69 bytes from byte [\d,]+ on: ", first.stdout)
+    assert re.search(r"sample-events-1-\S+\.gz, 69 bytes at offset [\d,]+: ", first.stdout)
     assert "3,001 records read = 3,000 events in batches + 1 quarantined" in first.stdout
     assert re.search(r"^Next +make dev ", first.stdout, re.MULTILINE)
     assert lines_delivered(checkout) == 3_000
 
     second = demo(checkout)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert "36 files from before, and 3 new ones with 240 events" in second.stdout
+    assert "36 earlier files, and 3 new files with 240 events" in second.stdout
     assert re.search(r"^Found +3 new files ", second.stdout, re.MULTILINE)
     assert re.search(r"^Quarantined +nothing$", second.stdout, re.MULTILINE)
     assert lines_delivered(checkout) == 3_240
@@ -70,7 +70,7 @@ def test_the_demo_fills_no_folder_but_its_own(checkout: Path) -> None:
     done = demo(checkout)
     assert done.returncode == 1
     assert "source.url: found file://" in done.stderr
-    assert "the demo fills a folder below .demo/ only" in done.stderr
+    assert "allowed for the demo: a folder below .demo/" in done.stderr
     assert not (checkout / "my-data").exists()
 
 

@@ -216,7 +216,7 @@ def members(group: int) -> list[str]:
 
 def wait_for(what: Callable[[], Any], says: Callable[[], object]) -> Any:
     """What *what* gives, once it gives something."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if found := what():
             return found
@@ -229,6 +229,7 @@ def outside(tmp_path: Path, environment: Path) -> Outside:
     return Outside(tmp_path, environment)
 
 
+@pytest.mark.timeout(900)
 def test_the_wheel_in_an_empty_folder(outside: Outside) -> None:
     """Nothing is configured at first. After the demo `status` reports on it, and its run is in the UI of
     `export-pipeline dev`, which greets nobody with a warning and which Ctrl-C ends with all its processes.

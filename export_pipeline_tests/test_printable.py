@@ -98,7 +98,7 @@ def test_a_late_key_forges_no_line() -> None:
     """Nor does the first file that no run has found."""
     found = Freshness("", 1, NOW, HOSTILE.key, ())
     text = check_results.freshness(found, timedelta(hours=1), NOW)[""].text
-    assert r"from 2026/11/23/`<b>\n# owned\x1b[2K on;" in text
+    assert r"from 2026/11/23/`<b>\n# owned\x1b[2K;" in text
 
 
 def test_a_traceback_stays_in_its_block() -> None:

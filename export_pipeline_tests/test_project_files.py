@@ -125,6 +125,24 @@ def test_every_dependency_is_pinned_for_ci() -> None:
     assert not [line for line in lines if "://" in line or "--" in line]
 
 
+def test_the_lock_has_what_the_image_promises() -> None:
+    """requirements.lock, which the image is made of, has every dependency and those of the locked extras; alerts, of
+    which the documentation says that they work, are among them. What was replaced is in it no more.
+    """
+    project = PYPROJECT["project"]
+    (extras,) = re.findall(r"^LOCKED_EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wanted = [
+        *project["dependencies"],
+        *(one for name in extras.split() for one in project["optional-dependencies"][name]),
+    ]
+    locked = _names(
+        [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"[a-z]", line)]
+    )
+    assert _names(wanted) - locked == set()
+    assert "apprise" in locked
+    assert locked & {"httpx", "zstandard"} == set()
+
+
 def test_make_help_lists_every_target() -> None:
     """Every target that a person may want is phony, described, and shown by plain `make`."""
     makefile = (ROOT / "Makefile").read_text()

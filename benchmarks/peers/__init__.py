@@ -1,1 +1,1 @@
-"""One script for each peer, run with the Python of the environment that the peer is installed in."""
+"""One script per peer, run with the Python of the peer's environment."""

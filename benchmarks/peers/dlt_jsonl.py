@@ -9,7 +9,7 @@ from dlt.destinations import filesystem as folder  # type: ignore[import-not-fou
 from dlt.sources.credentials import AwsCredentials  # type: ignore[import-not-found, unused-ignore]
 from dlt.sources.filesystem import filesystem, read_jsonl  # type: ignore[import-not-found, unused-ignore]
 
-# What dlt's documentation advises where speed matters: no child tables, larger files, more workers, no compression.
+# What dlt's documentation recommends for speed: no child tables, larger files, more workers, no compression.
 _TUNED = {
     "EXTRACT__WORKERS": "4",
     "NORMALIZE__WORKERS": "2",

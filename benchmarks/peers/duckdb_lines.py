@@ -7,7 +7,7 @@ import duckdb  # type: ignore[import-not-found, unused-ignore]
 from duckdb_extensions import import_extension  # type: ignore[import-not-found, unused-ignore]
 
 _QUERIES = {
-    # Each line is one text, which nobody looks into.
+    # Each line is one text, which is not parsed.
     "lines": "COPY (SELECT line FROM read_csv('{url}', columns={{'line': 'VARCHAR'}}, header=false, delim='\\x01', "
     "quote='', escape='', auto_detect=false, strict_mode=false, max_line_size=16777216, compression='gzip')) "
     "TO '{output}' (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\\x01')",

@@ -1,4 +1,4 @@
-"""The algorithm of what this project replaces, in boto3: one page, one file after the other, one string at the end.
+"""The algorithm of the predecessor, in boto3: one page, one file after the other, joined to one string at the end.
 
 ``python original.py BUCKET PREFIX MAX_FILES OUTPUT``
 """

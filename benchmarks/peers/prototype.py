@@ -1,6 +1,6 @@
-"""The least that reading, checking and cutting takes with the libraries that this project uses, and none of the rest.
+"""Only reading, checking and cutting, with the libraries that this project uses: the minimum that these take.
 
-It was the measure of what is possible before the project was written. ``python prototype.py BUCKET PREFIX OUTPUT``
+It showed what is possible before the project was written. ``python prototype.py BUCKET PREFIX OUTPUT``
 """
 
 import os
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _files(store: S3Store, prefix: str) -> Iterator[bytes]:
-    """Every file's bytes, unpacked, in key order; a few are fetched ahead."""
+    """Every file's bytes, decompressed, in key order; a few are fetched ahead."""
     keys = sorted(entry["path"] for page in store.list(prefix) for entry in page)
     ahead: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:

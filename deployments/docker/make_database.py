@@ -1,4 +1,4 @@
-"""Make Dagster's database beside the ledger's, where it is not there yet."""
+"""Create Dagster's database next to the ledger's if it does not exist yet."""
 
 import os
 

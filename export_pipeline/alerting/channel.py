@@ -1,4 +1,4 @@
-"""What one place is told of what happens: not too often, and also when it is over."""
+"""Which messages an address gets (new problems, repeats, recoveries), and the sensor's state as its cursor."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -18,9 +18,10 @@ from export_pipeline.alerting.happening import (
 )
 
 MOST_KEPT = 5
-# A sentence that somebody composes anew each time would otherwise fill the sensor's cursor.
+# Otherwise log lines with ever different text would fill the sensor's cursor.
 _MOST_LINES = 200
 _MOST_OPEN = 200
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,10 @@ class Channel:
     """One entry under ``alerts``.
 
     Attributes:
-        name: what it is called in the log: the name of its variable, never the address.
-        level: the lowest that is sent.
-        only_runs: no log lines.
-        repeat_after_seconds: for how long the same thing is not sent again.
+        name: its name in logs: that of its environment variable, never the address.
+        level: the lowest level that is sent.
+        only_runs: send no log lines.
+        repeat_after_seconds: how long the same problem or log line is not sent again.
     """
 
     name: str
@@ -42,11 +43,11 @@ class Channel:
 
 @dataclass(slots=True)
 class Open:
-    """A problem that was told and is not over.
+    """A problem that was sent and is not resolved.
 
     Attributes:
-        since, told: seconds since 1970 when it began, and when it was told last.
-        times: how often it happened.
+        since, told: when it started, and when it was last sent, in seconds since 1970.
+        times: how often it occurred.
     """
 
     label: str
@@ -57,13 +58,13 @@ class Open:
 
 @dataclass(slots=True)
 class ChannelState:
-    """What a channel was told, and what it has to be told still.
+    """What was sent to a channel, and what is still to be sent.
 
     Attributes:
-        open: problem's key → since when, and when it was told.
-        lines: log line's key → when it was told.
-        outbox: messages that could not be sent yet, the oldest first, at most ``MOST_KEPT``.
-        lost: how many more there were.
+        open: key of a problem → since when, and when it was sent.
+        lines: key of a log line → when it was sent.
+        outbox: messages not sent yet, the oldest first, at most ``MOST_KEPT``.
+        lost: how many more messages were dropped, and are only counted.
     """
 
     open: dict[str, Open] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class ChannelState:
     lost: int = 0
 
     def post(self, message: AlertMessage) -> None:
-        """Put *message* into the outbox, or count it where that is full."""
+        """Put *message* into the outbox, or only count it if that is full."""
         if len(self.outbox) < MOST_KEPT:
             self.outbox.append(message)
         else:
@@ -80,12 +81,12 @@ class ChannelState:
 
 
 def hear(channel: Channel, state: ChannelState, happening: Happening, *, export: str, ui_url: str, now: float) -> None:
-    """Decide what the channel is told of a happening, at most one message, and post it.
+    """Turn a happening into at most one message for the channel, and put it into the outbox.
 
     Args:
-        state: changed.
+        state: updated.
         export: the deployment's name, for the title.
-        ui_url: where Dagster's UI is; empty: not known.
+        ui_url: URL of Dagster's UI; empty if unknown.
         now: seconds since 1970.
     """
     told = _problems(state, happening, channel, now)
@@ -97,7 +98,7 @@ def hear(channel: Channel, state: ChannelState, happening: Happening, *, export:
         worst = max(line.level for line in lines)
         title, kind = f"{happening.subject}: {name_of(worst)}", kind_of(worst)
     elif recovered:
-        title, kind = f"recovered, says {happening.subject}", "success"
+        title, kind = f"recovered: {happening.subject}", "success"
     else:
         return
     paragraphs = [
@@ -111,14 +112,14 @@ def hear(channel: Channel, state: ChannelState, happening: Happening, *, export:
 
 
 def _problems(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[tuple[Failing, str]]:
-    """The problems that are told, each in words."""
+    """The problems to send, each with its text."""
     worth = [problem for problem in happening.problems if problem.level >= channel.level]
     found = [(problem, _told(state, problem, channel, now)) for problem in worth]
     return [(problem, text) for problem, text in found if text]
 
 
 def _told(state: ChannelState, problem: Failing, channel: Channel, now: float) -> str:
-    """The problem in words; empty where it was told lately."""
+    """The text for the problem; empty if it was sent recently."""
     found = state.open.get(problem.key)
     if found is None:
         if problem.is_lasting and len(state.open) < _MOST_OPEN:
@@ -128,7 +129,7 @@ def _told(state: ChannelState, problem: Failing, channel: Channel, now: float) -
     if now - found.told < channel.repeat_after_seconds:
         return ""
     found.told = now
-    return f"{problem.text}\n(still, {found.times} times since {_moment(found.since)})"
+    return f"{problem.text}\n(still failing, {found.times} times since {_moment(found.since)})"
 
 
 def _lines(state: ChannelState, happening: Happening, channel: Channel, now: float) -> list[Line]:
@@ -155,10 +156,10 @@ def _recovered(state: ChannelState, happening: Happening, now: float) -> list[st
 
 
 def lost_message(state: ChannelState, export: str) -> AlertMessage:
-    """What is said of the messages that were counted only."""
+    """A message about those that were dropped and only counted."""
     return compose(
-        f"[{export}] alerts were held up",
-        f"{state.lost} more alerts could not be sent while this address did not take them; Dagster's UI has them all",
+        f"[{export}] alerts were dropped",
+        f"{state.lost} more alerts were dropped while this address did not accept messages; Dagster's UI has them all",
         kind=kind_of(INFO),
     )
 
@@ -167,18 +168,15 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-_VERSION = 1
-
-
 @dataclass(slots=True)
 class Positions:
-    """How far the sensor has read.
+    """How far the sensor has read Dagster's storage.
 
     Attributes:
-        runs: type of event → storage id of the last one read.
+        runs: type of event → storage id of the last event read.
         ticks: schedule or sensor → timestamp of its last tick read.
-        backfills_after: timestamp; backfills made before are over.
-        backfills_over: ids of later ones that were told already.
+        backfills_after: timestamp; earlier backfills are over.
+        backfills_over: ids of later ones that were already reported.
     """
 
     runs: dict[str, int] = field(default_factory=dict)
@@ -189,22 +187,22 @@ class Positions:
 
 @dataclass(slots=True)
 class AlertState:
-    """Everything that is remembered.
+    """Everything that the sensor remembers.
 
     Attributes:
-        channels: channel's name → what it was told.
+        channels: name of a channel → its state.
     """
 
     positions: Positions = field(default_factory=Positions)
     channels: dict[str, ChannelState] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As the sensor's cursor."""
+        """The state as the sensor's cursor."""
         return json.dumps({"version": _VERSION, **asdict(self)}, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(cursor: str | None) -> AlertState | None:
-    """What the cursor says; None where there is none, or one that somebody else wrote: then all begins anew."""
+    """The state in the cursor; None if there is none, or if it was edited or has another version: then start over."""
     try:
         data = json.loads(cursor or "null")
         if not isinstance(data, dict) or data.get("version") != _VERSION:

@@ -1,4 +1,4 @@
-"""What happened to an export, before anybody decides whom to tell."""
+"""What happened to an export (problems, log lines, recoveries), and the message that reports it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,18 +8,23 @@ LEVELS = {"info": INFO, "warning": WARNING, "error": ERROR, "critical": CRITICAL
 """The names that a deployment file uses → the numbers of Python's logging."""
 
 Kind = Literal["info", "success", "warning", "failure"]
-"""How a message looks where it arrives: apprise's notification types."""
+"""How a service displays a message: apprise's notification types."""
+_LONGEST_TITLE = 200
+# Discord accepts 2,000 characters; a longer alert is truncated and has a link to the run.
+_LONGEST_BODY = 1_500
+_LONGEST_LINE = 400
+_NAMES = {INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Something that failed and may fail again.
+    """Something that failed, and that can fail again.
 
     Attributes:
-        key: the same for the same problem, such as ``export_job/deliver_to_crm``.
+        key: identifies the problem, such as ``export_job/deliver_to_crm``.
         label: what failed, for "… recovered".
         text: what went wrong, one or more lines.
-        is_lasting: it goes on until something says that it is fine; otherwise it is told whenever it happens.
+        is_lasting: it stays open until a recovery; otherwise each occurrence is sent.
     """
 
     key: str
@@ -34,8 +39,8 @@ class Line:
     """A line of the event log.
 
     Attributes:
-        key: the same for the same sentence with other numbers.
-        text: as it is shown, without its level.
+        key: the same for lines that differ only in numbers.
+        text: the line without its level.
     """
 
     key: str
@@ -48,11 +53,11 @@ class Happening:
     """A run, tick, backfill or check that ended.
 
     Attributes:
-        subject: what it is, such as ``run 1a2b3c4d of export_job``.
-        path: its page in Dagster's UI, such as ``/runs/…``; empty: it has none.
-        problems, lines: what it came with.
-        fine: keys that are all right again; one that ends with a slash stands for all that begin with it.
-        over: keys that need not be remembered any more, though nobody is told; in the same way.
+        subject: its name, such as ``run 1a2b3c4d of export_job``.
+        path: its page in Dagster's UI, such as ``/runs/…``; empty if there is none.
+        problems, lines: what it reported.
+        fine: keys of problems that are resolved; a key that ends in a slash is a prefix.
+        over: keys to forget without sending a recovery; also keys or prefixes.
     """
 
     subject: str
@@ -64,15 +69,8 @@ class Happening:
 
 
 def covers(pattern: str, key: str) -> bool:
-    """Whether *pattern*, an entry of ``fine`` or ``over``, stands for *key*."""
+    """Whether *pattern*, an entry of ``fine`` or ``over``, matches *key*."""
     return key == pattern or (pattern.endswith("/") and key.startswith(pattern))
-
-
-_LONGEST_TITLE = 200
-# Discord takes 2,000 characters, and an alert that has more to say says where to look.
-_LONGEST_BODY = 1_500
-_LONGEST_LINE = 400
-_NAMES = {INFO: "info", WARNING: "warning", ERROR: "error", CRITICAL: "critical"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class AlertMessage:
 
 
 def compose(title: str, text: str, *, kind: Kind, link: str = "") -> AlertMessage:
-    """A message of at most 1,500 characters: what is too long is cut, and the link is kept."""
+    """A message of at most 1,500 characters: longer text is truncated, the link is kept."""
     lines = [_cut(line, _LONGEST_LINE) for line in text.splitlines()]
     room = _LONGEST_BODY - len(link) - 40
     kept: list[str] = []
@@ -101,14 +99,14 @@ def compose(title: str, text: str, *, kind: Kind, link: str = "") -> AlertMessag
 
 
 def kind_of(level: int) -> Kind:
-    """How a message of this level looks."""
+    """How a message of this level is displayed."""
     if level >= ERROR:
         return "failure"
     return "warning" if level >= WARNING else "info"
 
 
 def name_of(level: int) -> str:
-    """The level's name: that of the nearest one below, where it is none of the four."""
+    """The name of a level; for a custom level that of the next lower one."""
     return _NAMES[max((known for known in _NAMES if known <= level), default=INFO)]
 
 

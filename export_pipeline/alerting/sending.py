@@ -1,4 +1,4 @@
-"""Hands a message to the service that an apprise URL names, without a word about the URL in any log."""
+"""Send a message to the service of an apprise URL; the URL appears in no log."""
 
 import logging
 import re
@@ -9,22 +9,22 @@ from export_pipeline.alerting.happening import AlertMessage
 from export_pipeline.errors import AlertNotSent
 from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
 
-# apprise logs what it sends where to, urllib3 the paths of its requests, and the token of a webhook is in its path.
+# apprise logs messages and addresses, urllib3 the paths of requests, and a webhook's path contains its token.
 _TALKATIVE = ("apprise", "urllib3", "requests", "httpx", "httpcore", "httpx2", "httpcore2")
 _PARTS = re.compile(r"[/:@?&=#,\s]+")
-# What follows the scheme in many an apprise URL is a token, but these are words of a sentence.
+# In many apprise URLs a token follows the scheme, but these are ordinary words.
 _HARMLESS = {"localhost", "https", "http"}
 
 
 def send(url: str, message: AlertMessage, *, secrets: Iterable[str] = ()) -> None:
-    """Send *message*; returns once the service has taken it.
+    """Send *message*; returns once the service has accepted it.
 
     Args:
         url: an apprise URL.
-        secrets: values that must appear in no error.
+        secrets: values that must not appear in errors.
 
     Raises:
-        AlertNotSent: the URL names no service, or the service did not take the message. Says why, without the URL.
+        AlertNotSent: the URL is invalid, or the service did not accept the message. Says why, without the URL.
     """
     from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, OverflowMode
 
@@ -34,7 +34,7 @@ def send(url: str, message: AlertMessage, *, secrets: Iterable[str] = ()) -> Non
         added = sender.add(url)
         if added:
             for service in sender:
-                # By default a text that is too long for the service is handed over all the same, and refused.
+                # By default a text that is too long for the service is sent anyway, and refused.
                 if service.overflow_mode == OverflowMode.UPSTREAM:
                     service.overflow_mode = OverflowMode.SPLIT
             taken = sender.notify(
@@ -44,14 +44,14 @@ def send(url: str, message: AlertMessage, *, secrets: Iterable[str] = ()) -> Non
                 body_format=NotifyFormat.TEXT,
             )
     if not added:
-        raise AlertNotSent("the address is no apprise URL, or one of a service that apprise does not know or have")
+        raise AlertNotSent("the address is not an apprise URL, or apprise does not support its service")
     if not taken:
-        reason = "; ".join(dict.fromkeys(said)) or "the service did not take it, and apprise does not say why"
+        reason = "; ".join(dict.fromkeys(said)) or "the service did not accept it, and apprise gives no reason"
         raise AlertNotSent(scrub(reason, {*secrets, *parts_of(url)}))
 
 
 def parts_of(url: str) -> set[str]:
-    """The URL and every part of it that may be a secret: tokens, passwords, users, hosts, but no scheme."""
+    """The URL and every part of it that can be a secret: tokens, passwords, users, hosts, but not the scheme."""
     _, _, rest = url.partition("://")
     parts = {part for part in _PARTS.split(rest) if len(part) >= MIN_SCRUBBED_CHARACTERS and not part.isdigit()}
     return {url, *(parts - _HARMLESS)}
@@ -59,7 +59,7 @@ def parts_of(url: str) -> set[str]:
 
 @contextmanager
 def _quietly() -> Iterator[list[str]]:
-    """Keep what the libraries say out of every log; yields the warnings of apprise."""
+    """Suppress all logging of the libraries; yields a list of apprise's warnings."""
     said: list[str] = []
     listener = _Listener(said)
     loggers = [logging.getLogger(name) for name in _TALKATIVE]

@@ -1,4 +1,4 @@
-"""What a subscriber receives, and what it may answer."""
+"""What a subscriber receives, and what it may return."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,15 +12,15 @@ class Batch:
     """Whole events of one manifest, as NDJSON.
 
     Attributes:
-        id: the same for the same events however often they are sent; made of ``[0-9a-z-]``, at most 64 characters.
+        id: always the same for the same events, however often they are sent; only ``[0-9a-z-]``, at most 64 characters.
         data: UTF-8; one event a line, every line ends with a line feed.
         events: number of lines in ``data``, at least 1.
         files: keys of the files that the events come from, in reading order.
-        date: the day of those files, as their layout tells it.
-        staged_file: path of a file of this machine that holds exactly ``data``, where there is one. It is not to be
-            changed, and is gone when every subscriber has the batch.
+        date: the day of those files, according to their layout.
+        staged_file: path of a local file that contains exactly ``data``, if there is one. It must not be modified, and
+            is deleted when every subscriber has the batch.
         whole_id: id of the planned batch that these events are a part of; None: this is the planned batch.
-        positions: where each event was in the planned batch, from 0 on; None: the events are all of it, in order.
+        positions: the index of each event in the planned batch, from 0; None: these are all of its events, in order.
     """
 
     id: str
@@ -33,10 +33,10 @@ class Batch:
     positions: Sequence[int] | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def holding(self, lines: Iterable[bytes], *, id: str, positions: Sequence[int] | None = None) -> "Batch":
-        """A batch of other events, given without line feeds, that is like this one in all else.
+        """A batch of other events, given without line feeds, that otherwise equals this one.
 
         Args:
-            positions: where each of them is in this batch, so that an event is known by its place in the planned batch
+            positions: the index of each event in this batch, so that an event keeps its position in the planned batch
                 however often that is divided.
         """
         lines = list(lines)
@@ -53,20 +53,21 @@ class Batch:
         )
 
     def lines(self) -> list[bytes]:
-        """The events' bytes one by one, without line feeds."""
+        """The bytes of each event, without line feeds."""
         return split_lines(self.data)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination took: every event of the batch but those in ``refused`` and ``later``.
+    """What a destination accepted: every event of the batch except those in ``refused`` and ``later``.
 
     Attributes:
-        refused: index in the batch → the destination's reason. These are quarantined, never sent again.
-        later: index in the batch → why it was not taken yet. Only these are sent again, under an id of their own.
+        refused: index in the batch → the destination's reason. These are quarantined and never sent again.
+        later: index in the batch → why it was not accepted yet. Only these are sent again, under an id of their own.
         detail: a short note for the log, such as the destination's own id of the load. No secrets.
-        suspected: index of a refused event → the trouble of the destination's own that may be behind it, the same text
-            for the same trouble. Where it is behind every refusal and nothing is accepted, no event is at fault.
+        suspected: index of a refused event → the problem of the destination itself that may have caused the refusal, as
+            the same text for the same problem. If it explains every refusal and nothing is accepted, no event is at
+            fault.
     """
 
     refused: Mapping[int, str] = field(default_factory=dict)

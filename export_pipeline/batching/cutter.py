@@ -10,11 +10,11 @@ from export_pipeline.source.framed import Lines, split_lines
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large a batch may become. They are part of a manifest's id: other limits cut other batches.
+    """How large a batch may become. They are part of a manifest's id, because other limits give other batches.
 
     Attributes:
         max_events: most events in a batch.
-        max_bytes: most bytes in a batch, line feeds included. An event longer than that is a batch of its own.
+        max_bytes: most bytes in a batch, including line feeds. A longer event is a batch of its own.
     """
 
     max_events: int = 10_000
@@ -41,8 +41,8 @@ class CutBatch:
 class Cutter:
     """Fills one batch after the other.
 
-    A batch ends where the next event does not fit. So only the events and their order decide where, and not in what
-    portions they come.
+    A batch ends before the first event that does not fit. So only the events and their order decide where, not the
+    portions in which they arrive.
 
     Attributes:
         events: number of events in all batches cut so far.
@@ -57,7 +57,7 @@ class Cutter:
         self._files: list[str] = []
 
     def add(self, found: Lines | list[bytes], *, file: str) -> Iterator[CutBatch]:
-        """Go on with events of *file*, and cut the batches that become full.
+        """Continue with events of *file*, and cut the batches that become full.
 
         Args:
             found: lines, or events without their line feeds.
@@ -105,7 +105,7 @@ class Cutter:
     def _cut(self) -> CutBatch:
         cut = CutBatch(tuple(self._parts), self._size_bytes, self._count, tuple(self._files))
         if (size_bytes := sum(map(len, cut.parts))) != cut.size_bytes:
-            raise AccountingError(f"a batch of {cut.size_bytes} bytes became one of {size_bytes}")
+            raise AccountingError(f"a batch of {cut.size_bytes} bytes was cut as {size_bytes} bytes")
         self.events += cut.events
         self._parts, self._count, self._size_bytes, self._files = [], 0, 0, []
         return cut

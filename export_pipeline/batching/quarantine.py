@@ -1,12 +1,14 @@
-"""Where everything is kept that could not be delivered: bad stretches, refused events, files given up.
+"""The quarantine, our dead letters: keeps bad stretches, refused events and files that were given up.
 
-One object for each manifest, ``<day>/<manifest>.ndjson``; for what a subscriber refused, one for each batch,
-``<day>/<manifest>.<subscriber>.<batch>.ndjson``; for files without which a manifest cannot be delivered to those who
-still wait for it, ``<day>/<manifest>.unreadable.ndjson``; what would make one too large goes on in ``….part-1.ndjson``.
-A repeat writes the same bytes under the same name. Each line is a record: what it was, where it lay, why it is here,
-and the bytes themselves, in base64 and, where UTF-8 and not too long, as text.
+One object per manifest, ``<day>/<manifest>.ndjson``; for events that a subscriber refused, one per batch,
+``<day>/<manifest>.<subscriber>.<batch>.ndjson``; for files without which a manifest cannot be delivered to the
+subscribers still waiting for it, ``<day>/<manifest>.unreadable.ndjson``. An object that would become too large
+continues in ``….part-1.ndjson``. A repeat writes the same bytes under the same name. Each line is a record: what it is,
+where it was, why it is here, and its bytes, in base64 and, if valid UTF-8 and not too long, as text.
 
-A message of the source's queue that nobody understands is no such record, but an object ``notifications/<id>.json``.
+A malformed message of the source's queue is not such a record, but an object ``notifications/<id>.json``.
+
+``RetriedFiles`` is where a retry puts bad stretches and refused events, to be read like files of the source.
 """
 
 import base64
@@ -26,25 +28,25 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framed import BadStretch
 from export_pipeline.source.store import Source
 
-# Records are gathered on disk and go out in parts of this size: a file of nothing but garbage fills no memory.
+# Records are spooled to disk and written in parts of this size: a file full of garbage does not fill the memory.
 PART_BYTES = 16 * 1024 * 1024
 TEXT_BYTES = 64 * 1024
 _IN_MEMORY_BYTES = 1024 * 1024
-_BASE64_STEP_BYTES = 3 * 64 * 1024  # a multiple of three, so that the steps join to one base64 text
+_BASE64_STEP_BYTES = 3 * 64 * 1024  # a multiple of three, so that the steps concatenate to one base64 text
 
 STRETCH, REFUSED, FILE = "stretch", "refused", "file"
 
-# What is driven again lies in the first as plain events; what was, or was read anew, in the second as records.
+# The first holds retried events, as plain events; the second holds archived records: retried, or read again.
 RETRIES_FOLDER, RETRIED_FOLDER = "retries", "retried"
 MESSAGES_FOLDER = "notifications"
 _NO_NAME = re.compile(r"[^A-Za-z0-9-]")
 
 
 class ObjectStore(Protocol):
-    """Named objects, whole. A name is relative, its parts joined by slashes."""
+    """Complete named objects. A name is a relative path with slashes."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Write *data* under *name*; what was there is replaced, never half."""
+        """Write *data* under *name*, replacing an older object in one step."""
 
     def get(self, name: str) -> bytes:
         """The bytes under *name*."""
@@ -53,7 +55,7 @@ class ObjectStore(Protocol):
         """Names below the folder *prefix*."""
 
     def delete(self, name: str) -> None:
-        """Remove *name*; no error where there is none."""
+        """Delete *name*; no error if it does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,17 @@ class Record:
     """One thing in the quarantine.
 
     Attributes:
-        kind: ``stretch`` (bytes of a file that are no event), ``refused`` (an event a subscriber will never accept) or
-            ``file`` (a whole file that could not be read).
+        kind: ``stretch`` (bytes of a file that are not an event), ``refused`` (an event that a subscriber will never
+            accept) or ``file`` (a whole file that could not be read).
         reason: in words.
         manifest: the manifest's id.
-        key, etag: of the file; empty for a refused event, whose batch may hold several files.
-        offset: of the first byte in the unpacked file, or the event's index in its batch.
-        length: number of bytes; of ``file``, as stored.
-        subscriber: who refused it; empty otherwise.
+        key, etag: of the file; empty for a refused event, whose batch may come from several files.
+        offset: of the first byte in the decompressed file, or the event's index in its batch.
+        length: number of bytes; for ``file``, as stored.
+        subscriber: which one refused it; empty otherwise.
         batch: id of the refused event's batch; empty otherwise.
-        bytes_base64: the bytes, or the first of them where there are more than are kept; empty for a file.
-        text: the same as text; None where it is not UTF-8, or longer than ``TEXT_BYTES``.
+        bytes_base64: the bytes, or the first of them if there are more than are kept; empty for a file.
+        text: the same as text; None if it is not valid UTF-8, or longer than ``TEXT_BYTES``.
     """
 
     kind: str
@@ -93,7 +95,7 @@ class Record:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all bytes were kept, so that they can be driven again."""
+        """Whether all bytes were kept, so that they can be retried."""
         return self.kind != FILE and (self.kind == REFUSED or len(self.data) == self.length)
 
 
@@ -101,8 +103,8 @@ class Quarantine:
     """The quarantine of one deployment.
 
     Args:
-        objects: where it lies.
-        part_bytes: size at which records go on in another object.
+        objects: where it is stored.
+        part_bytes: size after which records continue in another object.
     """
 
     def __init__(self, objects: ObjectStore, *, part_bytes: int = PART_BYTES) -> None:
@@ -110,7 +112,7 @@ class Quarantine:
         self._part_bytes = part_bytes
 
     def of_manifest(self, *, manifest_id: str, day: date) -> "ManifestQuarantine":
-        """Takes the bad stretches of one manifest while it is read."""
+        """Collects the bad stretches of one manifest while it is read."""
         return ManifestQuarantine(partial(self._put, f"{day.isoformat()}/{manifest_id}"), manifest_id)
 
     def put_refused(
@@ -140,42 +142,42 @@ class Quarantine:
         return {record.offset: record.reason for name in names for record in self.records_in(name)}
 
     def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
-        """Keep that *file* was given up. Its bytes stay in the source, where a later try looks for them again."""
+        """Record that *file* was given up. Its bytes stay in the source, where a later retry looks for them again."""
         self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
 
     def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> None:
-        """Keep that what is owed of a manifest was given up, since *files* of it cannot be read again: file → reason.
+        """Record that what is owed of a manifest was given up, since *files* cannot be read again: file → reason.
 
-        Beside its bad stretches, which were found when it was read.
+        Kept beside its bad stretches, which were found when it was read.
         """
         self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
 
     def archive(self, name: str) -> None:
-        """Let the records of one object wait no longer; they stay under ``RETRIED_FOLDER``."""
+        """Move one object to ``RETRIED_FOLDER``: its records no longer wait."""
         self.objects.put(f"{RETRIED_FOLDER}/{name}", self.objects.get(name))
         self.objects.delete(name)
 
     def archive_whole(self, name: str) -> None:
-        """Archive one object, but for the stretches that were too long to be kept whole: these wait on."""
+        """Archive one object, except for stretches that were too long to be kept whole: these keep waiting."""
         lines = self.objects.get(name).splitlines(keepends=True)
         self.objects.put(f"{RETRIED_FOLDER}/{name}", b"".join(lines))
         self.objects.put(name, b"".join(line for line in lines if not Record(**json.loads(line)).is_whole))
 
     def archive_stretches(self, manifest_id: str, day: date) -> None:
-        """Archive the bad stretches of a manifest that others have taken the place of: these keep them anew."""
+        """Archive the bad stretches of a manifest that others have replaced: those keep the stretches again."""
         self._archive(day, {f"{day.isoformat()}/{manifest_id}"})
 
     def archive_refused(self, *, manifest_id: str, day: date, subscriber: str, batches: Iterable[int]) -> None:
-        """Archive what *subscriber* refused of *batches*, all of which it has accepted since."""
+        """Archive the events of *batches* that *subscriber* refused, since it has accepted all of them by now."""
         self._archive(day, {f"{day.isoformat()}/{manifest_id}.{subscriber}.{n}" for n in batches})
 
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
-        """Keep a message of the source's queue that cannot be understood, and that would come again for ever."""
+        """Keep a malformed message of the source's queue, which would otherwise be received again and again."""
         data = json.dumps({"reason": reason, "message_id": message_id, "body": body}, indent=1)
         self.objects.put(f"{MESSAGES_FOLDER}/{_NO_NAME.sub('_', message_id)}.json", data.encode())
 
     def records(self, prefix: str = "") -> Iterator[tuple[str, Record]]:
-        """Every record that waits below the folder *prefix* (a day, or all), with the name of its object."""
+        """Every waiting record below the folder *prefix* (a day, or empty: all), with the name of its object."""
         for name in sorted(self.objects.list(prefix)):
             if name.endswith(".ndjson") and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER):
                 yield from ((name, record) for record in self.records_in(name))
@@ -212,7 +214,7 @@ class ManifestQuarantine:
 
     Attributes:
         records: how many there are.
-        size_bytes: of the stretches, as they lie in their files.
+        size_bytes: of the stretches, as they are in their files.
     """
 
     def __init__(self, keep: Callable[[IO[bytes]], None], manifest_id: str) -> None:
@@ -248,7 +250,7 @@ class ManifestQuarantine:
             self._keep(self._spool)
 
     def discard(self) -> None:
-        """Forget them: the manifest is read again, or never."""
+        """Discard them: the manifest is read again, or never."""
         self._spool.close()
 
 
@@ -259,11 +261,11 @@ def _spool() -> IO[bytes]:
 def _write(
     spool: IO[bytes], kind: str, reason: str, manifest: str, *, data: bytes, length: int, **where: str | int
 ) -> None:
-    """Append the line of one :class:`Record`. Its bytes may be many: they are not put into yet another form at once."""
+    """Append the line of one :class:`Record`. Its bytes may be many, so they are encoded step by step."""
     fields: dict[str, Any] = {"kind": kind, "reason": reason, "manifest": manifest}
     fields |= {"key": "", "etag": "", "offset": 0, "length": length, "subscriber": "", "batch": "", **where}
     fields |= {"text": _text(data), "bytes_base64": ""}
-    # What a key may hold and UTF-8 may not, half a surrogate pair, becomes the escape that JSON has for it.
+    # A lone surrogate, which a key may contain but UTF-8 may not, becomes its JSON escape.
     line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     spool.write(line.removesuffix(b'"}'))
     for at in range(0, len(data), _BASE64_STEP_BYTES):
@@ -279,7 +281,7 @@ def _text(data: bytes) -> str | None:
 
 
 def _portions(spool: IO[bytes], part_bytes: int) -> Iterator[bytes]:
-    """Whole lines, together no longer than *part_bytes*; a longer one alone."""
+    """Complete lines, together no longer than *part_bytes*; a longer line alone."""
     lines: list[bytes] = []
     size = 0
     for line in spool:
@@ -301,11 +303,11 @@ class RetriedFiles(Source):
         self._objects = objects
 
     def put(self, day: str, records: Sequence[Record], *, arrived: datetime) -> SourceFile:
-        """Keep the bytes of *records* as a file to read; the same records are the same file.
+        """Keep the bytes of *records* as a file to read; the same records always give the same file.
 
         Args:
             day: of their manifest, YYYY-MM-DD.
-            records: whole ones.
+            records: complete ones.
             arrived: when the first file of their manifest was written.
         """
         data = b"".join(record.data + b"\n" for record in records)
@@ -332,7 +334,7 @@ class RetriedFiles(Source):
         except StoreError as error:
             raise FileUnreachable(file.key, str(error)) from None
         if _etag(data) != file.etag:
-            raise FileReplaced(file.key, "its bytes are not those that were put here")
+            raise FileReplaced(file.key, "its bytes are not those that were written here")
         return data[start:stop]
 
     def close(self) -> None:
@@ -340,9 +342,9 @@ class RetriedFiles(Source):
 
 
 def _name(records: Sequence[Record], data: bytes) -> str:
-    """Tells equal bytes apart by where they lay: each event counts, also one that was refused twice.
+    """Distinguishes equal bytes by where they came from: each event counts, also one that was refused twice.
 
-    Not by their manifest. One that takes another's place when files are set apart keeps the same bad stretches anew.
+    Not by their manifest: one that replaces another when files are isolated keeps the same bad stretches again.
     """
     digest = hashlib.sha256()
     for one in records:

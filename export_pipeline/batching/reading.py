@@ -1,4 +1,4 @@
-"""Reading a manifest: from files as stored to batches, with the numbers that show that no byte was lost."""
+"""Reads a manifest: from files as stored to batches, with the counts that prove that no byte was lost."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -24,9 +24,11 @@ from export_pipeline.source.framing import Framer
 
 Item = TypeVar("Item")
 
+_LOADS_AHEAD = 1
+
 
 def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
-    """The same items, none of which is None, in the same order, of which a thread takes up to *depth* in advance.
+    """The same items, none of which is None, in the same order; a thread takes up to *depth* of them in advance.
 
     What *items* raises is raised at its turn. When this generator ends or is closed, the thread has ended, too.
     """
@@ -40,25 +42,23 @@ def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
             pool.shutdown(cancel_futures=True)
 
 
-_LOADS_AHEAD = 1
-
 Ranges = tuple[tuple[int, int], ...]
-"""Events of a file by their numbers from 0: each first one, and the one behind each last one."""
+"""Events of a file by their numbers from 0: the first of each range, and the one after its last."""
 
 _Piece = tuple[SourceFile, bytes | None]
-"""A file, and bytes of it that come next; None behind the last ones."""
+"""A file, and its next bytes; None after the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedBatch:
-    """One batch as it lies in staging.
+    """One batch in staging.
 
     Attributes:
         n: position in the manifest, from 0.
         id: ``<manifest>-<n>``.
         events: number of lines, at least 1.
-        size_bytes: of the NDJSON, unpacked.
-        crc32: of the NDJSON, unpacked.
+        size_bytes: of the NDJSON, uncompressed.
+        crc32: of the NDJSON, uncompressed.
         files: keys of the files that the events come from, in reading order.
     """
 
@@ -79,12 +79,12 @@ class FileReading:
 
     Attributes:
         bytes_unpacked: after decompression.
-        bytes_events: of events as they lie in the file, white space inside them included.
+        bytes_events: of events as they are in the file, including white space inside them.
         bytes_separators: line ends, white space, byte order marks and an array's brackets and commas between events.
-        bytes_quarantined: of stretches that are no event.
+        bytes_quarantined: of stretches that are not events.
         events: number of events put into batches.
         quarantined: number of stretches put into the quarantine.
-        left_out: number of events that were not asked for, and are among ``events`` all the same.
+        left_out: number of events that were not requested; they are included in ``events``.
     """
 
     key: str
@@ -104,8 +104,8 @@ class ManifestReading:
     """All of one manifest: ``events_framed`` = ``events_batched`` + ``events_quarantined``.
 
     Attributes:
-        batches: in order; empty where the files hold no event.
-        events_framed: events and bad stretches that framing found, without events that were not asked for.
+        batches: in order; empty if the files contain no event.
+        events_framed: events and bad stretches that framing found, except events that were not requested.
         events_batched: events in ``batches``, counted by the cutter.
         events_quarantined: records written to the quarantine, counted by the quarantine.
         bytes_unpacked: of all files.
@@ -133,24 +133,24 @@ def read_manifest(
     is_stored_as_text: bool = False,
     checkpoint: Callable[[str], None] | None = None,
 ) -> ManifestReading:
-    """Read the files of a manifest, one after the other, into batches.
+    """Read the files of a manifest into batches, one file after the other.
 
     Args:
-        files: each with its bytes as stored, in the manifest's order; fetched ahead, if it shall be fast.
+        files: each with its bytes as stored, in the manifest's order; fetched ahead for speed.
         manifest_id: names the batches.
         day: of the files.
-        stage: takes each batch as soon as it is full: its NDJSON, one part after the other.
-        quarantine: keeps what is no event; None: it is counted and not kept.
+        stage: receives each batch as soon as it is full: its NDJSON, one part after the other.
+        quarantine: keeps what is not an event; None: it is counted but not kept.
         batch_limits: where batches end.
-        read_limits: what a file may cost.
-        ranges: key → which of its events are asked for, of a file that is not wanted whole.
-        is_stored_as_text: nothing is to be unpacked, whatever the first bytes look like: the quarantine's own files.
-        checkpoint: called with the key of the file at hand, every few mebibytes that are unpacked or framed; may raise.
+        read_limits: limits for events and files.
+        ranges: key → which of its events are requested, for a file that is not wanted whole.
+        is_stored_as_text: do not unpack anything, whatever the magic bytes: for the quarantine's own files.
+        checkpoint: called with the current file's key every few mebibytes unpacked or framed; may raise to stop.
 
     Raises:
-        FileError: a file cannot be read, for whatever reason. Nothing of this reading counts; what was staged is to be
-            removed.
-        AccountingError: events were lost or invented between files and batches: a defect of this package.
+        FileError: a file cannot be read, for whatever reason. Nothing of this reading counts; what it staged must be
+            deleted.
+        AccountingError: events were lost or invented between files and batches: a bug in this package.
     """
     checkpoint = checkpoint or _go_on
     if quarantine is None:
@@ -162,8 +162,8 @@ def read_manifest(
     )
     unpacked = _unpacked(files, read_limits, checkpoint, is_stored_as_text=is_stored_as_text)
     try:
-        # A thread unpacks while this one frames. Both want the interpreter's lock, and who has it may keep it for 5 ms:
-        # so what is handed over is large, and unpacked without the lock in a few calls.
+        # One thread unpacks while this one frames. Both need the interpreter's lock, and its holder may keep it for 5
+        # ms: so what is handed over is large, and unpacked without the lock in a few calls.
         with closing(ahead(_loads(unpacked), depth=_LOADS_AHEAD)) as loads:
             for load in loads:
                 for file, piece in load:
@@ -195,7 +195,7 @@ def text_of(
         checkpoint, is_stored_as_text: as for :func:`read_manifest`.
 
     Raises:
-        FileError: it cannot be unpacked, or is no text.
+        FileError: it cannot be unpacked, or is not text.
     """
     if is_stored_as_text:
         return chunks
@@ -211,7 +211,7 @@ def _unpacked(
     *,
     is_stored_as_text: bool,
 ) -> Iterator[_Piece]:
-    """The unpacked pieces of each file, and None behind the last one."""
+    """The unpacked pieces of each file, and None after the last one."""
     for file, chunks in files:
         with blaming(file.key):
             for piece in text_of(file, chunks, limits, checkpoint, is_stored_as_text=is_stored_as_text):
@@ -220,7 +220,7 @@ def _unpacked(
 
 
 def _loads(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """The same pieces, as many together as make ``PIECE_BYTES``: many small files are handed over at once."""
+    """The same pieces in groups of ``PIECE_BYTES``: many small files are handed over at once."""
     load: list[_Piece] = []
     load_bytes = 0
     for file, piece in pieces:
@@ -277,7 +277,7 @@ class _Reader:
             self._framer = None
 
     def _balanced(self, file: SourceFile, tally: Tally) -> FileReading:
-        """What became of the file, once what was framed is what came in and what was kept."""
+        """The result for the file, after checking that all that came in was framed, and all framed was kept."""
         found = FileReading(
             key=file.key,
             etag=file.etag,
@@ -293,8 +293,8 @@ class _Reader:
         kept_bytes = found.bytes_events + found.bytes_separators + found.bytes_quarantined
         if kept_bytes != found.bytes_unpacked or (tally.events, tally.stretches) != (found.events, found.quarantined):
             raise AccountingError(
-                f"{printable(file.key)}: {found.bytes_unpacked} bytes were unpacked, {kept_bytes} accounted for; "
-                f"{tally.events} events and {tally.stretches} bad stretches were framed, {found.events} and "
+                f"{printable(file.key)}: {found.bytes_unpacked} bytes were unpacked, but {kept_bytes} accounted for; "
+                f"{tally.events} events and {tally.stretches} bad stretches were framed, but {found.events} and "
                 f"{found.quarantined} kept"
             )
         return found
@@ -332,7 +332,7 @@ class _Reader:
         return events
 
     def _wanted(self, file: SourceFile, found: Lines | list[bytes], first: int) -> Lines | list[bytes]:
-        """Those of *found* that are asked for; *first* is the number of their first one in the file."""
+        """The requested ones of *found*; *first* is the number of their first event in the file."""
         ranges = self._ranges.get(file.key)
         if ranges is None:
             return found

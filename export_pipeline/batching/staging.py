@@ -1,4 +1,4 @@
-"""Staging: where batches lie between reading and delivering."""
+"""Staging: where batches are kept between reading and delivery."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -9,9 +9,9 @@ from export_pipeline.errors import ObjectMissing, StagingLost
 from export_pipeline.storage.objects import Objects
 
 # Measured on 350 MB of NDJSON in batches of 5 MB, 2 cores. Local folder: plain is written at 3,400 MB/s and read and
-# checked at 6,500, zstd -1 at 950 and 2,800. Ceph's S3 on loopback, without latency: plain 155 and 510, zstd 520 and
-# 1,300, for the same CPU, since less has to be signed and sent. So folders get it plain, buckets compressed; and only
-# what came from a bucket is worth being kept in memory for the delivery that follows.
+# checked at 6,500; zstd -1 at 950 and 2,800. Ceph's S3 on loopback, without latency: plain 155 and 510; zstd 520 and
+# 1,300, for the same CPU, since less has to be signed and sent. So folders get plain data and buckets compressed data;
+# and only for buckets is it worth caching data in memory for the delivery that follows.
 _ZSTD_LEVEL = 1
 _PIECE_BYTES = 128 * 1024
 CACHE_BYTES = 32 * 1024 * 1024
@@ -23,8 +23,8 @@ class Staging:
     """Batches by manifest and number, one object each: ``<manifest id>/<n>.ndjson``, in buckets ``….ndjson.zst``.
 
     Args:
-        objects: where they lie.
-        cache_bytes: how much of what was put into a bucket is kept in memory, at most.
+        objects: where they are stored.
+        cache_bytes: most bytes kept in memory of what was put into a bucket.
     """
 
     def __init__(self, objects: Objects, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -34,12 +34,12 @@ class Staging:
         self._suffix = ".ndjson" if objects.is_local else ".ndjson.zst"
 
     def put(self, manifest_id: str, n: int, *parts: bytes | memoryview) -> None:
-        """Keep batch *n* of a manifest, which is all *parts*, one after the other; a repeat overwrites.
+        """Keep batch *n* of a manifest, the concatenation of *parts*; a repeat overwrites it.
 
-        It is sure to be kept once :meth:`flush` has returned.
+        It is safe only once :meth:`flush` has returned.
 
         Raises:
-            StoreError: it, or one put before, could not be written.
+            StoreError: it, or an earlier one, could not be written.
         """
         if self._writer is None:
             self._objects.put_parts(self._name(manifest_id, n), parts)
@@ -49,7 +49,7 @@ class Staging:
         self._writer.put(manifest_id, self._name(manifest_id, n), data)
 
     def flush(self, manifest_id: str) -> None:
-        """Wait until all that was put for a manifest is written.
+        """Wait until everything put for a manifest has been written.
 
         Raises:
             StoreError: a batch could not be written.
@@ -61,7 +61,7 @@ class Staging:
         """The batch as it was put.
 
         Raises:
-            StagingLost: it is missing, or its bytes are others: the manifest must be read again.
+            StagingLost: it is missing, or its bytes differ: the manifest must be read again.
             StoreError: the store failed.
         """
         data = self._cache.find(manifest_id, n)
@@ -73,23 +73,23 @@ class Staging:
         return data
 
     def file_of(self, manifest_id: str, n: int) -> str | None:
-        """Path of the file that holds the batch exactly as :meth:`get` returns it; None where staging is a bucket."""
+        """Path of the file that holds the batch exactly as :meth:`get` returns it; None if staging is a bucket."""
         return self._objects.path(self._name(manifest_id, n))
 
     def holds(self, manifest_id: str, batches: int) -> bool:
-        """Whether all of a manifest's so many batches lie here."""
+        """Whether all batches of a manifest, *batches* in number, are here."""
         self.flush(manifest_id)
         found = set(self._objects.list(manifest_id))
         return all(self._name(manifest_id, n) in found for n in range(batches))
 
     def discard(self, manifest_id: str, n: int) -> None:
-        """Remove one batch, so that its manifest is read again; it is no error if it is not there."""
+        """Delete one batch, so that its manifest is read again; no error if it does not exist."""
         self.flush(manifest_id)
         self._cache.forget(manifest_id)
         self._objects.delete(self._name(manifest_id, n))
 
     def delete(self, manifest_id: str) -> None:
-        """Remove all batches of a manifest; it is no error if there are none."""
+        """Delete all batches of a manifest; no error if there are none."""
         if self._writer is not None:
             self._writer.settle(manifest_id)
         self._cache.forget(manifest_id)
@@ -105,7 +105,7 @@ class Staging:
                 yield manifest_id
 
     def close(self) -> None:
-        """Wait for what is being written, and end the threads that write."""
+        """Wait for pending writes, and end the threads that write."""
         if self._writer is not None:
             self._writer.close()
 
@@ -122,49 +122,49 @@ class Staging:
         from backports import zstd
 
         try:
-            # The frame tells its size beforehand: nothing larger than what was put is ever unpacked.
+            # The frame declares its size: nothing larger than what was put is ever decompressed.
             if zstd.get_frame_info(stored).decompressed_size != size_bytes:
                 raise StagingLost(
                     f"{self._objects.url}: {name} is not the batch of {size_bytes} bytes that was written"
                 )
             return _unpacked(stored)
         except (zstd.ZstdError, EOFError) as error:
-            raise StagingLost(f"{self._objects.url}: {name} is damaged: {error}") from None
+            raise StagingLost(f"{self._objects.url}: {name} is corrupt: {error}") from None
 
 
 def _unpacked(stored: bytes) -> bytes:
     """The content of one zstd frame.
 
-    In small pieces, from each of which the memory is used again: ``zstd.decompress`` gathers large ones and then joins
-    them, which takes four times as long for a batch of some megabytes, most of it in the system's page faults.
+    Decompressed in small pieces, for each of which memory is reused: ``zstd.decompress`` collects large ones and then
+    joins them, which takes four times as long for a batch of some megabytes, mostly because of page faults.
 
     Raises:
-        ZstdError: it is damaged.
-        EOFError: its end is missing.
+        ZstdError: it is corrupt.
+        EOFError: it is truncated.
     """
     from backports import zstd
 
     unpacker, gathered, given = zstd.ZstdDecompressor(), BytesIO(), stored
     while not unpacker.eof:
         if unpacker.needs_input and not given:
-            raise EOFError("its end is missing")
+            raise EOFError("it is truncated")
         gathered.write(unpacker.decompress(given, _PIECE_BYTES))
         given = b""
     return gathered.getvalue()
 
 
 def _difference(data: bytes, crc32: int, size_bytes: int) -> str:
-    """What of *data* is not as it was written; empty if all is."""
+    """How *data* differs from what was written; empty if it does not."""
     from isal import isal_zlib
 
     if len(data) != size_bytes:
-        return f"{len(data)} bytes, {size_bytes} were written"
+        return f"{len(data)} bytes, but {size_bytes} were written"
     found = isal_zlib.crc32(data)
-    return "" if found == crc32 else f"CRC-32 {found:08x}, {crc32:08x} was written"
+    return "" if found == crc32 else f"CRC-32 {found:08x}, but {crc32:08x} was written"
 
 
 class _Writer:
-    """Compresses and writes in a few threads; whoever puts waits while all of them are busy."""
+    """Compresses and writes in a few threads; ``put`` blocks while all of them are busy."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -192,7 +192,7 @@ class _Writer:
             future.result()
 
     def settle(self, manifest_id: str) -> None:
-        """Wait until nothing is under way, whether or not it could be written: it is not wanted any more."""
+        """Wait until no write is pending, whether or not the writes succeed: the result is no longer needed."""
         wait(self._taken(manifest_id))
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 def main() -> None:
     """Run the command line; never returns: ends the process with the exit code."""
-    # Imported here, so that whoever imports a part of this package pays for that part only.
+    # Imported here, so that importing one part of this package does not load the others.
     from export_pipeline.cli.app import app
 
     sys.stdout = _writing_all(sys.stdout)
@@ -15,10 +15,10 @@ def main() -> None:
 
 
 def _writing_all(stream: TextIO) -> TextIO:
-    """*stream*, or another one on the same file that writes all it is given.
+    """*stream*, or another one on the same file that writes everything it is given.
 
-    With PYTHONUNBUFFERED, which many container images set, standard output hands each text to the system once, and
-    forgets without a word what a pipe did not take.
+    With PYTHONUNBUFFERED, which many container images set, standard output makes one write call for each text, and
+    silently drops what a full pipe did not accept.
     """
     if not isinstance(stream.buffer, io.FileIO):
         return stream

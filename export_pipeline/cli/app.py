@@ -1,4 +1,4 @@
-"""The commands by name. Each imports what it needs when it is called, so that help comes at once."""
+"""The commands by name. Each imports what it needs when it is called, so that ``--help`` is fast."""
 
 from typing import Annotated
 
@@ -8,8 +8,8 @@ from export_pipeline.cli import check, demo, dev, events, follow, init, ledger, 
 from export_pipeline.cli.session import command
 
 app = typer.Typer(
-    help="Look at an export and drive it from the command line.\n\nExit codes: 0 done, 1 failed or not well, "
-    "2 wrong command line or deployment file, 130 interrupted.",
+    help="Inspect and run an export from the command line.\n\nExit codes: 0 success, 1 failed or unhealthy, "
+    "2 invalid command line or deployment file, 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -28,7 +28,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of the command itself."""
@@ -41,12 +41,12 @@ command(app, "events")(events.events)
 command(app, "run")(run.run)
 command(app, "follow")(follow.follow)
 command(app, "replay")(replay.replay)
-quarantined = typer.Typer(help="Look at what could not be delivered, and drive it again.", no_args_is_help=True)
+quarantined = typer.Typer(help="Inspect what could not be delivered, and retry it.", no_args_is_help=True)
 command(quarantined, "list")(quarantine.list_quarantine)
 command(quarantined, "show")(quarantine.show_quarantined)
 command(quarantined, "retry")(quarantine.retry_quarantine)
 app.add_typer(quarantined, name="quarantine")
-ledgers = typer.Typer(help="Keep the ledger small, or make a lost one again.", no_args_is_help=True)
+ledgers = typer.Typer(help="Fold old days of the ledger, or rebuild a lost ledger.", no_args_is_help=True)
 command(ledgers, "fold")(ledger.fold_ledger)
 command(ledgers, "rebuild")(ledger.rebuild_ledger)
 app.add_typer(ledgers, name="ledger")

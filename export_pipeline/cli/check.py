@@ -1,4 +1,4 @@
-"""``export-pipeline check``: try every place and every subscriber, and say what to do about those that fail."""
+"""``export-pipeline check``: test every location and every subscriber, and say what to do about those that fail."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,17 +23,28 @@ if TYPE_CHECKING:
 
 _LISTED = 1_000
 _PROBE = "checks"
-"""The folder of staging and quarantine in which a test object is written, read and removed."""
+"""The folder of staging and quarantine in which a test object is written, read and deleted."""
+_SOURCE_ADVICE = "source.url and its credentials: they need permission to list the bucket and get its objects"
+_QUEUE_ADVICE = (
+    "source.notifications and the policies of credentials, queue and bucket (docs/notifications.md); until this works, "
+    "no run finds new files"
+)
+_STORE_ADVICE = "its url and credentials: they need permission to put, get, list and delete objects there"
+_LEDGER_ADVICE = (
+    "ledger.url: for PostgreSQL host, user, password and permission to create tables; for SQLite the folder"
+)
+_EXECUTOR_ADVICE = "executor.broker, whether workers are running, and storage in dagster.yaml"
+_SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What one check came to.
+    """The result of one check.
 
     Attributes:
-        name: what was tried: source, staging, quarantine, ledger, or a subscriber's name.
+        name: what was tested: source, staging, quarantine, ledger, or a subscriber's name.
         detail: what was found, or what went wrong.
-        advice: what to do; empty where it is well.
+        advice: what to do; empty if the check passed.
     """
 
     name: str
@@ -44,11 +55,11 @@ class CheckOutcome:
 
 
 def check(session: Session, json: JsonOption = False) -> int:
-    """Try every place and every subscriber; one line each.
+    """Test every location and every subscriber; one line each.
 
-    A small object is written to staging and quarantine and removed again. The ledger is made, or brought to this
-    version, as a run would do it. Subscribers are asked in whatever cheap way their type has; no event is sent. Ends
-    with 1 where one of them fails.
+    Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
+    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. Exits with
+    1 if a check fails.
     """
     outcomes = []
     for outcome in _outcomes(session.deployment()):
@@ -75,18 +86,7 @@ def _outcomes(deployment: "Deployment") -> Iterator[CheckOutcome]:
     for entry in deployment.subscribers.values():
         yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
     if not deployment.subscribers:
-        yield CheckOutcome("subscribers", True, "none is configured, so that nobody is owed anything", "", 0.0)
-
-
-_SOURCE_ADVICE = "source.url and its credentials: they need to list the bucket and get its objects"
-_QUEUE_ADVICE = (
-    "source.notifications and the policies of credentials, queue and bucket: docs/notifications.md has them; until "
-    "then no run finds new files"
-)
-_STORE_ADVICE = "its url and credentials: they need to put, get, list and delete objects there"
-_LEDGER_ADVICE = "ledger.url: for PostgreSQL host, user, password and the right to create tables; for SQLite the folder"
-_EXECUTOR_ADVICE = "executor.broker, and whether workers run; storage in dagster.yaml"
-_SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
+        yield CheckOutcome("subscribers", True, "none is configured, so nothing is delivered", "", 0.0)
 
 
 def _tried(name: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
@@ -95,18 +95,18 @@ def _tried(name: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
         detail = trial()
     except ExportError as error:
         return CheckOutcome(name, False, str(error), _advice(error, advice), monotonic() - started)
-    except Exception as error:  # noqa: BLE001 (told as what went wrong; the exit code says so, too)
+    except Exception as error:  # noqa: BLE001 (reported as the result; the exit code is 1)
         detail = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        return CheckOutcome(name, False, detail, f"look at {advice}", monotonic() - started)
+        return CheckOutcome(name, False, detail, f"check {advice}", monotonic() - started)
     return CheckOutcome(name, True, detail, "", monotonic() - started)
 
 
 def _advice(error: ExportError, advice: str) -> str:
     if isinstance(error, TryLater):
-        return "it may be well later: try again"
+        return "this may be temporary: try again"
     if isinstance(error, ConfigurationError):
-        return "mend the deployment file"
-    return f"look at {advice}"
+        return "fix the deployment file"
+    return f"check {advice}"
 
 
 def _source(settings: "SourceSettings") -> str:
@@ -127,10 +127,10 @@ def _source(settings: "SourceSettings") -> str:
     if left_out.ignored:
         key, pattern = next(iter(left_out.ignored_keys.items()))
         names = counted(left_out.ignored, "temporary or hidden name")
-        remark += f"; ignored {names} among them, such as {printable(key)}, by {pattern!r} of source.ignore"
+        remark += f"; ignored {names}, such as {printable(key)}, which matches {pattern!r} in source.ignore"
     if left_out.troubles:
         key, reason = next(iter(left_out.troubled_keys.items()))
-        remark += f"; {counted(left_out.troubles, 'warning')} of the listing, the first of {printable(key)}: {reason}"
+        remark += f"; {counted(left_out.troubles, 'listing warning')}, the first for {printable(key)}: {reason}"
     if not files:
         return f"{source.url} is empty so far{remark}"
     if not dated:
@@ -138,7 +138,7 @@ def _source(settings: "SourceSettings") -> str:
             f"{source.url}: none of the first {counted(len(files), 'key')} matches the layout {settings.layout!r}, "
             f"such as {printable(files[0].key)}"
         )
-    return f"{source.url} lists and reads; its first dated key is {printable(dated[0].key)}{remark}"
+    return f"listed and read {source.url}; its first dated key is {printable(dated[0].key)}{remark}"
 
 
 def _notifications(settings: "SourceSettings") -> str:
@@ -157,11 +157,11 @@ def _objects(url: str, settings: "StoreSettings") -> str:
     objects.put(name, data)
     try:
         if objects.get(name) != data or name not in set(objects.list(_PROBE)):
-            raise StoreError(f"{objects.url}: what was written to {name} is not what was read")
+            raise StoreError(f"{objects.url}: the object {name} was read back with other content, or is not listed")
     finally:
         objects.delete(name)
     remark = told_if_open(parse_location(url).prefix) if objects.is_local else ""
-    return f"{objects.url} takes, lists, gives and deletes objects{remark}"
+    return f"wrote, listed, read and deleted a test object in {objects.url}{remark}"
 
 
 def _ledger(deployment: "Deployment") -> str:
@@ -177,7 +177,7 @@ def _ledger(deployment: "Deployment") -> str:
         with ledger.claims.claim(f"check:{uuid4().hex}"):
             pass
         remark = told_if_open(os.path.abspath(ledger.engine.url.database or "")) if ledger.is_sqlite else ""
-    return f"{ledger.description} at schema {HEAD} holds {counted(manifests, 'manifest')} and gives claims{remark}"
+    return f"{ledger.description}: schema {HEAD}, {counted(manifests, 'manifest')}, locks work{remark}"
 
 
 def _executor(deployment: "Deployment") -> str:
@@ -187,20 +187,20 @@ def _executor(deployment: "Deployment") -> str:
     kind = deployment.executor.type
     definitions_of(deployment)  # Dagster's own schema of the executor's options
     if not deployment.executor.is_distributed:
-        return f"{kind}: Dagster takes its options"
+        return f"{kind}: Dagster accepts its options"
     with dagster_instance() as instance:
         storage = type(instance.event_log_storage).__name__
         if "Sqlite" in storage or instance.is_ephemeral:
             raise ConfigurationError(
-                f"dagster.yaml: found storage on this machine ({storage}), and executor {kind} runs steps on others; "
-                "allowed: storage.postgres, which every machine reaches"
+                f"dagster.yaml: found local storage ({storage}), but executor {kind} runs steps on other machines; "
+                "allowed: storage.postgres, which every machine can reach"
             )
     if kind != "celery":
-        return f"{kind}: Dagster takes its options, and its storage is shared; only a run shows whether steps start"
+        return f"{kind}: Dagster accepts its options, and its storage is shared; only a run shows whether steps start"
     workers = workers_of(deployment)
     if not workers:
         raise ConfigurationError(
-            "celery: no worker answers; start one: celery -A export_pipeline.celery_app worker --concurrency 1"
+            "celery: no worker answered; start one: celery -A export_pipeline.celery_app worker --concurrency 1"
         )
     return f"celery: {counted(len(workers), 'worker')} answered: {', '.join(workers)}"
 
@@ -212,7 +212,7 @@ def _subscriber(entry: "SubscriberEntry") -> str:
     with open_subscriber(entry) as subscriber:
         subscriber.check()
     if type(subscriber).check is Subscriber.check:
-        return f"{entry.type_name}: its options are sound; this type cannot be asked without delivering"
+        return f"{entry.type_name}: its options are valid; this type cannot be tested without delivering"
     return f"{entry.type_name}: its own check passed"
 
 

@@ -4,10 +4,10 @@ from export_pipeline.cli.session import Session
 
 
 def demo(session: Session) -> int:
-    """Make a sample bucket under .demo/, export it, and report.
+    """Create a sample bucket under .demo/, export it, and show a report.
 
-    Called again, a few more files arrive. It takes the deployment local, whatever EXPORT_DEPLOYMENT says, and writes
-    it, with the settings of Dagster, where the folder has none. It needs no account and no server.
+    Each further call adds a few files and exports only those. Uses the deployment local, whatever EXPORT_DEPLOYMENT
+    says, and writes it and Dagster's settings if the folder has none. Needs no account and no server.
     """
     from export_pipeline.demo import main
 

@@ -1,4 +1,4 @@
-"""Writes a deployment file that explains itself: the comments are the descriptions of the fields."""
+"""The text of a deployment file that documents itself: its comments are the descriptions of the fields."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _INDENT = "  "
 
 @dataclass(slots=True)
 class Answers:
-    """What a deployment file is to say. None: nothing, so that the default holds.
+    """What a deployment file contains. None leaves a key out, so that its default applies.
 
     Attributes:
         places: ``ledger``, ``staging``, ``quarantine`` → url, or ``{"env": NAME}``.
@@ -41,9 +41,9 @@ def deployment_text(name: str, answers: Answers) -> str:
 
 
 def _head(name: str) -> Iterator[str]:
-    yield f"# The deployment {name!r}, written by `export-pipeline init`. Choose it with EXPORT_DEPLOYMENT={name}"
-    yield "# Every key, its default and its meaning: docs/configuration.md"
-    yield "# A secret is written {env: NAME}: Dagster's UI, logs and errors show the name only."
+    yield f"# The deployment {name!r}, written by `export-pipeline init`. Select it with EXPORT_DEPLOYMENT={name}"
+    yield "# All keys with defaults and descriptions: docs/configuration.md"
+    yield "# Write a secret as {env: NAME}: Dagster's UI, logs and errors show only the name."
 
 
 def _source(answers: Answers) -> Iterator[str]:
@@ -101,12 +101,12 @@ def _subscribers(answers: Answers) -> Iterator[str]:
 def _section(name: str) -> type[BaseModel]:
     found = Deployment.model_fields[name].annotation
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
-        raise TypeError(f"{name} is no section of a deployment file")
+        raise TypeError(f"{name} is not a section of a deployment file")
     return found
 
 
 def _entry(model: type[BaseModel], key: str, value: Any, indent: str) -> Iterator[str]:
-    """One key below its description; without a value it stands there commented out, with its default."""
+    """One key below its description; without a value the key is commented out, with its default."""
     fields = {found.alias or name: found for name, found in model.model_fields.items()}
     described = fields.get(key)
     if described is not None:

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,8 +17,8 @@ from export_pipeline.errors import ConfigurationError
 PORT = 3000
 _TRIED_PORTS = 100
 _LOOPBACK = ("localhost", "127.", "::1")
-# Dagster's `dev` command says that it is superseded by `dg dev`, which starts the same processes but needs a project
-# layout, and a package that this one does not otherwise use. Nobody who starts the UI here can do anything about it.
+# Dagster's `dev` command warns that it is superseded by `dg dev`, which starts the same processes but needs a project
+# layout, and a package that this one does not otherwise use. A user who starts the UI here can do nothing about it.
 _UNSAID = "ignore:Function `dev_command` is superseded"
 
 PortOption = Annotated[
@@ -29,20 +28,20 @@ PortOption = Annotated[
         "-p",
         min=1,
         max=65_535,
-        help=f"Port of the UI; {PORT} by default, or the next free one where that is taken.",
+        help=f"Port of the UI; {PORT} by default, or the next free one if that is in use.",
         show_default=False,
     ),
 ]
 HostOption = Annotated[
     str,
     typer.Option(
-        "--host", help="Address that the UI listens on. Dagster has no login: whoever reaches it can start runs."
+        "--host", help="Address that the UI listens on. Dagster has no login: anyone who can reach it can start runs."
     ),
 ]
 MoreArguments = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="-- OPTIONS", help="More options, for `dagster dev`, such as: -- --log-level debug", show_default=False
+        metavar="-- OPTIONS", help="More options for `dagster dev`, such as: -- --log-level debug", show_default=False
     ),
 ]
 
@@ -50,11 +49,11 @@ MoreArguments = Annotated[
 def dev(
     session: Session, options: MoreArguments = None, *, port: PortOption = None, host: HostOption = "127.0.0.1"
 ) -> NoReturn:
-    """Open Dagster's UI on this deployment, and run its schedule and sensors until Ctrl-C.
+    """Start Dagster's UI for this deployment, and run its schedule and sensors until Ctrl-C.
 
-    Runs `dagster dev` with the settings of this folder, and writes workspace.yaml and dagster.yaml where it has none.
-    Runs and their logs are kept in .dagster/, or where DAGSTER_HOME says. For one machine and one terminal; a server
-    needs services that start again by themselves: docs/deployment.md.
+    Runs `dagster dev` with the settings of this folder, and writes workspace.yaml and dagster.yaml if they are
+    missing. Runs and their logs are kept in .dagster/, or where DAGSTER_HOME says. For one machine and one terminal;
+    on a server, use services that restart by themselves: docs/deployment.md.
     """
     deployment = session.deployment(without_variables=True)
     written = write_settings()
@@ -64,45 +63,45 @@ def dev(
     home = dagster_home()
     session.note(
         f"Dagster's UI: http://{f'[{host}]' if ':' in host else host}:{port} for the deployment {deployment.name} "
-        f"({deployment.path}). Ctrl-C stops it; runs are kept in {home / '.dagster' if home == Path.cwd() else home}"
+        f"({deployment.path}), with the settings of {home / 'dagster.yaml'}. Ctrl-C stops it."
     )
     if not host.startswith(_LOOPBACK):
-        session.note("Dagster's UI has no login: whoever reaches this address can see everything and start runs.")
+        session.note("Dagster's UI has no login: anyone who can reach this address can see everything and start runs.")
     os.environ["DAGSTER_HOME"] = str(home)
     # The file itself: a second one written beside it later must not change what this one runs.
     os.environ[VARIABLE] = str(chosen(session.name).path)
     command = ["-m", "dagster", "dev", "--workspace", str(workspace_file()), "--host", host, "--port", str(port)]
-    # Where a script started this in the background, the shell had it ignore Ctrl-C. Dagster then ignores SIGTERM too,
+    # If a script started this in the background, the shell made it ignore Ctrl-C. Dagster then ignores SIGTERM too,
     # and could only be killed, which leaves its processes behind.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.flush()
     sys.stderr.flush()
-    # In place of this process, so that signals reach Dagster itself.
+    # Replaces this process, so that signals reach Dagster itself.
     os.execv(sys.executable, [sys.executable, "-W", _UNSAID, *command, *(options or ())])  # noqa: S606 (no shell is meant)
 
 
 def _free_port(session: Session, host: str, wanted: int | None) -> int:
-    """*wanted*, or the first free port from 3000 on.
+    """*wanted*, or the first free port, starting at 3000.
 
-    Dagster would start all its processes, and then end without an error code.
+    With a port in use, Dagster would start all its processes and then exit without an error code.
 
     Raises:
-        ConfigurationError: it is taken, or *host* is no address of this machine.
+        ConfigurationError: it is in use, or *host* is not an address of this machine.
     """
     if wanted is not None:
         if _is_taken(host, wanted):
             raise ConfigurationError(
-                f"port {wanted} of {host} is taken by another program, perhaps another `export-pipeline dev`; --port "
-                "chooses another one"
+                f"port {wanted} of {host} is in use by another program, perhaps another `export-pipeline dev`; choose "
+                "another one with --port"
             )
         return wanted
     for port in range(PORT, PORT + _TRIED_PORTS):
         if not _is_taken(host, port):
             if port != PORT:
-                session.note(f"port {PORT} is taken by another program: the UI gets port {port}")
+                session.note(f"port {PORT} is in use by another program: the UI uses port {port}")
             return port
     raise ConfigurationError(
-        f"ports {PORT} to {PORT + _TRIED_PORTS - 1} of {host} are taken; --port chooses another one"
+        f"ports {PORT} to {PORT + _TRIED_PORTS - 1} of {host} are in use; choose another one with --port"
     )
 
 
@@ -110,7 +109,7 @@ def _is_taken(host: str, port: int) -> bool:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as one:
-            # As the server does it: the connections of one that has just ended do not count.
+            # As the server does: connections of a server that has just stopped do not count.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(address)
     except OSError as error:

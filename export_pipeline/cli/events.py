@@ -1,4 +1,4 @@
-"""``export-pipeline events``: pull one day's events, as the original's ``GET events/<date>?format=json|csv`` did."""
+"""``export-pipeline events``: pull one day's events, like Altis' ``GET events/<date>?format=json|csv``."""
 
 import os
 import sys
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from export_pipeline.cli.outline import Outline
 
 Format = Literal["ndjson", "csv", "parquet"]
-DayArgument = Annotated[str, typer.Argument(metavar="DATE", help="The day, YYYY-MM-DD, as the files' keys tell it.")]
+DayArgument = Annotated[str, typer.Argument(metavar="DATE", help="The day, YYYY-MM-DD, as encoded in the files' keys.")]
 FormatOption = Annotated[
     Format | None,
     typer.Option(
-        help="ndjson: the events as they are, one a line. csv, parquet: nested objects as dotted columns. By default "
-        "what the name of FILE ends in, else ndjson.",
+        help="ndjson: the events as they are, one per line. csv, parquet: nested objects as dotted columns. By default "
+        "detected from the extension of FILE, else ndjson.",
         show_default=False,
     ),
 ]
@@ -38,22 +38,24 @@ OutputOption = Annotated[
 ColumnsOption = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, help="csv, parquet: most columns; what has none goes into the column _more, as JSON."
+        metavar="N",
+        min=1,
+        help="csv, parquet: maximum number of columns; the rest goes into the column _more, as JSON.",
     ),
 ]
 
 
 class Writer(Protocol):
-    """Takes the events of a day."""
+    """Writes the events of a day in one format."""
 
     def add(self, data: bytes) -> None:
-        """Take a batch of NDJSON."""
+        """Add a batch of NDJSON."""
 
     def finish(self) -> None:
-        """All were taken: write what is not written yet."""
+        """All batches were added: write what is not written yet."""
 
     def close(self) -> None:
-        """Let go of what is held, however it ended."""
+        """Release resources, whether or not writing succeeded."""
 
 
 def events(
@@ -64,11 +66,11 @@ def events(
     output: OutputOption = None,
     max_columns: ColumnsOption = 1_000,
 ) -> int:
-    """Pull the events of one day straight from the source.
+    """Pull the events of one day directly from the source.
 
-    All of them, whatever was delivered to whom. Files are read as the export reads them. What is no event is left
-    out and counted on standard error. In CSV a text that a spreadsheet would take for a formula gets an apostrophe
-    in front. FILE appears once it is complete.
+    All events of the day, regardless of what was delivered to whom. Files are read as in an export. Malformed records
+    are left out, and counted on standard error. In CSV, text that a spreadsheet would interpret as a formula gets an
+    apostrophe in front. FILE is written under a temporary name and renamed when complete.
     """
     try:
         wanted = date.fromisoformat(day)
@@ -76,13 +78,15 @@ def events(
         raise ConfigurationError(f"found {day!r}; allowed: a date, YYYY-MM-DD") from None
     chosen = _format(format, output)
     if output is None and chosen == "parquet" and sys.stdout.isatty():
-        raise ConfigurationError("Parquet is not for terminals: give --output FILE, or send it through a pipe")
+        raise ConfigurationError(
+            "Parquet is binary and is not written to a terminal: give --output FILE, or use a pipe"
+        )
     outline = session.outline()
     with _opened(output) as stream, closing(_writer(chosen, stream, max_columns)) as writer:
         reading = _read(outline, wanted, writer)
         writer.finish()
     aside = reading.events_quarantined
-    left_out = f"; {counted(aside, 'bad stretch', 'bad stretches')} left out" if aside else ""
+    left_out = f"; {counted(aside, 'malformed record')} left out" if aside else ""
     session.note(
         f"{counted(reading.events_batched, 'event')} of {wanted} in {counted(len(reading.files), 'file')} "
         f"({sized(reading.bytes_unpacked)}){left_out}"
@@ -123,25 +127,25 @@ def _read(outline: "Outline", day: date, writer: Writer) -> "ManifestReading":
 
 
 class _Nowhere:
-    """An object store that keeps nothing: pulling events changes nothing in the quarantine."""
+    """An object store that discards everything: pulling events does not write to the quarantine."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Forget it."""
+        """Discard it."""
 
     def get(self, name: str) -> bytes:
-        """Nothing is here."""
+        """It is always empty."""
         raise KeyError(name)
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Nothing is here."""
+        """It is always empty."""
         return iter(())
 
     def delete(self, name: str) -> None:
-        """Nothing is here."""
+        """It is always empty."""
 
 
 class _Lines:
-    """NDJSON: the events as they are, one a line."""
+    """NDJSON: the events as they are, one per line."""
 
     def __init__(self, output: IO[bytes]) -> None:
         self._output = output
@@ -153,7 +157,7 @@ class _Lines:
         self._output.flush()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 def _writer(chosen: Format, output: IO[bytes], max_columns: int) -> Writer:
@@ -166,7 +170,7 @@ def _writer(chosen: Format, output: IO[bytes], max_columns: int) -> Writer:
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[IO[bytes]]:
-    """Where to write. A file gets its name only when the block ends well."""
+    """The stream to write to. A file is renamed to its final name only when the block succeeds."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -178,7 +182,7 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
     try:
         with hidden:
             yield hidden
-        # As any other program's file; NamedTemporaryFile's own mode lets nobody else read it.
+        # The usual mode of a new file; NamedTemporaryFile's own mode denies access to all other users.
         os.chmod(hidden.name, 0o666 & ~_umask())
         os.replace(hidden.name, output)
     except BaseException:

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Cell = str | int | float | bool | None
-"""What a row holds. A list, and what is nested too deeply, is a text of JSON."""
+"""A value in a row. A list, and anything nested too deeply, is JSON text."""
 
 MORE = "_more"
-"""The column for what has no column of its own any more: a JSON object of dotted name → value."""
+"""The column for values beyond the maximum number of columns: a JSON object of dotted name → value."""
 
 _MOST_LEVELS = 32
-# Python refuses to convert longer ones.
+# Python refuses to convert longer integers.
 _MOST_DIGITS = 4_000
 _PLACES_A_COLUMN = 8
 
 
 @dataclass(slots=True)
 class _Place:
-    """What is known of one path: its column, if a value was ever there, and the places below it."""
+    """One path: its column, if it ever had a value, and the paths below it."""
 
     name: str
     number: int | None = None
@@ -27,10 +27,10 @@ class _Place:
 
 
 class Columns:
-    """The columns of a table, in the order in which they turned up.
+    """The columns of a table, in order of first appearance.
 
     Args:
-        most: how many there may be, beside that for the rest. Keys made of ids would give a column to each event.
+        most: maximum number of columns, not counting ``_more``. Keys made of ids would add columns with each event.
     """
 
     def __init__(self, most: int) -> None:
@@ -42,14 +42,14 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """Their names."""
+        """The names of the columns."""
         return list(self._names)
 
     def row(self, line: bytes) -> list[Cell]:
-        r"""The event *line* as values of the columns known so far; those that it brings are added at the end.
+        r"""The event *line* as values of the columns known so far; its new columns are added at the end.
 
         A column's name is the path to the value, joined by dots; a dot within a key is written ``\.``. An empty
-        object gives no cell.
+        object yields no cell.
         """
         row: list[Cell] = [None] * len(self._names)
         rest: dict[str, Cell] = {}
@@ -61,7 +61,7 @@ class Columns:
         return row
 
     def _fill(self, row: list[Cell], rest: dict[str, Cell], value: dict[str, Any], above: _Place, level: int) -> None:
-        """Put the values in *value* into *row*, and those that get no column into *rest*."""
+        """Put the values in *value* into *row*, and those without a column into *rest*."""
         for key, inner in value.items():
             is_object = isinstance(inner, dict)
             if is_object and not inner:
@@ -79,7 +79,7 @@ class Columns:
                 row[place.number] = cell
 
     def _place(self, key: str, above: _Place) -> _Place:
-        """A path seen for the first time; remembered unless there are enough."""
+        """A path seen for the first time; remembered unless the table is full."""
         escaped = key.replace("\\", "\\\\").replace(".", "\\.")
         place = _Place(escaped if above is self._top else f"{above.name}.{escaped}")
         if not self._is_full():
@@ -89,7 +89,7 @@ class Columns:
 
     def _is_full(self) -> bool:
         columns = len(self._names) - (self._more is not None)
-        # Objects without any value take places, too.
+        # Objects without any value count, too.
         return columns >= self._most or self._places >= _PLACES_A_COLUMN * self._most
 
     def _new_column(self, name: str, row: list[Cell]) -> int:

@@ -1,4 +1,4 @@
-"""``export-pipeline follow``: one process that delivers new files within seconds, until it is ended."""
+"""``export-pipeline follow``: a long-running process that delivers new files within seconds."""
 
 import signal
 from dataclasses import dataclass, field
@@ -18,35 +18,37 @@ if TYPE_CHECKING:
 
 EveryOption = Annotated[
     float,
-    typer.Option("--every", metavar="SECONDS", min=0.1, max=3600, help="Time between two looks for new files."),
+    typer.Option(
+        "--every", metavar="SECONDS", min=0.1, max=3600, help="Polling interval: time between two checks for new files."
+    ),
 ]
-# While the source or the queue fails, looks become rarer.
+# Maximum polling interval while the source or the queue fails (exponential backoff).
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
 def follow(session: Session, every: EveryOption = 1.0) -> int:
     """Deliver new files within seconds, until Ctrl-C or SIGTERM.
 
-    Looks for new files every second, in the source or in the queue of notifications, and starts export_job in this
-    process as soon as there is one: nothing has to be started or imported first. Each run is one of Dagster's, with its
-    log in the UI. A look that finds nothing makes none. What a subscriber did not accept is retried when the schedule
-    would be due. The schedule may stay on: while a run is under way, neither starts another.
+    Checks for new files every second, in the source or in the notification queue, and runs export_job in this process
+    as soon as there is one, without the startup time of a new process. Each run is a Dagster run, with its log in the
+    UI; a check that finds nothing starts none. What a subscriber did not accept is retried when the schedule would be
+    due. The schedule can stay on: while a run is in progress, neither starts another one.
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.source.queue import NotificationQueue
     from export_pipeline.source.store import open_source
 
     deployment = session.deployment(without_variables=True)
-    # As Dagster has it while a run is under way.
+    # The same handler that Dagster installs during a run.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     with runner(session, deployment) as one:
         source = open_source(deployment.source)
         queue = NotificationQueue(deployment.source) if deployment.source.is_notified else None
         try:
-            one.say(f"following {source.url}: looking every {every:g} s")
+            one.say(f"following {source.url}: checking for new files every {every:g} s")
             _Follower(one, source, queue).go_on(every)
         except KeyboardInterrupt:
-            one.say("ended; what was not delivered is owed to the next run")
+            one.say("stopped; the next run delivers what was not delivered")
         finally:
             source.close()
             if queue is not None:
@@ -56,11 +58,11 @@ def follow(session: Session, every: EveryOption = 1.0) -> int:
 
 @dataclass(slots=True)
 class _Follower:
-    """Looks and runs, in turn.
+    """Checks for new files and runs the export, in turn.
 
     Attributes:
         due: when the schedule would start the next run.
-        told: the last thing that kept it from looking, so that it is said once.
+        told: the last reason not to check, so that it is logged once.
     """
 
     runner: "Runner"
@@ -71,7 +73,7 @@ class _Follower:
     failures: int = field(default=0)
 
     def go_on(self, every_seconds: float) -> None:
-        """Until somebody ends the process."""
+        """Check and run until the process is terminated."""
         from export_pipeline.errors import ExportError
         from export_pipeline.steps.lookout import Lookout
 
@@ -80,7 +82,7 @@ class _Follower:
             try:
                 reason = self._reason_to_run(lookout)
             except ExportError as error:
-                self._say_once(f"looking failed, and is tried again: {error}")
+                self._say_once(f"checking for new files failed; retrying: {error}")
                 self.failures += 1
             else:
                 self.failures = 0
@@ -91,7 +93,7 @@ class _Follower:
             sleep(min(every_seconds * 2**self.failures, max(every_seconds, _LONGEST_PAUSE_SECONDS)))
 
     def _reason_to_run(self, lookout: "Lookout") -> str:
-        """Why a run should start now; empty: there is no reason."""
+        """Why a run should start now; empty if there is no reason."""
         from export_pipeline.ledger.database import utc_now
         from export_pipeline.orchestration.schedule import reason_to_skip
         from export_pipeline.steps.lookout import gets_on
@@ -102,7 +104,7 @@ class _Follower:
             self._say_once(reason)
             return ""
         if gets_on(ledger, self.source.url):
-            return "more is waiting"
+            return "more files are waiting"
         now = utc_now()
         seen = lookout.look(self.source, ledger, discovery_settings(deployment), queue=self.queue, now=now)
         if seen:
@@ -110,7 +112,7 @@ class _Follower:
         return self._due(now)
 
     def _due(self, now: datetime) -> str:
-        """Whether the schedule would run, for what is owed, or to list the whole lookback again."""
+        """Why the schedule would start a run: to list the whole lookback again, or for what is owed; empty if not."""
         from export_pipeline.configuration.schedule import next_tick
         from export_pipeline.steps.lookout import last_complete_listing, owes_nothing
 
@@ -120,9 +122,9 @@ class _Follower:
             listed_at = last_complete_listing(ledger, self.source.url)
             is_late = listed_at is None or now >= listed_at + timedelta(minutes=deployment.sweep_minutes)
             if is_late:
-                return "the source has to be listed again"
+                return "a complete listing is due"
             if not is_first and not owes_nothing(ledger, self.source.url):
-                return "something is owed"
+                return "files are still owed"
         return ""
 
     def _run(self, reason: str) -> None:
@@ -131,7 +133,7 @@ class _Follower:
         deployment = self.runner.deployment
         names = deployment.names
         ops = {names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}}
-        self.runner.say(f"a run starts: {reason}")
+        self.runner.say(f"starting a run: {reason}")
         outcome = self.runner.run(names.export_job, ops, title=names.export_job)
         for name, text in delivered(outcome.subscribers):
             self.runner.say(f"{name}: {text}")

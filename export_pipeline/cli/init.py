@@ -1,4 +1,4 @@
-"""``export-pipeline init``: write a deployment file, by a few questions or by options."""
+"""``export-pipeline init``: write a deployment file, from a few questions or from options."""
 
 import re
 import sys
@@ -16,13 +16,15 @@ from export_pipeline.errors import ConfigurationError
 
 NameArgument = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="Of the deployment; the file is deployments/NAME.yaml.", show_default=False),
+    typer.Argument(
+        metavar="NAME", help="Name of the deployment; the file is deployments/NAME.yaml.", show_default=False
+    ),
 ]
 SourceOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Where raw files land: s3://…, gs://…, az://…, a folder, an ARN.")
 ]
 LayoutOption = Annotated[
-    str | None, typer.Option(metavar="PATTERN", help="How a key tells its date; %Y/%m/%d by default.")
+    str | None, typer.Option(metavar="PATTERN", help="How a key encodes its date; %Y/%m/%d by default.")
 ]
 FrequencyOption = Annotated[
     str | None, typer.Option(metavar="NAME|CRON", help="How often to export; ten_minutes by default.")
@@ -33,24 +35,24 @@ PlaceOption = Annotated[
     typer.Option(
         "--place",
         metavar="NAME=URL",
-        help="Where ledger, staging or quarantine lie: ledger=env:LEDGER_URL, staging=s3://…. Local by default.",
+        help="Location of ledger, staging or quarantine: ledger=env:LEDGER_URL, staging=s3://…. Local by default.",
     ),
 ]
 SubscriberOption = Annotated[
     list[str] | None,
-    typer.Option("--subscriber", "-s", metavar="NAME=TYPE", help="A subscriber; may be given several times."),
+    typer.Option("--subscriber", "-s", metavar="NAME=TYPE", help="A subscriber; can be given several times."),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME.KEY=VALUE", help="An option of a subscriber; env:NAME stands for a variable's value."
+        "--set", metavar="NAME.KEY=VALUE", help="An option of a subscriber; env:NAME refers to an environment variable."
     ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Another place for the file.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the file here instead.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: options and defaults decide.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file that is there.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: use options and defaults.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 _MISSING_VARIABLE = re.compile(r"the environment variable (\w+) is (?:not set|empty)$")
 _PLACES = ("ledger", "staging", "quarantine")
@@ -71,29 +73,29 @@ def init(
     yes: YesOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a deployment file, with comments, and check it.
+    """Write a deployment file, with comments, and validate it.
 
-    Where the folder has no workspace.yaml and dagster.yaml, which Dagster reads, they are written as well.
-    Asks for what is not given as an option. A file that is there is only written over where you say so. Secrets are
-    never asked for: only the names of the environment variables that hold them.
+    Also writes workspace.yaml and dagster.yaml, which Dagster reads, if the folder has none. Asks for what is not given
+    as an option. An existing file is overwritten only if you confirm, or with --force. Never asks for a secret: only
+    for the name of the environment variable that holds it.
     """
     from export_pipeline.cli.deployment_text import Answers, deployment_text
     from export_pipeline.cli.questions import Questions
 
     if not yes and not sys.stdin.isatty():
-        raise ConfigurationError("there is no terminal to ask in; give --yes and the answers as options")
+        raise ConfigurationError("cannot ask questions without a terminal; give --yes, and the answers as options")
     questions = Questions(session, is_silent=yes)
     asked = "mine" if output is None else output.stem
     name = questions.answer(
         name,
-        "What shall the deployment be called? The file is deployments/<name>.yaml.",
+        "Name of the deployment? The file is deployments/<name>.yaml.",
         "NAME",
         default=asked,
         check=_file_name,
     )
     path = output or Path("deployments") / f"{name}.yaml"
-    if path.exists() and not force and not questions.confirm(f"{path} is there. Write over it?"):
-        raise ConfigurationError(f"{path} is there and stays as it is; --force writes over it")
+    if path.exists() and not force and not questions.confirm(f"{path} exists. Overwrite it?"):
+        raise ConfigurationError(f"{path} exists and was not changed; --force overwrites it")
     answers = Answers(
         source_url=questions.source(source),
         layout=questions.layout(layout),
@@ -111,13 +113,13 @@ def init(
     if made:
         session.show(f"wrote {' and '.join(made)}: what Dagster loads here, and its settings")
     if missing:
-        session.show(f"set before the first run: {', '.join(missing)}")
+        session.show(f"set these environment variables before the first run: {', '.join(missing)}")
     choose = "" if _is_default(path) else f"export {VARIABLE}={name if output is None else path}; "
     session.show(f"next: {choose}export-pipeline check; export-pipeline dev")
 
 
 def _is_default(path: Path) -> bool:
-    """Whether commands in this folder take the deployment file *path* without being told."""
+    """Whether commands in this folder use the deployment file *path* by default."""
     try:
         return chosen(None).path == path
     except ConfigurationError:
@@ -160,7 +162,7 @@ def _options(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    """What *text* means: a variable, or a value as the file would have it."""
+    """The value of *text*: a reference to a variable, or what YAML reads it as."""
     from export_pipeline.configuration.document import read_document
 
     if text.startswith("env:"):
@@ -173,7 +175,7 @@ def _checked(text: str, path: Path) -> list[str]:
     """Names of the variables that are not set yet.
 
     Raises:
-        ConfigurationError: anything else is wrong with the file's *text*; nothing was written.
+        ConfigurationError: the file's *text* is invalid in any other way; nothing was written.
     """
     from export_pipeline.deployment import load_deployment
 
@@ -187,6 +189,6 @@ def _checked(text: str, path: Path) -> list[str]:
             wrong = [line.replace(str(draft), str(path)) for line, match in found.items() if match is None]
             if wrong:
                 told = "\n".join(wrong)
-                raise ConfigurationError(f"nothing was written, since this would be wrong:\n{told}") from None
+                raise ConfigurationError(f"nothing was written, because the file would be invalid:\n{told}") from None
             return sorted({match[1] for match in found.values() if match})
     return []

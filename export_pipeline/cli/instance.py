@@ -1,4 +1,4 @@
-"""Dagster's instance, the same one that ``dagster job execute`` takes."""
+"""Dagster's instance and the cursor of ``new_files``, the same that ``dagster job execute`` uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def dagster_instance() -> "Iterator[DagsterInstance]":
-    """DAGSTER_HOME's instance; where that is not set, the one that ``./dagster.yaml`` describes, or a passing one."""
+    """The instance of DAGSTER_HOME; if that is not set, the one of ``./dagster.yaml``, or a temporary one."""
     from export_pipeline.dagster_internals import instance_of_command_line
 
     with instance_of_command_line("export-pipeline") as instance:
@@ -18,10 +18,10 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
 
 
 def sensor_name(prefix: str) -> str:
-    """What the sensor ``new_files`` is called in Dagster.
+    """The name of the sensor ``new_files`` in Dagster.
 
     Args:
-        prefix: of the deployment's names.
+        prefix: prefix of the deployment's names.
     """
     from export_pipeline.configuration.names import Names
 
@@ -29,11 +29,11 @@ def sensor_name(prefix: str) -> str:
 
 
 def read_cursor(prefix: str, mark: str) -> str:
-    """The cursor of ``new_files``, as a run by command line sees it; empty where there is none.
+    """The cursor of ``new_files``, as a run from the command line sees it; empty if there is none.
 
     Args:
-        prefix: of the deployment's names.
-        mark: of the ledger and the source.
+        prefix: prefix of the deployment's names.
+        mark: mark of the ledger and the source.
     """
     from dagster import DagsterRun
 

@@ -1,4 +1,4 @@
-"""``export-pipeline ledger``: fold old days of it now, or make a lost one again."""
+"""``export-pipeline ledger``: fold old days of the ledger now, or rebuild a lost ledger."""
 
 from contextlib import ExitStack
 from datetime import date
@@ -15,21 +15,22 @@ FromOption = Annotated[
     typer.Option(
         "--from",
         metavar="DAY",
-        help="The first day, YYYY-MM-DD, that subscribers have not got which cannot tell what they have.",
+        help="First day, YYYY-MM-DD, to deliver to subscribers that cannot report what they received.",
     ),
 ]
 IgnoreOption = Annotated[
-    bool, typer.Option("--ignore-unmatched", help="Go on where a subscriber holds batches of files that are gone.")
+    bool,
+    typer.Option("--ignore-unmatched", help="Continue if a subscriber holds batches of files that no longer exist."),
 ]
 RUN_ID = "ledger-rebuild"
-"""What the ledger names instead of a run."""
+"""Recorded in the ledger in place of a run's id."""
 
 
 def fold_ledger(session: Session, *, json: JsonOption = False) -> int:
-    """Fold all days that ledger.keep_days allows, now.
+    """Fold all days older than ledger.keep_days, now.
 
-    Runs do the same, a piece at a time. What the database no longer needs it keeps for new rows; to give it back to the
-    disk is the database's own business (VACUUM).
+    Of a folded day the ledger keeps only counts and checksums. Runs do the same, a part at a time. The database reuses
+    the space for new rows; to return it to the disk, run VACUUM.
     """
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.steps.open import open_workspace
@@ -38,7 +39,7 @@ def fold_ledger(session: Session, *, json: JsonOption = False) -> int:
     deployment = session.deployment()
     keep_days = deployment.ledger.keep_days
     if keep_days is None:
-        raise ConfigurationError("ledger.keep_days is not set: all days are kept; set it in the deployment file")
+        raise ConfigurationError("ledger.keep_days is not set, so all days are kept; set it in the deployment file")
     count = 0
     with open_workspace(deployment) as place:
         while more := fold_old_days(place.source, place.ledger, keep_days=keep_days, now=utc_now()):
@@ -46,20 +47,21 @@ def fold_ledger(session: Session, *, json: JsonOption = False) -> int:
     if json:
         session.show_json({"manifests": count})
     else:
-        session.show(f"folded {counted(count, 'manifest')} of days more than {counted(keep_days, 'day')} ago")
+        session.show(f"folded {counted(count, 'manifest')} older than {counted(keep_days, 'day')}")
     return 0
 
 
 def rebuild_ledger(
     session: Session, *, first: FromOption = None, ignore_unmatched: IgnoreOption = False, json: JsonOption = False
 ) -> int:
-    """Make the ledger again after it was lost, from the listing and from what subscribers hold.
+    """Rebuild a lost ledger from a listing of the source and from what subscribers hold.
 
-    Subscribers of type files hold batches under their ids, from which the same batches are found again; these come to
-    them once more, under the same names. The others get the files from the day on that --from names. A ledger that is
-    not empty is left alone.
+    Subscribers of type files hold batches under their ids, so the same batches are recovered, and are delivered to
+    them again under the same names. All other subscribers get the files from the day given with --from. A ledger that
+    is not empty is not changed.
     """
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.ledger.records import Run
     from export_pipeline.steps.open import discovery_settings, open_subscriber, open_workspace, wanted
     from export_pipeline.steps.rebuild import rebuild
 
@@ -74,16 +76,15 @@ def rebuild_ledger(
             wanted=wanted(deployment),
             marks={name: one.delivered for name, one in opened.items() if hasattr(one, "delivered")},
             from_day=_day(first),
-            run_id=RUN_ID,
-            now=utc_now(),
+            run=Run(RUN_ID, utc_now()),
             ignore_unmatched=ignore_unmatched,
         )
     if json:
         session.show_json(as_plain(result))
     else:
         session.show(
-            f"the ledger knows {counted(result.files, 'file')} in {counted(result.manifests, 'manifest')}, of which "
-            f"{result.recovered:,} were found again by what subscribers hold; the next run goes on from there"
+            f"the ledger has {counted(result.files, 'file')} in {counted(result.manifests, 'manifest')}, of which "
+            f"{result.recovered:,} were recovered from what subscribers hold; the next run continues from there"
         )
     return 0
 

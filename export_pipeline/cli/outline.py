@@ -1,7 +1,7 @@
-"""A deployment file read for its places only: source, ledger, quarantine, and the names of its subscribers.
+"""A deployment file read for its locations only: source, ledger, quarantine, and the names of its subscribers.
 
-A subscriber's class is a Dagster resource, and importing Dagster takes most of a second. Whoever only looks at the
-ledger needs neither, nor the secrets of destinations: a variable that only a subscriber names may be missing here.
+A subscriber's class is a Dagster resource, and importing Dagster takes most of a second. Commands that only read the
+ledger need neither that nor the secrets of destinations: a variable that only a subscriber references can be unset.
 """
 
 import os
@@ -32,14 +32,14 @@ _NEEDED = ("source", "ledger", "quarantine", "limits", "lookback_hours", "start_
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The places of one deployment.
+    """The locations of one deployment.
 
     Attributes:
         name: the file's name without ``.yaml``.
-        path: the file, as it was found.
+        path: the file, as found.
         ledger_url: with its password.
         subscribers: names, in the order of the file.
-        secrets: values that must appear in no text.
+        secrets: values that must never be printed.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Outline:
     secrets: frozenset[str]
 
     def listing_rules(self) -> ListingRules:
-        """Which files of a listing are taken."""
+        """Which files of a listing are exported."""
         return ListingRules(
             layout=Layout(self.source.layout),
             start_date=self.source.start_date,
@@ -68,14 +68,14 @@ class Outline:
 
 
 def load_outline(name_or_path: str | None = None, environ: Mapping[str, str] = os.environ) -> Outline:
-    """Read what a deployment file says of its places.
+    """Read the locations from a deployment file.
 
     Args:
         name_or_path: as for :func:`export_pipeline.deployment.load_deployment`.
-        environ: where ``{env: NAME}`` is looked up.
+        environ: the variables for ``{env: NAME}``.
 
     Raises:
-        ConfigurationError: there is no such file, or something is wrong with its places.
+        ConfigurationError: there is no such file, or its locations are invalid.
     """
     location = chosen(name_or_path, environ)
     try:

@@ -1,4 +1,4 @@
-"""How facts are laid out: tables, labelled lines, ages."""
+"""Layout of output: tables, labeled lines, ages."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ _GAP, _LEAST_WIDTH = 2, 12
 
 
 def lines(rows: "Iterable[tuple[str | Text, ...]]") -> "Table":
-    """Lines of a label, perhaps a state, and a text; where the text is too long it goes on below its beginning."""
+    """Lines of a label, optionally a state, and a text; a long text wraps below its first line."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -33,12 +33,12 @@ def lines(rows: "Iterable[tuple[str | Text, ...]]") -> "Table":
 def table(
     headings: Sequence[str], rows: "Iterable[Sequence[str | Text]]", *, width: int, long: Sequence[str] = ()
 ) -> "Table":
-    """A plain table, one line a row.
+    """A plain table, one line per row.
 
     Args:
-        headings: of the columns; one that ends in ``#`` is of numbers, and aligned to the right without it.
+        headings: of the columns; a heading that ends in ``#`` (not shown) marks a column of numbers, aligned right.
         width: of the terminal, in cells.
-        long: headings of the columns that share what room is left, and are cut off where it is too little.
+        long: headings of the columns that share the remaining width, and are truncated if it is too small.
     """
     from rich.cells import cell_len
     from rich.table import Table
@@ -48,7 +48,7 @@ def table(
     widths = [max([len(titles[n]), *(cell_len(str(row[n])) for row in given)]) for n in range(len(titles))]
     room = width - sum(widths) - _GAP * (len(widths) - 1)
     for n in sorted((headings.index(heading) for heading in long), key=lambda n: -widths[n]):
-        # rich would take from every column, or go on below. The widest gives first.
+        # rich would shrink every column, or wrap. The widest is shrunk first.
         taken = min(-room, widths[n] - _LEAST_WIDTH) if room < 0 else 0
         widths[n] -= max(0, taken)
         room += max(0, taken)

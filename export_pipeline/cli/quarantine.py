@@ -1,4 +1,4 @@
-"""``export-pipeline quarantine``: what could not be delivered, why, and once more."""
+"""``export-pipeline quarantine``: list, show and retry what could not be delivered."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,19 +16,18 @@ from export_pipeline.quantities import counted, sized
 if TYPE_CHECKING:
     from export_pipeline.batching.quarantine import Quarantine, Record
 
-DayOption = Annotated[
-    str | None, typer.Option(metavar="DATE", help="Only of this day, YYYY-MM-DD.", show_default=False)
-]
+DayOption = Annotated[str | None, typer.Option(metavar="DATE", help="Only this day, YYYY-MM-DD.", show_default=False)]
 ManifestOption = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only of this manifest; `why` tells a file's.", show_default=False)
+    str | None,
+    typer.Option(metavar="ID", help="Only this manifest; `why` shows the manifest of a file.", show_default=False),
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `quarantine list` shows them.")]
 BytesOption = Annotated[
-    bool, typer.Option("--bytes", help="Write the bytes themselves and nothing else, a line feed behind each record.")
+    bool, typer.Option("--bytes", help="Write only the raw bytes, with a line feed after each record.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most records to show.")]
-AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits in the quarantine.")]
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of records to show.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything in the quarantine.")]
 
 _ENDING = ".ndjson"
 _SHOWN_CHARACTERS = 2_000
@@ -37,9 +36,9 @@ _SHOWN_CHARACTERS = 2_000
 def list_quarantine(
     session: Session, *, day: DayOption = None, manifest: ManifestOption = None, json: JsonOption = False
 ) -> None:
-    """List what waits in the quarantine.
+    """List the contents of the quarantine.
 
-    One line for each manifest, or batch that a subscriber refused events of, with the reason of the first record.
+    One line for each manifest, and for each batch of which a subscriber refused events, with the first record's reason.
     """
     from export_pipeline.cli import printing
 
@@ -49,7 +48,7 @@ def list_quarantine(
         session.show_json(rows)
         return
     if not rows:
-        session.show("nothing waits in the quarantine")
+        session.show("the quarantine is empty")
         return
     headings = ("id", "records#", "what", "reason")
     cells = [(row["id"], f"{row['records']:,}", row["what"], session.clean(row["reason"])) for row in rows]
@@ -64,7 +63,7 @@ def show_quarantined(
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show what lies under one ID, and its bytes."""
+    """Show the records under one ID, and their bytes."""
     from dataclasses import asdict
 
     quarantine = _open(session)
@@ -83,42 +82,42 @@ def show_quarantined(
 def retry_quarantine(
     session: Session, identities: IdsArgument = None, *, day: DayOption = None, everything: AllOption = False
 ) -> None:
-    """Drive quarantined records again.
+    """Retry quarantined records.
 
-    To be done after what was wrong has been mended. Bad stretches and refused events become manifests of their own,
-    and files that were given up are tried as if for the first time. The next run reads and delivers them; what is
-    still wrong comes back to the quarantine.
+    Use it after you have fixed the cause. Malformed records and refused events become new manifests, and files that
+    were given up are retried from the first attempt. The next run reads and delivers them; what fails again returns to
+    the quarantine.
     """
     from uuid import uuid4
 
     from export_pipeline.ledger.database import utc_now
+    from export_pipeline.ledger.records import Run
     from export_pipeline.steps.open import open_workspace
     from export_pipeline.steps.retry import retry_quarantined
 
     if sum(map(bool, (identities, day, everything))) != 1:
-        raise ConfigurationError("say what to retry: either IDs, or --day DATE, or --all")
+        raise ConfigurationError("allowed: exactly one of IDs, --day DATE and --all")
     with open_workspace(session.deployment()) as place:
         names = [_checked(place.quarantine, one) for one in identities or ()] or list(
             _names(place.quarantine, day, None)
         )
-        done = retry_quarantined(place, names, run_id=f"retry-{uuid4()}", now=utc_now())
+        done = retry_quarantined(place, names, run=Run(f"retry-{uuid4()}", utc_now()))
     told = [
         counted(number, one, many)
         for number, one, many in (
-            (done.stretches, "bad stretch", "bad stretches"),
+            (done.stretches, "malformed record", "malformed records"),
             (done.refused, "refused event", "refused events"),
             (len(done.files), "file", "files"),
         )
         if number
     ]
     if told:
-        session.show(f"the next run tries again: {', '.join(told)}; start it now: export-pipeline run")
+        session.show(f"the next run retries {', '.join(told)}; start it now: export-pipeline run")
     else:
-        session.show("nothing to try again")
+        session.show("nothing to retry")
     if done.of_others:
         session.show(
-            f"{counted(done.of_others, 'entry', 'entries')} of another deployment, whose ledger or source this is not, "
-            "stay as they are"
+            f"skipped {counted(done.of_others, 'entry', 'entries')} of another deployment (another ledger or source)"
         )
     if done.under_way:
         session.show(
@@ -127,7 +126,7 @@ def retry_quarantine(
         )
     if done.cut_off:
         session.show(
-            f"{counted(done.cut_off, 'bad stretch', 'bad stretches')} too long to be kept whole stay where they are"
+            f"skipped {counted(done.cut_off, 'malformed record')} that exceeded the size limit and were kept truncated"
         )
 
 
@@ -139,8 +138,8 @@ def _open(session: Session) -> "Quarantine":
     return Quarantine(open_objects(settings.url, settings, private=True))
 
 
-def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> Iterator[str]:
-    """Names of the objects that wait, sorted: by day first."""
+def _names(quarantine: "Quarantine", day: str | None, manifest_id: str | None) -> Iterator[str]:
+    """Names of the objects in the quarantine, sorted by day first."""
     from export_pipeline.batching.quarantine import RETRIED_FOLDER, RETRIES_FOLDER
 
     if day is not None:
@@ -150,7 +149,7 @@ def _names(quarantine: "Quarantine", day: str | None, manifest: str | None) -> I
             raise ConfigurationError(f"--day: found {day!r}; allowed: a date, YYYY-MM-DD") from None
     for name in sorted(quarantine.objects.list(day or "")):
         is_waiting = name.endswith(_ENDING) and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER)
-        if is_waiting and (manifest is None or f"/{manifest}." in name):
+        if is_waiting and (manifest_id is None or f"/{manifest_id}." in name):
             yield name
 
 
@@ -159,7 +158,7 @@ def _checked(quarantine: "Quarantine", identity: str) -> str:
     name = identity if identity.endswith(_ENDING) else identity + _ENDING
     if name not in set(_names(quarantine, None, None)):
         raise ConfigurationError(
-            f"there is no {identity} in the quarantine; `export-pipeline quarantine list` shows what is"
+            f"{identity} is not in the quarantine; `export-pipeline quarantine list` shows what is"
         )
     return name
 
@@ -197,7 +196,7 @@ def _show(session: Session, record: "Record", *, is_first: bool) -> None:
         rows.append(("File", f"{printable(record.key)}, {sized(record.length)} as stored, etag {record.etag}"))
     else:
         rows.append(("File", f"{printable(record.key)}, etag {record.etag}"))
-        rows.append(("Where", f"{counted(record.length, 'byte')} from byte {record.offset:,} of the unpacked file on"))
+        rows.append(("Where", f"{counted(record.length, 'byte')} at offset {record.offset:,} of the decompressed file"))
     rows.append(("Manifest", record.manifest))
     if record.kind != FILE:
         shown = record.text if record.text is not None else repr(record.data)

@@ -1,4 +1,4 @@
-"""The questions of ``init``: each is asked until its answer will do, and not at all where an option gave it."""
+"""The questions of ``init``: each is repeated until its answer is valid, and skipped if an option answers it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from export_pipeline.cli.session import Session
 
 Check = Callable[[str], object]
-"""Raises ValueError or ConfigurationError, with what is allowed, where an answer will not do."""
+"""Raises ValueError or ConfigurationError, with what is allowed, if an answer is invalid."""
 
 
 class Questions:
-    """Asks at the terminal.
+    """Asks on the terminal.
 
     Args:
-        is_silent: ask nothing: what no option gives is the default, or a mistake where there is none.
+        is_silent: do not ask: without an option use the default; a missing default is an error.
     """
 
     def __init__(self, session: "Session", *, is_silent: bool) -> None:
@@ -39,7 +39,7 @@ class Questions:
         """What was *given*, else the answer to *question*.
 
         Raises:
-            ConfigurationError: what was given will not do, or nothing was and there is no default.
+            ConfigurationError: what was given is invalid, or nothing was given and there is no default.
         """
         if given is None and self._is_silent:
             given = default
@@ -61,36 +61,36 @@ class Questions:
                 return found
 
     def confirm(self, question: str) -> bool:
-        """Yes or no; no where nothing may be asked."""
+        """Yes or no; no if silent."""
         return not self._is_silent and typer.confirm(question, default=False)
 
     def _ask(self, question: str, default: str | None) -> str:
-        """The question on lines of its own, wrapped as the terminal needs it, and the answer below."""
+        """Print the question on its own lines, wrapped to the terminal, and read the answer below it."""
         self._session.note(question)
         answer: str = typer.prompt(">", default=default, show_default=bool(default), prompt_suffix=" ")
         return answer
 
     def source(self, given: str | None) -> str:
-        """Where raw files land."""
+        """The URL where raw files land."""
         question = "Where do the raw files land? (s3://bucket/prefix, gs://…, az://…, a folder, the ARN of a bucket)"
         return self.answer(given, question, "--source", default=None, check=parse_location)
 
     def layout(self, given: str | None) -> str:
-        """How a key tells its date."""
+        """How a key encodes its date."""
         default = str(SourceSettings.model_fields["layout"].default)
-        question = "How does a key below that begin? (a pattern of %Y, %m, %d, %j, %H, %M and plain text)"
+        question = "How does a key below that URL start? (a pattern of %Y, %m, %d, %j, %H, %M and plain text)"
         return self.answer(given, question, "--layout", default=default, check=Layout)
 
     def frequency(self, given: str | None) -> str:
         """How often the export runs."""
         default = str(ExportSettings.model_fields["frequency"].default)
-        question = f"How often shall it run? ({', '.join(FREQUENCIES)}, or a cron expression)"
+        question = f"How often should it run? ({', '.join(FREQUENCIES)}, or a cron expression)"
         return self.answer(given, question, "--frequency", default=default, check=cron_of)
 
     def start_from(self, given: str | None) -> str:
         """Where the first run starts."""
         default = str(ExportSettings.model_fields["start_from"].default)
-        question = "Where shall the first run start? (beginning, now, or a date YYYY-MM-DD)"
+        question = "Where should the first run start? (beginning, now, or a date YYYY-MM-DD)"
         return self.answer(given, question, "--start-from", default=default, check=parse_start)
 
     def subscribers(self, given: dict[str, str], options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -102,17 +102,19 @@ class Questions:
         """
         strangers = options.keys() - given.keys()
         if strangers:
-            raise ConfigurationError(f"--set: {', '.join(sorted(strangers))} is none of the subscribers given")
+            raise ConfigurationError(
+                f"--set: found {', '.join(sorted(strangers))}; allowed: names given with --subscriber"
+            )
         found = {name: self._subscriber(name, type_name, options.get(name, {})) for name, type_name in given.items()}
         while not self._is_silent and not given:
             more = typer.confirm("Another subscriber?" if found else "Add a subscriber now?", default=not found)
             if not more:
                 break
-            name = self.answer(None, "What shall it be called?", "--subscriber", default=None, check=_checked_name)
+            name = self.answer(None, "Name of the subscriber?", "--subscriber", default=None, check=_checked_name)
             types = ", ".join(known_types())
             type_name = self.answer(
                 None,
-                f"Of what type is it? ({types}; or package.module:Class)",
+                f"Type of the subscriber? ({types}; or package.module:Class)",
                 "--subscriber",
                 default="webhook",
                 check=resolve,
@@ -128,7 +130,7 @@ class Questions:
         for key in secrets & given.keys():
             if isinstance(given[key], str):
                 raise ConfigurationError(
-                    f"--set {name}.{key}: a secret does not belong into the file; allowed: {name}.{key}=env:VARIABLE"
+                    f"--set {name}.{key}: a secret does not belong in the file; allowed: {name}.{key}=env:VARIABLE"
                 )
         if self._is_silent:
             return answers
@@ -145,7 +147,7 @@ class Questions:
         described = f"{key}: {field.description}"
         if not is_secret:
             return self._ask(described, None)
-        default = f"{name}_{key}".upper() if field.is_required() else ""  # nothing: it is left out
+        default = f"{name}_{key}".upper() if field.is_required() else ""  # an empty answer leaves it out
         variable = self._ask(f"{described} Which environment variable holds it?", default)
         return {"env": variable} if variable else None
 

@@ -1,4 +1,4 @@
-"""``export-pipeline replay``: days once more, or what is missing of them, to some subscribers or all."""
+"""``export-pipeline replay``: deliver days again, or only what is missing, to all or some subscribers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -13,21 +13,24 @@ from export_pipeline.quantities import counted
 if TYPE_CHECKING:
     from export_pipeline.cli.runs import RunOutcome
 
-FirstArgument = Annotated[str, typer.Argument(metavar="FIRST", help="The first day, YYYY-MM-DD.")]
-LastArgument = Annotated[
-    str | None, typer.Argument(metavar="LAST", help="The last day, included; the first one by default.")
-]
+FirstArgument = Annotated[str, typer.Argument(metavar="FIRST", help="First day, YYYY-MM-DD.")]
+LastArgument = Annotated[str | None, typer.Argument(metavar="LAST", help="Last day, inclusive; FIRST by default.")]
 SubscriberOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--subscriber", "-s", metavar="NAME", help="Who gets the days; may be given several times. All by default."
+        "--subscriber",
+        "-s",
+        metavar="NAME",
+        help="A subscriber to deliver to; can be given several times. All by default.",
     ),
 ]
 OnlyOption = Annotated[
     Literal["missing", "all"],
-    typer.Option(help="missing: what they have never got; all: everything once more, under the same batch ids."),
+    typer.Option(help="missing: only what they have not received; all: everything again, under the same batch ids."),
 ]
-KeepGoingOption = Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the next day after one failed.")]
+KeepGoingOption = Annotated[
+    bool, typer.Option("--keep-going", "-k", help="Continue with the next day after one fails.")
+]
 
 
 def replay(
@@ -40,11 +43,11 @@ def replay(
     keep_going: KeepGoingOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Deliver whole days again, or what is missing of them.
+    """Deliver whole days again, or only what is missing.
 
-    It is backfill_job, one run a day, in this process. What no run has listed yet is found, too. Ends with 1 where
-    a day failed, or is still owed in part, such as to a subscriber that another run is delivering to: what it did not
-    deliver stays owed, and the next run of the export delivers it.
+    Runs backfill_job in this process, once per day. Also finds files that no run has listed yet. Exits with 1 if a day
+    failed or is still partly owed, such as to a subscriber that another run is delivering to: what was not delivered
+    stays owed, and the next run of the export delivers it.
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.ledger.database import utc_now
@@ -53,7 +56,7 @@ def replay(
     strangers = [name for name in subscriber or () if name not in deployment.subscribers]
     if strangers:
         known = ", ".join(deployment.subscribers) or "none"
-        raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; configured are {known}")
+        raise ConfigurationError(f"--subscriber: found {', '.join(strangers)}; allowed: {known}")
     days = days_between(first, last or first, earliest=deployment.source.start_date, latest=utc_now().date())
     names = deployment.names
     names_of_subscribers = subscriber or list(deployment.subscribers)
@@ -78,10 +81,10 @@ def replay(
 
 
 def days_between(first: str, last: str, *, earliest: date, latest: date) -> list[date]:
-    """Every day from *first* to *last*, both included.
+    """Every day from *first* to *last*, both inclusive.
 
     Raises:
-        ConfigurationError: one of them is no date, they are in the wrong order, or outside of what the source has.
+        ConfigurationError: one of them is not a date, they are in the wrong order, or outside the range of the source.
     """
     bounds = []
     for text in (first, last):
@@ -92,7 +95,7 @@ def days_between(first: str, last: str, *, earliest: date, latest: date) -> list
     if not earliest <= bounds[0] <= bounds[1] <= latest:
         raise ConfigurationError(
             f"found {bounds[0]} to {bounds[1]}; allowed: days from {earliest} (source.start_date) to {latest} (today, "
-            "UTC), the first one first"
+            "UTC), the earlier one first"
         )
     return [bounds[0] + timedelta(days=number) for number in range((bounds[1] - bounds[0]).days + 1)]
 
@@ -120,13 +123,13 @@ def _sum_up(
         session.show(f"{day}: {rest}. The next run of the export delivers them.")
     if failed:
         left = [day.isoformat() for day in days if day not in outcomes]
-        rest = f"; not begun: {left[0]} to {left[-1]}" if left else ""
-        session.show(f"failed: {', '.join(failed)}{rest}. What they still owe, the next run of the export delivers.")
+        rest = f"; not started: {left[0]} to {left[-1]}" if left else ""
+        session.show(f"failed: {', '.join(failed)}{rest}. The next run of the export delivers what they still owe.")
 
 
 def _verdict(days: int, *, failed: int, partly: int, nothing: bool) -> str:
     if failed:
         return f"{counted(days, 'day')} FAILED"
     if partly:
-        return f"{days - partly:,} of {counted(days, 'day')} replayed, {partly:,} in part"
+        return f"{days - partly:,} of {counted(days, 'day')} replayed, {partly:,} partly"
     return f"{counted(days, 'day')} replayed" + ("; nothing was owed" if nothing else "")

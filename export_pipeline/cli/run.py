@@ -11,7 +11,8 @@ MaxFilesOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Most files that are listed anew, and delivered to a subscriber; max_files of the deployment by default.",
+        help="Maximum number of new files to list, and of files to deliver per subscriber; by default the deployment's "
+        "max_files.",
         show_default=False,
     ),
 ]
@@ -20,8 +21,8 @@ MaxFilesOption = Annotated[
 def run(session: Session, max_files: MaxFilesOption = None, json: JsonOption = False) -> int:
     """Run the export once, now.
 
-    It is export_job, in this process: list new files, read them, deliver what is owed. The same as Dagster's own
-    `dagster job execute`, with a progress bar. Ends with 1 where something failed; what the subscribers took stays
+    Runs export_job in this process: lists new files, reads them, delivers what is owed. The same as Dagster's own
+    `dagster job execute`, with a progress bar. Exits with 1 if something failed; what the subscribers accepted stays
     delivered, the rest stays owed.
     """
     from export_pipeline.cli import printing

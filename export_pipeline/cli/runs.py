@@ -1,6 +1,6 @@
-"""Runs of a deployment's jobs in this process: the same jobs as in Dagster's UI, on the same instance.
+"""Run a deployment's jobs in this process: the same jobs as in Dagster's UI, on the same instance.
 
-Their log lines are printed as they come. In a terminal a bar below them shows how far the ledger says the run is.
+Log lines are printed as they arrive. In a terminal, a progress bar below them shows the run's progress from the ledger.
 """
 
 import logging
@@ -42,15 +42,18 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.5
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+_LINES = "lines"
+# Dagster logs this for each delivery that is not owed, in the name of the op; it is of no use to the reader.
+_SKIPPING = "Skipping step "
 
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What one run came to.
+    """The result of one run.
 
     Attributes:
-        seconds: how long it took.
-        subscribers: how far it came, by subscriber.
+        seconds: its duration.
+        subscribers: subscriber → what the run delivered to it.
     """
 
     run_id: str
@@ -64,8 +67,8 @@ class Runner:
     """Runs jobs one after the other.
 
     Attributes:
-        console: for the lines.
-        bars: shows on the console how far a run is; None where it is no terminal.
+        console: where log lines are printed.
+        bars: progress bars on the console; None if it is not a terminal.
     """
 
     session: Session
@@ -83,11 +86,11 @@ class Runner:
 
         Args:
             ops: configuration by op.
-            title: of the bar.
-            partition: the day, where the job has days.
+            title: title of the progress bar.
+            partition: the day, for a partitioned job.
 
         Raises:
-            KeyboardInterrupt: the run was stopped; Dagster knows.
+            KeyboardInterrupt: the run was interrupted, and Dagster has recorded it.
         """
         self._failed.clear()
         self._was_stopped = False
@@ -116,17 +119,17 @@ class Runner:
         return self._definitions
 
     def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
-        """Subscriber out of *names* → how many files of *day* it is still owed; without those owed nothing."""
+        """Subscriber in *names* → number of files of *day* that it is still owed; only those that are owed some."""
         from export_pipeline.ledger import owed, sources
         from export_pipeline.storage.location import parse_location
 
         with self.ledger.read() as tx:
-            number = sources.source_id(tx, parse_location(self.deployment.source.url).url)
-            return {} if number is None else owed.owed_of_day(tx, number, names, day=day)
+            source_id = sources.source_id(tx, parse_location(self.deployment.source.url).url)
+            return {} if source_id is None else owed.owed_of_day(tx, source_id, names, day=day)
 
     @contextmanager
     def counting(self, days: int) -> Iterator[Callable[[], None]]:
-        """Show how many of so many *days* are done; yields what is called after each."""
+        """Show how many of the *days* are done; yields a function to call after each day."""
         bars = self.bars
         if bars is None or days == 1:
             yield lambda: None
@@ -142,7 +145,7 @@ class Runner:
         yield count
 
     def say(self, text: str, level: int = logging.INFO) -> None:
-        """Print a line with the time, above the bar if there is one."""
+        """Print a line with the time, above the progress bar if there is one."""
         from rich.text import Text
 
         line = Text.assemble(
@@ -155,9 +158,9 @@ class Runner:
             return run_standings(tx, run_id)
 
     def _lines(self) -> Any:
-        """Dagster's way to a logger: what the ops say goes to :meth:`say`, what Dagster says does not."""
+        """A Dagster logger that passes the log lines of ops to :meth:`say`, and not those of Dagster itself."""
 
-        @logger(config_schema={}, description="The lines of the ops, for a person at a terminal.")
+        @logger(config_schema={}, description="Log lines of the ops, for the terminal.")
         def lines(context: InitLoggerContext) -> logging.Logger:
             found = logging.Logger(__name__, logging.INFO)
             found.addHandler(_Handler(self._hear))
@@ -169,7 +172,7 @@ class Runner:
         if event is None:
             self.say(text, level)
         elif event.event_type is DagsterEventType.RUN_FAILURE:
-            # Without raise_on_error Dagster turns Ctrl-C into a failed run, and tells the two apart by this name only.
+            # Without raise_on_error Dagster turns Ctrl-C into a failed run; only this name distinguishes the two.
             reason = event.job_failure_data.failure_reason
             self._was_stopped = reason is not None and reason.name == "UNEXPECTED_TERMINATION"
         elif event.event_type is DagsterEventType.STEP_FAILURE:
@@ -178,14 +181,14 @@ class Runner:
                 return
             told = failure.user_failure_data.description if failure.user_failure_data else None
             op_name = (event.step_key or "").partition("[")[0]
-            # Where a subscriber failed once, each later manifest says that it waits for the next run.
+            # After a subscriber's first failure, each later manifest only says that it waits for the next run.
             if op_name not in self._failed:
                 self.say(told or (failure.error.message.strip() if failure.error else text), logging.ERROR)
             self._failed.add(op_name)
 
     @contextmanager
     def _watched(self, run_id: str, title: str) -> Iterator[None]:
-        """Keep the bar up to date in the meantime."""
+        """Update the progress bar while the block runs."""
         bars = self.bars
         if bars is None:
             yield
@@ -214,8 +217,8 @@ class Runner:
 
 @contextmanager
 def runner(session: Session, deployment: "Deployment") -> Iterator[Runner]:
-    """A runner on Dagster's instance and the deployment's ledger; a bar where errors go to a terminal."""
-    # Dagster passes this parameter to itself for every sensor.
+    """A runner on Dagster's instance and the deployment's ledger; with a progress bar if stderr is a terminal."""
+    # Dagster uses this parameter itself for every sensor.
     warnings.filterwarnings(
         "ignore", message="Parameter `owners` of initializer `SensorDefinition", category=BetaWarning
     )
@@ -242,11 +245,11 @@ def runner(session: Session, deployment: "Deployment") -> Iterator[Runner]:
 
 @contextmanager
 def _own_errors() -> Iterator[TextIO]:
-    """Standard error, kept open beside Dagster, which sends it through a file while a step runs: no terminal then."""
+    """A duplicate of standard error: while a step runs, Dagster redirects the original to a file."""
     try:
         descriptor = os.dup(sys.stderr.fileno())
     except OSError:
-        # Somebody put an object there that is no file, as tests do; Dagster leaves it alone.
+        # It was replaced by an object that is not a file, as in tests; Dagster does not redirect that.
         yield sys.stderr
         return
     with open(descriptor, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1) as stream:
@@ -254,7 +257,7 @@ def _own_errors() -> Iterator[TextIO]:
 
 
 def delivered(subscribers: Mapping[str, RunStanding]) -> Iterator[tuple[str, str]]:
-    """A line for each subscriber: its name, and ``36 files, 3,000 events (1.2 MB as stored)``."""
+    """One line per subscriber: its name, and ``36 files, 3,000 events (1.2 MB as stored)``."""
     for name, found in subscribers.items():
         some = "" if found.files_done == found.files_total else f"{found.files_done:,} of "
         files = f"{some}{counted(found.files_total, 'file')}"
@@ -265,20 +268,15 @@ def _detail(progress: RunStanding) -> str:
     return f"{sized(progress.bytes_done)} of {sized(progress.bytes_total)}, {counted(progress.events, 'event')}"
 
 
-_LINES = "lines"
-# Dagster says this of each delivery that is not owed, in the name of the op, and it tells a person nothing.
-_SKIPPING = "Skipping step "
-
-
 class _Handler(logging.Handler):
-    """Hands on what the ops say, and Dagster's events."""
+    """Forwards the log lines of ops, and Dagster's events."""
 
     def __init__(self, hear: Callable[[str, int, DagsterEvent | None], None]) -> None:
         super().__init__()
         self._hear = hear
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one record."""
+        """Handle one record."""
         meta = getattr(record, "dagster_meta", {})
         text = meta.get("orig_message") or record.getMessage()
         if not text.startswith(_SKIPPING):

@@ -1,4 +1,4 @@
-"""What all commands share: ``--deployment`` and ``--traceback``, output without secrets, errors, and exit codes."""
+"""What all commands share: common options, output without secrets, errors, exit codes, and reading the ledger."""
 
 import inspect
 import json
@@ -28,7 +28,7 @@ FAILED, WRONG_USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 _PLAIN_WIDTH = 10_000
-"""Columns where the output is no terminal: nothing is wrapped or cut off."""
+"""Width if the output is not a terminal: nothing is wrapped or truncated."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _DeploymentOption = Annotated[
@@ -37,20 +37,20 @@ _DeploymentOption = Annotated[
         "--deployment",
         "-d",
         metavar="NAME|PATH",
-        help="The deployment file: a name under deployments/, or a path. By default what EXPORT_DEPLOYMENT says, "
-        "else deployments/local.yaml, or the only file in deployments/.",
+        help="The deployment file: a name under deployments/, or a path. By default EXPORT_DEPLOYMENT, "
+        "otherwise deployments/local.yaml, or the only file in deployments/.",
         show_default=False,
     ),
 ]
-_TracebackOption = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error was raised.")]
+_TracebackOption = Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")]
 
 
 class Session:
     """One call of a command.
 
     Attributes:
-        name: the deployment that was asked for; None: what EXPORT_DEPLOYMENT says, else that of the working folder.
-        secrets: values that must appear in no output; known once the deployment file was read.
+        name: the deployment that was named; None: that of EXPORT_DEPLOYMENT, otherwise that of the working folder.
+        secrets: values that must never be printed; known once the deployment file was read.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -58,7 +58,7 @@ class Session:
         self.secrets: frozenset[str] = frozenset()
 
     def outline(self) -> "Outline":
-        """The deployment's places, without its subscribers: fast."""
+        """The deployment's locations, without its subscribers' classes: fast."""
         from export_pipeline.cli.outline import load_outline
 
         found = load_outline(self.name)
@@ -78,15 +78,15 @@ class Session:
         return found
 
     def clean(self, text: str) -> str:
-        """*text* without any secret, and without what a terminal would do instead of showing it."""
+        """*text* with secrets removed, and control characters escaped."""
         return printable_lines(self._scrubbed(text))
 
     def show(self, *what: "RenderableType") -> None:
-        """Print to standard output; text is wrapped in a terminal only. Texts in renderables must be clean already."""
+        """Print to standard output; text is wrapped only in a terminal. Text in renderables must be clean already."""
         self.print_to(console_on(sys.stdout), *what)
 
     def note(self, *what: "RenderableType") -> None:
-        """Print to standard error: what is not the result itself."""
+        """Print to standard error: everything that is not the result itself."""
         self.print_to(console_on(sys.stderr), *what)
 
     def show_json(self, value: object) -> None:
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def width(self) -> int:
-        """Columns of standard output; very many where it is no terminal."""
+        """Width of standard output in columns; very large if it is not a terminal."""
         return console_on(sys.stdout).width
 
     def print_to(self, console: "Console", *what: "RenderableType") -> None:
@@ -106,7 +106,7 @@ class Session:
             return
         with console.capture() as printed:
             console.print(*cleaned, sep="\n", soft_wrap=True)
-        # rich fills up the last column of a table with blanks.
+        # rich pads the last column of a table with spaces.
         console.file.write("".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
 
     def _scrubbed(self, text: str) -> str:
@@ -118,11 +118,11 @@ class Session:
 def command(app: typer.Typer, name: str, *, of_deployment: bool = True) -> Callable[[Callable[..., int | None]], None]:
     """Register a function as the command *name* of *app*.
 
-    It is called with a :class:`Session` and its own options, and returns the exit code (None: 0). The options of all
-    commands are added to its own.
+    It is called with a :class:`Session` and its own options, and returns the exit code (None: 0). The options that all
+    commands share are added to its own.
 
     Args:
-        of_deployment: whether it takes ``--deployment``.
+        of_deployment: whether it has the option ``--deployment``.
     """
 
     def register(function: Callable[..., int | None]) -> None:
@@ -147,11 +147,11 @@ def command(app: typer.Typer, name: str, *, of_deployment: bool = True) -> Calla
 
 @dataclass(frozen=True, slots=True)
 class LedgerView:
-    """A ledger that is looked at.
+    """A ledger opened for reading.
 
     Attributes:
-        description: its URL without the password, or that there is none.
-        known: a transaction and the source's number in it; None where no run has seen the source yet.
+        description: its URL without the password, or a note that there is no ledger yet.
+        known: a transaction and the source's id in it; None if no run has seen the source yet.
     """
 
     description: str
@@ -160,10 +160,10 @@ class LedgerView:
 
 @contextmanager
 def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
-    """What the ledger at *url* knows of one source; nothing is made or changed.
+    """Open the ledger at *url* for reading what it knows about one source; nothing is created or changed.
 
     Raises:
-        LedgerError: it is of another version, or its database does not answer.
+        LedgerError: it is of another version, or its database failed.
     """
     from export_pipeline.errors import LedgerMissing
     from export_pipeline.ledger import sources
@@ -173,16 +173,16 @@ def looking_at_ledger(url: str, source_url: str) -> Iterator[LedgerView]:
         try:
             ledger = Ledger(url, create=False)
         except LedgerMissing:
-            yield LedgerView("none yet: the first run makes it")
+            yield LedgerView("none yet: the first run creates it")
             return
         with closing(ledger), ledger.read() as tx:
-            number = sources.source_id(tx, source_url)
-            yield LedgerView(ledger.description, None if number is None else (tx, number))
+            source_id = sources.source_id(tx, source_url)
+            yield LedgerView(ledger.description, None if source_id is None else (tx, source_id))
 
 
 @contextmanager
 def database_errors_told() -> Iterator[None]:
-    """Make a LedgerError of one line of what SQLAlchemy raises when the ledger's database fails."""
+    """Turn SQLAlchemy's error for a failing ledger database into a LedgerError of one line."""
     from sqlalchemy.exc import DBAPIError
 
     from export_pipeline.errors import LedgerError
@@ -194,7 +194,7 @@ def database_errors_told() -> Iterator[None]:
 
 
 def as_plain(value: Any) -> Any:
-    """*value*, a dataclass perhaps, as JSON has it: moments and days in ISO 8601."""
+    """*value*, such as a dataclass, as JSON values: times and dates in ISO 8601."""
     if is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
@@ -205,11 +205,11 @@ def as_plain(value: Any) -> Any:
 
 
 def console_on(stream: TextIO) -> "Console":
-    """A console that prints texts as they are, and in a terminal wraps them."""
+    """A console that prints text as it is, and wraps it only in a terminal."""
     from rich.console import Console
 
     is_plain = not stream.isatty()
-    # No markup: a key such as [red] is no instruction. No highlighting: a number in a key is no number.
+    # No markup or highlighting: brackets and digits in a key have no meaning.
     return Console(file=stream, markup=False, highlight=False, emoji=False, width=_PLAIN_WIDTH if is_plain else None)
 
 
@@ -217,7 +217,7 @@ def console_on(stream: TextIO) -> "Console":
 def _errors_shown(session: Session, *, traceback: bool) -> Iterator[None]:
     """Turn what a command raises into a message and an exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A key may hold what the terminal's encoding, or any, cannot.
+        # A key can contain characters that the terminal's encoding, or any encoding, cannot represent.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         yield
@@ -225,13 +225,13 @@ def _errors_shown(session: Session, *, traceback: bool) -> Iterator[None]:
     except typer.Exit:
         raise
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as in `… | head`. Python would complain when it closes the stream.
+        # The reader closed the pipe early, as in `… | head`. Python would report an error when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
     except KeyboardInterrupt:
         session.note("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:  # noqa: BLE001 (told below, and the exit code says that it failed)
+    except Exception as error:  # noqa: BLE001 (reported below, and the exit code is 1)
         _tell(session, error, traceback=traceback)
         raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigurationError) else FAILED) from None
 
@@ -246,8 +246,8 @@ def _tell(session: Session, error: Exception, *, traceback: bool) -> None:
 
     text = str(error)
     if not isinstance(error, ExportError):
-        text = f"{type(error).__name__}: {_first_line(error)}\nThis was not expected; --traceback shows where."
-    # Each problem of a deployment file begins with file and line, which editors and terminals make a link of.
+        text = f"{type(error).__name__}: {_first_line(error)}\nUnexpected error; --traceback shows the details."
+    # Each problem of a deployment file starts with file and line, which editors and terminals turn into a link.
     separator = "\n" if isinstance(error, ConfigurationError) and "\n" in text else " "
     session.note(Text.assemble(("error:", "bold red"), separator, session.clean(text)))
 

@@ -1,4 +1,4 @@
-"""``export-pipeline status``: how far the source is listed, how far every subscriber is, and what needs a person."""
+"""``export-pipeline status``: how far the source is listed, each subscriber's backlog, and what needs attention."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify",
-        help="List the source from source.start_date on, and compare every object with the ledger. Takes as long as a "
-        "listing of the whole source.",
+        help="List the source from source.start_date, and compare every object with the ledger. Takes as long as "
+        "listing the whole source.",
     ),
 ]
 MOST_GIVEN_UP = 1_000
@@ -34,7 +34,7 @@ _SHOWN_KEYS = 3
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """All that there is to tell, at one moment."""
+    """Everything that the command reports, at one moment."""
 
     outline: "Outline"
     source: str
@@ -55,21 +55,21 @@ class _Report:
 
     @property
     def blocked(self) -> list[str]:
-        """Subscribers that get nothing until a person changes something."""
+        """Subscribers that get nothing until someone acts."""
         return [one.subscriber for one in self.standings if one.is_active and one.is_blocked]
 
     @property
     def is_well(self) -> bool:
-        """Nothing needs a person."""
+        """Nothing needs attention."""
         is_verified = self.verified is None or self.verified.is_well
         return is_verified and not (self.imbalances or self.given_up or self.blocked)
 
 
 def status(session: Session, verify: VerifyOption = False, json: JsonOption = False) -> int:
-    """Show how far the source is listed, how far each subscriber is, and what it is owed.
+    """Show how far the source is listed, and the backlog and lag of each subscriber.
 
-    Ends with 1 where something was given up, a subscriber is blocked, the ledger's equations do not hold or, with
-    --verify, an object of the source is missing or owed for too long; else with 0, however much is owed.
+    Exits with 1 if files were given up, a subscriber is blocked, the ledger's equations do not hold or, with --verify,
+    an object of the source is missing or overdue; otherwise with 0, however much is owed.
     """
     report = _look(session, session.outline(), verify=verify)
     if json:
@@ -87,7 +87,7 @@ def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
 
     url = parse_location(outline.source.url).url
     now = utc_now()
-    # First, so that what a run plans meanwhile is in the ledger by the time that it is looked at.
+    # First, so that what a run plans meanwhile is in the ledger by the time it is read.
     verified = verification.verify(session, outline, now=now) if verify else None
     with looking_at_ledger(outline.ledger_url, url) as view:
         return _Report(
@@ -132,20 +132,20 @@ def _show(session: Session, report: _Report) -> None:
 
 
 def _listed(report: _Report) -> str:
-    """How far, when, and what is still to be listed."""
+    """How far the source is listed, when, and what is still to be listed."""
     from export_pipeline.cli import printing
 
     listing = report.listing
     if listing is None or not (listing.frontier or listing.complete_at):
         return "nothing yet"
-    text = f"up to {listing.frontier}" if listing.frontier else "no key of the layout is there"
+    text = f"up to {listing.frontier}" if listing.frontier else "no key matches the layout"
     if listing.complete_at:
         text += f"; the end of the source was last reached {printing.ago(listing.complete_at, report.now)}"
     if listing.after:
-        text += f"; earlier files from {report.outline.listing_rules().layout.floor_after(listing.after)} on are not "
+        text += f"; earlier files, from {report.outline.listing_rules().layout.floor_after(listing.after)}, are not "
         text += "all listed yet"
     if report.account.more_to_list:
-        text += "; more files wait to be listed by the next run"
+        text += "; the next run lists more files"
     return text
 
 
@@ -170,7 +170,7 @@ def _failure(session: Session, one: "Standing", now: datetime) -> "Text":
     from export_pipeline.cli import printing
 
     run = f" in run {one.last_error_run_id[:8]}" if one.last_error_run_id else ""
-    what = "is blocked until somebody changes something; it failed" if one.is_blocked else "failed"
+    what = "is blocked until someone acts; it failed" if one.is_blocked else "failed"
     head = f"{one.subscriber} {what} {printing.ago(one.last_error_at, now)}{run}: "
     return Text.assemble((head, "bold red"), session.clean(one.last_error or ""))
 
@@ -183,7 +183,7 @@ def _totals(session: Session, report: _Report) -> "Iterable[tuple[str, str | Tex
         f"{number:,} {what}"
         for number, what in (
             (account.unread_files - account.unreadable_files, "not read yet"),
-            (account.unreadable_files, "unreadable, tried again in later runs"),
+            (account.unreadable_files, "unreadable, retried in later runs"),
             (account.ignored_files, "ignored (on_overwrite)"),
         )
         if number
@@ -196,7 +196,7 @@ def _totals(session: Session, report: _Report) -> "Iterable[tuple[str, str | Tex
     )
     yield (
         "Quarantined",
-        f"{counted(account.events_quarantined, 'bad stretch', 'bad stretches')}, "
+        f"{counted(account.events_quarantined, 'malformed record')}, "
         f"{counted(account.refused_events, 'refused event')}, {counted(account.given_up_files, 'unreadable file')}",
     )
     if report.given_up:
@@ -212,11 +212,11 @@ def _given_up(session: Session, given_up: "Sequence[GivenUp]") -> Iterable[str]:
         more = one.files - min(len(one.keys), _SHOWN_KEYS)
         keys = ", ".join(map(session.clean, one.keys[:_SHOWN_KEYS])) + (f" and {more:,} more" if more else "")
         reason = f": {session.clean(one.reason)}" if one.reason else ""
-        yield f"{keys}, for {', '.join(one.subscribers) or 'nobody'}{reason}"
+        yield f"{keys}, for {', '.join(one.subscribers) or 'no subscriber'}{reason}"
     rest = len(given_up) - _SHOWN_GIVEN_UP
     if rest > 0:
         yield f"and {'at least ' if len(given_up) == MOST_GIVEN_UP else ''}{rest:,} more (--json shows them)"
-    yield "once repaired: export-pipeline quarantine retry"
+    yield "once fixed: export-pipeline quarantine retry"
 
 
 def _account(report: _Report) -> "Text":
@@ -228,8 +228,8 @@ def _account(report: _Report) -> "Text":
         sentences = [*imbalances[:_SHOWN_IMBALANCES], *([f"and {rest:,} more"] if rest > 0 else [])]
         return Text("\n".join(["does not hold:", *sentences]), style="bold red")
     if report.listing is None:
-        return Text("no run has been made yet")
-    compared = "" if report.verified else "; the source itself was not compared (--verify does)"
+        return Text("there was no run yet")
+    compared = "" if report.verified else "; not compared with the source (use --verify)"
     return Text(f"the events of every file that was read add up{compared}")
 
 

@@ -1,4 +1,4 @@
-"""Events as CSV or Parquet. Their columns are known only once all events were seen, so rows wait on disk until then."""
+"""Events as CSV or Parquet. The columns are known only after all events were seen, so rows are spooled to disk."""
 
 import json
 import re
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ROWS_AT_ONCE = 10_000
-# What a spreadsheet takes for the beginning of a formula, and the full-width forms that some read like it (OWASP).
+# What a spreadsheet interprets as the start of a formula, and the full-width forms that some accept (OWASP).
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# The same behind what else separates cells: a spreadsheet of a country that writes 1,5 splits at semicolons, others at
-# tabs and bars. To them quotation marks within such a cell are none, so that they see rows end at its line ends, too.
+# The same after other separators: spreadsheets of countries that write 1,5 split at semicolons, others at tabs and
+# bars. They ignore quotation marks inside such a cell, so for them its line ends also end rows.
 _BEHIND_SEPARATOR = re.compile(r'([;\t|\r\n][ "]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
 _SEPARATOR = re.compile(r"[;\t|]")
 _INT64 = range(-(2**63), 2**63)
@@ -28,10 +28,10 @@ _EXACT_DOUBLES = range(-(2**53), 2**53 + 1)
 
 
 class SpooledRows:
-    """Rows on disk, packed. A row may be shorter than the table: the columns that came later are empty in it.
+    """Rows on disk, compressed. A row can be shorter than the table: columns added later are empty in it.
 
     Args:
-        max_columns: most columns; the rest goes into one.
+        max_columns: maximum number of columns; the rest goes into one more.
     """
 
     def __init__(self, max_columns: int) -> None:
@@ -52,7 +52,7 @@ class SpooledRows:
         from backports import zstd
 
         self._packed.close()
-        if not self._file.tell():  # without a row not even an empty frame was written
+        if not self._file.tell():  # without rows not even an empty frame was written
             return
         self._file.seek(0)
         with zstd.open(self._file, "rb") as unpacked:
@@ -60,25 +60,25 @@ class SpooledRows:
                 yield json.loads(line)
 
     def close(self) -> None:
-        """Give back the disk."""
+        """Delete the rows from disk."""
         self._file.close()
 
 
 class CsvTable:
-    """CSV as RFC 4180 has it, in UTF-8, with a header."""
+    """CSV (RFC 4180), in UTF-8, with a header."""
 
     def __init__(self, output: IO[bytes], max_columns: int) -> None:
         self._output = output
         self._rows = SpooledRows(max_columns)
 
     def add(self, data: bytes) -> None:
-        """Take a batch of NDJSON."""
+        """Add a batch of NDJSON."""
         for line in data.split(b"\n")[:-1]:
             self._rows.add(line)
 
     def finish(self) -> None:
-        """Write it all."""
-        # A lone half of a surrogate pair is valid JSON and no UTF-8.
+        """Write all rows."""
+        # An unpaired surrogate is valid JSON, but not valid UTF-8.
         text = TextIOWrapper(self._output, "utf-8", errors="backslashreplace", newline="", write_through=True)
         names = self._rows.columns.names
         out, quoting = csv_writer(text), csv_writer(text, quoting=QUOTE_ALL)
@@ -93,16 +93,16 @@ class CsvTable:
         text.detach()
 
     def close(self) -> None:
-        """Let go of the rows on disk."""
+        """Delete the rows from disk."""
         self._rows.close()
 
 
 class ParquetTable:
-    """Parquet with a typed column for each path; what is not of one type throughout is text."""
+    """Parquet with a typed column for each path; a path with values of several types is text."""
 
     def __init__(self, output: IO[bytes], max_columns: int) -> None:
         try:
-            import pyarrow.parquet  # noqa: F401 (told before anything is read)
+            import pyarrow.parquet  # noqa: F401 (reported before anything is read)
         except ModuleNotFoundError:
             raise ConfigurationError(
                 '--format parquet needs pyarrow, which is not installed: pip install "export-pipeline[parquet]"'
@@ -112,7 +112,7 @@ class ParquetTable:
         self._kinds: list[set[str]] = []
 
     def add(self, data: bytes) -> None:
-        """Take a batch of NDJSON."""
+        """Add a batch of NDJSON."""
         for line in data.split(b"\n")[:-1]:
             row = self._rows.add(line)
             self._kinds += [set() for _ in range(len(row) - len(self._kinds))]
@@ -121,7 +121,7 @@ class ParquetTable:
                     kinds.add(_kind(value))
 
     def finish(self) -> None:
-        """Write it all."""
+        """Write all rows."""
         import pyarrow
         from pyarrow.parquet import ParquetWriter
 
@@ -135,12 +135,12 @@ class ParquetTable:
                 )
 
     def close(self) -> None:
-        """Let go of the rows on disk."""
+        """Delete the rows from disk."""
         self._rows.close()
 
 
 def _csv_cell(value: Cell) -> str:
-    """The text of a cell. What would run as a formula, wherever a spreadsheet splits, gets an apostrophe."""
+    """The text of a cell. What would run as a formula, whatever a spreadsheet splits at, gets an apostrophe."""
     if isinstance(value, str):
         defused = _BEHIND_SEPARATOR.sub(r"\1'", value)
         return f"'{defused}" if value.startswith(_FORMULAS) else defused
@@ -162,7 +162,7 @@ def _arrow_type(kinds: set[str]) -> "pyarrow.DataType":
         return pyarrow.bool_()
     if kinds and kinds <= {"small int", "int"}:
         return pyarrow.int64()
-    # An integer beyond 2^53 would lose digits as a double.
+    # An integer above 2^53 would lose digits as a double.
     return pyarrow.float64() if kinds and kinds <= {"small int", "float"} else pyarrow.string()
 
 

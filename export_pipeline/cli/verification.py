@@ -1,4 +1,4 @@
-"""``status --verify``: the listing of the whole source beside the ledger."""
+"""``status --verify``: compare a listing of the whole source with the ledger."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,54 +14,54 @@ if TYPE_CHECKING:
     from export_pipeline.cli.session import Session
     from export_pipeline.steps.completeness import Comparison
 
-# What arrived so lately may be found, and delivered, by a run that is still to come or under way.
+# A file that arrived this recently may still be found and delivered by the current or the next run.
 _RECENT = timedelta(hours=1)
-# Keys may be named by a clock or a zone ahead of this one.
+# A key's date can come from a clock or a time zone ahead of this one.
 _AHEAD = timedelta(days=2)
 _SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the comparison came to; the ledger is None where no run has made one yet."""
+    """The result of the comparison; None if there is no ledger yet."""
 
     comparison: "Comparison | None"
 
     @property
     def is_well(self) -> bool:
-        """Every object that is due was found, and delivered to everybody who gets it."""
+        """Every object that is due was found, and delivered to every subscriber that is owed it."""
         found = self.comparison
         return found is not None and not (
-            found.missing_objects
-            or any(tally.overdue or tally.given_up or tally.missing for tally in found.subscribers.values())
+            found.missing_objects or any(tally.is_short for tally in found.subscribers.values())
         )
 
     def sentences(self) -> Iterator[str]:
-        """The comparison in words: first the source, then each subscriber."""
+        """The result in sentences: first the source, then each subscriber."""
         found = self.comparison
         if found is None:
-            yield "there is no ledger to compare the source with; the first run makes it"
+            yield "there is no ledger to compare the source with; the first run creates it"
             return
         days = f"{found.first_day} to {found.last_day}"
-        text = f"{days}: {counted(found.objects, 'object')} of the layout listed, {found.planned:,} planned"
-        text += f", {found.unwanted:,} before every subscriber's start or ignored" if found.unwanted else ""
-        text += f", {found.recent:,} not found yet, but they arrived within the hour" if found.recent else ""
+        text = f"{days}: {counted(found.objects, 'object')} in the layout listed, {found.planned:,} planned"
+        text += f", {found.unwanted:,} older than every subscriber's start or ignored" if found.unwanted else ""
+        text += f", {found.recent:,} not found yet (arrived within the last hour)" if found.recent else ""
         if found.missing_objects:
             keys = [one.file.key for one in found.missing]
-            text += f"; MISSING: no run has found {_some(found.missing_objects, keys)}"
+            text += f"; MISSING, not found by any run: {_some(found.missing_objects, keys)}"
             if found.missing_overwrites:
-                text += f" ({found.missing_overwrites:,} of them new content under a key that was taken before)"
+                text += f" ({found.missing_overwrites:,} of them new content under a known key)"
         yield text
         for name, tally in found.subscribers.items():
-            text = f"{name} has {tally.delivered:,} of the {counted(tally.wanted, 'object')} that it gets"
-            text += f", {tally.waiting:,} on their way" if tally.waiting else ""
+            text = f"{name} has received {tally.delivered:,} of {counted(tally.wanted, 'object')}"
+            text += f", {tally.waiting:,} in progress" if tally.waiting else ""
             text += f", {tally.missing:,} missing" if tally.missing else ""
-            text += f"; owed for more than an hour: {_some(tally.overdue, tally.overdue_keys)}" if tally.overdue else ""
-            text += f"; given up: {_some(tally.given_up, tally.given_up_keys)}" if tally.given_up else ""
+            for one in tally.shortfalls:
+                words = "owed for more than an hour" if one.is_owed else one.kind.replace("_", " ")
+                text += f"; {words}: {_some(one.objects, one.keys)}" if one.objects else ""
             yield text
 
     def as_plain(self) -> dict[str, Any] | None:
-        """As JSON has it."""
+        """The result as JSON values."""
         found = self.comparison
         if found is None:
             return None
@@ -81,11 +81,11 @@ class Verified:
 
 
 def verify(session: "Session", outline: "Outline", *, now: datetime) -> Verified:
-    """List the source from its first day on and look every object up in the ledger. Changes nothing.
+    """List the source from its first day and look up every object in the ledger. Changes nothing.
 
     Raises:
         ListingFailed: the source could not be listed.
-        LedgerError: the ledger is of another version, or its database does not answer.
+        LedgerError: the ledger is of another version, or its database failed.
     """
     from export_pipeline.errors import LedgerMissing
     from export_pipeline.ledger.database import Ledger

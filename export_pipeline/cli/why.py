@@ -1,4 +1,4 @@
-"""``export-pipeline why``: the life of one file, or why it was not taken."""
+"""``export-pipeline why``: the history of one file, or why it was not exported."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from export_pipeline.storage.location import Location
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="The file: its key below the source, or its URL, ARN or path.")
+    str,
+    typer.Argument(
+        metavar="KEY", help="The file: its key, with or without the source's prefix, or its URL, ARN or path."
+    ),
 ]
 MOST_RECORDS = 10
-"""How many quarantined records are told one by one."""
+"""Maximum number of quarantined records that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One record of the quarantine, without its bytes: ``quarantine show`` has these."""
+    """One record of the quarantine, without its bytes, which ``quarantine show`` prints."""
 
     object: str
     kind: str
@@ -39,15 +42,15 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that there is to tell of one file.
+    """Everything that is known about one file.
 
     Attributes:
-        source: its URL.
-        there: as the source lists the file now; None where it does not.
-        source_error: why the source could not be asked; the ledger's part of the story is told all the same.
-        lives: one for each content that was ever seen under the key, the latest last.
-        quarantined: what of its latest content lies in the quarantine, the first ones.
-        answers: what it comes to, in sentences.
+        source: the URL of the source.
+        there: the file as the source lists it now; None if it does not.
+        source_error: why the source could not be listed; the ledger's part is reported anyway.
+        lives: one for each content ever seen under the key, the latest last.
+        quarantined: the first quarantined records of its latest content.
+        answers: the conclusions, in sentences.
     """
 
     key: str
@@ -60,10 +63,10 @@ class Story:
 
 
 def why(session: Session, key: KeyArgument, json: JsonOption = False) -> int:
-    """Tell the life of one file, or why it was not taken.
+    """Show the history of one file, or why it was not exported.
 
-    When it was seen, planned, read and delivered to whom, by which run, and what of it was quarantined. Ends with 1
-    where there is no such file, else with 0.
+    When and by which run it was seen, planned, read and delivered to each subscriber, and what was quarantined. Exits
+    with 1 if there is no such file, otherwise with 0.
     """
     from export_pipeline.cli import why_shown
     from export_pipeline.cli.reasons import keys_meant
@@ -108,7 +111,7 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
 
 
 def _by_fingerprint(outline: "Outline", location: "Location", there: "SourceFile") -> "list[FileLife]":
-    """The life of a file of a folded day, as far as the ledger still tells it."""
+    """The history of a file of a folded day, as far as the ledger has kept it."""
     from export_pipeline.ledger import history
 
     with looking_at_ledger(outline.ledger_url, location.url) as view:
@@ -117,7 +120,7 @@ def _by_fingerprint(outline: "Outline", location: "Location", there: "SourceFile
 
 
 def _listed(source: "Source", keys: Sequence[str]) -> "SourceFile | None":
-    """The first of *keys* that the source lists, as it lists it."""
+    """The first of *keys* that the source lists, as listed."""
     for key in keys:
         found = next(iter(source.list_files(prefix=key, before=key + "\0")), None)
         if found is not None:
@@ -156,7 +159,7 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
 
 
 def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
-    """The first records of this file, and of refused events in batches that hold events of it."""
+    """The first quarantined records of this file, and of refused events in batches that contain events of it."""
     from export_pipeline.batching.quarantine import FILE, Quarantine
     from export_pipeline.storage.objects import open_objects
 

@@ -1,4 +1,4 @@
-"""How ``why`` lays out the story of a file."""
+"""The output of ``why``: the history of a file as labeled lines and a table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ Row = tuple[str, str]
 
 
 def show(session: "Session", story: Story) -> None:
-    """Print it."""
-    rows: list[Row] = [("File", printable(story.key)), ("Source", story.source), ("Lists it", _there(story))]
+    """Print the history."""
+    rows: list[Row] = [("File", printable(story.key)), ("Source", story.source), ("In source", _there(story))]
     _show_rows(session, rows)
     for life in story.lives:
         session.show("")
         _show_rows(session, _life(life, story.quarantined if life is story.lives[-1] else ()))
         if life.deliveries:
-            headings = ("subscriber", "state", "when", "run", "batches#", "tries#")
+            headings = ("subscriber", "state", "when", "run", "batches#", "attempts#")
             session.show(
                 "",
                 printing.table(
@@ -51,19 +51,19 @@ def _show_rows(session: "Session", rows: Iterable[Row]) -> None:
 def _there(story: Story) -> str:
     file = story.there
     if story.source_error is not None:
-        return f"could not be asked: {story.source_error}"
+        return f"unknown: {story.source_error}"
     if file is None:
-        is_driven_again = any(life.manifest and not life.manifest.is_of_source for life in story.lives)
-        return "no: it is driven again from the quarantine" if is_driven_again else "no"
+        is_retry = any(life.manifest and not life.manifest.is_of_source for life in story.lives)
+        return "no: it is a retry from the quarantine" if is_retry else "no"
     return f"{sized(file.size_bytes)}, arrived {printing.when(file.last_modified)}, etag {file.etag}"
 
 
 def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]:
     file = life.file
-    yield "Seen", f"{printing.when(life.seen_at)}, as a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
+    yield "Seen", f"{printing.when(life.seen_at)}, a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
     manifest = life.manifest
     if manifest is None:
-        yield "Not taken", life.note or ""
+        yield "Ignored", life.note or ""
         return
     beside = f" with {counted(manifest.files - 1, 'other file')}" if manifest.files > 1 else ""
     yield "Planned", f"{printing.when(manifest.planned_at)} by run {manifest.planned_by_run}"
@@ -71,7 +71,7 @@ def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]
     if manifest.read_at is not None:
         yield "Read", f"{printing.when(manifest.read_at)}: {_held(manifest)}"
     if manifest.last_error:
-        tries = f" ({counted(manifest.read_attempts, 'try', 'tries')})" if manifest.read_attempts else ""
+        tries = f" ({counted(manifest.read_attempts, 'attempt')})" if manifest.read_attempts else ""
         yield "Not read", f"{manifest.last_error}{tries}"
     for number, one in enumerate(quarantined[:MOST_RECORDS]):
         yield "" if number else "Quarantined", _record(one)
@@ -83,12 +83,12 @@ def _held(manifest: "ManifestLife") -> str:
     of_file = len(manifest.batches_with_file)
     events = f"{counted(manifest.events_batched or 0, 'event')} in {counted(manifest.batches or 0, 'batch', 'batches')}"
     if not of_file:
-        return f"{events} of the manifest, none of them from this file"
+        return f"{events} in the manifest, none from this file"
     if manifest.files == 1:
         return events
     first, last = manifest.batches_with_file[0], manifest.batches_with_file[-1]
     which = f"batch {manifest.id}-{first}" if of_file == 1 else f"batches {first} to {last}"
-    return f"{events} of the manifest; those of this file are in {which}"
+    return f"{events} in the manifest; those of this file are in {which}"
 
 
 def _record(one: Quarantined) -> str:
@@ -96,7 +96,7 @@ def _record(one: Quarantined) -> str:
         return f"the whole file: {one.reason}"
     if one.kind == REFUSED:
         return f"event {one.offset} of batch {one.batch}, refused by {one.subscriber}: {one.reason}"
-    return f"{counted(one.length, 'byte')} from byte {one.offset:,} on: {one.reason}"
+    return f"{counted(one.length, 'byte')} at offset {one.offset:,}: {one.reason}"
 
 
 def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[str | Text, ...]":

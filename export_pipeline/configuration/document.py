@@ -1,4 +1,4 @@
-"""A YAML file as plain values, with the line of every one of them."""
+"""A YAML file as plain values with the line of each, and the problems found in it."""
 
 import re
 from collections.abc import Hashable, Iterable
@@ -9,19 +9,29 @@ import yaml
 from export_pipeline.errors import ConfigurationError
 
 Place = tuple[str | int, ...]
-"""Where a value stands in the file: ``("subscribers", "crm", "groups", 0)``."""
+"""The path of a value in the file: ``("subscribers", "crm", "groups", 0)``."""
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
 _LONGEST_ECHO = 80
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
+# A deployment file has a few hundred lines and five levels. Far larger ones are refused before they cost minutes: nine
+# aliases of nine aliases, nine levels deep, are 300 bytes and expand to 387 million values.
+_MOST_BYTES = 1024 * 1024
+_MOST_LEVELS = 50
+_MOST_VALUES = 50_000
+
+_SCALARS = ("null", "bool", "int", "float", "str")
+_QUOTED = re.compile(r"'([^']*)'")
+"""What PyYAML puts in quotes: text from the file, and names of its tokens, such as '<scalar>'."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to mend.
+    """One problem in the file.
 
     Attributes:
-        line: counted from 1; 0 where the problem is that of the whole file.
-        place: keys from the top of the file; empty where it is that of the whole file.
+        line: counted from 1; 0 for a problem of the whole file.
+        place: keys from the top of the file; empty for a problem of the whole file.
         text: what was found and what is allowed. Never a secret.
     """
 
@@ -37,7 +47,7 @@ def dotted(place: Place) -> str:
 
 
 def configuration_error(file: str, problems: Iterable[Problem]) -> ConfigurationError:
-    """All *problems* of *file*, in the order of its lines: ``<file>:<line>: <path in the file>: <problem>``."""
+    """An error with all *problems* of *file*, ordered by line: ``<file>:<line>: <path in the file>: <problem>``."""
     lines = []
     for problem in sorted(set(problems), key=lambda one: (one.line, dotted(one.place), one.text)):
         position = f"{file}:{problem.line}" if problem.line else file
@@ -46,7 +56,7 @@ def configuration_error(file: str, problems: Iterable[Problem]) -> Configuration
 
 
 def found(value: object, *, secret: bool = False) -> str:
-    """Describe a value of the file, such as ``the text 'hourli'``; of a secret only its kind and length."""
+    """Describe a value of the file, such as ``the text 'hourli'``; for a secret only its type and length."""
     if isinstance(value, str):
         return _found_text(value, secret=secret)
     if value is None:
@@ -65,21 +75,8 @@ def _found_text(text: str, *, secret: bool) -> str:
     return f"a text of {len(text)} characters" if secret or len(shown) > _LONGEST_ECHO else f"the text {shown!r}"
 
 
-Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
-
-# A deployment file has some hundred lines and five levels. What is far beyond is refused before it costs minutes: nine
-# aliases of nine aliases, nine times over, are 300 bytes and stand for 387 million values.
-_MOST_BYTES = 1024 * 1024
-_MOST_LEVELS = 50
-_MOST_VALUES = 50_000
-
-_SCALARS = ("null", "bool", "int", "float", "str")
-_QUOTED = re.compile(r"'([^']*)'")
-"""What PyYAML quotes: characters and texts of the file, and the names of its tokens, such as '<scalar>'."""
-
-
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a date stays the text it was written as."""
+    """PyYAML's safe loader, but dates stay text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own name and shape)
         first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -88,7 +85,7 @@ class _Loader(yaml.SafeLoader):
     _level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        """As PyYAML does it, which calls itself for each level."""
+        """Limit the nesting depth, since PyYAML recurses for each level."""
         if self._level > _MOST_LEVELS:
             problem = f"found more than {_MOST_LEVELS} levels of lists and mappings"
             raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
@@ -102,12 +99,12 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(slots=True)
 class Document:
-    """The file's values and where they stand.
+    """The file's values and their lines.
 
     Attributes:
-        tree: the top-level mapping; empty where the file could not be read.
-        lines: place → line, counted from 1. A key's line is that of the key, not of what stands under it.
-        problems: what keeps the file from being read as YAML, or contradicts itself in it.
+        tree: the top-level mapping; empty if the file could not be read.
+        lines: place → line, counted from 1. A key's line is that of the key, not of its value.
+        problems: YAML errors, and duplicate keys.
     """
 
     tree: dict[str, Value] = field(default_factory=dict)
@@ -115,7 +112,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def line(self, place: Place) -> int:
-        """The line of *place*, or of the nearest place above it that stands in the file."""
+        """The line of *place*, or of the nearest place above it that is in the file."""
         while place not in self.lines and place:
             place = place[:-1]
         return self.lines.get(place, 0)
@@ -136,7 +133,7 @@ def read_document(data: bytes) -> Document:
 
 
 class _Refused(Exception):
-    """The file is read no further."""
+    """Raised to stop reading the file."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -176,7 +173,7 @@ def _root(loader: _Loader) -> yaml.MappingNode:
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> _Refused:
-    """Say what PyYAML found, but not its picture of the line: a secret may stand in it."""
+    """PyYAML's error without its excerpt of the line, which can contain a secret."""
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 0
     problem = _QUOTED.sub(_one_character_at_most, error.problem or "cannot be read")
@@ -185,7 +182,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError) -> _Refused:
     elif "expected a single document" in str(error.context):
         problem = "found a second document (---); allowed: one"
     elif "undefined alias" in problem or "undefined tag" in problem:
-        problem = "a text that starts with * or ! is put in quotes"
+        problem = "text that starts with * or ! must be quoted"
     column = f" at column {mark.column + 1}" if mark else ""
     return _Refused(line, f"not valid YAML{column}: {problem}")
 
@@ -196,7 +193,7 @@ def _one_character_at_most(quoted: re.Match[str]) -> str:
 
 
 class _Reader:
-    """Walks the composed nodes, so that lines are known and every problem is found, not the first only."""
+    """Walks the composed nodes, so that lines are known and all problems are found, not only the first."""
 
     def __init__(self, loader: _Loader, document: Document) -> None:
         self._loader = loader
@@ -206,11 +203,11 @@ class _Reader:
     def value(self, node: yaml.Node, place: Place, above: tuple[yaml.Node, ...]) -> Value:
         self._values += 1
         if self._values > _MOST_VALUES:
-            text = f"found more than {_MOST_VALUES:,} values, aliases (*…) counted as what they stand for"
+            text = f"found more than {_MOST_VALUES:,} values, the maximum; aliases (*…) count as what they expand to"
             raise _Refused(node.start_mark.line + 1, text)
         self._document.lines.setdefault(place, node.start_mark.line + 1)
         if node in above:
-            self._problem(node, place, "an alias that contains itself")
+            self._problem(node, place, "found an alias that contains itself")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place, (*above, node))
@@ -228,7 +225,7 @@ class _Reader:
             here = (*place, key)
             if key in result:
                 first = self._document.lines[here]
-                self._problem(key_node, here, f"this key stands here a second time; the first is in line {first}")
+                self._problem(key_node, here, f"duplicate key; it is first defined in line {first}")
                 continue
             self._document.lines[here] = key_node.start_mark.line + 1
             result[key] = self.value(value_node, here, above)
@@ -239,7 +236,7 @@ class _Reader:
         if tag in ("int", "float") and ":" in node.value:
             return str(node.value)  # YAML 1.1 reads 12:30 as 750
         if tag not in _SCALARS:
-            self._problem(node, place, "found a tag (!…); a text that starts with ! is put in quotes")
+            self._problem(node, place, "found a tag (!…); text that starts with ! must be quoted")
             return None
         try:
             value: Hashable = self._loader.construct_object(node)

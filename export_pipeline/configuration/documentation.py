@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the models: ``python -m export_pipeline.configuration.documentation [--check]``."""
+"""Generate docs/configuration.md: ``python -m export_pipeline.configuration.documentation [--check]``."""
 
 import argparse
 import sys
@@ -36,13 +36,13 @@ _HEAD = """\
 
 <!-- Written by `{command}` from the models in export_pipeline/; do not edit. -->
 
-One YAML file describes one deployment. `EXPORT_DEPLOYMENT` names it: a name is looked for as `deployments/<name>.yaml`
-in the working folder, then in the checkout of this project; anything with a slash in it, or that ends in `.yaml`, is a
-path. Where the variable is not set, `deployments/local.yaml` of the working folder is read, or the only file in its
-`deployments/`.
+One YAML file describes one deployment. `EXPORT_DEPLOYMENT` selects it by name or path. A name refers to
+`deployments/<name>.yaml` in the working folder, or else in the checkout of this project; a value that contains a slash
+or ends in `.yaml` is a path. If the variable is not set, `deployments/local.yaml` in the working folder is read, or the
+only file in its `deployments/`.
 
-The whole file is checked when Dagster loads it. An error lists every problem with file, line and key, what was found
-and what is allowed:
+Dagster validates the whole file when it loads it, and reports all problems at once, each with file, line and key, what
+was found and what is allowed:
 
 <!-- output of: a deployment file with two mistakes -->
 ```text
@@ -50,31 +50,32 @@ deployments/production.yaml:12: frequency: found the text 'hourli'; allowed: one
 deployments/production.yaml:31: subscribers.crm.secret: the environment variable CRM_WEBHOOK_SECRET is not set
 ```
 
-`{{env: NAME}}` stands for the value of an environment variable wherever a text is allowed. Write every secret so:
-Dagster's UI, the logs and errors show the variable's name at most. A mapping whose only key is `env` is always read so.
+`{{env: NAME}}` is replaced with the value of an environment variable wherever text is allowed. Write every secret this
+way: Dagster's UI, the logs and errors then show only the variable's name. A mapping whose only key is `env` is always
+read as a reference to a variable.
 
-Paths and `file:` URLs without a leading slash belong to the deployment, not to the folder that a command runs in: they
-start at the folder that holds `deployments/`, where the file lies anywhere below such a folder, else at the file's own
-folder. So `deployments/mine.yaml` has its ledger in `.dagster/export.db` beside `deployments/`, from wherever it is
-started. Where the working folder has a ledger of the same source, made when relative paths still started there, and
-the deployment's folder has none, loading refuses, and says which path to set or where to move it: a new ledger would
+Relative paths and `file:` URLs are resolved from the deployment, not from the working folder: from the folder that
+contains `deployments/` if the file is anywhere below such a folder, otherwise from the file's own folder. So the ledger
+of `deployments/mine.yaml` is `.dagster/export.db` next to `deployments/`, wherever you start a command. If the working
+folder has a ledger of the same source, from a time when relative paths were resolved there, and the deployment's folder
+has none, the file does not load, and the error says which path to set or where to move the ledger: a new ledger would
 deliver everything again.
 
-A variable that is not set, or whose value cannot be used, stops what needs it: that of a subscriber only this
-subscriber, whose deliveries fail with the reason and stay owed, while all others go on; that of an alert only this
-alert; any other one the whole deployment, and Dagster's UI shows why the code location does not load.
-`export-pipeline check` reports all.
+An environment variable that is not set, or has an invalid value, affects only what needs it. A variable of a subscriber
+stops only this subscriber: its deliveries fail with the reason and stay owed, while all others continue. A variable of
+an alert stops only this alert. Any other variable stops the whole deployment, and Dagster's UI shows why the code
+location does not load. `export-pipeline check` reports all of them.
 
-## The keys at the top
+## Top-level keys
 
 """
 
 _STORES = """\
 ## Options of every store
 
-`source`, `staging` and `quarantine` take these beside `url`, for places in S3 and what speaks its protocol. What is not
-given comes from boto3's usual chain: environment, `~/.aws`, the role of the machine. Google and Azure take their
-credentials from the environment variables of obstore (`GOOGLE_…`, `AZURE_…`).
+`source`, `staging` and `quarantine` accept these options in addition to `url`, for S3 and S3-compatible stores. Without
+them, boto3's usual chain applies: environment, `~/.aws`, the role of the machine. For Google and Azure, set the
+environment variables that obstore reads (`GOOGLE_…`, `AZURE_…`).
 
 """
 
@@ -82,13 +83,13 @@ _SUBSCRIBERS = """\
 ## subscribers
 
 A mapping from a name of your choice to a destination. The name becomes part of the op `deliver_to_<name>`, and the name
-of the resource and of the asset, so keep it: a renamed subscriber is a new one. It begins with a lower-case letter,
-goes on with `a`–`z`, digits and `_`, has at most {max_name} characters, and is neither one of {reserved}
-nor a name that Python or Dagster reserves, such as `class`, `type`, `config`, `context`, `input` or `int`: those are
-refused when the file is read, with the line.
+of the resource and of the asset, so do not change it: a renamed subscriber is a new one. A name starts with a
+lower-case letter, continues with `a`–`z`, digits and `_`, and has at most {max_name} characters. These names are
+reserved: {reserved}, and names that Python or Dagster reserve, such as `class`, `type`, `config`, `context`, `input` or
+`int`. A reserved name is an error with its line.
 
-`type` is one of {types}, or `package.module:Class` for a class of
-your own ([how](your_own_subscriber.md)). The remaining options are those of the type; these are common to all:
+`type` is one of {types}, or `package.module:Class` for
+[your own class](your_own_subscriber.md). The remaining options are those of the type; these are common to all types:
 
 """
 
@@ -102,7 +103,7 @@ _FREQUENCIES = """\
 
 
 def page() -> str:
-    """The whole page, as it belongs into ``docs/configuration.md``."""
+    """The whole page, the content of ``docs/configuration.md``."""
     sections = {name: field for name, field in Deployment.model_fields.items() if _model(field) is not None}
     scalars = {name: field for name, field in Deployment.model_fields.items() if name not in sections}
     parts = [_HEAD.format(command=_COMMAND), _table(_rows(scalars))]
@@ -110,7 +111,7 @@ def page() -> str:
         model = _model(field)
         shown = {key: value for key, value in model.model_fields.items() if key not in StoreSettings.model_fields}
         note = (
-            " Also takes the [options of every store](#options-of-every-store)."
+            " Also accepts the [options of every store](#options-of-every-store)."
             if issubclass(model, StoreSettings)
             else ""
         )
@@ -130,9 +131,9 @@ def page() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or with ``--check`` only say whether it is up to date; the exit code."""
-    parser = argparse.ArgumentParser(description="Write docs/configuration.md from the models.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the page is out of date")
+    """Write the page, or with ``--check`` only verify that it is up to date; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Generate docs/configuration.md from the models.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if the page is out of date")
     if parser.parse_args(arguments).check:
         if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
             return 0
@@ -163,7 +164,7 @@ def _table(rows: Iterator[tuple[str, str, str, str]]) -> str:
 
 
 def _model(field: FieldInfo) -> Any:
-    """The model of a section: of the field's value, or of each of its entries."""
+    """The model of a section: of the field's value, or of each entry of its list."""
     found = field.annotation
     if get_origin(found) in (Union, types.UnionType):
         found = next((member for member in get_args(found) if _is_model(member) and member is not EnvRef), None)

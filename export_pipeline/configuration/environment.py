@@ -1,4 +1,4 @@
-"""``{env: NAME}`` in a deployment file: found wherever it stands, checked, and read from the environment."""
+"""``{env: NAME}`` in a deployment file: found anywhere in it, validated, and replaced from the environment."""
 
 import re
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ class Environment:
     """The file's values with every ``{env: NAME}`` replaced.
 
     Attributes:
-        tree: as ``Document.tree``, but a text stands where a variable was named; empty text where it is missing.
-        references: where which variable was named, those with a problem included.
-        values: the variables' values, for scrubbing.
-        problems: variables that are not set or empty, and names that are none.
+        tree: as ``Document.tree``, with the value in place of each reference; empty text if the variable is not set.
+        references: place → referenced variable, including those with a problem.
+        values: the variables' values, to remove them from texts.
+        problems: variables that are not set or empty, and invalid names.
     """
 
     tree: dict[str, Value] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def _resolved(
     name = value["env"]
     line = document.line(place)
     if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-        # Not shown: people paste the secret itself here.
+        # Not shown: users sometimes paste the secret itself here.
         text = (
             f"found {found(name, secret=True)} as env; allowed: the name of an environment variable, such as CRM_SECRET"
         )

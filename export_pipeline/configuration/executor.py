@@ -1,4 +1,4 @@
-"""What runs the steps of a run: this process, others of this machine, or others of many machines."""
+"""Settings of the executor, and problems with local places if steps run on several machines."""
 
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -27,19 +27,19 @@ _MODULES = {
 
 
 class ExecutorSettings(Section):
-    """What runs the steps of export_job and backfill_job."""
+    """The executor of export_job and backfill_job."""
 
     type: ExecutorType = Field(
         default="in_process",
-        description="in_process: one after the other, in the run's process. multiprocess: each in a process of its "
-        "own, several at once. celery: each on one of the workers that listen to a broker. k8s: each in a Kubernetes "
-        "Job. docker: each in a container. A plain text in the place of the mapping is the type.",
+        description="in_process: one step after another, in the run's process. multiprocess: each step in its own "
+        "process, several in parallel. celery: each step on a worker connected to a broker. k8s: each step in a "
+        "Kubernetes Job. docker: each step in a container. Text instead of the mapping is the type.",
     )
     max_concurrent: int | None = Field(
         default=None,
         ge=1,
-        description="multiprocess, k8s and docker: most steps of one run at once. By default as many as there are "
-        "cores with multiprocess, and no limit with the others; with celery the number of workers says it.",
+        description="multiprocess, k8s and docker: maximum number of steps of one run in parallel. By default the "
+        "number of cores with multiprocess, and no limit with the others; with celery it is the number of workers.",
     )
     broker: Secret | None = Field(
         default=None,
@@ -50,43 +50,43 @@ class ExecutorSettings(Section):
     backend: Secret | None = Field(
         default=None,
         repr=False,
-        description="celery: where results go, as {env: NAME}. By default "
-        "the broker where that is Redis, else rpc://: back to the run's process, through the broker.",
+        description="celery: URL of the result backend, as {env: NAME}. By default the broker if that is Redis, "
+        "otherwise rpc://: results return to the run's process through the broker.",
     )
     redeliver_after_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="celery with Redis: after so many seconds without an end, a step is handed to another worker, "
-        "since its own may have died. By default ten minutes more than max_run_seconds. One that is alive after all "
-        "does no harm: a claim in the ledger keeps the second from its work.",
+        description="celery with Redis: time after which an unfinished step is redelivered to another worker, in "
+        "seconds, in case its worker has died. By default ten minutes more than max_run_seconds. If the first worker "
+        "is still alive, a lock in the ledger prevents the second one from doing the same work.",
     )
     config: dict[str, Any] = Field(
         default={},
-        description="What else Dagster's executor of this type takes, by the names of its documentation: "
+        description="Further options of Dagster's executor of this type, with the names in its documentation: "
         "step_k8s_config, job_namespace, image, networks, env_vars, container_kwargs, config_source, …",
     )
     shared_folders: list[str] = Field(
         default=[],
-        description="celery, k8s and docker: folders that every machine has mounted under the same path (NFS, EFS, a "
-        "volume). Source, staging, quarantine and files may lie under them; all other local folders are refused.",
+        description="celery, k8s and docker: folders that are mounted at the same path on every machine (NFS, EFS, a "
+        "volume). Source, staging, quarantine and files can be below them; all other local folders are an error.",
     )
 
     @property
     def is_distributed(self) -> bool:
-        """Whether steps run where a folder of this machine is not seen."""
+        """Whether steps run on machines that cannot see a local folder of this one."""
         return self.type in _MODULES
 
     @model_validator(mode="after")
     def _options_fit_the_type(self) -> Self:
         if self.type == "celery" and self.broker is None:
-            raise ValueError("executor celery needs its broker: redis://host:6379/0, as {env: NAME}")
+            raise ValueError("executor celery requires broker, as {env: NAME}: redis://host:6379/0")
         for option in ("broker", "backend", "redeliver_after_seconds"):
             if self.type != "celery" and getattr(self, option) is not None:
-                raise ValueError(f"{option} is an option of the executor celery, and this is {self.type}")
+                raise ValueError(f"{option} is an option of celery, but type is {self.type}")
         if self.type in ("in_process", "celery") and self.max_concurrent is not None:
-            raise ValueError(f"max_concurrent is an option of multiprocess, k8s and docker, and this is {self.type}")
+            raise ValueError(f"max_concurrent is an option of multiprocess, k8s and docker, but type is {self.type}")
         if self.shared_folders and not self.is_distributed:
-            raise ValueError(f"shared_folders is an option of celery, k8s and docker, and this is {self.type}")
+            raise ValueError(f"shared_folders is an option of celery, k8s and docker, but type is {self.type}")
         for folder in self.shared_folders:
             if not Path(folder).is_absolute():
                 raise ValueError(f"shared_folders: found {folder!r}; allowed: absolute paths")
@@ -99,24 +99,24 @@ class ExecutorSettings(Section):
 
 
 def parse_executor(value: object) -> object:
-    """The mapping that a plain text stands for.
+    """Expand plain text to the mapping that it abbreviates.
 
     Raises:
-        ValueError: the text is no type.
+        ValueError: the text is not a type.
     """
     if isinstance(value, str):
         if value not in _TYPES:
             raise ValueError(f"allowed: {', '.join(_TYPES)}, or a mapping with a type and its options")
-        # A type that needs options says so by itself.
+        # The model reports a type that requires options.
         return {"type": value}
     return value
 
 
 def spread_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEntry]) -> Iterator[Problem]:
-    """What only one machine can see, where steps run on several.
+    """Places that only one machine can access, if steps run on several.
 
     Args:
-        draft: a file in which all else is right.
+        draft: a file without other problems.
     """
     written = parse_executor(draft.value(("executor",)) or "in_process")
     if not isinstance(written, dict):
@@ -143,12 +143,12 @@ def spread_problems(draft: DeploymentDraft, subscribers: Mapping[str, Subscriber
 
 
 def _problem(draft: DeploymentDraft, settings: ExecutorSettings, place: Place, what: str, allowed: str) -> Problem:
-    # Where the key is missing, the line is that of what it would be under, else that of the executor, which is there.
+    # If the key is missing, the line is that of its parent, or else of the executor, which exists.
     above = (place[:length] for length in range(len(place), 0, -1))
     shown = next((one for one in above if draft.has(one)), ("executor",))
     problem = draft.problem(
         shown,
-        f"found {what}, which other machines do not see, and executor {settings.type} runs steps on them; "
+        f"found {what}, which other machines cannot access, but executor {settings.type} runs steps on them; "
         f"allowed: {allowed}",
     )
     return Problem(problem.line, place, problem.text)
@@ -158,7 +158,7 @@ def _is_of_one_machine(url: str, shared: list[str]) -> bool:
     try:
         location = parse_location(url)
     except ConfigurationError:
-        return False  # no folder in any store, such as a destination's own address
+        return False  # not a folder in a store, such as a destination's URL
     if location.scheme != "file":
         return False
     folder = Path(location.prefix)

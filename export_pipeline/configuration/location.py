@@ -1,4 +1,4 @@
-"""Which file describes the deployment."""
+"""Find the deployment file of a command."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,13 +8,13 @@ from pathlib import Path
 from export_pipeline.errors import ConfigurationError
 
 VARIABLE = "EXPORT_DEPLOYMENT"
-"""The environment variable that chooses the deployment: a name, or a path."""
+"""The environment variable that selects the deployment: a name, or a path."""
 
 DEFAULT_NAME = "local"
-"""The deployment of the demo; read where none is named."""
+"""The deployment of the demo, and the default."""
 
 FOLDER = "deployments"
-"""Where deployments that have a name are."""
+"""The folder of deployments that are selected by name."""
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -25,7 +25,7 @@ class DeploymentFile:
 
     Attributes:
         name: the file's name without its suffix.
-        path: as it is to be read from the working folder.
+        path: relative to the working folder, or absolute.
     """
 
     name: str
@@ -33,28 +33,28 @@ class DeploymentFile:
 
     @property
     def root(self) -> Path:
-        """Where relative paths in the file start: the folder that holds ``deployments/``, else the file's own."""
+        """The folder that relative paths in the file start at: that of ``deployments/``, otherwise the file's own."""
         folder = Path(os.path.abspath(self.path)).parent
         above = [one for one in (folder, *folder.parents) if one.name == FOLDER]
         return above[0].parent if above else folder
 
     @property
     def shown(self) -> str:
-        """The path as errors name it: relative where it lies under the working folder."""
+        """The path as shown in errors: relative if it is below the working folder."""
         absolute = self.path.absolute()
         folder = Path.cwd()
         return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
 
 
 def chosen(name_or_path: str | None, environ: Mapping[str, str] = os.environ) -> DeploymentFile:
-    """Find the deployment file that a command is about.
+    """Find the deployment file of a command.
 
-    It is the one that is named, by *name_or_path* or else by EXPORT_DEPLOYMENT. Where none is named, only the working
-    folder counts: ``deployments/local.yaml``, or the only file in ``deployments/``. So a command that is started in the
-    wrong folder never reports on a deployment that nobody meant.
+    It is named by *name_or_path*, or else by EXPORT_DEPLOYMENT. If neither is given, only the working folder counts:
+    ``deployments/local.yaml``, or the only file in ``deployments/``. So a command that is started in the wrong folder
+    never reports on an unrelated deployment.
 
     Raises:
-        ConfigurationError: there is no such file; none is named and there is none here, or several.
+        ConfigurationError: the file does not exist; or none is named, and the working folder has none or several.
     """
     named = name_or_path or environ.get(VARIABLE)
     if named:
@@ -67,25 +67,25 @@ def chosen(name_or_path: str | None, environ: Mapping[str, str] = os.environ) ->
     if files:
         names = [path.stem for path in files]
         raise ConfigurationError(
-            f"{FOLDER}/ in {Path.cwd()} has several deployments, and none is chosen. Choose one of "
+            f"{FOLDER}/ in {Path.cwd()} has several deployments, and none is selected. Select one of "
             f"{', '.join(names)}: export {VARIABLE}={names[0]}, or --deployment {names[0]}"
         )
     raise ConfigurationError(
         f"nothing is configured in {Path.cwd()}: it has no deployment file in {FOLDER}/. `export-pipeline init` "
-        "writes one, and `export-pipeline demo` tries the export with sample files. If your deployment is elsewhere, "
-        f"go to its folder, or name its file with --deployment or {VARIABLE}"
+        "writes one, and `export-pipeline demo` runs an export of sample files. If your deployment is elsewhere, "
+        f"change to its folder, or name its file with --deployment or {VARIABLE}"
     )
 
 
 def locate(name_or_path: str) -> DeploymentFile:
     """Find a deployment file by its name or path.
 
-    A text with a slash in it, or that ends in ``.yaml`` or ``.yml``, is a path. Anything else is a name:
-    ``deployments/<name>.yaml`` is looked for in the working folder, then beside the package (in a checkout of this
+    Text that contains a slash, or ends in ``.yaml`` or ``.yml``, is a path. Anything else is a name:
+    ``deployments/<name>.yaml`` is searched in the working folder, then next to the package (in a checkout of this
     project).
 
     Raises:
-        ConfigurationError: there is no such file. Names those that there are.
+        ConfigurationError: there is no such file. The message lists those that exist.
     """
     if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(SUFFIXES):
         path = Path(name_or_path)
@@ -104,7 +104,7 @@ def locate(name_or_path: str) -> DeploymentFile:
 
 
 def _folders() -> Iterator[Path]:
-    """Where named deployments lie: in the working folder first, so that it wins."""
+    """The folders of named deployments: that of the working folder first, so that it takes precedence."""
     yield Path(FOLDER)
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
@@ -112,12 +112,12 @@ def _folders() -> Iterator[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The deployment files directly in *folder*, by name."""
+    """The deployment files directly in *folder*, sorted by name."""
     return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
 def _choices() -> str:
-    """The names that exist, as part of a sentence."""
+    """The existing names, as part of a sentence."""
     names = sorted({path.stem for folder in _folders() for path in files_in(folder)})
     if not names:
         return f"a name (but {Path.cwd() / FOLDER} has no deployment file; `export-pipeline init` writes one)"

@@ -1,4 +1,4 @@
-"""A destination that would write into its own source: what it writes would be read as new files, again and again."""
+"""Detect a destination inside the source: what it writes would be read as new files, in an endless loop."""
 
 import os
 import re
@@ -18,14 +18,14 @@ _AWS = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 (as a name, nothing listens)
 _DIRECTIVE = re.compile(r"%([-_0^#]?[A-Za-z])|%%")
 _OF_LETTERS = frozenset("aAbBpZcxXDF")
-"""Directives of strftime that give more than digits."""
+"""Directives of strftime that produce more than digits."""
 
 
 def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEntry], root: Path) -> Iterator[Problem]:
-    """Every url of a subscriber below which it would write what the source lists.
+    """Every URL of a subscriber whose files the source would list.
 
     Args:
-        draft: a file in which all else is right.
+        draft: a file without other problems.
         root: where relative paths start.
     """
     source = _location(draft.value(_SOURCE), root)
@@ -42,25 +42,25 @@ def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEn
             if (why := _overlap(source, target, patterns.get(option))) is not None:
                 yield draft.problem(
                     (*above, option),
-                    f"found {target.url}, {why} source.url ({source.url}): what is written there would be read as new "
-                    "files, again and again; allowed: a place outside of the source",
+                    f"found {target.url}, {why} source.url ({source.url}): files written there would be read as new "
+                    "files, in an endless loop; allowed: a place outside the source",
                 )
 
 
 def _overlap(source: Location, target: Location, pattern: str | None) -> str | None:
-    """How what is written below *target* comes to lie in *source*, as the beginning of a sentence; None: not at all."""
+    """How files written below *target* end up in *source*, as part of a sentence; None if they do not."""
     outer, inner = _parts(source), _parts(target)
     if inner == outer or (source.scheme == "file" and _is_one_folder(source, target)):
         return "which is"
     if inner[: len(outer)] == outer or (source.scheme == "file" and _holds(source, target)):
-        return "which lies in"
+        return "which is inside"
     if pattern is not None and outer[: len(inner)] == inner and _may_lead_to(outer[len(inner) :], pattern):
         return f"where path {pattern!r} leads into"
     return None
 
 
 def _may_lead_to(parts: list[str], pattern: str) -> bool:
-    """Whether names that begin as the strftime *pattern* says can lie below the folders *parts*."""
+    """Whether names that match the strftime *pattern* can be below the folders *parts*."""
     folders = [folder for folder in pattern.split("/")[:-1] if folder not in ("", ".")]
     return len(folders) >= len(parts) and all(
         re.fullmatch(_DIRECTIVE.sub(_value, re.escape(folder).replace(r"\-", "-")), part)
@@ -75,7 +75,7 @@ def _value(directive: "re.Match[str]") -> str:
 
 
 def _is_one_store(source: Location, target: Location, draft: DeploymentDraft, above: Place) -> bool:
-    """Whether both urls are names in the same store: the same bucket of the same server, or this machine's files."""
+    """Whether both URLs are in the same store: the same bucket of the same server, or this machine's files."""
     if source.scheme != target.scheme or source.bucket.lower() != target.bucket.lower():
         return False
     if source.scheme != "s3":
@@ -85,7 +85,7 @@ def _is_one_store(source: Location, target: Location, draft: DeploymentDraft, ab
 
 
 def _server(endpoint_url: object) -> str:
-    """One spelling for one server; names of buckets are the same at all of AWS."""
+    """The normalized address of an S3 server; all of AWS is one, since bucket names are unique in AWS."""
     text = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not isinstance(text, str) or not text:
         return "aws"
@@ -112,7 +112,7 @@ def _parts(location: Location) -> list[str]:
 
 
 def _is_one_folder(source: Location, target: Location) -> bool:
-    """Whether both are the same folder under two names, such as those of a file system that knows no case."""
+    """Whether both are the same folder under two names, such as on a case-insensitive file system."""
     return _same(Path(source.prefix), Path(target.prefix))
 
 
@@ -124,11 +124,11 @@ def _same(one: Path, other: Path) -> bool:
     try:
         return os.path.samefile(one, other)
     except OSError:
-        return False  # one of them is not there yet
+        return False  # one of them does not exist yet
 
 
 def _location(url: object, root: Path) -> Location | None:
     try:
         return parse_location(absolute_url(url, root)) if isinstance(url, str) else None
     except ConfigurationError:
-        return None  # no folder in any store, such as a destination's own address
+        return None  # not a folder in a store, such as a destination's URL

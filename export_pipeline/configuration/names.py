@@ -1,4 +1,4 @@
-"""What the jobs, ops, schedules, sensors, resources and assets of an export are called."""
+"""Names of the jobs, ops, schedules, sensors, resources and assets of an export."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from export_pipeline.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What one export calls its parts. Two exports in one code location differ by their prefix.
+    """The names of one export. Exports in one code location have different prefixes.
 
     Args:
         prefix: empty, or a lower-case letter and up to 29 letters, digits and underscores: ``web`` gives
             ``web_export_job``, ``web_list_new_files``, the resource ``web_source`` and the asset ``web/raw_events``.
 
     Raises:
-        ConfigurationError: the prefix is not of this form.
+        ConfigurationError: the prefix does not have this form.
     """
 
     prefix: str = ""
@@ -27,7 +27,7 @@ class Names:
             raise ConfigurationError(f"prefix: found {self.prefix!r}; {error}") from None
 
     def prefixed(self, name: str) -> str:
-        """*name* of a job, op, schedule, sensor or resource, as Dagster knows it."""
+        """The name in Dagster of the job, op, schedule, sensor or resource *name*."""
         return f"{self.prefix}_{name}" if self.prefix else name
 
     def asset(self, name: str) -> list[str]:
@@ -36,7 +36,7 @@ class Names:
 
     @property
     def export_job(self) -> str:
-        """The job that delivers what is new."""
+        """The job that delivers new files."""
         return self.prefixed("export_job")
 
     @property
@@ -51,7 +51,7 @@ class Names:
 
     @property
     def check_job(self) -> str:
-        """The job that looks whether all is well."""
+        """The job that runs the asset checks."""
         return self.prefixed("check_job")
 
     @property
@@ -61,7 +61,7 @@ class Names:
 
     @property
     def alerts(self) -> str:
-        """The sensor that tells people."""
+        """The sensor that sends alerts."""
         return self.prefixed("alerts")
 
     @property

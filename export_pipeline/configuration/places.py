@@ -1,7 +1,7 @@
-"""Relative places of a deployment: they belong to the deployment, not to the folder that a command happens to run in.
+"""Relative paths of a deployment: they are resolved from the deployment, not from the working folder.
 
-They start at the project that the deployment file is part of: the folder that holds ``deployments/`` where the file is
-anywhere below such a folder, else the file's own folder.
+They start at the deployment's root: the folder that contains ``deployments/`` if the file is anywhere below such a
+folder, otherwise the file's own folder.
 """
 
 import os
@@ -22,7 +22,7 @@ _SQLITE = "sqlite:///"
 
 
 def absolute_url(url: str, root: Path) -> str:
-    """*url*, where it is a relative path the same below *root*; as it is written where that makes no difference."""
+    """*url*, with a relative path resolved from *root*; unchanged if *root* is the working folder."""
     path = url.removeprefix("file:") if url.startswith("file:") else url
     if not path or _SCHEME.match(path) or path.startswith(("/", "~")) or is_here(root):
         return url
@@ -30,14 +30,14 @@ def absolute_url(url: str, root: Path) -> str:
 
 
 def absolute_ledger(url: str | EnvRef, root: Path) -> str | EnvRef:
-    """The same of a ledger's URL. Only what an SQLite ledger lies under is a path, and that is no secret."""
+    """The same for a ledger's URL. Only an SQLite ledger has a path, which is not a secret."""
     path = _written(url).removeprefix(_SQLITE)
     found = absolute_url(path, root)
     return url if found == path else found
 
 
 def absolute_entry(entry: SubscriberEntry, root: Path) -> SubscriberEntry:
-    """The same of a subscriber's folders."""
+    """The same for a subscriber's folders."""
     options = _texts(entry)
     moved = {
         name: absolute_url(url, root)
@@ -48,7 +48,7 @@ def absolute_entry(entry: SubscriberEntry, root: Path) -> SubscriberEntry:
 
 
 def unplaced(subscribers: Mapping[str, SubscriberEntry], draft: DeploymentDraft, root: Path) -> list[Problem]:
-    """Subscribers that write into the working folder by default, where that is another one than the deployment's."""
+    """Subscribers that write to the working folder by default, if that is not the deployment's root."""
     if is_here(root):
         return []
     problems = []
@@ -56,18 +56,18 @@ def unplaced(subscribers: Mapping[str, SubscriberEntry], draft: DeploymentDraft,
         above: Place = ("subscribers", entry.name)
         for name in entry.resource_class.folders(_texts(entry)).keys() - entry.options.keys():
             text = (
-                "this key is missing, and without it the folder would be the one that a command runs in; allowed: a "
-                f"path, which starts at {root}"
+                "this key is missing, and its default would be the folder that a command runs in; allowed: a path, "
+                f"relative to {root} or absolute"
             )
             problems.append(Problem(draft.document.line(above), (*above, name), text))
     return problems
 
 
 def refuse_second_ledger(ledger: str | EnvRef, source_url: str, root: Path) -> None:
-    """See that no second ledger is begun where relative paths were once taken from the working folder.
+    """Refuse to start a second ledger if the first one was created when paths were relative to the working folder.
 
     Args:
-        ledger, source_url: as the deployment file has them.
+        ledger, source_url: as written in the deployment file.
 
     Raises:
         ConfigurationError: the working folder has a ledger of this source, and the deployment's folder none.
@@ -81,20 +81,20 @@ def refuse_second_ledger(ledger: str | EnvRef, source_url: str, root: Path) -> N
     urls = [parse_location(url).url for url in (source_url, absolute_url(source_url, root))]
     if knows_source(old, urls):
         raise ConfigurationError(
-            f"ledger.url: found the relative path {path}, which starts at {root}, the folder of the deployment. There "
-            f"is no ledger there, but {old.absolute()} is one of this source: with a new one, everything would be "
-            f"delivered again. Allowed: {old.absolute()}, as ledger.url, and the like for staging.url, quarantine.url "
-            f"and every other relative path; or move that ledger to {new} while nothing runs"
+            f"ledger.url: found the relative path {path}, which is resolved from {root}, the folder of the deployment. "
+            f"There is no ledger there, but {old.absolute()} is a ledger of this source: with a new ledger, everything "
+            f"would be delivered again. Allowed: {old.absolute()} as ledger.url, and absolute paths for staging.url, "
+            f"quarantine.url and every other relative path; or move that ledger to {new} while nothing is running"
         )
 
 
 def is_here(root: Path) -> bool:
-    """Whether *root* is the working folder, so that relative paths mean the same either way."""
+    """Whether *root* is the working folder, so that relative paths are the same either way."""
     return root == Path.cwd() or (root.exists() and root.samefile(Path.cwd()))
 
 
 def _written(value: str | EnvRef) -> str:
-    """The text, or what the variable says that stands for it."""
+    """The text, or the value of the variable that it references."""
     return os.environ.get(value.env, "") if isinstance(value, EnvRef) else value
 
 

@@ -1,4 +1,4 @@
-"""How often the export runs, and what follows from it: how long a run may last, and how old a file may become."""
+"""How often the export runs, and the defaults derived from it: the time budget of a run, and the allowed lag."""
 
 from datetime import datetime, timedelta, timezone
 from itertools import islice, pairwise
@@ -14,7 +14,7 @@ FREQUENCIES = {
 """WordPress's names of recurring events, and Altis's ``ten_minutes`` → cron."""
 
 _LEAST = timedelta(minutes=60)
-# A frequency such as */10 8-18 * * 1-5 has its longest pause at the weekend, one of the first of a month its own.
+# A frequency such as */10 8-18 * * 1-5 has its longest pause at the weekend.
 _LOOKED_AT = timedelta(days=8)
 _LEAST_TICKS = 14
 _MOST_TICKS = 12_000
@@ -27,12 +27,12 @@ def cron_of(frequency: str) -> str:
     """The cron expression of a name, or the expression itself.
 
     Raises:
-        ValueError: *frequency* is neither one of ``FREQUENCIES`` nor an expression of five fields that Dagster takes.
+        ValueError: *frequency* is neither one of ``FREQUENCIES`` nor an expression of five fields that Dagster accepts.
     """
     if frequency in FREQUENCIES:
         return FREQUENCIES[frequency]
     allowed = f"one of {', '.join(FREQUENCIES)}, or a cron expression of five fields (minute hour day month weekday)"
-    # Dagster decides, because Dagster runs it: it refuses seconds, and days that never come such as 30 February.
+    # Dagster validates it, because Dagster runs it: it refuses seconds, and dates that do not exist, as 30 February.
     from dagster import DagsterInvalidDefinitionError, ScheduleDefinition
 
     if len(frequency.split()) != 5:
@@ -45,7 +45,7 @@ def cron_of(frequency: str) -> str:
 
 
 def checked_frequency(frequency: str) -> str:
-    """*frequency*, if :func:`cron_of` knows what it means."""
+    """*frequency*, if :func:`cron_of` accepts it."""
     cron_of(frequency)
     return frequency
 
@@ -54,7 +54,7 @@ def checked_timezone(name: str) -> str:
     """*name*, if it is an IANA time zone.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     try:
         return ZoneInfo(name).key
@@ -63,12 +63,12 @@ def checked_timezone(name: str) -> str:
 
 
 def default_lag(cron: str, zone: str, now: datetime) -> timedelta:
-    """Twice the longest time between two of the next ticks, and at least an hour."""
+    """The default of ``max_lag_minutes``: twice the longest time between two of the next ticks, at least an hour."""
     return max(_LEAST, 2 * longest_pause(cron, zone, now))
 
 
 def default_run_seconds(cron: str, zone: str) -> float:
-    """The shortest time between two ticks, seen from a fixed moment, so that it is the same on any day."""
+    """The default of ``max_run_seconds``: the shortest time between two ticks, counted from a fixed date."""
     from export_pipeline.dagster_internals import cron_string_iterator
 
     ticks = islice(cron_string_iterator(_SOME_MOMENT.timestamp(), cron, zone), _LEAST_TICKS)
@@ -84,11 +84,11 @@ def next_tick(cron: str, zone: str, now: datetime) -> datetime:
 
 
 def longest_pause(cron: str, zone: str, now: datetime) -> timedelta:
-    """The longest time between two ticks of the week that begins *now*, or of the next fourteen ticks."""
+    """The longest time between two ticks in the week that starts *now*, or in the next fourteen ticks."""
     end = now.astimezone(timezone.utc) + _LOOKED_AT
     from export_pipeline.dagster_internals import cron_string_iterator
 
-    # Dagster's own reading of cron, which is not public: any other one might differ from what the schedule does.
+    # Dagster's own cron parser, which is not public: any other one could differ from the schedule.
     ticks = islice(cron_string_iterator(now.timestamp(), cron, zone), _MOST_TICKS)
     longest = timedelta()
     for number, (one, following) in enumerate(pairwise(ticks)):

@@ -1,7 +1,7 @@
-"""Deployment files side by side that would share a ledger for one source.
+"""Detect deployment files in one folder that would share a ledger for the same source.
 
-In a ledger a subscriber is a name of a source. Where two deployments call theirs the same, each takes what the other
-was to get, in green runs; where they do not, each run of one puts the other's subscribers out.
+A ledger identifies a subscriber by its name and source. If two deployments use the same names, each delivers files that
+the other was to deliver, and the runs succeed; if not, each run of one deactivates the other's subscribers.
 """
 
 import os
@@ -24,11 +24,11 @@ _MOST_FILES = 200
 def sibling_problems(location: DeploymentFile, draft: DeploymentDraft, root: Path) -> Iterator[Problem]:
     """The first other file in the folder with the same source and the same ledger.
 
-    Ledgers that an environment variable names are not compared: each deployment may be run with its own value.
+    Ledgers set by an environment variable are not compared: each deployment can have its own value.
 
     Args:
         location: the file that is being read.
-        root: where its relative paths start.
+        root: the folder that its relative paths start at.
     """
     own = _export(draft.document.tree, root)
     if own is None:
@@ -40,9 +40,9 @@ def sibling_problems(location: DeploymentFile, draft: DeploymentDraft, root: Pat
             continue
         if _export(tree, DeploymentFile(path.stem, path).root) == own:
             text = (
-                f"{path.name} beside this file has the same source and the same ledger, {own[1]}: subscribers of the "
-                "same name would get each other's files. Allowed: a ledger of its own for one of them, such as "
-                f".dagster/{location.name}.db, and folders of its own for staging and quarantine"
+                f"{path.name} beside this file has the same source and the same ledger, {own[1]}: subscribers with the "
+                "same name would get each other's files. Allowed: a separate ledger for one of them, such as "
+                f".dagster/{location.name}.db, with separate folders for staging and quarantine"
             )
             yield Problem(draft.document.line(("ledger",)), ("ledger", "url"), text)
             return
@@ -54,7 +54,7 @@ def _siblings(path: Path) -> Iterator[Path]:
 
 
 def _export(tree: Mapping[str, Any], root: Path) -> tuple[str, str] | None:
-    """Source and ledger of a deployment file, as absolute places; None where they cannot be told."""
+    """Source and ledger of a deployment file, as absolute locations; None if they are unknown."""
     source, ledger = tree.get("source"), tree.get("ledger") or {}
     if not isinstance(source, Mapping) or not isinstance(ledger, Mapping):
         return None

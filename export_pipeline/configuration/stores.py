@@ -1,4 +1,4 @@
-"""Where this project itself keeps things: staging, ledger, quarantine."""
+"""Settings of staging, ledger and quarantine, where the pipeline itself stores data."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -18,7 +18,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//)?")
 
 
 class FolderSettings(StoreSettings):
-    """A folder of this project's own, local or in an object store."""
+    """A folder used by the pipeline itself, local or in an object store."""
 
     url: str
 
@@ -33,23 +33,23 @@ class FolderSettings(StoreSettings):
 
 
 class StagingSettings(FolderSettings):
-    """Where a manifest's batches lie between reading and delivering."""
+    """Where a manifest's batches are stored between reading and delivering."""
 
     url: str = Field(
         default=".dagster/staging",
         min_length=1,
-        description="The folder for staged batches, local or in an object store (as source.url). Every machine that "
-        "runs a step must reach it.",
+        description="Folder of staged batches, local or in an object store (as source.url). Every machine that runs "
+        "steps needs access to it.",
     )
 
 
 class QuarantineSettings(FolderSettings):
-    """Where what cannot be delivered is kept."""
+    """Where undeliverable data is kept."""
 
     url: str = Field(
         default=".dagster/quarantine",
         min_length=1,
-        description="The folder for quarantined events and files, local or in an object store (as source.url).",
+        description="Folder of quarantined events and files, local or in an object store (as source.url).",
     )
 
 
@@ -66,15 +66,15 @@ class LedgerSettings(Section):
     keep_days: int | None = Field(
         default=None,
         ge=1,
-        description="How many days are kept in full. Of earlier ones, once they are delivered, only counts and "
-        "checksums stay: a file listed again is still known, and a backfill still gives the same batches. By default "
-        "all are kept.",
+        description="Number of days kept in full. Older days that are delivered are folded to counts and checksums: a "
+        "file that is listed again is still known, and a backfill still produces the same batches. By default all "
+        "days are kept.",
     )
 
     @field_validator("url")
     @classmethod
     def _url_is_known(cls, url: str | EnvRef) -> str | EnvRef:
-        """Checked by its look only, so that SQLAlchemy need not be imported; opening the ledger checks the rest."""
+        """Only the form is checked, so that SQLAlchemy need not be imported; opening the ledger checks the rest."""
         if isinstance(url, str) and (not url or (_SCHEME.match(url) and not url.startswith(_DATABASES))):
             raise ValueError(
                 "allowed: a path for SQLite, sqlite:///path, or postgresql://user:password@host:5432/database"
@@ -83,6 +83,6 @@ class LedgerSettings(Section):
 
 
 def passwords(url: str) -> set[str]:
-    """The password in *url*, as written and as meant; nothing where it has none."""
+    """The password in *url*, as written and percent-decoded; empty if it has none."""
     written = urlsplit(url).password if "://" in url else None
     return {written, unquote(written)} if written else set()

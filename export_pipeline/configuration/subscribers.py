@@ -1,4 +1,4 @@
-"""The ``subscribers:`` part of a deployment file: each entry is checked against the class that its ``type`` names."""
+"""The ``subscribers:`` section of a deployment file: each entry is validated by the class that its ``type`` names."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ RESERVED_NAMES = frozenset(
         "read",
     }
 )
-"""Keys that Dagster or this project gives to resources and assets of their own."""
+"""Names that Dagster or this project uses for resources and assets."""
 
 MAX_NAME_CHARACTERS = 40
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -40,21 +40,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class SubscriberEntry:
-    """One entry under ``subscribers``, checked.
+    """One valid entry under ``subscribers``.
 
     Attributes:
-        name: its key: the name of its resource and asset, and a part of its op's.
-        type_name: ``type`` as the file writes it.
-        resource_class: the class it names.
-        options: every key but ``type``, as the file writes it, with an EnvRef where it names a variable (at any depth).
-        since: where it starts; None where the file does not say.
-        unusable: why nothing can be delivered to it: a variable is not set, or its value cannot be used.
+        name: its key: the name of its resource and asset, and part of its op's name.
+        type_name: ``type`` as written in the file.
+        resource_class: the class of that type.
+        options: every key but ``type``, as written in the file, with an EnvRef for each variable (at any depth).
+        since: where it starts; None if the file does not say.
+        unusable: why nothing can be delivered to it: a variable is not set, or has an invalid value.
     """
 
     name: str
     type_name: str
     resource_class: "type[Subscriber]"
-    options: "Mapping[str, Any | EnvRef]" = field(repr=False)  # a secret may be written into the file
+    options: "Mapping[str, Any | EnvRef]" = field(repr=False)  # the file can contain literal secrets
     since: StartFrom | None
     unusable: str = ""
 
@@ -62,10 +62,10 @@ class SubscriberEntry:
 def read_subscribers(
     draft: DeploymentDraft, *, without_variables: bool = False
 ) -> tuple[dict[str, SubscriberEntry], list[Problem]]:
-    """The entries under ``subscribers`` in the order of the file, and what is wrong with the others.
+    """The valid entries under ``subscribers`` in the order of the file, and the problems of the others.
 
     Args:
-        without_variables: keep an entry whose variables are not set, or have values that cannot be used, as unusable.
+        without_variables: keep an entry whose variables are not set, or have invalid values, as unusable.
     """
     top: Place = ("subscribers",)
     entries = draft.value(top)
@@ -121,10 +121,10 @@ def _read_entry(
 
 
 def _is_of_a_variable(problem: Problem, place: Place, draft: DeploymentDraft, *, missing: bool = False) -> bool:
-    """Whether a problem of the entry at *place* is that of a variable's value, and not of the file.
+    """Whether a problem of the entry at *place* is caused by a variable's value, not by the file.
 
     Args:
-        missing: a variable of the entry is not set, so what its class says of the options as a whole says nothing.
+        missing: a variable of the entry is not set, so its class's problems with the options as a whole do not count.
     """
     if problem.place[:2] != place or problem.place[2:3] in (("type",), ("since",)):
         return False
@@ -132,7 +132,7 @@ def _is_of_a_variable(problem: Problem, place: Place, draft: DeploymentDraft, *,
 
 
 def _variable(problem: Problem, draft: DeploymentDraft) -> str | None:
-    """Name of the variable that stands where the problem is, or above; None: there is none."""
+    """Name of the variable at the place of the problem, or above it; None if there is none."""
     places = [problem.place[:length] for length in range(1, len(problem.place) + 1)]
     names = [draft.environment.references[one].env for one in places if one in draft.environment.references]
     return names[-1] if names else None
@@ -141,27 +141,25 @@ def _variable(problem: Problem, draft: DeploymentDraft) -> str | None:
 def _with_variable(problem: Problem, draft: DeploymentDraft) -> str:
     name = _variable(problem, draft)
     named = problem.text if name is None or name in problem.text else f"the environment variable {name}: {problem.text}"
-    # Not "secret: …", in which whoever scrubs a text takes the next word for the secret.
+    # Not "secret: …": tools that redact secrets would take the next word for the secret.
     return f"{named} (option {dotted(problem.place[2:])})" if problem.place[2:] else named
 
 
 def wrong_with_name(name: str) -> list[str]:
-    """Why *name* cannot be a subscriber's; empty where it can."""
+    """Why *name* is not valid for a subscriber; empty if it is."""
     if len(name) > MAX_NAME_CHARACTERS or not _NAME.fullmatch(name):
         form = (
-            f"a lower-case letter, then letters a-z, digits and underscores, {MAX_NAME_CHARACTERS} characters at most"
+            f"a lower-case letter, then letters a-z, digits and underscores, at most {MAX_NAME_CHARACTERS} characters"
         )
-        return [f"not a subscriber's name; allowed: {form}"]
+        return [f"not a valid name of a subscriber; allowed: {form}"]
     if name in RESERVED_NAMES:
         others = ", ".join(sorted(RESERVED_NAMES))
-        return [f"this name is taken; allowed: any that this project does not use itself, which are {others}"]
-    # Late, since it imports Dagster; whoever names a subscriber in a file needs that for its class in any case.
+        return [f"this name is reserved; allowed: any name except {others}"]
+    # Late, since it imports Dagster, which a subscriber's class needs anyway.
     from export_pipeline.subscribers.launchable import dagster_takes
 
     if not dagster_takes(name):
-        return [
-            f"this name is taken: Dagster, or Python, reserves it for itself; allowed: any other, such as {name}_events"
-        ]
+        return [f"this name is reserved by Dagster or Python; allowed: any other, such as {name}_events"]
     return []
 
 
@@ -176,11 +174,11 @@ def _wrong_type(place: Place, draft: DeploymentDraft) -> list[Problem]:
 
 
 def _wrong_options(resource_class: "type[Subscriber]", place: Place, draft: DeploymentDraft) -> list[Problem]:
-    """What the class says of its options. Variables are resolved for it, so that their values are checked as well."""
+    """The class's problems with the options. Variables are resolved, so that their values are validated as well."""
     values = draft.value(place)
     options = {key: value for key, value in values.items() if key != "type"} if isinstance(values, dict) else {}
     known = set(fields_of(resource_class))
-    # A class of somebody's own may not forbid unknown keys; Dagster's default is to drop them without a word.
+    # A user's class may not forbid unknown keys; by default Dagster drops them silently.
     unknown = [
         draft.problem((*place, key), unknown_key((*place, key), known | {"type"}))
         for key in options

@@ -1,4 +1,4 @@
-"""What pydantic says of a deployment file, in the words of the file: place, what was found, what is allowed."""
+"""Translate pydantic's errors into problems of the deployment file: place, what was found, what is allowed."""
 
 import difflib
 import re
@@ -59,12 +59,12 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class DeploymentDraft:
-    """A deployment file on its way to a model: what stands where, and what must not be told.
+    """A deployment file that is being validated: its values by place, and which of them are secret.
 
     Attributes:
         document: the file.
-        environment: its values, variables resolved.
-        secret_places: places whose values are never shown; all that lies under them is not, either.
+        environment: its values with variables resolved.
+        secret_places: places whose values, and everything below them, are never shown.
     """
 
     document: Document
@@ -72,7 +72,7 @@ class DeploymentDraft:
     secret_places: frozenset[Place]
 
     def value(self, place: Place) -> object:
-        """What stands at *place*; None where nothing does."""
+        """The value at *place*; None if there is none."""
         node: Any = self.environment.tree
         for key in place:
             if not _has(node, key):
@@ -81,50 +81,50 @@ class DeploymentDraft:
         return node
 
     def has(self, place: Place) -> bool:
-        """Whether something stands at *place*."""
+        """Whether there is a value at *place*."""
         return not place or _has(self.value(place[:-1]), place[-1])
 
     def written(self, place: Place) -> Any:
-        """What stands at *place*, with an EnvRef wherever the file names a variable."""
+        """The value at *place*, with an EnvRef for each variable."""
         return self._with_references(self.value(place), place, self.environment.references)
 
     def with_references_at(self, places: Collection[Place]) -> dict[str, Any]:
-        """The whole file, with an EnvRef where it names a variable at one of *places*, and the value elsewhere."""
+        """The whole file, with an EnvRef for variables at *places*, and the value for all others."""
         references = {place: value for place, value in self.environment.references.items() if place in places}
         return {key: self._with_references(value, (key,), references) for key, value in self.environment.tree.items()}
 
     def with_secrets(self, places: Iterable[Place]) -> "DeploymentDraft":
-        """The same, with more places that are never shown."""
+        """The same draft with additional secret places."""
         return DeploymentDraft(self.document, self.environment, self.secret_places | frozenset(places))
 
     def problem(self, place: Place, text: str) -> Problem:
-        """A problem at *place*, in words that hold no secret."""
+        """A problem at *place*, with secrets removed from its text."""
         return Problem(self.document.line(place), place, self.redacted(text))
 
     def unfit(self, place: Place, allowed: str) -> Problem:
-        """The problem that the value at *place* is not what is *allowed* there."""
+        """The problem that the value at *place* is not one that is *allowed* there."""
         value = self.value(place)
         reference = self.environment.references.get(place)
-        # A text where a mapping or list belongs may be a secret that lost its key: it is not shown, either.
+        # Text in place of a mapping or list can be a secret whose key is missing: it is not shown, either.
         stray = isinstance(value, str) and _STRUCTURE.match(allowed) is not None
         hidden = reference is not None or self.is_secret(place) or stray
         where = f" in the environment variable {reference.env}" if reference else ""
         return self.problem(place, f"found {found(value, secret=hidden)}{where}; {allowed}")
 
     def is_secret(self, place: Place) -> bool:
-        """Whether *place*, or a place above it, holds a secret."""
+        """Whether *place*, or a place above it, is secret."""
         return any(place[: length + 1] in self.secret_places for length in range(len(place)))
 
     def redacted(self, text: str) -> str:
-        """*text* without the value of any variable, and of any secret that is written into the file."""
+        """*text* with values of variables, and secrets written in the file, removed."""
         return scrub(text, self.environment.values | self.literal_secrets())
 
     def literal_secrets(self) -> set[str]:
-        """Every secret that is written into the file itself."""
+        """Every secret that is written in the file itself."""
         secrets: set[str] = set()
         for place in self.secret_places:
             texts = set(_texts(self.value(place)))
-            # The ledger may be a path: only a password in its URL is a secret.
+            # The ledger's URL can be a path: only a password in it is secret.
             secrets |= {part for text in texts for part in passwords(text)} if place == LEDGER_URL else texts
         return secrets
 
@@ -141,15 +141,15 @@ class DeploymentDraft:
 def problems_of(
     error: ValidationError, draft: DeploymentDraft, model: type[BaseModel], above: Place = ()
 ) -> list[Problem]:
-    """Translate *error*, of validating the values at *above* with *model*.
+    """Translate *error*, raised by validating the values at *above* with *model*.
 
-    What a union says of each of its members becomes one problem.
+    The errors of a union's members become one problem.
     """
     problems: list[Problem] = []
     allowed: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
         place = _place(detail, draft, model, above)
-        # A missing variable is a problem already; what the empty text in its place breaks is none.
+        # A missing variable is already reported; errors caused by the empty text in its place are not.
         if place in draft.environment.references and not draft.value(place):
             continue
         if draft.is_secret(place):
@@ -161,7 +161,7 @@ def problems_of(
                 draft.problem(place, unknown_key(place, fields_of(_model_at(model, place[len(above) : -1]))))
             )
         elif detail["type"] == "value_error" and not _allowed(detail).startswith("allowed: "):
-            problems.append(draft.problem(place, _allowed(detail)))  # a validator's own words: they say it all
+            problems.append(draft.problem(place, _allowed(detail)))  # a validator's own message is complete
         else:
             allowed.setdefault(place, []).append(_allowed(detail))
     for place, choices in allowed.items():
@@ -171,7 +171,7 @@ def problems_of(
 
 
 def unknown_key(place: Place, known: Iterable[str]) -> str:
-    """What is wrong with a key that is none of *known*."""
+    """The problem text for a key that is not in *known*."""
     names = sorted(known)
     near = difflib.get_close_matches(str(place[-1]), names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
@@ -179,12 +179,12 @@ def unknown_key(place: Place, known: Iterable[str]) -> str:
 
 
 def fields_of(model: type[BaseModel] | None) -> dict[str, FieldInfo]:
-    """The keys that *model* takes in a file, and what they mean."""
+    """The keys of *model* in a file, and their fields."""
     return {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
 
 
 def secret_places(model: type[BaseModel], above: Place = ()) -> set[Place]:
-    """Every place of *model* that may hold a secret: marked so as in Dagster, or of a type that takes an EnvRef."""
+    """Every place of *model* that can contain a secret: marked as in Dagster, or of a type that accepts an EnvRef."""
     places: set[Place] = set()
     for name, field in fields_of(model).items():
         members = _members(field.annotation)
@@ -199,10 +199,9 @@ def secret_places(model: type[BaseModel], above: Place = ()) -> set[Place]:
 
 
 def _place(detail: ErrorDetails, draft: DeploymentDraft, model: type[BaseModel], above: Place) -> Place:
-    """Where in the file: pydantic's path, less the names of union members in it.
+    """The place in the file: pydantic's path without the names of union members.
 
-    It ends at a key that is not in the file only where that key is missing: Dagster reports a missing key as one that
-    is None.
+    It ends at a key that is not in the file only if that key is missing: Dagster reports a missing key as None.
     """
     place = above
     for index, key in enumerate(detail["loc"]):
@@ -220,7 +219,7 @@ def _has(node: object, key: str | int) -> bool:
 
 
 def _shortest_secret(place: Place, draft: DeploymentDraft) -> Place:
-    """The place that is marked secret: the names of keys under it may be the secret itself."""
+    """The place that is marked secret: names of keys below it can be the secret itself."""
     return next(place[:length] for length in range(1, len(place) + 1) if place[:length] in draft.secret_places)
 
 

@@ -1,4 +1,10 @@
-"""The two conservation equations with their sums, for people who look."""
+"""The two conservation equations with their sums, for people who look.
+
+    events framed = events in batches + events quarantined   checked before they are kept: manifests.record_reading
+    events in batches = accepted + refused + filtered        checked before they are kept: deliveries.commit
+
+Numbers that break one never enter the ledger. Here it is seen whether what is in it still adds up.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,42 +50,42 @@ class DeliveryBalance:
     wrong: Sequence[str]
 
 
-def reading_balance(tx: Connection, source: int) -> ReadingBalance:
+def reading_balance(tx: Connection, source_id: int) -> ReadingBalance:
     """Events framed = in batches + quarantined."""
     m = t.manifests.c
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     # Parts were counted when the whole was read.
-    read = (m.source_id == source, manifests.is_read(), m.part_of.is_(None))
+    read = (m.source_id == source_id, manifests.is_read(), m.part_of.is_(None))
     row = tx.execute(select(func.count(), *sums).where(*read)).one()
     count, framed, batched, quarantined = (int(number) for number in row)
-    return ReadingBalance(count, framed, batched, quarantined, reading_imbalances(tx, source))
+    return ReadingBalance(count, framed, batched, quarantined, reading_imbalances(tx, source_id))
 
 
-def delivery_balance(tx: Connection, source: int, subscription: Subscription) -> DeliveryBalance:
+def delivery_balance(tx: Connection, source_id: int, subscription: Subscription) -> DeliveryBalance:
     """Events in batches = accepted + refused + filtered."""
     m, d = t.manifests.c, t.deliveries.c
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_batched, d.accepted, d.refused, d.filtered)]
     row = tx.execute(
         select(func.count(), *sums)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, d.subscription_id == subscription.id, deliveries.is_delivered())
+        .where(m.source_id == source_id, d.subscription_id == subscription.id, deliveries.is_delivered())
     ).one()
-    wrong = delivery_imbalances(tx, source, subscription=subscription.id)
+    wrong = delivery_imbalances(tx, source_id, subscription=subscription.id)
     manifests, batched, accepted, refused, filtered = (int(number) for number in row)
     return DeliveryBalance(manifests, batched, accepted, refused, filtered, wrong)
 
 
-def imbalances(tx: Connection, source: int, *, day: date | None = None) -> Sequence[str]:
+def imbalances(tx: Connection, source_id: int, *, day: date | None = None) -> Sequence[str]:
     """Every place where a conservation equation does not hold, as a sentence; none in a sound ledger."""
-    return [*reading_imbalances(tx, source, day=day), *delivery_imbalances(tx, source, day=day)]
+    return [*reading_imbalances(tx, source_id, day=day), *delivery_imbalances(tx, source_id, day=day)]
 
 
-def reading_imbalances(tx: Connection, source: int, *, day: date | None = None) -> list[str]:
+def reading_imbalances(tx: Connection, source_id: int, *, day: date | None = None) -> list[str]:
     """Manifests where events framed are not events in batches and in the quarantine."""
     m = t.manifests.c
     rows = tx.execute(
         select(m.id, m.events_framed, m.events_batched, m.events_quarantined).where(
-            m.source_id == source,
+            m.source_id == source_id,
             manifests.is_read(),
             m.events_framed != m.events_batched + m.events_quarantined,
             *([m.day == day] if day else []),
@@ -93,7 +99,7 @@ def reading_imbalances(tx: Connection, source: int, *, day: date | None = None) 
 
 
 def delivery_imbalances(
-    tx: Connection, source: int, *, day: date | None = None, subscription: int | None = None
+    tx: Connection, source_id: int, *, day: date | None = None, subscription: int | None = None
 ) -> list[str]:
     """Deliveries, of one subscription or of all, where events in batches are not accepted, refused and filtered."""
     m, d, s = t.manifests.c, t.deliveries.c, t.subscriptions.c
@@ -102,7 +108,7 @@ def delivery_imbalances(
         .join(t.deliveries, d.manifest_id == m.id)
         .join(t.subscriptions, s.id == d.subscription_id)
         .where(
-            m.source_id == source,
+            m.source_id == source_id,
             deliveries.is_delivered(),
             m.events_batched != d.accepted + d.refused + d.filtered,
             *([m.day == day] if day else []),

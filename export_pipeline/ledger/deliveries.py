@@ -141,18 +141,18 @@ def is_open() -> ColumnElement[bool]:
     return or_(d.state.not_in((DELIVERED, WAIVED, SPLIT)), and_(d.state == WAIVED, accepted + in_part > 0))
 
 
-def delivery(tx: Connection, manifest: str, subscription: Subscription) -> Delivery | None:
+def delivery(tx: Connection, manifest_id: str, subscription: Subscription) -> Delivery | None:
     """The delivery of a manifest to a subscription; None where it was never owed."""
     d, a = t.deliveries.c, t.acceptances.c
     row = tx.execute(
-        select(d.state, d.round, d.attempts).where(d.manifest_id == manifest, d.subscription_id == subscription.id)
+        select(d.state, d.round, d.attempts).where(d.manifest_id == manifest_id, d.subscription_id == subscription.id)
     ).first()
     if row is None:
         return None
     accepted = tx.execute(
-        select(a.n).where(a.manifest_id == manifest, a.subscription_id == subscription.id, a.round == row.round)
+        select(a.n).where(a.manifest_id == manifest_id, a.subscription_id == subscription.id, a.round == row.round)
     ).scalars()
-    return Delivery(manifest, subscription.id, STATES[row.state], row.round, frozenset(accepted), row.attempts)
+    return Delivery(manifest_id, subscription.id, STATES[row.state], row.round, frozenset(accepted), row.attempts)
 
 
 def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: datetime) -> None:
@@ -248,11 +248,11 @@ def _this_round(found: Delivery) -> ColumnElement[bool]:
     )
 
 
-def subscribers_of(tx: Connection, manifest: str) -> list[tuple[int, str]]:
+def subscribers_of(tx: Connection, manifest_id: str) -> list[tuple[int, str]]:
     """Number and name of everybody whom a manifest is, or was, owed to."""
     d, s = t.deliveries.c, t.subscriptions.c
     rows = tx.execute(
-        select(s.id, s.name).join(t.deliveries, d.subscription_id == s.id).where(d.manifest_id == manifest)
+        select(s.id, s.name).join(t.deliveries, d.subscription_id == s.id).where(d.manifest_id == manifest_id)
     )
     return [(row.id, row.name) for row in rows]
 
@@ -271,7 +271,7 @@ def is_settled(tx: Connection, manifest: str, subscriber: str, batch: str) -> bo
 
 
 def owe_day(
-    tx: Connection, source: int, subscriptions: Iterable[Subscription], *, day: date, again: bool, now: datetime
+    tx: Connection, source_id: int, subscriptions: Iterable[Subscription], *, day: date, again: bool, now: datetime
 ) -> tuple[int, int]:
     """Owe a day's manifests to subscriptions, whatever their start: what a backfill asks for.
 
@@ -284,20 +284,20 @@ def owe_day(
     Returns:
         How many deliveries were added, and how many are repeated.
     """
-    hold_still(tx, source)
+    hold_still(tx, source_id)
     m, d = t.manifests.c, t.deliveries.c
-    manifests.reopen_parts(tx, source, day)
+    manifests.reopen_parts(tx, source_id, day)
     p = t.portions.c
     in_part = and_(p.manifest_id == d.manifest_id, p.subscription_id == d.subscription_id, p.round == d.round)
     is_begun = or_(is_delivered(), exists().where(is_counted()), exists().where(in_part))
     begun = and_(is_begun, d.state != SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
-        added += owe_missing(tx, subscription.id, m.source_id == source, m.day == day, now=now)
+        added += owe_missing(tx, subscription.id, m.source_id == source_id, m.day == day, now=now)
         of_the_day = and_(
             d.subscription_id == subscription.id,
             d.day == day,
-            exists().where(m.id == d.manifest_id, m.source_id == source, manifests.is_living()),
+            exists().where(m.id == d.manifest_id, m.source_id == source_id, manifests.is_living()),
         )
         wanted = d.state.in_((WAIVED, GIVEN_UP))
         repeated += tx.execute(
@@ -318,7 +318,7 @@ def owe_day(
 
 def owe(
     tx: Connection,
-    identity: str,
+    manifest_id: str,
     subscription_ids: Iterable[int],
     *,
     day: date,
@@ -329,7 +329,7 @@ def owe(
     """Owe a manifest to subscriptions that it was never owed to; *run_id* takes it to them, where one does already."""
     rows = [
         {
-            "manifest_id": identity,
+            "manifest_id": manifest_id,
             "subscription_id": number,
             "day": day,
             "first_key": first_key,
@@ -387,66 +387,66 @@ def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> Non
     tx.execute(of_them.values(state=WAIVED))
 
 
-def give_up(tx: Connection, identity: str) -> None:
+def give_up(tx: Connection, manifest_id: str) -> None:
     """Give up, for everybody that it is owed to, a manifest that cannot be read."""
     d = t.deliveries.c
-    tx.execute(update(t.deliveries).where(d.manifest_id == identity, is_owed()).values(state=GIVEN_UP))
+    tx.execute(update(t.deliveries).where(d.manifest_id == manifest_id, is_owed()).values(state=GIVEN_UP))
 
 
-def give_up_for(tx: Connection, identity: str, subscription_id: int, reason: str) -> None:
+def give_up_for(tx: Connection, manifest_id: str, subscription_id: int, reason: str) -> None:
     """Give up for one subscription what cannot be read."""
-    of_it = _of(identity, subscription_id)
+    of_it = _of(manifest_id, subscription_id)
     tx.execute(update(t.deliveries).where(*of_it).values(state=GIVEN_UP, last_error=reason))
 
 
-def split_for(tx: Connection, identity: str, subscription_id: int) -> None:
+def split_for(tx: Connection, manifest_id: str, subscription_id: int) -> None:
     """Keep that a subscription gets what is left of a manifest in parts."""
-    tx.execute(update(t.deliveries).where(*_of(identity, subscription_id)).values(state=SPLIT, last_error=None))
+    tx.execute(update(t.deliveries).where(*_of(manifest_id, subscription_id)).values(state=SPLIT, last_error=None))
 
 
-def reopen(tx: Connection, identity: str) -> int:
+def reopen(tx: Connection, manifest_id: str) -> int:
     """Owe a manifest again to those for whom it was given up; returns how many they are."""
-    given_up = (t.deliveries.c.manifest_id == identity, is_given_up())
+    given_up = (t.deliveries.c.manifest_id == manifest_id, is_given_up())
     return tx.execute(update(t.deliveries).where(*given_up).values(state=OWED)).rowcount
 
 
-def take_away(tx: Connection, identity: str) -> list[tuple[int, str | None]]:
+def take_away(tx: Connection, manifest_id: str) -> list[tuple[int, str | None]]:
     """Forget every delivery of a manifest in whose place others come.
 
     Returns:
         The subscriptions that it was owed to, each with the run that takes it there, if one does.
     """
     d = t.deliveries.c
-    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == identity, is_owed()))
+    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == manifest_id, is_owed()))
     owed_to = [(row.subscription_id, row.last_run_id) for row in rows]
-    tx.execute(delete(t.deliveries).where(d.manifest_id == identity))
+    tx.execute(delete(t.deliveries).where(d.manifest_id == manifest_id))
     return owed_to
 
 
-def _of(identity: str, subscription_id: int) -> tuple[ColumnElement[bool], ...]:
-    return t.deliveries.c.manifest_id == identity, t.deliveries.c.subscription_id == subscription_id
+def _of(manifest_id: str, subscription_id: int) -> tuple[ColumnElement[bool], ...]:
+    return t.deliveries.c.manifest_id == manifest_id, t.deliveries.c.subscription_id == subscription_id
 
 
-def receivers(tx: Connection, identity: str, subscription_ids: Collection[int]) -> list[Receiver]:
+def receivers(tx: Connection, manifest_id: str, subscription_ids: Collection[int]) -> list[Receiver]:
     """Those of some subscriptions that a manifest is owed to, by name."""
     d, s = t.deliveries.c, t.subscriptions.c
     rows = tx.execute(
         select(d.subscription_id, s.name, d.round)
         .join(t.subscriptions, s.id == d.subscription_id)
-        .where(d.manifest_id == identity, is_owed(), d.subscription_id.in_(subscription_ids))
+        .where(d.manifest_id == manifest_id, is_owed(), d.subscription_id.in_(subscription_ids))
         .order_by(s.name)
     )
     return [Receiver(*row) for row in rows]
 
 
-def ever_accepted(tx: Connection, identity: str, receiver: Receiver, *, batches: int) -> frozenset[int]:
+def ever_accepted(tx: Connection, manifest_id: str, receiver: Receiver, *, batches: int) -> frozenset[int]:
     """Numbers of the batches that a subscriber has accepted, in whichever round.
 
     Args:
         batches: how many the manifest has.
     """
     a = t.acceptances.c
-    of_it = (a.manifest_id == identity, a.subscription_id == receiver.subscription_id)
+    of_it = (a.manifest_id == manifest_id, a.subscription_id == receiver.subscription_id)
     accepted = frozenset(tx.execute(select(a.n).where(*of_it)).scalars())
     before = (*of_it, a.round < receiver.round)
     if receiver.is_repeated and not tx.execute(select(func.count()).where(*before)).scalar():
@@ -462,28 +462,28 @@ def taken_by(tx: Connection, manifest_ids: Sequence[str], run_ids: Collection[st
     return set(tx.execute(busy).scalars())
 
 
-def waived_for(tx: Connection, identity: str) -> set[int]:
+def waived_for(tx: Connection, manifest_id: str) -> set[int]:
     """The subscriptions that a manifest is no longer owed to, since it lies before their start."""
     d = t.deliveries.c
-    return set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity, d.state == WAIVED)).scalars())
+    return set(tx.execute(select(d.subscription_id).where(d.manifest_id == manifest_id, d.state == WAIVED)).scalars())
 
 
-def owed_to(tx: Connection, identity: str) -> list[int]:
+def owed_to(tx: Connection, manifest_id: str) -> list[int]:
     """The subscriptions that a manifest is owed to."""
     d = t.deliveries.c
-    query = select(d.subscription_id).where(d.manifest_id == identity, is_owed())
+    query = select(d.subscription_id).where(d.manifest_id == manifest_id, is_owed())
     return list(tx.execute(query.order_by(d.subscription_id)).scalars())
 
 
 def states_of_days(
-    tx: Connection, source: int, *, first_day: date, last_day: date
+    tx: Connection, source_id: int, *, first_day: date, last_day: date
 ) -> dict[str, dict[int, DeliveryState]]:
     """Manifest → subscription → how it stands with it, of all manifests of some days."""
     m, d = t.manifests.c, t.deliveries.c
     rows = tx.execute(
         select(d.manifest_id, d.subscription_id, d.state)
         .join(t.manifests, m.id == d.manifest_id)
-        .where(m.source_id == source, m.day.between(first_day, last_day))
+        .where(m.source_id == source_id, m.day.between(first_day, last_day))
     )
     states: dict[str, dict[int, DeliveryState]] = {}
     for row in rows:
@@ -491,14 +491,14 @@ def states_of_days(
     return states
 
 
-def is_untouched(tx: Connection, identity: str) -> bool:
+def is_untouched(tx: Connection, manifest_id: str) -> bool:
     """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
     d = t.deliveries.c
     for table in (t.acceptances, t.portions):
-        if tx.execute(select(table.c.n).where(table.c.manifest_id == identity).limit(1)).first() is not None:
+        if tx.execute(select(table.c.n).where(table.c.manifest_id == manifest_id).limit(1)).first() is not None:
             return False
     # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
     # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
     # who never got it may change.
-    done = select(d.state).where(d.manifest_id == identity, or_(is_delivered(), d.round > 1))
+    done = select(d.state).where(d.manifest_id == manifest_id, or_(is_delivered(), d.round > 1))
     return tx.execute(done.limit(1)).first() is None

@@ -76,7 +76,7 @@ def stands_for(one: bytes, key: str) -> bool:
 
 
 def near(
-    tx: Connection, source: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
+    tx: Connection, source_id: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
 ) -> Fingerprints:
     """Every folded file between two keys, both included, and some beside them.
 
@@ -87,27 +87,27 @@ def near(
     of_days = [c.day.in_(sorted(days))] if days is not None else []
     rows = tx.execute(
         select(c.manifest_id, c.fingerprints).where(
-            c.source_id == source, *of_days, c.first_key <= last_key, c.last_key >= first_key
+            c.source_id == source_id, *of_days, c.first_key <= last_key, c.last_key >= first_key
         )
     )
     manifests = {one: row.manifest_id for row in rows for one in _split(row.fingerprints)}
     return Fingerprints(frozenset(one[:_HALF] for one in manifests), manifests)
 
 
-def of_file(tx: Connection, source: int, *, key: str, day: date) -> Fingerprints:
+def of_file(tx: Connection, source_id: int, *, key: str, day: date) -> Fingerprints:
     """The folded files near one key; one query of an index."""
-    return near(tx, source, first_key=key, last_key=key, days=[day])
+    return near(tx, source_id, first_key=key, last_key=key, days=[day])
 
 
-def days_among(tx: Connection, source: int, days: Iterable[date]) -> set[date]:
+def days_among(tx: Connection, source_id: int, days: Iterable[date]) -> set[date]:
     """Those of *days* of which anything is folded."""
     c = t.folded.c
     return {
-        day for day in days if tx.execute(select(c.day).where(c.source_id == source, c.day == day).limit(1)).first()
+        day for day in days if tx.execute(select(c.day).where(c.source_id == source_id, c.day == day).limit(1)).first()
     }
 
 
-def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime) -> int:
+def fold(tx: Connection, source_id: int, *, before: date, most: int, now: datetime) -> int:
     """Fold at most *most* manifests of days before *before*; returns how many were, 0 once none is left.
 
     Left alone is what is owed to anybody, what was given up (the quarantine may bring it back), and what a subscriber
@@ -116,7 +116,7 @@ def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime)
     m, c, f = t.manifests.c, t.folded.c, t.files.c
     rows = tx.execute(
         select(m.id, m.day)
-        .where(m.source_id == source, m.day < before, m.folded_at.is_(None), *_is_done())
+        .where(m.source_id == source_id, m.day < before, m.folded_at.is_(None), *_is_done())
         .order_by(m.day)
         .limit(most)
     ).all()
@@ -130,19 +130,19 @@ def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime)
         .order_by(f.manifest_id, f.key, f.etag)
     ).all()
     folded = []
-    for identity, group in groupby(files, key=lambda row: row.manifest_id):
+    for manifest_id, group in groupby(files, key=lambda row: row.manifest_id):
         members = [SourceFile(*row[1:]) for row in group]
         folded.append(
             {
-                c.manifest_id.name: identity,
-                c.source_id.name: source,
-                c.day.name: days[identity],
+                c.manifest_id.name: manifest_id,
+                c.source_id.name: source_id,
+                c.day.name: days[manifest_id],
                 c.first_key.name: members[0].key,
                 c.last_key.name: members[-1].key,
                 c.files.name: len(members),
                 c.first_modified.name: min(member.last_modified for member in members),
                 c.fingerprints.name: b"".join(fingerprint(member) for member in members),
-                c.batches.name: zlib.compress(json.dumps(batches.get(identity, [])).encode(), 9),
+                c.batches.name: zlib.compress(json.dumps(batches.get(manifest_id, [])).encode(), 9),
             }
         )
     tx.execute(insert(t.folded), folded)
@@ -153,7 +153,7 @@ def fold(tx: Connection, source: int, *, before: date, most: int, now: datetime)
     return len(days)
 
 
-def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: str, now: datetime) -> None:
+def unfold(tx: Connection, manifest_id: str, files: Sequence[SourceFile], *, url: str, now: datetime) -> None:
     """Put the rows of a folded manifest back.
 
     Args:
@@ -165,13 +165,13 @@ def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: s
     """
     m, c = t.manifests.c, t.folded.c
     row = tx.execute(
-        select(t.folded, m.max_events, m.max_bytes).join(t.manifests, m.id == c.manifest_id).where(m.id == identity)
+        select(t.folded, m.max_events, m.max_bytes).join(t.manifests, m.id == c.manifest_id).where(m.id == manifest_id)
     ).first()
     if row is None:
         return
     found = manifest_id_of(url, files, max_events=row.max_events, max_bytes=row.max_bytes)
-    if found != identity:
-        raise LedgerError(f"manifest {identity}: the files found for it make manifest {found}")
+    if found != manifest_id:
+        raise LedgerError(f"manifest {manifest_id}: the files found for it make manifest {found}")
     tx.execute(
         insert(t.files),
         [
@@ -182,7 +182,7 @@ def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: s
                 "size_bytes": file.size_bytes,
                 "last_modified": file.last_modified,
                 "day": row.day,
-                "manifest_id": identity,
+                "manifest_id": manifest_id,
                 "seen_at": now,
             }
             for file in files
@@ -190,22 +190,22 @@ def unfold(tx: Connection, identity: str, files: Sequence[SourceFile], *, url: s
     )
     names = ("n", "events", "size_bytes", "crc32", "file_positions")
     batches = [
-        {"manifest_id": identity, **dict(zip(names, batch, strict=True))}
+        {"manifest_id": manifest_id, **dict(zip(names, batch, strict=True))}
         for batch in json.loads(zlib.decompress(row.batches))
     ]
     if batches:
         tx.execute(insert(t.batches), batches)
-    tx.execute(delete(t.folded).where(c.manifest_id == identity))
-    tx.execute(update(t.manifests).where(m.id == identity).values(folded_at=None))
+    tx.execute(delete(t.folded).where(c.manifest_id == manifest_id))
+    tx.execute(update(t.manifests).where(m.id == manifest_id).values(folded_at=None))
 
 
-def stretch(tx: Connection, identity: str) -> tuple[str, str, tuple[bytes, ...]]:
+def stretch(tx: Connection, manifest_id: str) -> tuple[str, str, tuple[bytes, ...]]:
     """First key, last key and fingerprints, in key order, of the files of a manifest, folded or not."""
     c, f = t.folded.c, t.files.c
-    row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == identity)).first()
+    row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == manifest_id)).first()
     if row is not None:
         return row.first_key, row.last_key, tuple(_split(row.fingerprints))
-    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == identity)
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == manifest_id)
     files = [SourceFile(*one) for one in tx.execute(rows.order_by(f.key, f.etag))]
     return files[0].key, files[-1].key, tuple(map(fingerprint, files))
 
@@ -235,10 +235,10 @@ def last_key(tx: Connection, manifest_id: str) -> str | None:
     return key if key is not None else tx.execute(select(c.last_key).where(c.manifest_id == manifest_id)).scalar()
 
 
-def count_files(tx: Connection, source: int) -> int:
+def count_files(tx: Connection, source_id: int) -> int:
     """How many files are folded."""
     c = t.folded.c
-    return int(tx.execute(select(func.coalesce(func.sum(c.files), 0)).where(c.source_id == source)).scalar_one())
+    return int(tx.execute(select(func.coalesce(func.sum(c.files), 0)).where(c.source_id == source_id)).scalar_one())
 
 
 def _is_done() -> tuple[ColumnElement[bool], ...]:
@@ -250,11 +250,11 @@ def _is_done() -> tuple[ColumnElement[bool], ...]:
     return manifests.is_of_source(), m.part_of.is_(None), manifests.is_living(), still_open == 0
 
 
-def _batches(tx: Connection, identities: Iterable[str]) -> dict[str, list[list[object]]]:
+def _batches(tx: Connection, manifest_ids: Iterable[str]) -> dict[str, list[list[object]]]:
     b = t.batches.c
     rows = tx.execute(
         select(b.manifest_id, b.n, b.events, b.size_bytes, b.crc32, b.file_positions)
-        .where(b.manifest_id.in_(list(identities)))
+        .where(b.manifest_id.in_(list(manifest_ids)))
         .order_by(b.manifest_id, b.n)
     )
     found: dict[str, list[list[object]]] = {}
@@ -276,11 +276,11 @@ def _split(fingerprints: bytes) -> Iterator[bytes]:
     return (bytes(fingerprints[at : at + _WHOLE]) for at in range(0, len(fingerprints), _WHOLE))
 
 
-def folded_before(tx: Connection, source: int) -> date | None:
+def folded_before(tx: Connection, source_id: int) -> date | None:
     """The day up to which folding has been; None: it never was."""
-    return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source)).scalar()
+    return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source_id)).scalar()
 
 
-def set_folded_before(tx: Connection, source: int, day: date) -> None:
+def set_folded_before(tx: Connection, source_id: int, day: date) -> None:
     """Note that of days before *day* nothing is left that can be folded."""
-    tx.execute(update(t.sources).where(t.sources.c.id == source).values(folded_before=day))
+    tx.execute(update(t.sources).where(t.sources.c.id == source_id).values(folded_before=day))

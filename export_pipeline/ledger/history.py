@@ -97,11 +97,11 @@ class FileLife:
         return found
 
 
-def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
+def lives(tx: Connection, source_id: int, keys: Sequence[str]) -> list[FileLife]:
     """What the ledger knows of the files under *keys*: one for each content, in the order in which they were seen."""
     f = t.files.c
     rows = tx.execute(
-        select(t.files).where(f.source_id == source, f.key.in_(keys)).order_by(f.seen_at, f.key, f.etag)
+        select(t.files).where(f.source_id == source_id, f.key.in_(keys)).order_by(f.seen_at, f.key, f.etag)
     ).all()
     return [
         FileLife(
@@ -116,26 +116,26 @@ def lives(tx: Connection, source: int, keys: Sequence[str]) -> list[FileLife]:
     ]
 
 
-def life_by_fingerprint(tx: Connection, source: int, file: SourceFile) -> FileLife | None:
+def life_by_fingerprint(tx: Connection, source_id: int, file: SourceFile) -> FileLife | None:
     """What is left of the life of a file that was folded; None where it is not among these."""
-    identity = folding.near(tx, source, first_key=file.key, last_key=file.key).manifest_of(file)
-    if identity is None:
+    manifest_id = folding.near(tx, source_id, first_key=file.key, last_key=file.key).manifest_of(file)
+    if manifest_id is None:
         return None
-    row = tx.execute(select(t.manifests.c.day, t.manifests.c.planned_at).where(t.manifests.c.id == identity)).one()
+    row = tx.execute(select(t.manifests.c.day, t.manifests.c.planned_at).where(t.manifests.c.id == manifest_id)).one()
     return FileLife(
         file=file,
         day=row.day,
         seen_at=row.planned_at,
         note=None,
-        manifest=_manifest(tx, identity, file.key),
-        deliveries=_deliveries(tx, identity, file.key),
+        manifest=_manifest(tx, manifest_id, file.key),
+        deliveries=_deliveries(tx, manifest_id, file.key),
     )
 
 
-def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
-    row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).one()
-    positions = {position for position, one in enumerate(manifests.get(tx, identity).files) if one.key == key}
-    batches: tuple[LedgerBatch, ...] = manifests.batches(tx, identity)
+def _manifest(tx: Connection, manifest_id: str, key: str) -> ManifestLife:
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == manifest_id)).one()
+    positions = {position for position, one in enumerate(manifests.get(tx, manifest_id).files) if one.key == key}
+    batches: tuple[LedgerBatch, ...] = manifests.batches(tx, manifest_id)
     with_file = tuple(batch.n for batch in batches if positions & set(batch.file_positions))
     return ManifestLife(
         id=row.id,
@@ -157,13 +157,13 @@ def _manifest(tx: Connection, identity: str, key: str) -> ManifestLife:
     )
 
 
-def _deliveries(tx: Connection, identity: str, key: str) -> tuple[DeliveryLife, ...]:
+def _deliveries(tx: Connection, manifest_id: str, key: str) -> tuple[DeliveryLife, ...]:
     """Of the manifest, or of the part of it that holds the file: to whom it went in parts, the part tells."""
-    whole = _of(tx, identity)
+    whole = _of(tx, manifest_id)
     split = {one.subscriber for one in whole if one.state.is_split}
     if not split:
         return whole
-    held = [one for part in parts.holding(tx, identity, key) for one in _of(tx, part) if one.subscriber in split]
+    held = [one for part in parts.holding(tx, manifest_id, key) for one in _of(tx, part) if one.subscriber in split]
     # Who had accepted all events of the file before is owed none of it in a part.
     had_it = split - {part.subscriber for part in held}
     delivered = deliveries.STATES[deliveries.DELIVERED]
@@ -172,13 +172,13 @@ def _deliveries(tx: Connection, identity: str, key: str) -> tuple[DeliveryLife, 
     return tuple(sorted([*others, *held, *done], key=lambda one: one.subscriber))
 
 
-def _of(tx: Connection, identity: str) -> tuple[DeliveryLife, ...]:
+def _of(tx: Connection, manifest_id: str) -> tuple[DeliveryLife, ...]:
     d, s = t.deliveries.c, t.subscriptions.c
     accepted = select(func.count()).where(deliveries.is_counted()).correlate(t.deliveries).scalar_subquery()
     rows = tx.execute(
         select(t.deliveries, s.name, accepted.label("accepted_batches"))
         .join(t.subscriptions, s.id == d.subscription_id)
-        .where(d.manifest_id == identity)
+        .where(d.manifest_id == manifest_id)
         .order_by(s.name)
     )
     return tuple(

@@ -142,24 +142,24 @@ class UnreadableFile:
     Attributes:
         reason: what is wrong with it, without secrets.
         attempts: how many runs have tried it.
-        given_up: it lies in the quarantine as a whole, and no run tries it again.
+        is_tried_again: by later runs; if not, it lies in the quarantine as a whole.
     """
 
     key: str
     day: date
     reason: str
     attempts: int
-    given_up: bool
+    is_tried_again: bool
 
 
-def standings(tx: Connection, source: int) -> list[Standing]:
+def standings(tx: Connection, source_id: int) -> list[Standing]:
     """Every subscriber that the ledger knows, by name; removed ones only where they are owed something."""
     s = t.subscriptions.c
-    rows = tx.execute(select(t.subscriptions).where(s.source_id == source).order_by(s.name)).all()
+    rows = tx.execute(select(t.subscriptions).where(s.source_id == source_id).order_by(s.name)).all()
     known = [Subscription(row.id, row.name, row.start_day, row.start_at) for row in rows]
-    given_up = _given_up_files(tx, source)
+    given_up = _given_up_files(tx, source_id)
     found = []
-    for row, one, waiting in zip(rows, known, owed.waiting(tx, source, known), strict=True):
+    for row, one, waiting in zip(rows, known, owed.waiting(tx, source_id, known), strict=True):
         if row.inactive_since is not None and not waiting.manifests:
             continue
         day, key = _delivered_up_to(tx, one.id)
@@ -186,7 +186,7 @@ def standings(tx: Connection, source: int) -> list[Standing]:
     return found
 
 
-def account(tx: Connection, source: int) -> Account:
+def account(tx: Connection, source_id: int) -> Account:
     """What became of all files. Walks every file and manifest of the source once."""
     f, m, d = t.files.c, t.manifests.c, t.deliveries.c
     # What is driven again from the quarantine has files of its own there.
@@ -194,22 +194,24 @@ def account(tx: Connection, source: int) -> Account:
     files, taken = tx.execute(
         select(func.count(), func.count(f.manifest_id))
         .select_from(t.files.outerjoin(t.manifests, m.id == f.manifest_id))
-        .where(f.source_id == source, of_source)
+        .where(f.source_id == source_id, of_source)
     ).one()
-    unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, manifests.is_planned())
+    unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source_id, manifests.is_planned())
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     framed, batched, quarantined = tx.execute(
         # What is in a part was counted when the whole was read.
-        select(*sums).where(m.source_id == source, manifests.is_read(), manifests.is_of_source(), m.part_of.is_(None))
+        select(*sums).where(
+            m.source_id == source_id, manifests.is_read(), manifests.is_of_source(), m.part_of.is_(None)
+        )
     ).one()
-    given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source, manifests.is_given_up())
+    given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source_id, manifests.is_given_up())
     refused = (
         select(func.coalesce(func.sum(d.refused), 0))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(m.source_id == source, deliveries.is_delivered())
+        .where(m.source_id == source_id, deliveries.is_delivered())
     )
     return Account(
-        files=files + folding.count_files(tx, source),
+        files=files + folding.count_files(tx, source_id),
         ignored_files=files - taken,
         unread_files=int(tx.execute(unread.where(m.part_of.is_(None))).scalar_one()),
         unreadable_files=int(tx.execute(unread.where(m.read_attempts > 0)).scalar_one()),
@@ -218,17 +220,17 @@ def account(tx: Connection, source: int) -> Account:
         events_batched=int(batched),
         events_quarantined=int(quarantined),
         refused_events=int(tx.execute(refused).scalar_one()),
-        more_to_list=bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source)).scalar()),
+        more_to_list=bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source_id)).scalar()),
     )
 
 
-def given_up(tx: Connection, source: int, *, most: int) -> list[GivenUp]:
+def given_up(tx: Connection, source_id: int, *, most: int) -> list[GivenUp]:
     """What was given up, for everybody or for some, the newest days first; at most *most* manifests."""
     m, d, f, s = t.manifests.c, t.deliveries.c, t.files.c, t.subscriptions.c
     for_some = exists().where(d.manifest_id == m.id, deliveries.is_given_up())
     rows = tx.execute(
         select(m.id, m.day, m.first_key, m.files, m.last_error)
-        .where(m.source_id == source, or_(manifests.is_given_up(), for_some))
+        .where(m.source_id == source_id, or_(manifests.is_given_up(), for_some))
         .order_by(m.day.desc(), m.first_key)
         .limit(most)
     ).all()
@@ -245,12 +247,12 @@ def given_up(tx: Connection, source: int, *, most: int) -> list[GivenUp]:
     return found
 
 
-def _given_up_files(tx: Connection, source: int) -> dict[int, int]:
+def _given_up_files(tx: Connection, source_id: int) -> dict[int, int]:
     d, m = t.deliveries.c, t.manifests.c
     rows = tx.execute(
         select(d.subscription_id, func.sum(m.files))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(deliveries.is_given_up(), m.source_id == source)
+        .where(deliveries.is_given_up(), m.source_id == source_id)
         .group_by(d.subscription_id)
     )
     return {row[0]: int(row[1]) for row in rows}
@@ -273,23 +275,23 @@ def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, st
     return last.day, folding.last_key(tx, last.manifest_id)
 
 
-def read_of_day(tx: Connection, source: int, day: date) -> DayTotal:
+def read_of_day(tx: Connection, source_id: int, day: date) -> DayTotal:
     """What has been read of *day*."""
     m = t.manifests.c
     found = select(func.sum(m.events_batched), func.sum(m.files)).where(
-        m.source_id == source, m.day == day, manifests.is_read(), m.part_of.is_(None)
+        m.source_id == source_id, m.day == day, manifests.is_read(), m.part_of.is_(None)
     )
     events, files = tx.execute(found).one()
     return DayTotal(int(events or 0), int(files or 0))
 
 
-def delivered_of_day(tx: Connection, source: int, subscription: Subscription, day: date) -> DayTotal:
+def delivered_of_day(tx: Connection, source_id: int, subscription: Subscription, day: date) -> DayTotal:
     """What a subscriber has got of *day*; what it gets once more counts once."""
     d, m = t.deliveries.c, t.manifests.c
     found = (
         select(func.sum(d.accepted), func.sum(m.files))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(m.source_id == source, m.day == day, d.subscription_id == subscription.id, deliveries.is_delivered())
+        .where(m.source_id == source_id, m.day == day, d.subscription_id == subscription.id, deliveries.is_delivered())
     )
     events, files = tx.execute(found).one()
     return DayTotal(int(events or 0), int(files or 0))
@@ -331,7 +333,7 @@ def run_standings(tx: Connection, run_id: str) -> dict[str, RunStanding]:
 
 
 def unreadable_files(
-    tx: Connection, source: int, days: Collection[date], run_ids: Collection[str]
+    tx: Connection, source_id: int, days: Collection[date], run_ids: Collection[str]
 ) -> list[UnreadableFile]:
     """What one of these runs took of these days and could not read, in key order.
 
@@ -345,19 +347,19 @@ def unreadable_files(
         .distinct()
         .join(t.manifests, m.id == f.manifest_id)
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
+        .where(m.source_id == source_id, m.day.in_(days), m.read_attempts > 0, d.last_run_id.in_(run_ids))
         .order_by(f.key)
     )
     of_parts = tx.execute(
         select(m.part_files, m.day, m.last_error, m.read_attempts, m.state)
         .distinct()
         .join(t.deliveries, d.manifest_id == m.id)
-        .where(m.source_id == source, m.day.in_(days), m.part_of.is_not(None))
+        .where(m.source_id == source_id, m.day.in_(days), m.part_of.is_not(None))
         .where(m.read_attempts > 0, d.last_run_id.in_(run_ids))
     )
     found = [(row.key, row) for row in rows]
     found += [(one.file.key, row) for row in of_parts for one in records.load_part_files(row.part_files)]
     return [
-        UnreadableFile(key, row.day, row.last_error, row.read_attempts, ManifestState(row.state).is_given_up)
+        UnreadableFile(key, row.day, row.last_error, row.read_attempts, not ManifestState(row.state).is_closed)
         for key, row in sorted(found, key=lambda one: utf8(one[0]))
     ]

@@ -27,21 +27,21 @@ class Known:
 
     Attributes:
         manifests: (key, etag) → the manifest that holds it; None where it was seen and, by configuration, not taken.
-        taken: keys of which some content was taken and not given up, or seen and not taken, those folded aside.
-        given_up: key → etags, where every content that was taken has been given up.
+        taken: keys of which some content was taken and can be read, or seen and not taken, those folded aside.
+        never_read: key → etags, where no content that was taken can be read.
         fingerprints: day → those of the folded files near these keys; under None, of all these days together.
         takes_ignored: what was seen and, by the configuration of then, not taken, is taken now.
     """
 
     manifests: Mapping[tuple[str, str], str | None]
     taken: frozenset[str]
-    given_up: Mapping[str, set[str]]
+    never_read: Mapping[str, set[str]]
     fingerprints: Mapping[date | None, Fingerprints]
     takes_ignored: bool = False
 
     def new_among(self, files: Sequence[DatedFile]) -> list[DatedFile]:
         """Those of *files* that are to be planned. Of a listing nearly all are known, so most cost one look."""
-        is_any_taken_after_all = self.given_up or (self.takes_ignored and None in self.manifests.values())
+        is_any_taken_after_all = self.never_read or (self.takes_ignored and None in self.manifests.values())
         some = files if is_any_taken_after_all else [one for one in files if one.file[:2] not in self.manifests]
         return [one for one in some if not self.has(one.file, one.day)]
 
@@ -52,10 +52,10 @@ class Known:
 
     def has_key(self, key: str, day: date | None) -> bool:
         """Whether any content of *key* is known."""
-        return key in self.taken or key in self.given_up or self._fingerprints(day).has_key(key)
+        return key in self.taken or key in self.never_read or self._fingerprints(day).has_key(key)
 
     def was_taken(self, key: str, day: date | None) -> bool:
-        """Whether other content of *key* was taken and not given up: a new one overwrites it."""
+        """Whether other content of *key* was taken and can be read: a new one overwrites it."""
         return key in self.taken or self._fingerprints(day).has_key(key)
 
     def was_ignored(self, key: str, etag: str) -> bool:
@@ -65,7 +65,7 @@ class Known:
         """
         if self.takes_ignored and self.manifests.get((key, etag), "") is None:
             return True
-        return bool(self.given_up) and etag not in self.given_up.get(key, {etag}) and (key, etag) in self.manifests
+        return bool(self.never_read) and etag not in self.never_read.get(key, {etag}) and (key, etag) in self.manifests
 
     def manifest_of(self, file: SourceFile, day: date | None) -> str | None:
         """The manifest that holds exactly *file*."""
@@ -86,7 +86,7 @@ class Known:
         return self.fingerprints.get(None) or self.fingerprints.get(day) or _NONE
 
 
-def between(tx: Connection, source: int, files: Sequence[DatedFile], *, takes_ignored: bool = False) -> Known:
+def between(tx: Connection, source_id: int, files: Sequence[DatedFile], *, takes_ignored: bool = False) -> Known:
     """What is known of a stretch of a listing, its keys in order: a page of it costs three queries of an index.
 
     Args:
@@ -96,15 +96,15 @@ def between(tx: Connection, source: int, files: Sequence[DatedFile], *, takes_ig
     f = t.files.c
     # All at once: asked for row by row they take a sixth more time.
     rows = tx.execute(
-        select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.between(first_key, last_key))
+        select(f.key, f.etag, f.manifest_id).where(f.source_id == source_id, f.key.between(first_key, last_key))
     ).all()
-    given_up = _given_up(tx, source, first_key, last_key, None)
-    fingerprints = folding.near(tx, source, first_key=first_key, last_key=last_key, days={one.day for one in files})
-    found = _known({(key, etag): manifest for key, etag, manifest in rows}, given_up, {None: fingerprints})
+    never_read = _never_read(tx, source_id, first_key, last_key, None)
+    fingerprints = folding.near(tx, source_id, first_key=first_key, last_key=last_key, days={one.day for one in files})
+    found = _known({(key, etag): manifest for key, etag, manifest in rows}, never_read, {None: fingerprints})
     return replace(found, takes_ignored=takes_ignored)
 
 
-def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Known:
+def of_keys(tx: Connection, source_id: int, days: Mapping[str, date | None]) -> Known:
     """What is known of keys that may lie far apart.
 
     Args:
@@ -115,73 +115,75 @@ def of_keys(tx: Connection, source: int, days: Mapping[str, date | None]) -> Kno
     manifests: dict[tuple[str, str], str | None] = {}
     for at in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[at : at + _KEYS_A_QUERY]
-        rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source, f.key.in_(some)))
+        rows = tx.execute(select(f.key, f.etag, f.manifest_id).where(f.source_id == source_id, f.key.in_(some)))
         manifests |= {(key, etag): manifest for key, etag, manifest in rows}
     ends = (min(days, key=utf8, default=""), max(days, key=utf8, default=""))
-    of_days = folding.days_among(tx, source, {day for day in days.values() if day is not None})
+    of_days = folding.days_among(tx, source_id, {day for day in days.values() if day is not None})
     fingerprints: dict[date | None, Fingerprints] = {}
     for day in of_days:
         of_day = sorted((key for key, one in days.items() if one == day), key=utf8)
-        fingerprints[day] = _together([folding.of_file(tx, source, key=key, day=day) for key in of_day])
-    return _known(manifests, _given_up(tx, source, *ends, days), fingerprints)
+        fingerprints[day] = _together([folding.of_file(tx, source_id, key=key, day=day) for key in of_day])
+    return _known(manifests, _never_read(tx, source_id, *ends, days), fingerprints)
 
 
-def take_after_all(tx: Connection, source: int, files: Iterable[DatedFile]) -> None:
+def take_after_all(tx: Connection, source_id: int, files: Iterable[DatedFile]) -> None:
     """Forget that *files* were seen and not taken, so that they can be planned."""
     f = t.files.c
     for one in files:
         tx.execute(
             delete(t.files).where(
-                f.source_id == source, f.key == one.file.key, f.etag == one.file.etag, f.manifest_id.is_(None)
+                f.source_id == source_id, f.key == one.file.key, f.etag == one.file.etag, f.manifest_id.is_(None)
             )
         )
 
 
 def _known(
     manifests: dict[tuple[str, str], str | None],
-    given_up: dict[str, set[str]],
+    never_read: dict[str, set[str]],
     fingerprints: Mapping[date | None, Fingerprints],
 ) -> Known:
-    return Known(manifests, frozenset(key for key, _ in manifests) - given_up.keys(), given_up, fingerprints)
+    return Known(manifests, frozenset(key for key, _ in manifests) - never_read.keys(), never_read, fingerprints)
 
 
 def _together(some: Sequence[Fingerprints]) -> Fingerprints:
-    manifests = {one: identity for fingerprints in some for one, identity in fingerprints.manifests.items()}
+    manifests = {one: manifest_id for fingerprints in some for one, manifest_id in fingerprints.manifests.items()}
     return Fingerprints(frozenset().union(*(fingerprints.keys for fingerprints in some)), manifests)
 
 
-def _given_up(
-    tx: Connection, source: int, first_key: str, last_key: str, days: Mapping[str, date | None] | None
+def _never_read(
+    tx: Connection, source_id: int, first_key: str, last_key: str, days: Mapping[str, date | None] | None
 ) -> dict[str, set[str]]:
-    """Keys between two, both included, whose every content that was taken has been given up → its etags.
+    """Keys between two, both included, whose every content that was taken is closed → its etags.
 
     Not those of which an earlier content was folded, since that was delivered.
     """
     m, f = t.manifests.c, t.files.c
-    # By an index of what could not be read, which is all but empty. What is given up is given up alone, so that the
+    # By an index of what could not be read, which is all but empty. A file that is given up stands alone, so that the
     # first key is the only one.
-    given_up = select(m.first_key, m.day).where(
-        m.source_id == source, m.read_attempts > 0, manifests.is_given_up(), m.first_key.between(first_key, last_key)
+    closed = select(m.first_key, m.day).where(
+        m.source_id == source_id, m.read_attempts > 0, ~manifests.is_living(), m.first_key.between(first_key, last_key)
     )
     found: dict[str, set[str]] = {}
-    for key, day in {row.first_key: row.day for row in tx.execute(given_up)}.items():
+    for key, day in {row.first_key: row.day for row in tx.execute(closed)}.items():
         if days is not None and key not in days:
             continue
         taken = tx.execute(
-            select(f.etag, m.state).join(t.manifests, m.id == f.manifest_id).where(f.source_id == source, f.key == key)
+            select(f.etag, m.state)
+            .join(t.manifests, m.id == f.manifest_id)
+            .where(f.source_id == source_id, f.key == key)
         ).all()
-        fingerprints = folding.of_file(tx, source, key=key, day=day)
-        if all(ManifestState(row.state).is_given_up for row in taken) and not fingerprints.has_key(key):
+        fingerprints = folding.of_file(tx, source_id, key=key, day=day)
+        if all(ManifestState(row.state).is_closed for row in taken) and not fingerprints.has_key(key):
             found[key] = {row.etag for row in taken}
     return found
 
 
-def etags_of(tx: Connection, source: int, keys: Sequence[str]) -> dict[str, set[str]]:
+def etags_of(tx: Connection, source_id: int, keys: Sequence[str]) -> dict[str, set[str]]:
     """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
     f = t.files.c
     known: dict[str, set[str]] = {}
     for at in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[at : at + _KEYS_A_QUERY]
-        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source, f.key.in_(some))):
+        for key, etag in tx.execute(select(f.key, f.etag).where(f.source_id == source_id, f.key.in_(some))):
             known.setdefault(key, set()).add(etag)
     return known

@@ -22,7 +22,7 @@ from sqlalchemy import Case, ColumnElement, Connection, Row, case, func, insert,
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import records
 from export_pipeline.ledger import tables as t
-from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult
+from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult, Run
 from export_pipeline.source.file import ReadLimits, SourceFile
 
 # The states and kinds of manifests, as the ledger has them; outside this module they are for showing and for tests.
@@ -44,19 +44,18 @@ class ManifestState(str):
         return self == READ
 
     @property
-    def is_given_up(self) -> bool:
-        """Whether its file lies in the quarantine as a whole, and no run tries it again before a person does."""
-        return self == GIVEN_UP
-
-    @property
     def is_replaced(self) -> bool:
         """Whether its files go on in other manifests."""
         return self == SUPERSEDED
 
     @property
     def is_closed(self) -> bool:
-        """Whether there is nothing to read of it."""
-        return self.is_given_up or self.is_replaced
+        """Whether there is nothing to read of it: its files go on in others, or the one that it has was given up.
+
+        A file belongs to the manifest that it goes on in. So whose manifest is closed lies in the quarantine as a
+        whole, and no run tries it again before a person does.
+        """
+        return self == GIVEN_UP or self.is_replaced
 
 
 class ReadingDiffers(LedgerError):
@@ -156,10 +155,10 @@ def is_refused() -> ColumnElement[bool]:
     return t.manifests.c.origin == REFUSED
 
 
-def in_store_of(tx: Connection, identity: str) -> tuple[ColumnElement[bool], ...]:
-    """Whether a manifest's files lie in the same store as those of *identity*: of one source, or of its quarantine."""
+def in_store_of(tx: Connection, manifest_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Whether the files of manifests lie in the store of this one's: of one source, or of its quarantine."""
     m = t.manifests.c
-    own = tx.execute(select(m.source_id, m.origin).where(m.id == identity)).one()
+    own = tx.execute(select(m.source_id, m.origin).where(m.id == manifest_id)).one()
     return m.source_id == own.source_id, is_of_source() if own.origin == SOURCE else ~is_of_source()
 
 
@@ -173,22 +172,21 @@ def manifest_id_of(url: str, files: Iterable[SourceFile], *, max_events: int, ma
 
 def add(
     tx: Connection,
-    identity: str,
+    manifest_id: str,
     files: Sequence[SourceFile],
     *,
-    source: int,
+    source_id: int,
     day: date,
     max_events: int,
     max_bytes: int,
-    run_id: str,
-    now: datetime,
+    run: Run,
     origin: str = SOURCE,
 ) -> None:
     """Write down a manifest that nobody has read yet. Its files are written, or moved, by the caller."""
     tx.execute(
         insert(t.manifests).values(
-            id=identity,
-            source_id=source,
+            id=manifest_id,
+            source_id=source_id,
             origin=origin,
             day=day,
             first_key=files[0].key,
@@ -197,18 +195,16 @@ def add(
             max_events=max_events,
             max_bytes=max_bytes,
             state=PLANNED,
-            planned_at=now,
-            planned_by_run=run_id,
+            planned_at=run.now,
+            planned_by_run=run.id,
             read_attempts=0,
         )
     )
 
 
-def add_like(
-    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime
-) -> str:
+def add_like(tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run: Run) -> str:
     """Write down a manifest of *files*, which lie where those of *found* do, and is cut like it; returns its id."""
-    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=found.origin)
+    return _add_like(tx, found, files, url=url, run=run, origin=found.origin)
 
 
 def add_retry(
@@ -218,8 +214,7 @@ def add_retry(
     *,
     is_refused: bool,
     url: str,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> str:
     """Write down a manifest of *files* in the quarantine, which hold what was kept there of *found*; returns its id.
 
@@ -227,69 +222,65 @@ def add_retry(
         is_refused: events that one subscriber refused.
     """
     origin = REFUSED if is_refused else QUARANTINE
-    return _add_like(tx, found, files, url=url, run_id=run_id, now=now, origin=origin)
+    return _add_like(tx, found, files, url=url, run=run, origin=origin)
 
 
-def _add_like(
-    tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run_id: str, now: datetime, origin: str
-) -> str:
-    identity = manifest_id_of(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
+def _add_like(tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run: Run, origin: str) -> str:
+    manifest_id = manifest_id_of(url, files, max_events=found.max_events, max_bytes=found.max_bytes)
     add(
         tx,
-        identity,
+        manifest_id,
         files,
-        source=found.source_id,
+        source_id=found.source_id,
         day=found.day,
         max_events=found.max_events,
         max_bytes=found.max_bytes,
-        run_id=run_id,
-        now=now,
+        run=run,
         origin=origin,
     )
-    return identity
+    return manifest_id
 
 
 def add_part(
     tx: Connection,
-    identity: str,
+    manifest_id: str,
     described: Callable[[], Mapping[str, Any]],
     *,
-    given_up: str | None,
-    run_id: str,
-    now: datetime,
+    why_lost: str | None,
+    run: Run,
 ) -> None:
     """Write down a part of a manifest, or open the one that is there already.
 
     Args:
         described: what it has of the whole, and of its files.
-        given_up: why it is given up at once, if it is new; None: it is to be read.
+        why_lost: why it is given up at once, if it is new; None: it is to be read.
     """
     m = t.manifests.c
-    state = PLANNED if given_up is None else GIVEN_UP
-    known = tx.execute(select(m.state, m.read_at).where(m.id == identity)).first()
+    state = PLANNED if why_lost is None else GIVEN_UP
+    known = tx.execute(select(m.state, m.read_at).where(m.id == manifest_id)).first()
     if known is None:
         tx.execute(
             insert(t.manifests).values(
                 **described(),
-                id=identity,
+                id=manifest_id,
                 state=state,
-                last_error=given_up,
-                planned_at=now,
-                planned_by_run=run_id,
+                last_error=why_lost,
+                planned_at=run.now,
+                planned_by_run=run.id,
             )
         )
     elif known.state == SUPERSEDED:
         # Its files were set apart for others since; for these they are tried together first.
-        values: dict[str, Any] = {"state": state, "last_error": given_up, "successor_id": None, "read_at": None}
-        tx.execute(update(t.manifests).where(m.id == identity).values(**values, read_attempts=0, batches=None))
-    elif known.state == GIVEN_UP and given_up is None:
+        values: dict[str, Any] = {"state": state, "last_error": why_lost, "successor_id": None, "read_at": None}
+        tx.execute(update(t.manifests).where(m.id == manifest_id).values(**values, read_attempts=0, batches=None))
+    elif known.state == GIVEN_UP and why_lost is None:
         values = {"state": READ if known.read_at else PLANNED, "last_error": None, "read_attempts": 0}
-        tx.execute(update(t.manifests).where(m.id == identity).values(values))
+        tx.execute(update(t.manifests).where(m.id == manifest_id).values(values))
 
 
-def get(tx: Connection, identity: str) -> Manifest:
-    """The manifest called *identity*, or the one that took its place when unreadable files were set apart."""
-    row = _row(tx, identity)
+def get(tx: Connection, manifest_id: str) -> Manifest:
+    """The manifest called *manifest_id*, or the one that took its place when unreadable files were set apart."""
+    row = _row(tx, manifest_id)
     while row.successor_id is not None:
         row = _row(tx, row.successor_id)
     members = records.load_part_files(row.part_files) if row.part_files else _files(tx, row.id)
@@ -315,64 +306,64 @@ def get(tx: Connection, identity: str) -> Manifest:
     )
 
 
-def _files(tx: Connection, identity: str) -> list[PartFile]:
+def _files(tx: Connection, manifest_id: str) -> list[PartFile]:
     f = t.files.c
-    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == identity)
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == manifest_id)
     return [PartFile(SourceFile(*row)) for row in tx.execute(rows.order_by(f.key, f.etag))]
 
 
-def exists(tx: Connection, identity: str) -> bool:
-    """Whether the ledger has a manifest called *identity*."""
-    return tx.execute(select(t.manifests.c.id).where(t.manifests.c.id == identity)).first() is not None
+def exists(tx: Connection, manifest_id: str) -> bool:
+    """Whether the ledger has a manifest called *manifest_id*."""
+    return tx.execute(select(t.manifests.c.id).where(t.manifests.c.id == manifest_id)).first() is not None
 
 
-def is_of(tx: Connection, identity: str, url: str) -> bool:
+def is_of(tx: Connection, manifest_id: str, url: str) -> bool:
     """Whether a manifest holds files of the source at *url*."""
     m, s = t.manifests.c, t.sources.c
-    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == identity, s.url == url)
+    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == manifest_id, s.url == url)
     return tx.execute(found).first() is not None
 
 
-def known_among(tx: Connection, identities: Sequence[str]) -> list[str]:
-    """Those of *identities* that are manifests of this ledger."""
-    return list(tx.execute(select(t.manifests.c.id).where(t.manifests.c.id.in_(identities))).scalars())
+def known_among(tx: Connection, manifest_ids: Sequence[str]) -> list[str]:
+    """Those of *manifest_ids* that are manifests of this ledger."""
+    return list(tx.execute(select(t.manifests.c.id).where(t.manifests.c.id.in_(manifest_ids))).scalars())
 
 
-def is_any_of(tx: Connection, source: int) -> bool:
+def is_any_of(tx: Connection, source_id: int) -> bool:
     """Whether the ledger has a manifest of a source."""
-    count = select(func.count()).select_from(t.manifests).where(t.manifests.c.source_id == source)
+    count = select(func.count()).select_from(t.manifests).where(t.manifests.c.source_id == source_id)
     return bool(tx.execute(count).scalar())
 
 
-def was_recorded(tx: Connection, identity: str) -> bool:
+def was_recorded(tx: Connection, manifest_id: str) -> bool:
     """Whether a reading of the manifest ended well, or others came in its place."""
     m = t.manifests.c
-    recorded = select(m.id).where(m.id == identity, m.read_at.is_not(None) | is_replaced())
+    recorded = select(m.id).where(m.id == manifest_id, m.read_at.is_not(None) | is_replaced())
     return tx.execute(recorded).first() is not None
 
 
-def batches(tx: Connection, identity: str) -> tuple[LedgerBatch, ...]:
+def batches(tx: Connection, manifest_id: str) -> tuple[LedgerBatch, ...]:
     """The batches that a read manifest was cut into, in order."""
     b = t.batches.c
     rows = tx.execute(
-        select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions).where(b.manifest_id == identity).order_by(b.n)
+        select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions).where(b.manifest_id == manifest_id).order_by(b.n)
     )
     return tuple(LedgerBatch(*row[:4], tuple(json.loads(row[4]))) for row in rows)
 
 
-def begin_reading(tx: Connection, identity: str, run_id: str) -> None:
+def begin_reading(tx: Connection, manifest_id: str, run_id: str) -> None:
     """Write down that a run reads a manifest, before it does: should its process die of that, the next one knows.
 
     :func:`record_reading` and :func:`end_reading` take that back.
     """
     m = t.manifests.c
     deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
-    tx.execute(update(t.manifests).where(m.id == identity).values(reading_run_id=run_id, reading_deaths=deaths))
+    tx.execute(update(t.manifests).where(m.id == manifest_id).values(reading_run_id=run_id, reading_deaths=deaths))
 
 
-def end_reading(tx: Connection, identity: str) -> None:
+def end_reading(tx: Connection, manifest_id: str) -> None:
     """Note that a reading came to nothing, and that the process which read lives."""
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(reading_run_id=None))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(reading_run_id=None))
 
 
 def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, now: datetime) -> None:
@@ -427,22 +418,22 @@ def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, n
         tx.execute(insert(t.batches), rows)
 
 
-def give_up(tx: Connection, identity: str, reason: str) -> None:
+def give_up(tx: Connection, manifest_id: str, reason: str) -> None:
     """Close a manifest that nobody tries to read again before a retry opens it."""
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(state=GIVEN_UP, last_error=reason))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(state=GIVEN_UP, last_error=reason))
 
 
-def reopen(tx: Connection, identity: str) -> bool:
+def reopen(tx: Connection, manifest_id: str) -> bool:
     """Open a manifest that was given up; returns whether it was."""
     m = t.manifests.c
-    opened = update(t.manifests).where(m.id == identity, m.state == GIVEN_UP).values(state=_before_given_up())
+    opened = update(t.manifests).where(m.id == manifest_id, m.state == GIVEN_UP).values(state=_before_given_up())
     return bool(tx.execute(opened).rowcount)
 
 
-def reopen_parts(tx: Connection, source: int, day: date) -> None:
+def reopen_parts(tx: Connection, source_id: int, day: date) -> None:
     """Open the parts of manifests of a day that were given up: their files may be back."""
     m = t.manifests.c
-    given_up_parts = (m.source_id == source, m.day == day, m.part_of.is_not(None), is_given_up())
+    given_up_parts = (m.source_id == source_id, m.day == day, m.part_of.is_not(None), is_given_up())
     opened = {"state": _before_given_up(), "read_attempts": 0, "last_error": None}
     tx.execute(update(t.manifests).where(*given_up_parts).values(opened))
 
@@ -452,55 +443,55 @@ def _before_given_up() -> Case[Any]:
     return case((t.manifests.c.read_at.is_not(None), READ), else_=PLANNED)
 
 
-def replace(tx: Connection, identity: str, successor: str | None) -> None:
+def replace(tx: Connection, manifest_id: str, successor: str | None) -> None:
     """Close a manifest whose files go on in others, and whose batches are nobody's.
 
     Args:
         successor: the one that holds the readable files, if there is one.
     """
     values = {"state": SUPERSEDED, "successor_id": successor, "reading_run_id": None}
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
-def count_failure(tx: Connection, identity: str, reason: str) -> int:
+def count_failure(tx: Connection, manifest_id: str, reason: str) -> int:
     """Count one more failed reading of a manifest; returns how many there are now."""
     m = t.manifests.c
     values = {"read_attempts": m.read_attempts + 1, "last_error": reason, "reading_run_id": None}
-    tx.execute(update(t.manifests).where(m.id == identity).values(values))
-    return int(tx.execute(select(m.read_attempts).where(m.id == identity)).scalar_one())
+    tx.execute(update(t.manifests).where(m.id == manifest_id).values(values))
+    return int(tx.execute(select(m.read_attempts).where(m.id == manifest_id)).scalar_one())
 
 
-def note_failure(tx: Connection, identity: str, reason: str) -> None:
+def note_failure(tx: Connection, manifest_id: str, reason: str) -> None:
     """Write down why a manifest could not be read where no file of it is to blame, so that none counts a try.
 
     Reading it clears that.
     """
     values = {"last_error": reason, "reading_run_id": None}
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
-def forget_failures(tx: Connection, identity: str) -> None:
+def forget_failures(tx: Connection, manifest_id: str) -> None:
     """Let a manifest count its failed readings from none again."""
     values = {"read_attempts": 0, "last_error": None, "reading_run_id": None}
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
 def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _row(tx: Connection, identity: str) -> Row[tuple[object, ...]]:
-    row = tx.execute(select(t.manifests).where(t.manifests.c.id == identity)).first()
+def _row(tx: Connection, manifest_id: str) -> Row[tuple[object, ...]]:
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == manifest_id)).first()
     if row is None:
-        raise LedgerError(f"the ledger has no manifest {identity}")
+        raise LedgerError(f"the ledger has no manifest {manifest_id}")
     return row
 
 
-def _must_be_the_same(identity: str, first: Sequence[LedgerBatch], second: Sequence[LedgerBatch]) -> None:
+def _must_be_the_same(manifest_id: str, first: Sequence[LedgerBatch], second: Sequence[LedgerBatch]) -> None:
     if tuple(first) == tuple(second):
         return
     position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
     raise ReadingDiffers(
-        f"manifest {identity}: a second reading differs from the first, from batch {position} on "
+        f"manifest {manifest_id}: a second reading differs from the first, from batch {position} on "
         f"({len(first)} batches then, {len(second)} now), so that its batches cannot be made again"
     )

@@ -107,7 +107,7 @@ def choose(
 
 
 def choose_among(
-    tx: Connection, subscriptions: Sequence[Subscription], *, source: int, day: date
+    tx: Connection, subscriptions: Sequence[Subscription], *, source_id: int, day: date
 ) -> list[OwedManifest]:
     """Every manifest of one *day* that is owed to one of *subscriptions*, in key order."""
     d, m = t.deliveries.c, t.manifests.c
@@ -115,7 +115,7 @@ def choose_among(
     rows = tx.execute(
         _owed_manifests()
         .add_columns(d.subscription_id)
-        .where(m.source_id == source, d.day == day, d.subscription_id.in_(names))
+        .where(m.source_id == source_id, d.day == day, d.subscription_id.in_(names))
         .order_by(d.first_key, m.id)
     ).all()
     wanted: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def choose_among(
     return [_with_subscribers(manifest, wanted[manifest.id]) for manifest in unique.values()]
 
 
-def owed_of_day(tx: Connection, source: int, names: Iterable[str], *, day: date) -> dict[str, int]:
+def owed_of_day(tx: Connection, source_id: int, names: Iterable[str], *, day: date) -> dict[str, int]:
     """Active subscriber out of *names* → how many files of one *day* it is still owed; without those owed nothing."""
     d, m, s = t.deliveries.c, t.manifests.c, t.subscriptions.c
     rows = tx.execute(
@@ -133,7 +133,7 @@ def owed_of_day(tx: Connection, source: int, names: Iterable[str], *, day: date)
         .join_from(t.deliveries, t.manifests, m.id == d.manifest_id)
         .join(t.subscriptions, s.id == d.subscription_id)
         .where(
-            m.source_id == source,
+            m.source_id == source_id,
             d.day == day,
             is_owed(),
             s.inactive_since.is_(None),
@@ -163,14 +163,14 @@ def assign(
         tx.execute(statement.values(last_run_id=run_id), rows)
 
 
-def assigned(tx: Connection, manifest: str, run_ids: Iterable[str]) -> list[str]:
+def assigned(tx: Connection, manifest_id: str, run_ids: Iterable[str]) -> list[str]:
     """Names of the subscribers that one of these runs takes a manifest to, and that are still owed it."""
     d, s = t.deliveries.c, t.subscriptions.c
     return list(
         tx.execute(
             select(s.name)
             .join(t.deliveries, d.subscription_id == s.id)
-            .where(d.manifest_id == manifest, is_owed(), d.last_run_id.in_(list(run_ids)))
+            .where(d.manifest_id == manifest_id, is_owed(), d.last_run_id.in_(list(run_ids)))
             .order_by(s.name)
         ).scalars()
     )
@@ -187,7 +187,7 @@ def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(rows))
 
 
-def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
+def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
     d, m = t.deliveries.c, t.manifests.c
     subscriptions = list(subscriptions)
@@ -201,7 +201,7 @@ def waiting(tx: Connection, source: int, subscriptions: Iterable[Subscription]) 
             .group_by(d.subscription_id)
         )
     }
-    failing = failing_subscriptions(tx, source)
+    failing = failing_subscriptions(tx, source_id)
     found = []
     for subscription in subscriptions:
         manifests, files = counted.get(subscription.id, (0, 0))
@@ -315,13 +315,13 @@ def gets_on(tx: Connection, subscription: Subscription) -> bool:
     return tx.execute(fresh).first() is not None
 
 
-def failing_subscriptions(tx: Connection, source: int) -> set[int]:
+def failing_subscriptions(tx: Connection, source_id: int) -> set[int]:
     """The subscriptions whose latest delivery failed."""
     s = t.subscriptions.c
-    return set(tx.execute(select(s.id).where(s.source_id == source, s.last_error.is_not(None))).scalars())
+    return set(tx.execute(select(s.id).where(s.source_id == source_id, s.last_error.is_not(None))).scalars())
 
 
-def nobody_waits(tx: Connection, manifest: str) -> bool:
+def nobody_waits(tx: Connection, manifest_id: str) -> bool:
     """Whether a manifest is owed to nobody that receives now, so that its staged batches can go.
 
     For a subscriber that was removed, nothing is kept staged: should it come back, the manifest is read again.
@@ -330,6 +330,6 @@ def nobody_waits(tx: Connection, manifest: str) -> bool:
     owed = (
         select(literal(1))
         .join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
-        .where(d.manifest_id == manifest, deliveries.is_owed(), s.inactive_since.is_(None))
+        .where(d.manifest_id == manifest_id, deliveries.is_owed(), s.inactive_since.is_(None))
     )
     return tx.execute(owed.limit(1)).first() is None

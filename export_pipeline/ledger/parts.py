@@ -23,10 +23,10 @@ from export_pipeline.ledger.records import PartFile, Ranges
 from export_pipeline.source.file import SourceFile
 
 
-def set_files(tx: Connection, identity: str, files: Sequence[PartFile]) -> None:
+def set_files(tx: Connection, manifest_id: str, files: Sequence[PartFile]) -> None:
     """Give the files of a part their names, now that they were found; its id stays what it is."""
     values = {"part_files": records.dump_part_files(files), "first_key": files[0].file.key}
-    tx.execute(update(t.manifests).where(t.manifests.c.id == identity).values(values))
+    tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
 def part_id(whole: str, files: Sequence[PartFile]) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 from export_pipeline.ledger import manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.deliveries import owe
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.ledger.subscriptions import inactive
 from export_pipeline.source.file import SourceFile, utf8
 
@@ -16,13 +16,12 @@ from export_pipeline.source.file import SourceFile, utf8
 def plan(
     tx: Connection,
     *,
-    source: int,
+    source_id: int,
     url: str,
     files: Sequence[DatedFile],
     subscriptions: Sequence[Subscription],
     limits: PlanLimits,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> list[str]:
     """Group *files* (in key order, none of them known) into manifests and owe them.
 
@@ -32,30 +31,29 @@ def plan(
         The manifests' ids, in key order of their first files.
     """
     ids: list[str] = []
-    for day, owed_to, group in _groups(files, subscriptions, inactive(tx, source), limits):
-        identity = manifests.manifest_id_of(url, group, max_events=limits.max_events, max_bytes=limits.max_bytes)
+    for day, owed_to, group in _groups(files, subscriptions, inactive(tx, source_id), limits):
+        manifest_id = manifests.manifest_id_of(url, group, max_events=limits.max_events, max_bytes=limits.max_bytes)
         manifests.add(
             tx,
-            identity,
+            manifest_id,
             group,
-            source=source,
+            source_id=source_id,
             day=day,
             max_events=limits.max_events,
             max_bytes=limits.max_bytes,
-            run_id=run_id,
-            now=now,
+            run=run,
         )
-        add_files(tx, identity, group, source=source, day=day, now=now)
-        owe(tx, identity, owed_to, day=day, first_key=group[0].key, now=now)
-        ids.append(identity)
+        add_files(tx, manifest_id, group, source_id=source_id, day=day, now=run.now)
+        owe(tx, manifest_id, owed_to, day=day, first_key=group[0].key, now=run.now)
+        ids.append(manifest_id)
     return ids
 
 
-def note_ignored(tx: Connection, *, source: int, files: Sequence[DatedFile], note: str, now: datetime) -> None:
+def note_ignored(tx: Connection, *, source_id: int, files: Sequence[DatedFile], note: str, now: datetime) -> None:
     """Remember files that were seen and, by configuration, not taken: they are reported once, not at every run."""
     rows = [
         {
-            "source_id": source,
+            "source_id": source_id,
             "key": dated.file.key,
             "etag": dated.file.etag,
             "size_bytes": dated.file.size_bytes,
@@ -106,10 +104,10 @@ def _split(files: list[SourceFile], limits: PlanLimits) -> Iterable[list[SourceF
 
 def add_files(
     tx: Connection,
-    identity: str,
+    manifest_id: str,
     files: Sequence[SourceFile],
     *,
-    source: int,
+    source_id: int,
     day: date,
     now: datetime,
     note: str | None = None,
@@ -123,13 +121,13 @@ def add_files(
         insert(t.files),
         [
             {
-                "source_id": source,
+                "source_id": source_id,
                 "key": file.key,
                 "etag": file.etag,
                 "size_bytes": file.size_bytes,
                 "last_modified": file.last_modified,
                 "day": day,
-                "manifest_id": identity,
+                "manifest_id": manifest_id,
                 "seen_at": now,
                 "note": note,
             }

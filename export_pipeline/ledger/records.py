@@ -19,6 +19,19 @@ class DatedFile(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Who writes in the ledger, and when.
+
+    Attributes:
+        id: of Dagster's run, or a name for a command that a person gave.
+        now: the moment, aware, that what is written is dated by.
+    """
+
+    id: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PlanLimits:
     """How files are grouped and later cut. The cutting limits are part of a manifest's identity.
 

@@ -55,19 +55,19 @@ def add_source(tx: Connection, url: str) -> int:
     return int(tx.execute(added).scalar_one())
 
 
-def listing_state(tx: Connection, source: int) -> ListingState:
-    """How far the listing of *source* is."""
+def listing_state(tx: Connection, source_id: int) -> ListingState:
+    """How far the listing of a source is."""
     s = t.sources.c
     columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
-    frontier, after, *times = tx.execute(select(*columns).where(s.id == source)).one()
+    frontier, after, *times = tx.execute(select(*columns).where(s.id == source_id)).one()
     return ListingState(frontier or "", after or "", *times)
 
 
-def set_listing_state(tx: Connection, source: int, to: ListingState) -> None:
+def set_listing_state(tx: Connection, source_id: int, to: ListingState) -> None:
     """Write down how far it is."""
     tx.execute(
         update(t.sources)
-        .where(t.sources.c.id == source)
+        .where(t.sources.c.id == source_id)
         .values(
             frontier=to.frontier or None,
             listing_after=to.after or None,
@@ -79,21 +79,21 @@ def set_listing_state(tx: Connection, source: int, to: ListingState) -> None:
     )
 
 
-def set_more_to_list(tx: Connection, source: int, more: bool) -> None:
+def set_more_to_list(tx: Connection, source_id: int, more: bool) -> None:
     """Tell the sensor whether the last listing stopped at its limit."""
-    tx.execute(update(t.sources).where(t.sources.c.id == source).values(more_to_list=more))
+    tx.execute(update(t.sources).where(t.sources.c.id == source_id).values(more_to_list=more))
 
 
-def more_to_list(tx: Connection, source: int) -> bool:
+def more_to_list(tx: Connection, source_id: int) -> bool:
     """Whether the last listing stopped at its limit."""
-    return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source)).scalar())
+    return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source_id)).scalar())
 
 
-def hold_still(tx: Connection, source: int) -> None:
+def hold_still(tx: Connection, source_id: int) -> None:
     """Keep others, to the end of this transaction, from owing manifests of a source or from ending their lives.
 
     Who adds a subscriber looks for the living manifests, and who sets files apart or gives up looks for those that wait
     for a manifest. PostgreSQL lets both look at what was before the other: the newcomer would be owed what lives no
     longer, and never what took its place. On SQLite one transaction writes at a time anyway.
     """
-    tx.execute(select(t.sources.c.id).where(t.sources.c.id == source).with_for_update(key_share=True))
+    tx.execute(select(t.sources.c.id).where(t.sources.c.id == source_id).with_for_update(key_share=True))

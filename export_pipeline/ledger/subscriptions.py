@@ -34,35 +34,35 @@ class Registration:
     list_from: date | None
 
 
-def active(tx: Connection, source: int) -> tuple[Subscription, ...]:
+def active(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
     """The subscriptions that receive now, by name."""
     s = t.subscriptions.c
     rows = tx.execute(
         select(s.id, s.name, s.start_day, s.start_at)
-        .where(s.source_id == source, s.inactive_since.is_(None))
+        .where(s.source_id == source_id, s.inactive_since.is_(None))
         .order_by(s.name)
     )
     return tuple(Subscription(*row) for row in rows)
 
 
-def inactive(tx: Connection, source: int) -> tuple[Subscription, ...]:
+def inactive(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
     """The subscriptions that are out of the deployment file, and may come back."""
     s = t.subscriptions.c
     rows = tx.execute(
-        select(s.id, s.name, s.start_day, s.start_at).where(s.source_id == source, s.inactive_since.is_not(None))
+        select(s.id, s.name, s.start_day, s.start_at).where(s.source_id == source_id, s.inactive_since.is_not(None))
     )
     return tuple(Subscription(*row) for row in rows)
 
 
-def is_registered(tx: Connection, source: int, wanted: Mapping[str, str | None]) -> bool:
+def is_registered(tx: Connection, source_id: int, wanted: Mapping[str, str | None]) -> bool:
     """Whether the ledger already holds exactly *wanted* (name → since): then there is nothing to write."""
     s = t.subscriptions.c
-    rows = tx.execute(select(s.name, s.since).where(s.source_id == source, s.inactive_since.is_(None)))
+    rows = tx.execute(select(s.name, s.since).where(s.source_id == source_id, s.inactive_since.is_(None)))
     return {row.name: row.since for row in rows} == dict(wanted)
 
 
 def register(
-    tx: Connection, source: int, wanted: Mapping[str, str | None], *, start_from: str, now: datetime
+    tx: Connection, source_id: int, wanted: Mapping[str, str | None], *, start_from: str, now: datetime
 ) -> Registration:
     """Make the ledger's subscriptions those that are configured.
 
@@ -71,9 +71,9 @@ def register(
         start_from: the start of subscribers without ``since`` in a ledger that has none yet.
         now: aware.
     """
-    hold_still(tx, source)
+    hold_still(tx, source_id)
     s = t.subscriptions.c
-    rows = {row.name: row for row in tx.execute(select(t.subscriptions).where(s.source_id == source))}
+    rows = {row.name: row for row in tx.execute(select(t.subscriptions).where(s.source_id == source_id))}
     fresh = not rows
     notes: list[str] = []
     starts: list[date | None] = []
@@ -85,7 +85,7 @@ def register(
             day, at = _bounds(start, now)
             tx.execute(
                 insert(t.subscriptions).values(
-                    source_id=source, name=name, since=since, start_day=day, start_at=at, created_at=now
+                    source_id=source_id, name=name, since=since, start_day=day, start_at=at, created_at=now
                 )
             )
             notes.append(f"subscriber {name} is new and starts at: {start}")
@@ -105,8 +105,8 @@ def register(
             if since != row.since:
                 tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since))
             continue
-        subscription = _one(tx, source, name)
-        added = owe_missing(tx, subscription.id, t.manifests.c.source_id == source, _within(subscription), now=now)
+        subscription = _one(tx, source_id, name)
+        added = owe_missing(tx, subscription.id, t.manifests.c.source_id == source_id, _within(subscription), now=now)
         waived = 0
         if before is not None:
             added += _owe_again(tx, before, subscription, now=now)
@@ -123,7 +123,7 @@ def register(
             notes.append(f"subscriber {name} is no longer configured; what it was owed stays in the ledger")
     everywhere = None in starts
     return Registration(
-        subscriptions=_in_order(active(tx, source), wanted),
+        subscriptions=_in_order(active(tx, source_id), wanted),
         notes=tuple(notes),
         # The first listing of a source begins where the first subscriber does.
         list_again=bool(starts) and not fresh,
@@ -151,8 +151,8 @@ def _bounds(start: str, now: datetime) -> tuple[date | None, datetime | None]:
         raise ConfigurationError(f"since: found {start!r}; allowed: now, beginning, or a date YYYY-MM-DD") from None
 
 
-def _one(tx: Connection, source: int, name: str) -> Subscription:
-    return next(found for found in active(tx, source) if found.name == name)
+def _one(tx: Connection, source_id: int, name: str) -> Subscription:
+    return next(found for found in active(tx, source_id) if found.name == name)
 
 
 def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -> tuple[Subscription, ...]:

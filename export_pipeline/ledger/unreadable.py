@@ -24,7 +24,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import owe, owe_missing
 from export_pipeline.ledger.manifests import Manifest
-from export_pipeline.ledger.records import PartFile
+from export_pipeline.ledger.records import PartFile, Run
 from export_pipeline.ledger.sources import hold_still
 from export_pipeline.source.file import SourceFile
 
@@ -36,20 +36,18 @@ class Share:
     Attributes:
         sound: files, or events of them, that it has not accepted yet, and that can be read.
         lost: the same, of files that cannot be read.
-        is_given_up: nothing is: it has got all before and was to get it once more, or it has accepted some and nobody
-            can tell which events these were.
+        is_indivisible: it has no share: it has got all before and was to get it once more, or it has accepted some and
+            nobody can tell which events these were.
     """
 
     subscription: int
     subscriber: str
     sound: tuple[PartFile, ...]
     lost: tuple[PartFile, ...]
-    is_given_up: bool = False
+    is_indivisible: bool = False
 
 
-def isolate(
-    tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run_id: str, now: datetime
-) -> str | None:
+def isolate(tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run: Run) -> str | None:
     """Set unreadable files apart, each in a manifest of its own that later runs try alone.
 
     Args:
@@ -60,18 +58,16 @@ def isolate(
     """
     owed_to = _take_away(tx, found)
     readable = [one for one in found.part_files if one.file.key not in unreadable]
-    rest = _replan(tx, found, readable, owed_to, url=url, run_id=run_id, now=now) if readable else None
+    rest = _replan(tx, found, readable, owed_to, url=url, run=run) if readable else None
     for one in found.part_files:
         if one.file.key in unreadable:
-            alone = _replan(tx, found, [one], owed_to, url=url, run_id=run_id, now=now)
+            alone = _replan(tx, found, [one], owed_to, url=url, run=run)
             manifests.count_failure(tx, alone, unreadable[one.file.key])
     manifests.replace(tx, found.id, rest)
     return rest
 
 
-def divide(
-    tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run_id: str, now: datetime
-) -> list[str]:
+def divide(tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run: Run) -> list[str]:
     """Put a manifest of each of *groups* in the place of one whose reader died, so that the cause is found.
 
     No file of it is to blame so far, and none counts a try.
@@ -81,38 +77,35 @@ def divide(
     """
     owed_to = _take_away(tx, found)
     members = {one.file: one for one in found.part_files}
-    ids = [
-        _replan(tx, found, [members[file] for file in group], owed_to, url=url, run_id=run_id, now=now)
-        for group in groups
-    ]
+    ids = [_replan(tx, found, [members[file] for file in group], owed_to, url=url, run=run) for group in groups]
     manifests.replace(tx, found.id, None)
     return ids
 
 
-def give_up(tx: Connection, identity: str, reason: str) -> None:
+def give_up(tx: Connection, manifest_id: str, reason: str) -> None:
     """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
-    _hold_still(tx, identity)
-    manifests.give_up(tx, identity, reason)
-    deliveries.give_up(tx, identity)
+    _hold_still(tx, manifest_id)
+    manifests.give_up(tx, manifest_id, reason)
+    deliveries.give_up(tx, manifest_id)
 
 
-def reopen(tx: Connection, identity: str) -> None:
+def reopen(tx: Connection, manifest_id: str) -> None:
     """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
-    _hold_still(tx, identity)
-    opened = manifests.reopen(tx, identity)
-    if deliveries.reopen(tx, identity) or opened:
-        manifests.forget_failures(tx, identity)
+    _hold_still(tx, manifest_id)
+    opened = manifests.reopen(tx, manifest_id)
+    if deliveries.reopen(tx, manifest_id) or opened:
+        manifests.forget_failures(tx, manifest_id)
     if not opened:
         return  # it was given up for some alone, and stayed open to whoever is new
     # While it was given up nobody new was owed it. Who is out of the deployment file now is when coming back.
-    found = manifests.get(tx, identity)
+    found = manifests.get(tx, manifest_id)
     for one in subscriptions.active(tx, found.source_id):
         if all(one.owes(file, found.day) for file in found.files):
-            owe_missing(tx, one.id, t.manifests.c.id == identity, now=utc_now())
+            owe_missing(tx, one.id, t.manifests.c.id == manifest_id, now=utc_now())
 
 
-def _hold_still(tx: Connection, identity: str) -> None:
-    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == identity)).scalar_one())
+def _hold_still(tx: Connection, manifest_id: str) -> None:
+    hold_still(tx, tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == manifest_id)).scalar_one())
 
 
 def _take_away(tx: Connection, found: Manifest) -> list[tuple[int, str | None]]:
@@ -134,21 +127,20 @@ def _replan(
     owed_to: Iterable[tuple[int, str | None]],
     *,
     url: str,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> str:
     if found.part_of is not None:
-        return _add_part(tx, found.part_of, members, owed_to, run_id=run_id, now=now)
+        return _add_part(tx, found.part_of, members, owed_to, run=run)
     files = [one.file for one in members]
-    identity = manifests.add_like(tx, found, files, url=url, run_id=run_id, now=now)
+    manifest_id = manifests.add_like(tx, found, files, url=url, run=run)
     f = t.files.c
     moved = update(t.files).where(
         f.source_id == found.source_id, f.key == bindparam("of_key"), f.etag == bindparam("of_etag")
     )
-    tx.execute(moved.values(manifest_id=identity), [{"of_key": file.key, "of_etag": file.etag} for file in files])
-    for subscription, run in owed_to:
-        owe(tx, identity, [subscription], day=found.day, first_key=files[0].key, now=now, run_id=run)
-    return identity
+    tx.execute(moved.values(manifest_id=manifest_id), [{"of_key": file.key, "of_etag": file.etag} for file in files])
+    for subscription, taker in owed_to:
+        owe(tx, manifest_id, [subscription], day=found.day, first_key=files[0].key, now=run.now, run_id=taker)
+    return manifest_id
 
 
 def shares(
@@ -183,7 +175,7 @@ def shares(
                 one.name,
                 sound=tuple(member for member in left or () if member.file.key not in unreadable),
                 lost=tuple(member for member in left or () if member.file.key in unreadable),
-                is_given_up=left is None or has_got_all,
+                is_indivisible=left is None or has_got_all,
             )
         )
     return result
@@ -200,7 +192,7 @@ def shares_by_fingerprint(
     """
     kept, lost = tuple(map(PartFile, sound)), tuple(map(records.nameless, gone))
     return [
-        Share(one.subscription_id, one.name, (), (), is_given_up=True)
+        Share(one.subscription_id, one.name, (), (), is_indivisible=True)
         if one.is_repeated
         else Share(one.subscription_id, one.name, kept, lost)
         for one in deliveries.receivers(tx, found.id, subscriptions)
@@ -221,8 +213,7 @@ def split(
     *,
     reason: str,
     groups: int = 1,
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> list[str]:
     """Give each subscriber its share: what is sound is owed in parts, what is lost is given up, each file by itself.
 
@@ -242,10 +233,10 @@ def split(
     for share in given:
         owed_to = [(share.subscription, None)]
         for group in grouped(share.sound, groups):
-            sound.append(_add_part(tx, whole, group, owed_to, run_id=run_id, now=now))
+            sound.append(_add_part(tx, whole, group, owed_to, run=run))
         for one in share.lost:
-            _add_part(tx, whole, [one], owed_to, given_up=reasons[one.file.key], run_id=run_id, now=now)
-        if share.is_given_up:
+            _add_part(tx, whole, [one], owed_to, why_lost=reasons[one.file.key], run=run)
+        if share.is_indivisible:
             deliveries.give_up_for(tx, found.id, share.subscription, reason)
         else:
             deliveries.split_for(tx, found.id, share.subscription)
@@ -266,57 +257,56 @@ def _add_part(
     files: Sequence[PartFile],
     owed_to: Iterable[tuple[int, str | None]],
     *,
-    given_up: str | None = None,
-    run_id: str,
-    now: datetime,
+    why_lost: str | None = None,
+    run: Run,
 ) -> str:
     """Write down a part of the manifest *whole*, or owe the one that is there already.
 
     Args:
         owed_to: subscriptions, each with the run that takes it to them, if one does.
-        given_up: why: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to
-            it stays open.
+        why_lost: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to it
+            stays open.
 
     Returns:
         Its id.
     """
-    identity = parts.part_id(whole, files)
+    manifest_id = parts.part_id(whole, files)
     described = partial(parts.described, tx, whole, files)
-    manifests.add_part(tx, identity, described, given_up=given_up, run_id=run_id, now=now)
+    manifests.add_part(tx, manifest_id, described, why_lost=why_lost, run=run)
     m, d = t.manifests.c, t.deliveries.c
-    there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == identity)).scalars())
-    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == identity)).one()
-    for subscription, run in owed_to:
+    there = set(tx.execute(select(d.subscription_id).where(d.manifest_id == manifest_id)).scalars())
+    day, first_key = tx.execute(select(m.day, m.first_key).where(m.id == manifest_id)).one()
+    for subscription, taker in owed_to:
         if subscription not in there:
-            owe(tx, identity, [subscription], day=day, first_key=first_key, now=now, run_id=run)
-        if given_up is not None:
-            deliveries.give_up_for(tx, identity, subscription, given_up)
-    return identity
+            owe(tx, manifest_id, [subscription], day=day, first_key=first_key, now=run.now, run_id=taker)
+        if why_lost is not None:
+            deliveries.give_up_for(tx, manifest_id, subscription, why_lost)
+    return manifest_id
 
 
-def note_attempts(tx: Connection, identities: Iterable[str], *, began: datetime) -> None:
+def note_attempts(tx: Connection, manifest_ids: Iterable[str], *, began: datetime) -> None:
     """Keep when an attempt to read these manifests began that failed."""
-    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(identities))).values(tried_at=began))
+    tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(manifest_ids))).values(tried_at=began))
 
 
-def others_read(tx: Connection, identity: str, *, began: datetime) -> bool:
+def others_read(tx: Connection, manifest_id: str, *, began: datetime) -> bool:
     """Whether another manifest was read since the latest noted attempt at this one: the store and the login work.
 
     Asked before the attempt under way, which *began* then, is noted.
     """
     m = t.manifests.c
-    tried_at = tx.execute(select(m.tried_at).where(m.id == identity)).scalar_one()
-    return _others_read_since(tx, identity, min(tried_at or began, began))
+    tried_at = tx.execute(select(m.tried_at).where(m.id == manifest_id)).scalar_one()
+    return _others_read_since(tx, manifest_id, min(tried_at or began, began))
 
 
-def others_read_since_planned(tx: Connection, identity: str) -> bool:
+def others_read_since_planned(tx: Connection, manifest_id: str) -> bool:
     """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
     m = t.manifests.c
-    return _others_read_since(tx, identity, tx.execute(select(m.planned_at).where(m.id == identity)).scalar_one())
+    return _others_read_since(tx, manifest_id, tx.execute(select(m.planned_at).where(m.id == manifest_id)).scalar_one())
 
 
-def _others_read_since(tx: Connection, identity: str, since: datetime) -> bool:
+def _others_read_since(tx: Connection, manifest_id: str, since: datetime) -> bool:
     m = t.manifests.c
     # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
-    found = select(m.id).where(*manifests.in_store_of(tx, identity), m.read_at >= since, m.id != identity)
+    found = select(m.id).where(*manifests.in_store_of(tx, manifest_id), m.read_at >= since, m.id != manifest_id)
     return tx.execute(found.limit(1)).first() is not None

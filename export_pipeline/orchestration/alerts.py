@@ -1,7 +1,7 @@
-"""The sensor ``alerts``: tells people what failed, what recovered, and what the log says.
+"""The sensor ``alerts``: sends failures, recoveries and log lines to the addresses under ``alerts:``.
 
-It reads what Dagster has written down of runs, ticks, backfills and checks, instead of being called by them: so a run
-whose process was killed is told of as well, and no export ever waits for, or fails with, the place where alerts go.
+It reads Dagster's records of runs, ticks, backfills and checks, instead of being called by them. So a run whose process
+was killed is reported as well, and no export ever waits for, or fails with, the service that receives alerts.
 """
 
 import time
@@ -21,15 +21,15 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.happenings import Scope, happenings, present
 from export_pipeline.secrets import EnvRef, resolve, scrub
 
-# A look costs a handful of short queries of Dagster's own storage.
+# A tick costs a few short queries of Dagster's own storage.
 INTERVAL_SECONDS = 10
-# Dagster ends the evaluation of a sensor after a minute.
+# Dagster ends the evaluation of a sensor after 60 seconds.
 _SENDING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A channel and where it leads."""
+    """A channel and its apprise URL."""
 
     channel: Channel
     to: str | EnvRef
@@ -37,11 +37,11 @@ class Address:
 
 @dataclass(slots=True)
 class TickOutcome:
-    """What one tick came to.
+    """The result of one tick.
 
     Attributes:
         sent: channel and title of every message sent.
-        broken: channel → why it does not take messages.
+        broken: channel → why it did not accept messages.
     """
 
     sent: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class TickOutcome:
 
 
 def alerts_sensor(deployment: Deployment) -> SensorDefinition:
-    """On from the start where the deployment has ``alerts``."""
+    """The sensor; on by default if the deployment has ``alerts``."""
     addresses = addresses_of(deployment.alerts)
     names = ", ".join(address.channel.name for address in addresses)
 
@@ -57,33 +57,33 @@ def alerts_sensor(deployment: Deployment) -> SensorDefinition:
         name=deployment.names.alerts,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING if addresses else DefaultSensorStatus.STOPPED,
-        description="Tells people of runs, backfills, ticks and checks that failed, of log lines, and of recoveries: "
-        f"{names or 'nobody yet, see alerts in the deployment file'}. A tick that fails says which address does not "
-        "take messages; they are kept. Its cursor is what it remembers; reset it, and it begins anew.",
+        description="Sends failed runs, backfills, ticks and checks, log lines, and recoveries to: "
+        f"{names or 'no address yet, see alerts in the deployment file'}. A failed tick names the address that did not "
+        "accept messages; they are kept and retried. The cursor is the sensor's memory; reset it to start over.",
     )
     def alerts(context: SensorEvaluationContext) -> SkipReason:
         if not addresses:
-            return SkipReason(f"nobody to tell; add an address under `alerts:` in {deployment.name}")
+            return SkipReason(f"no address is configured; add one under `alerts:` in {deployment.name}")
         with failures_without_secrets(deployment.secret_values()):
             repository = instigators.repository_of(context)
             scope = Scope(context.instance, deployment, repository, least_level=least_level(addresses))
             state = from_json(context.cursor)
             if state is None:
                 context.update_cursor(AlertState(present(scope, time.time())).to_json())
-                return SkipReason("from now on; what happened before is not told")
+                return SkipReason("alerts start now; earlier events are not sent")
             told = tell(scope, addresses, state, now=time.time())
             context.update_cursor(state.to_json())
             for name, reason in told.broken.items():
-                context.log.error(f"{name} does not take alerts: {reason}")
+                context.log.error(f"{name} did not accept an alert: {reason}")
             if told.broken:
                 _fail(context, deployment, repository, state, told)
-        return SkipReason(f"told {'; '.join(told.sent)}" if told.sent else "nothing to tell")
+        return SkipReason(f"sent {'; '.join(told.sent)}" if told.sent else "nothing to send")
 
     return alerts
 
 
 def addresses_of(alerts: Sequence[AlertSettings]) -> list[Address]:
-    """The entries of a deployment file; each is called by its variable, and a second one of that name gets a number."""
+    """The entries of a deployment file, each named after its variable; a second one of that name gets a number."""
     addresses: list[Address] = []
     for position, entry in enumerate(alerts):
         name = entry.to.env if isinstance(entry.to, EnvRef) else f"alerts[{position}]"
@@ -95,16 +95,16 @@ def addresses_of(alerts: Sequence[AlertSettings]) -> list[Address]:
 
 
 def least_level(addresses: Sequence[Address]) -> int:
-    """The lowest level of a log line that anybody is told of; above all levels where nobody is."""
+    """The lowest level of log lines that any address gets; above all levels if none gets log lines."""
     wanted = [address.channel.level for address in addresses if not address.channel.only_runs]
     return min(wanted, default=CRITICAL + 1)
 
 
 def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: float) -> TickOutcome:
-    """Tell each address what happened since *state*, and keep what could not be sent.
+    """Send each address what happened since *state*, and keep what could not be sent.
 
     Args:
-        state: moves on; what an address does not take stays in its outbox.
+        state: updated; what an address does not accept stays in its outbox.
         now: seconds since 1970.
     """
     deployment = scope.deployment
@@ -129,7 +129,7 @@ def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: 
 
 
 def _deliver(address: Address, state: ChannelState, deployment: Deployment, told: TickOutcome, deadline: float) -> None:
-    """Send what lies in the outbox, the oldest first, until the address does not take one or the time is up."""
+    """Send the outbox, oldest first, until the address does not accept a message or the time is up."""
     name = address.channel.name
     while (state.outbox or state.lost) and time.monotonic() < deadline:
         message = state.outbox[0] if state.outbox else lost_message(state, deployment.name)
@@ -152,20 +152,20 @@ def _fail(
     state: AlertState,
     told: TickOutcome,
 ) -> None:
-    """End the tick as failed, so that it is seen, without forgetting what was read and what was sent.
+    """Fail the tick, so that it is noticed, but keep the cursor: what was read and what was sent.
 
-    Dagster keeps no cursor of a tick that failed, but it leaves the one that it finds then: so it is written here.
+    Dagster discards the cursor of a failed tick and keeps the stored one, so the new cursor is stored here.
     """
     if repository is not None:
         origin = instigators.origin_of(repository, deployment.names.alerts)
         instigators.write_cursor(context.instance, origin, state.to_json(), interval_seconds=INTERVAL_SECONDS)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in told.broken.items())
     kept = sum(len(channel.outbox) for channel in state.channels.values())
-    raise AlertNotSent(f"alerts were not taken, and are sent again at the next tick ({kept} kept): {reasons}")
+    raise AlertNotSent(f"alerts were not accepted, and are retried at the next tick ({kept} kept): {reasons}")
 
 
 def _scrubbed(happening: Happening, secrets: frozenset[str]) -> Happening:
-    """The same without any secret: it leaves the house."""
+    """The same with secrets removed, because it is sent to an external service."""
     return replace(
         happening,
         problems=tuple(replace(one, text=scrub(one.text, secrets)) for one in happening.problems),

@@ -1,4 +1,4 @@
-"""The assets: raw events and one for each subscriber, by day. The ops materialise them; nothing runs them directly."""
+"""The assets: raw events, and one per subscriber, partitioned by day. The ops materialize them; they have no code."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,29 +32,60 @@ from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.scrubbing import public_url
 
 _WEB = ("http://", "https://")
-# What may stand between the angle brackets of a link in Markdown, as people see it too.
+# Characters that are allowed in a Markdown link in angle brackets and are displayed unchanged.
 _LINK = re.compile(r"[!-;=?-_a-~]+")
 _ADDRESSES = ("url", "api_url", "queue_url")
-# The consoles choose the region of a bucket by themselves, and that of a stream by this.
+_STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "file": "file"}
+SHOWN_FILES = 50
+"""Maximum number of files in a table; the ledger has all of them."""
+# The AWS console finds the region of a bucket by itself; for a stream the region is part of the URL.
 _AWS = "https://console.aws.amazon.com"
 _STREAMS = {
     "kinesis": "/kinesis/home{region}#/streams/details/{name}/monitoring",
     "firehose": "/firehose/home{region}#/details/{name}/monitoring",
 }
-# What these types are told is a key; this is where its owner sees what arrived.
+# These types are configured with a key, not an address; here its owner sees what arrived.
 _APPS = {
     "segment": {"us": "https://app.segment.com", "eu": "https://eu1.app.segment.com"},
     "mixpanel": {"us": "https://mixpanel.com", "eu": "https://eu.mixpanel.com", "in": "https://in.mixpanel.com"},
     "amplitude": {"us": "https://app.amplitude.com", "eu": "https://app.eu.amplitude.com"},
     "posthog": {"us": "https://us.posthog.com", "eu": "https://eu.posthog.com"},
 }
+_READ = """Events of the files in {place}, as read: decompressed, validated, and cut into batches of NDJSON. {job} \
+materializes this once for each manifest, a group of files of one day.
+
+- `events` in batches, the decompressed `bytes` of their files, and the number of `files`
+- `events_of_day`, `files_of_day`: all manifests of the day so far
+- `quarantined`: malformed records, kept in the quarantine
+- `lag_seconds`: the age of the oldest of these files after they were read
+- `events_per_second`: the throughput of reading
+- `first_files`: the first 50 of these files
+"""
+_DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materializes this once for each manifest, a \
+group of files of one day.
+
+- `events` accepted, `bytes` sent, and the number of `files` they come from
+- `events_of_day`, `files_of_day`: what it has received of the day so far
+- `refused`: events that it rejected permanently, kept in the quarantine
+- `filtered`: events excluded by its filter (`only`, `except`)
+- `files_waiting`: files that it is still owed, and `lag_seconds`: the age of the oldest of them
+- `events_per_second`: the throughput of the delivery
+"""
+
+_FILES = TableSchema(
+    columns=[
+        TableColumn("file", "string", description="Key in the source."),
+        TableColumn("bytes", "int", description="Size as stored."),
+        TableColumn("arrived", "string", description="Last modified, in UTC."),
+    ]
+)
 
 
 def source_place(url: str, *, endpoint_url: object = None) -> str:
-    """An address for people of a folder in a store; the folder itself where there is none.
+    """The web address of a folder in a store, for people; the folder's own URL if there is none.
 
     Args:
-        endpoint_url: where an S3 of one's own answers: the consoles of the clouds do not know it.
+        endpoint_url: of an S3-compatible store, which has no page in a cloud console.
     """
     location = parse_location(url)
     if endpoint_url is not None or not location.bucket or location.bucket.startswith("arn:"):
@@ -68,10 +99,10 @@ def source_place(url: str, *, endpoint_url: object = None) -> str:
 
 
 def destination_place(type_name: str, options: Mapping[str, Any]) -> str | None:
-    """The same of a subscriber; None where the deployment does not say, or keeps it in a variable.
+    """The web address of a subscriber's destination; None if the deployment does not contain it, or only as a variable.
 
     Args:
-        options: as the deployment file has them. What may hold a secret is left out: passwords and queries of URLs.
+        options: as in the deployment file. Passwords and query strings of URLs are removed, since they can be secrets.
     """
     for name in _ADDRESSES:
         address = options.get(name)
@@ -92,7 +123,7 @@ def destination_place(type_name: str, options: Mapping[str, Any]) -> str | None:
 
 
 def shown(place: str | None, label: str) -> dict[str, MetadataValue[Any]]:
-    """*place* as an asset's metadata: a link where it can be one."""
+    """*place* as an asset's metadata: a link if it is a web address."""
     if place is None:
         return {}
     return {label: MetadataValue.url(place) if place.startswith(_WEB) else MetadataValue.text(place)}
@@ -104,34 +135,11 @@ def written(place: str) -> str:
 
 
 def _stored(address: str, options: Mapping[str, Any]) -> str | None:
-    """A folder; anything else, such as the URL of a database, as it is."""
+    """The web address of a folder; anything else, such as a database URL, unchanged but for its password."""
     try:
         return source_place(address, endpoint_url=options.get("endpoint_url"))
     except ConfigurationError:
         return public_url(address)
-
-
-_STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "file": "file"}
-_READ = """Events of the files below {place}, as read: unpacked, checked, and cut into batches of NDJSON. {job} \
-materialises this once for each manifest, a group of files of one day.
-
-- `events` in batches, the unpacked `bytes` of their files, and how many `files` these were
-- `events_of_day`, `files_of_day`: all manifests of the day so far
-- `quarantined`: stretches of bytes that are no event, kept in the quarantine
-- `lag_seconds`: the age of the oldest of these files when they had been read
-- `events_per_second`: how fast they were read
-- `first_files`: the first 50 of these files
-"""
-_DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materialises this once for each manifest, a \
-group of files of one day.
-
-- `events` accepted, `bytes` sent, and how many `files` they come from
-- `events_of_day`, `files_of_day`: all that it has of the day so far
-- `refused`: events that it will never accept, kept in the quarantine
-- `filtered`: events that the deployment keeps from it (`only`, `except`)
-- `files_waiting`: files that it is still owed, and `lag_seconds`: the age of the oldest of them
-- `events_per_second`: how fast it took them
-"""
 
 
 def export_assets(
@@ -142,12 +150,12 @@ def export_assets(
     subscribers: Mapping[str, SubscriberEntry],
     partitions: DailyPartitionsDefinition,
 ) -> list[AssetSpec]:
-    """One spec for the events as read, and one for each subscriber, which depends on it.
+    """One spec for the events as read, and one per subscriber, which depends on it.
 
     Args:
-        source_url: of the source.
-        source: where people look at it.
-        subscribers: as the deployment file has them.
+        source_url: URL of the source.
+        source: web address of the source.
+        subscribers: the entries of the deployment file.
     """
     common: dict[str, Any] = {
         "partitions_def": partitions,
@@ -185,30 +193,18 @@ def _jobs(names: Names) -> str:
 
 
 def _kind(type_name: str) -> str:
-    """``webhook``, or the class of ``package.module:Class``, as a tag may be written."""
+    """``webhook``, or the class of ``package.module:Class``, in the characters that a tag allows."""
     return re.sub(r"[^a-z0-9_.-]", "", type_name.rpartition(":")[2].lower())[:60] or "python"
-
-
-SHOWN_FILES = 50
-"""How many files a table shows; the rest is in the ledger, which a table of all would only repeat."""
-
-_FILES = TableSchema(
-    columns=[
-        TableColumn("file", "string", description="Its key in the source."),
-        TableColumn("bytes", "int", description="As it is stored."),
-        TableColumn("arrived", "string", description="When it was last written, in UTC."),
-    ]
-)
 
 
 def raw_events(
     asset: list[str], manifest: Manifest, reading: ManifestReading, *, seconds: float, of_day: DayTotal
 ) -> AssetMaterialization:
-    """Events of one manifest have been read.
+    """The materialization of the events read from one manifest.
 
     Args:
-        seconds: how long that took.
-        of_day: what has been read of its day, this manifest included.
+        seconds: how long reading took.
+        of_day: what has been read of its day, including this manifest.
     """
     oldest = min(file.last_modified for file in manifest.files)
     return AssetMaterialization(
@@ -229,13 +225,13 @@ def raw_events(
 
 
 def delivered(asset: list[str], done: Delivered, waiting: Waiting, of_day: DayTotal) -> AssetMaterialization:
-    """A subscriber has accepted one manifest.
+    """The materialization of one manifest that a subscriber has accepted.
 
     Args:
-        asset: the subscriber's.
+        asset: the subscriber's asset.
         done: what it accepted.
         waiting: what it is still owed; lag_seconds is the age of the oldest file of that.
-        of_day: what it has of the manifest's day, this manifest included.
+        of_day: what it has received of the manifest's day, including this manifest.
     """
     events = done.totals.accepted
     return AssetMaterialization(
@@ -257,7 +253,7 @@ def delivered(asset: list[str], done: Delivered, waiting: Waiting, of_day: DayTo
 
 
 def _of_day(total: DayTotal) -> dict[str, int]:
-    """By partition, the UI plots of each day only what came last."""
+    """Totals of the day: plotted by partition, the UI shows only the last materialization of each day."""
     return {"events_of_day": total.events, "files_of_day": total.files}
 
 

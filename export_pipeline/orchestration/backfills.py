@@ -1,8 +1,8 @@
-"""What a backfill asks for: fixed once it is launched, and lost with no run that Dagster drops.
+"""What a backfill requests: recorded in the ledger at its launch, so that no day is lost with a run that Dagster drops.
 
-Dagster makes a run for each day of a backfill. A run that waits in the queue while the code server is away for too long
-is failed, and no run, nor anybody else, remembers its day. So the days are written down in the ledger, by whoever sees
-the backfill first, with those who get them; a day that no run came to is owed by the next run of the export.
+Dagster creates one run for each day of a backfill. It fails a queued run if the code server is unavailable for too
+long, and then nothing remembers the run's day. So the first run that sees the backfill records its days and
+subscribers in the ledger, and the next run of the export owes the days that no run has reached.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills as ledger_backfills
 from export_pipeline.ledger.backfills import Asked, AskedDay
 from export_pipeline.ledger.database import Ledger, utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import instigators, wording
 from export_pipeline.orchestration.names import (
     BACKFILL_TAG,
@@ -37,15 +38,15 @@ from export_pipeline.steps.stopping import Stop
 
 MISSING, ALL = "missing", "all"
 _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
-# Those of earlier days a run has seen, or no run took place at all.
+# Older backfills were recorded by a run, or there was no run at all.
 _SEEN_WITHIN = timedelta(days=3)
 
 
 def asked_by_run(context: OpExecutionContext, deployment: Deployment) -> Asked:
-    """What a run of ``backfill_job`` asks for: by its tags, else its config, else what stands for all.
+    """What a run of ``backfill_job`` requests: its tags, otherwise its config, otherwise all subscribers.
 
     Raises:
-        ConfigurationError: it names a tag, a subscriber or a choice that is unknown, or nobody.
+        ConfigurationError: an unknown tag, subscriber or choice, or an empty list of subscribers.
     """
     asked = _asked(context.run.tags, context.op_config, deployment)
     backfill_id = context.run.tags.get(BACKFILL_TAG)
@@ -61,7 +62,7 @@ def asked_by_run(context: OpExecutionContext, deployment: Deployment) -> Asked:
 
 
 def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:
-    """Owe the days of backfills that are over and that none of their runs came to; the log says which these were."""
+    """Owe the days of finished backfills that none of their runs reached, and log them."""
     ledger, url = places.ledger.open(), places.source.open().url
     enough: Stop | None = None
     for one in _days_without_a_run(context, deployment, ledger, url):
@@ -72,7 +73,7 @@ def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, 
             continue
         enough = enough or nothing_more(context, deployment)
         if enough():
-            return  # the next run goes on with it
+            return  # the next run continues
         plan_day(
             places.source.open(),
             ledger,
@@ -81,8 +82,7 @@ def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, 
             wanted=wanted(deployment),
             chosen=names,
             again=one.asked.again,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             backfill_id=one.backfill_id,
         )
         context.log.warning(wording.day_without_a_run(one, names))
@@ -94,26 +94,26 @@ def _days_without_a_run(
     _write_down_new_ones(context, deployment, ledger, url)
     with ledger.read() as tx:
         left = ledger_backfills.unsettled(tx, url)
-    for identity in dict.fromkeys(one.backfill_id for one in left):
-        launched = instigators.backfill(context.instance, identity)
+    for backfill_id in dict.fromkeys(one.backfill_id for one in left):
+        launched = instigators.backfill(context.instance, backfill_id)
         if launched is not None and not launched.is_over:
-            continue  # its runs may come to them yet
-        days = [one for one in left if one.backfill_id == identity]
+            continue  # its runs can still reach them
+        days = [one for one in left if one.backfill_id == backfill_id]
         if launched is not None and launched.is_canceled:
             canceled = [one.day for one in days]
         else:
-            canceled = [one.day for one in days if _is_canceled(context, identity, one.day)]
+            canceled = [one.day for one in days if _is_canceled(context, backfill_id, one.day)]
         if canceled:
             with ledger.write() as tx:
-                ledger_backfills.settle(tx, url, identity, canceled, now=utc_now())
+                ledger_backfills.settle(tx, url, backfill_id, canceled, now=utc_now())
         yield from (one for one in days if one.day not in canceled)
 
 
 def _write_down_new_ones(context: OpExecutionContext, deployment: Deployment, ledger: Ledger, url: str) -> None:
-    """Those whose runs were all dropped, and that therefore no run has written down."""
+    """Record backfills whose runs were all dropped, so that no run has recorded them."""
     here = location_of(context.run)
     if here is None:
-        return  # a run by command line cannot tell its backfills from those of another code location
+        return  # a run from the command line cannot tell its backfills from those of another code location
     after = utc_now() - _SEEN_WITHIN
     launched = [
         one
@@ -134,34 +134,34 @@ def _write_down_new_ones(context: OpExecutionContext, deployment: Deployment, le
         try:
             asked = _asked(tags, config, deployment)
         except ConfigurationError as error:
-            # Its runs said so as well, those that began. Written down all the same, or each run would say it again.
-            context.log.warning(f"backfill {one.id} cannot be done: {error}")
+            # Those of its runs that started logged it as well. Recorded anyway, or each run would log it again.
+            context.log.warning(f"backfill {one.id} is invalid and was skipped: {error}")
             asked = Asked((), again=False)
         came_to = {run.tags.get(PARTITION_TAG, "") for run in runs if _came_to_its_day(context, run)}
         with ledger.write(durable=True) as tx:
             ledger_backfills.ask(tx, url, one.id, _days(one.days), asked, now=utc_now())
-            # Of a version that wrote nothing down, say: what its runs have owed is not owed once more.
+            # For example from a version that recorded nothing: what its runs have owed is not owed again.
             ledger_backfills.settle(tx, url, one.id, _days(sorted(came_to & set(one.days))), now=utc_now())
 
 
 def _came_to_its_day(context: OpExecutionContext, run: DagsterRun) -> bool:
-    """Whether a run has owed its day, whatever became of it after that."""
+    """Whether a run has owed its day, whatever happened to it after that."""
     if run.status is not DagsterRunStatus.FAILURE:
-        return True  # it has succeeded, or was canceled
+        return True  # it succeeded, or was canceled
     # Its first op owes the day, and no other can succeed before that.
     return bool(
         context.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_SUCCESS, limit=1).records
     )
 
 
-def _is_canceled(context: OpExecutionContext, identity: str, day: date) -> bool:
-    tags = {BACKFILL_TAG: identity, PARTITION_TAG: day.isoformat()}
+def _is_canceled(context: OpExecutionContext, backfill_id: str, day: date) -> bool:
+    tags = {BACKFILL_TAG: backfill_id, PARTITION_TAG: day.isoformat()}
     runs = context.instance.get_runs(RunsFilter(tags=tags), limit=1)
     return bool(runs) and runs[0].status is DagsterRunStatus.CANCELED
 
 
 def _asked(tags: Mapping[str, str], config: Mapping[str, Any], deployment: Deployment) -> Asked:
-    """A tag goes before the config, which stays as it is in a range of days."""
+    """Read tags and config. A tag takes precedence: in a range of days the config cannot be changed."""
     unknown = [tag for tag in tags if tag.startswith(TAG_PREFIXES) and tag not in _KNOWN_TAGS]
     if unknown:
         raise ConfigurationError(f"unknown tag {', '.join(sorted(unknown))}; allowed: {SUBSCRIBERS_TAG}, {ONLY_TAG}")
@@ -178,16 +178,16 @@ def _asked(tags: Mapping[str, str], config: Mapping[str, Any], deployment: Deplo
     configured = ", ".join(deployment.subscribers) or "none"
     if not names:
         raise ConfigurationError(
-            f"{where}: found an empty list; allowed: names out of {configured}; for all, leave it out"
+            f"{where}: found an empty list; allowed: names out of {configured}; leave it out for all"
         )
     strangers = [name for name in names if name not in deployment.subscribers]
     if strangers:
-        raise ConfigurationError(f"{where}: found {', '.join(strangers)}; configured are {configured}")
+        raise ConfigurationError(f"{where}: found {', '.join(strangers)}; allowed: {configured}")
     return Asked(tuple(dict.fromkeys(names)), again=only == ALL)
 
 
 def _configured(tags: Mapping[str, str], deployment: Deployment) -> tuple[str, ...]:
-    """Who "all" are: those that were configured when the run was made."""
+    """All subscribers that were configured when the run was created."""
     return tuple(tags[CONFIGURED_TAG].split(",")) if tags.get(CONFIGURED_TAG) else tuple(deployment.subscribers)
 
 
@@ -195,8 +195,8 @@ def _still_configured(asked: Asked, deployment: Deployment) -> Asked:
     found = tuple(name for name in asked.subscribers if name in deployment.subscribers)
     if not found:
         raise ConfigurationError(
-            f"subscribers: of {', '.join(asked.subscribers) or 'nobody'} none is configured any more; configured are "
-            f"{', '.join(deployment.subscribers) or 'none'}"
+            f"subscribers: found {', '.join(asked.subscribers) or 'an empty list'}, none of which is still configured; "
+            f"allowed: {', '.join(deployment.subscribers) or 'none'}"
         )
     return Asked(found, asked.again)
 

@@ -1,4 +1,4 @@
-"""From a deployment to Dagster's definitions: the one place where everything is wired."""
+"""Build Dagster's definitions from a deployment: everything is wired together here."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def definitions_of(deployment: Deployment) -> Definitions:
-    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Reads no network and no disk."""
+    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Uses neither network nor disk."""
     names = deployment.names
     partitions = DailyPartitionsDefinition(start_date=deployment.source.start_date.isoformat(), end_offset=1)
     resources = {names.prefixed(name): resource for name, resource in _resources(deployment).items()}
@@ -64,10 +64,10 @@ def definitions_of(deployment: Deployment) -> Definitions:
 
 
 def celery_app_of(deployment: Deployment) -> "Celery":
-    """What Celery's workers run.
+    """The Celery application that workers run.
 
     Raises:
-        ConfigurationError: the deployment's executor is another one.
+        ConfigurationError: the deployment's executor is not celery.
     """
     return celery_app(deployment.executor, max_run_seconds=deployment.run_seconds)
 
@@ -76,7 +76,7 @@ def workers_of(deployment: Deployment) -> list[str]:
     """Names of the Celery workers that answer within two seconds.
 
     Raises:
-        ConfigurationError: the deployment's executor is another one.
+        ConfigurationError: the deployment's executor is not celery.
         kombu.exceptions.OperationalError: the broker cannot be reached.
     """
     with celery_app_of(deployment) as app, app.connection_for_write() as connection:
@@ -119,7 +119,7 @@ def _store(
     in_s3: str,
     **own: Any,
 ) -> ConfigurableResource[None]:
-    """The resource of a place in a store; of dagster-aws's kind where it lies in S3."""
+    """The resource of a location in a store; based on dagster-aws if it is in S3."""
     given = {
         name: _plain(getattr(settings, name))
         for name in StoreSettings.model_fields
@@ -135,13 +135,13 @@ def _store(
 
 def _subscriber(entry: SubscriberEntry) -> ConfigurableResource[None]:
     if entry.unusable:
-        # Dagster resolves the variables of all resources when a run starts, and one that is not set ends the run.
+        # Dagster resolves the variables of all resources when a run starts, and an unset one would fail the run.
         return Unusable(reason=entry.unusable)
     return entry.resource_class(**{name: _plain(value) for name, value in entry.options.items()})
 
 
 def _plain(value: Any) -> Any:
-    """*value* as Dagster takes it: the name of an environment variable stays a name until a run needs the value."""
+    """*value* for Dagster: a reference to an environment variable is resolved only when a run needs it."""
     if isinstance(value, EnvRef):
         return EnvVar(value.env)
     if isinstance(value, Mapping):

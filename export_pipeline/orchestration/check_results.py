@@ -1,4 +1,4 @@
-"""What the checks say: in words, in numbers that plot, and how bad it is."""
+"""Results of the asset checks: a sentence, numbers to plot, and a severity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ from export_pipeline.steps.completeness import (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check of one asset found.
+    """The result of one check of one asset.
 
     Attributes:
-        is_grave: an error, not only a warning; it counts where the check did not pass.
+        is_grave: an error, not only a warning, if the check did not pass.
     """
 
     passed: bool
@@ -36,7 +36,7 @@ class Result:
     is_grave: bool = True
 
     def of(self, asset: list[str], check: str) -> AssetCheckResult:
-        """As Dagster takes it."""
+        """The result for Dagster."""
         return AssetCheckResult(
             passed=self.passed,
             asset_key=asset,
@@ -47,11 +47,11 @@ class Result:
         )
 
 
-NOTHING_YET = Result(True, "No run has delivered to it yet.")
+NOTHING_YET = Result(True, "No run has delivered to this subscriber yet.")
 
 
 def reading_balance(found: ReadingBalance) -> Result:
-    """Events framed = in batches + quarantined."""
+    """Check that events framed = events in batches + events quarantined."""
     text = (
         f"{counted(found.framed, 'event')} framed in {counted(found.manifests, 'manifest')} = {found.batched:,} in "
         f"batches + {found.quarantined:,} quarantined"
@@ -61,7 +61,7 @@ def reading_balance(found: ReadingBalance) -> Result:
 
 
 def delivery_balance(found: DeliveryBalance) -> Result:
-    """Events in batches = accepted + refused + filtered."""
+    """Check that events in batches = accepted + refused + filtered."""
     text = (
         f"{counted(found.batched, 'event')} in batches of {counted(found.manifests, 'manifest')} = "
         f"{found.accepted:,} accepted + {found.refused:,} refused + {found.filtered:,} filtered"
@@ -76,7 +76,7 @@ def delivery_balance(found: DeliveryBalance) -> Result:
 
 
 def completeness(found: Comparison, repaired: Repaired | None) -> dict[str, Result]:
-    """Subscriber → how it stands with the listing; under the empty name, what no run has found."""
+    """Subscriber → what it has received of the listed objects; under the empty name, objects that no run has found."""
     days = str(found.first_day) if found.first_day == found.last_day else f"{found.first_day} to {found.last_day}"
     results = {"": _missing(found, repaired, days)}
     for name, tally in found.subscribers.items():
@@ -85,15 +85,15 @@ def completeness(found: Comparison, repaired: Repaired | None) -> dict[str, Resu
 
 
 def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, Result]:
-    """Subscriber → how old the oldest file is that it is owed; under the empty name, that no run has found."""
+    """Subscriber → age of the oldest file it is owed; under the empty name, of the oldest that no run has found."""
     oldest = found.oldest_unlisted
     more = "at least " if found.unlisted == MOST_UNLISTED else ""
     first = printable(found.first_unlisted_key)
     unlisted = (
-        f"{more}{counted(found.unlisted, 'file')} that no run has found yet, from {first} on; the "
+        f"{more}{counted(found.unlisted, 'file')} not found by any run yet, from {first}; the "
         f"oldest arrived {_ago(oldest, now)}"
         if oldest
-        else f"nothing new is listed{f' since {printable(found.since)}' if found.since else ''}"
+        else f"no new files{f' since {printable(found.since)}' if found.since else ''}"
     )
     results = {"": _lag(unlisted, oldest, found.unlisted, allowed, now)}
     for one in found.waiting:
@@ -112,8 +112,8 @@ def _balance(text: str, numbers: dict[str, int], manifests: int, wrong: Sequence
 def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
     missing = len(found.missing)
     text = f"{days}: {counted(found.objects, 'object')}, {found.planned:,} planned"
-    text += f", {found.unwanted:,} before every subscriber's start or ignored" if found.unwanted else ""
-    text += f", {found.recent:,} arrived too lately to count" if found.recent else ""
+    text += f", {found.unwanted:,} older than every subscriber's start or ignored" if found.unwanted else ""
+    text += f", {found.recent:,} too recent to count" if found.recent else ""
     metadata: dict[str, Any] = {
         "objects": found.objects,
         "planned": found.planned,
@@ -123,7 +123,7 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
         "days": days,
     }
     if missing:
-        text += f", {missing:,} missing: no run has found them, the first is {printable(found.missing[0].file.key)}"
+        text += f", {missing:,} missing (not found by any run), the first is {printable(found.missing[0].file.key)}"
         metadata["missing_keys"] = _listed([one.file.key for one in found.missing[:SHOWN_KEYS]])
     if repaired:
         text += f". {counted(repaired.files, 'file')} planned now; the next run delivers them"
@@ -133,7 +133,7 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
         text += f". {wording.ignored(left_out)}"
         metadata |= {"ignored_names": left_out.ignored, "ignored_keys": _listed(list(left_out.ignored_keys))}
     if left_out.troubles:
-        not_all = "not all could be compared: " if left_out.unlisted else ""
+        not_all = "the comparison is incomplete: " if left_out.unlisted else ""
         text += f". {not_all}{wording.not_listed(left_out)}"
         metadata |= {"not_listed": left_out.unlisted, "odd_keys": _listed(list(left_out.troubled_keys))}
     return Result(not (missing or left_out.unlisted), text, metadata, is_grave=bool(missing) and repaired is None)
@@ -141,26 +141,24 @@ def _missing(found: Comparison, repaired: Repaired | None, days: str) -> Result:
 
 def _tally(name: str, tally: SubscriberTally, days: str, repaired: Repaired | None) -> Result:
     missing = tally.missing
-    text = f"{days}: {name} has {tally.delivered:,} of {counted(tally.wanted, 'object')}"
-    text += f", {tally.waiting:,} on their way" if tally.waiting else ""
+    text = f"{days}: {name} has received {tally.delivered:,} of {counted(tally.wanted, 'object')}"
+    text += f", {tally.waiting:,} in progress" if tally.waiting else ""
     text += f", {missing:,} missing" if missing else ""
-    if tally.overdue:
-        text += f", {tally.overdue:,} owed for too long, the first is {printable(tally.overdue_keys[0])}"
-    text += f", {tally.given_up:,} unreadable and in the quarantine" if tally.given_up else ""
+    short = [one for one in tally.shortfalls if one.objects]
+    for one in short:
+        text += f", {one.objects:,} {one.words}"
+        text += f", the first is {printable(one.keys[0])}" if one.is_owed else ""
     metadata: dict[str, Any] = {
         "objects": tally.wanted,
         "delivered": tally.delivered,
         "waiting": tally.waiting,
         "missing": missing,
-        "overdue": tally.overdue,
-        "given_up": tally.given_up,
+        **{one.kind: one.objects for one in tally.shortfalls},
         "days": days,
+        **{f"{one.kind}_keys": _listed(one.keys) for one in short},
     }
-    for label, keys in (("overdue_keys", tally.overdue_keys), ("given_up_keys", tally.given_up_keys)):
-        if keys:
-            metadata[label] = _listed(keys)
-    grave = tally.overdue > 0 or (missing > 0 and repaired is None)
-    return Result(not (missing or tally.overdue or tally.given_up), text, metadata, is_grave=grave)
+    grave = any(one.is_owed for one in short) or (missing > 0 and repaired is None)
+    return Result(not tally.is_short, text, metadata, is_grave=grave)
 
 
 def _waiting(one: Waiting, now: datetime) -> str:
@@ -173,7 +171,7 @@ def _waiting(one: Waiting, now: datetime) -> str:
 def _lag(text: str, oldest: datetime | None, files: int, allowed: timedelta, now: datetime) -> Result:
     lag = max(timedelta(), now - oldest) if oldest else timedelta()
     passed = lag <= allowed
-    limit = "" if passed else f", and {lasting(allowed.total_seconds())} are allowed"
+    limit = "" if passed else f" (allowed: {lasting(allowed.total_seconds())})"
     metadata = {
         "lag_seconds": MetadataValue.float(lag.total_seconds()),
         "allowed_lag_seconds": MetadataValue.float(allowed.total_seconds()),

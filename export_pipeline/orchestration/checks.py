@@ -1,7 +1,7 @@
-"""The asset checks: one op for each kind of check, which looks at all assets at once.
+"""The asset checks: one op per kind of check, for all assets at once; their job and its schedule.
 
-The assets are materialised by ops and have no code of their own; so have their checks, which can be run from an asset's
-page, by ``check_job``, and by its schedule.
+The checks run separately from the ops that materialize the assets: from an asset's page, by ``check_job``, and by its
+schedule.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +29,7 @@ from export_pipeline.dagster_internals import UnresolvedAssetJobDefinition
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import balance, sources, subscriptions
 from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.finding import cursor_of
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -40,13 +41,13 @@ ACCOUNTED, COMPLETENESS, FRESHNESS = "every_event_accounted_for", "completeness"
 _DESCRIPTIONS = {
     ACCOUNTED: "The ledger's equations hold: events framed = in batches + quarantined, and for each subscriber events "
     "in batches = accepted + refused + filtered.",
-    COMPLETENESS: "Every object that the listing of the last days shows was planned, and delivered to each subscriber.",
-    FRESHNESS: "No file waits for longer than max_lag_minutes, neither to be found nor to be delivered.",
+    COMPLETENESS: "Every object in a listing of the last days was planned, and delivered to each subscriber.",
+    FRESHNESS: "No file waits longer than max_lag_minutes to be found or delivered.",
 }
 
 
 def check_specs(deployment: Deployment) -> dict[str, list[AssetCheckSpec]]:
-    """Kind of check → its specs: one for the raw events, one for each subscriber."""
+    """Kind of check → its specs: one for the raw events, one per subscriber."""
     keys = [deployment.names.raw_events, *(deployment.names.asset(name) for name in deployment.subscribers)]
     return {
         kind: [AssetCheckSpec(kind, asset=key, description=description) for key in keys]
@@ -77,10 +78,10 @@ def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
         with failures_without_secrets(deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
-                number = sources.source_id(tx, places.source.open().url) or 0
-                results[""] = check_results.reading_balance(balance.reading_balance(tx, number))
-                for one in subscriptions.active(tx, number):
-                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, number, one))
+                source_id = sources.source_id(tx, places.source.open().url) or 0
+                results[""] = check_results.reading_balance(balance.reading_balance(tx, source_id))
+                for one in subscriptions.active(tx, source_id):
+                    results[one.name] = check_results.delivery_balance(balance.delivery_balance(tx, source_id, one))
         yield from _selected(context, deployment, ACCOUNTED, results)
 
     return every_event_accounted_for
@@ -98,10 +99,10 @@ def _completeness(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetC
             "first_day": Field(
                 str,
                 default_value="",
-                description=f"First day to compare, YYYY-MM-DD. Empty: {days} days up to the last one.",
+                description=f"First day to compare, YYYY-MM-DD. If empty, {days} days up to last_day.",
             ),
             "last_day": Field(
-                str, default_value="", description="Last day to compare, YYYY-MM-DD. Empty: yesterday, in UTC."
+                str, default_value="", description="Last day to compare, YYYY-MM-DD. If empty, yesterday (UTC)."
             ),
             "repair": Field(
                 bool,
@@ -158,7 +159,7 @@ def _compare(
     last_day = _day(config, "last_day") or yesterday
     first_day = _day(config, "first_day") or last_day - timedelta(days=deployment.checks.days - 1)
     if first_day > last_day:
-        raise Failure(f"first_day {first_day} lies behind last_day {last_day}", allow_retries=False)
+        raise Failure(f"first_day: found {first_day}; allowed: at most last_day, {last_day}", allow_retries=False)
     comparison = compare(
         source,
         ledger,
@@ -171,7 +172,7 @@ def _compare(
     if not config["repair"] or not comparison.missing:
         return comparison, None
     repaired = plan_missing(
-        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run_id=context.run.run_id, now=now
+        source, ledger, settings, comparison.missing, wanted=wanted(deployment), run=Run(context.run.run_id, now)
     )
     return comparison, repaired
 
@@ -189,7 +190,7 @@ def _selected(
     kind: str,
     results: Mapping[str, check_results.Result],
 ) -> Iterator[AssetCheckResult]:
-    """The results of the checks that were asked for; a subscriber that the ledger does not know has nothing yet."""
+    """The results of the selected checks; a subscriber that the ledger does not know passes with a note."""
     wanted = context.op_execution_context.selected_asset_check_keys
     for name in ("", *deployment.subscribers):
         key = deployment.names.asset(name) if name else deployment.names.raw_events
@@ -204,13 +205,13 @@ def export_check_job(deployment: Deployment) -> UnresolvedAssetJobDefinition:
         deployment.names.check_job,
         selection=AssetSelection.checks(*keys),
         executor_def=in_process_executor,
-        description="Look whether every event is accounted for, whether the listing of the last days and the ledger "
-        "agree, and whether anything waits for too long. It delivers nothing.",
+        description="Check that the ledger's equations hold, that the listing of the last days agrees with the ledger, "
+        "and that no file waits too long. It delivers nothing.",
     )
 
 
 def check_schedule(deployment: Deployment, job: UnresolvedAssetJobDefinition) -> ScheduleDefinition:
-    """The schedule of ``check_job``; off from the start unless the deployment says ``checks: {enabled: true}``."""
+    """The schedule of ``check_job``; off by default unless the deployment says ``checks: {enabled: true}``."""
     checks = deployment.checks
     return ScheduleDefinition(
         name=deployment.names.check_schedule,

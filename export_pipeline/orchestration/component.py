@@ -12,8 +12,8 @@ from export_pipeline import build_defs
 
 _DEPLOYMENT = "deployment.yaml"
 _STARTER = """\
-    # Where raw files land, and who gets the events in them. Relative paths start at this folder.
-    # A secret is written {env: NAME}.
+    # Where raw files land, and which subscribers get their events. Paths are relative to this folder.
+    # Write a secret as {env: NAME}.
 
     source:
       url: s3://acme-analytics/events/   # or gs://…, az://…, a folder
@@ -26,10 +26,10 @@ _STARTER = """\
 
 
 class ExportScaffolder(Scaffolder):
-    """``dg scaffold defs export_pipeline.Export NAME``: a ``defs.yaml``, and a deployment file to be filled in."""
+    """``dg scaffold defs export_pipeline.Export NAME``: a ``defs.yaml`` and a deployment file to fill in."""
 
     def scaffold(self, request: ScaffoldRequest) -> None:
-        """Write both into the folder that was asked for, whose name becomes the prefix."""
+        """Write both into the requested folder, whose name becomes the prefix."""
         folder = Path(request.target_path)
         folder.mkdir(parents=True, exist_ok=True)
         attributes = {"deployment": _DEPLOYMENT, "prefix": folder.name}
@@ -44,15 +44,15 @@ class Export(Component, Model, Resolvable):
     """Delivers new files of raw events in a bucket to every subscriber: jobs, schedules, sensors, assets and checks."""
 
     deployment: str = Field(
-        description="Path of the deployment file, which says where raw files land and who gets the events in them. "
-        "It starts at the folder of this defs.yaml."
+        description="Path of the deployment file, which defines the source and its subscribers, relative to the folder "
+        "of this defs.yaml."
     )
     prefix: str | None = Field(
         default=None,
-        description="Begins the names of all that it makes, so that several exports fit into one code location. By "
-        "default what the deployment file says under prefix.",
+        description="Prefix of the names of jobs, ops, resources and assets, so that several exports fit into one code "
+        "location. By default the prefix of the deployment file.",
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
-        """All that one deployment file describes."""
+        """Build the definitions of the deployment file."""
         return build_defs(context.path / self.deployment, prefix=self.prefix)

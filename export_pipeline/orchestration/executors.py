@@ -1,4 +1,4 @@
-"""From ``executor:`` of a deployment file to Dagster's own executor."""
+"""Dagster's executor for ``executor:`` of a deployment file, and the application of Celery's workers."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from dagster import (
 
 from export_pipeline.configuration.executor import ExecutorSettings
 
-# Not public; a test has it refuse an unknown option.
+# Not public; a test verifies that it refuses an unknown option.
 from export_pipeline.dagster_internals import validate_config
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.claims import kept_at_work
@@ -23,10 +23,13 @@ from export_pipeline.secrets import EnvRef, resolve
 
 if TYPE_CHECKING:
     from celery import Celery
+_REDIS = ("redis:", "rediss:", "sentinel:")
+# After the time budget of a run, for the batch that is in flight then.
+_GRACE_SECONDS = 600
 
 
 def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
-    """Dagster's own, but that the run's process holds a claim in *ledger*."""
+    """Dagster's Celery executor, with a lock in *ledger* that the run's process holds."""
     from dagster_celery import celery_executor
 
     create_celery_executor: Any = celery_executor.executor_creation_fn
@@ -52,44 +55,39 @@ def celery_executor_known_to(ledger: LedgerResource) -> ExecutorDefinition:
     )
 
 
-_REDIS = ("redis:", "rediss:", "sentinel:")
-# Beyond the time in which a run begins new work, for the batch that is under way then.
-_GRACE_SECONDS = 600
-
-
 def executor_of(settings: ExecutorSettings, *, max_run_seconds: float, ledger: LedgerResource) -> ExecutorDefinition:
-    """The executor of the jobs, with its options; a secret in them stays the name of its variable.
+    """The executor of the jobs, with its options; a secret in them stays a reference to its variable.
 
     Args:
-        ledger: where a run that waits for workers holds a claim.
+        ledger: where a run that waits for workers holds a lock.
 
     Raises:
-        ConfigurationError: Dagster's executor of this type does not take ``executor.config`` as it is.
+        ConfigurationError: Dagster's executor of this type does not accept ``executor.config``.
     """
     executor, given = _executor(settings, max_run_seconds=max_run_seconds, ledger=ledger)
     if not given:
         return executor
-    # Dagster itself would look at it no sooner than in the first run.
+    # Dagster itself would validate it only in the first run.
     checked = validate_config(executor.config_schema.config_type, given)
     if not checked.success:
         told = "; ".join(dict.fromkeys(" ".join(error.message.split()) for error in checked.errors or []))
-        raise ConfigurationError(f"executor.config: Dagster's executor {settings.type} does not take it: {told}")
+        raise ConfigurationError(f"executor.config: Dagster's executor {settings.type} does not accept it: {told}")
     return executor.configured(given, name=executor.name)
 
 
 def delivers_first(settings: ExecutorSettings) -> str:
-    """The Celery priority of delivering, which goes before reading (5): in Redis 0 is the first, else 10."""
+    """The Celery priority of delivering, before reading (5): the highest is 0 with Redis, and 10 otherwise."""
     return "0" if _is_redis(settings) else "10"
 
 
 def celery_app(settings: ExecutorSettings, *, max_run_seconds: float) -> "Celery":
-    """The application of Celery's workers: the same broker and options as the executor's, and its tasks.
+    """The application of Celery's workers: the broker, options and tasks of the executor.
 
-    A worker tells the broker that a step is done, not that it took it, so that the broker hands it to another one
-    where the first has died.
+    A worker acknowledges a step when it is done, not when it is received, so that the broker redelivers the step to
+    another worker if the first one died.
 
     Raises:
-        ConfigurationError: the executor is another one, or a variable is not set.
+        ConfigurationError: the executor is not celery, or a variable is not set.
     """
     if settings.type != "celery":
         raise ConfigurationError(f"executor: found {settings.type}; Celery's workers need: celery")
@@ -145,7 +143,7 @@ def _config_source(settings: ExecutorSettings, *, max_run_seconds: float) -> dic
     if _is_redis(settings):
         transport["visibility_timeout"] = settings.redeliver_after_seconds or int(max_run_seconds) + _GRACE_SECONDS
     return {
-        # One task at a time, so that what waits is free for whoever is idle.
+        # One task at a time, so that waiting tasks go to idle workers.
         "worker_prefetch_multiplier": 1,
         "broker_connection_retry_on_startup": True,
         **own,
@@ -154,7 +152,7 @@ def _config_source(settings: ExecutorSettings, *, max_run_seconds: float) -> dic
 
 
 def _backend(settings: ExecutorSettings) -> str | EnvRef | None:
-    """Where steps tell how they ended: Redis keeps that itself, other brokers carry it back to the run's process."""
+    """Where steps report their results: in Redis itself; other brokers send them back to the run's process."""
     return settings.backend or (settings.broker if _is_redis(settings) else "rpc://")
 
 
@@ -163,16 +161,16 @@ def _is_redis(settings: ExecutorSettings) -> bool:
 
 
 def _check_address(name: str, secret: str | EnvRef | None) -> None:
-    """Refuse what no URL is before a library does, whose message would quote a part of the password."""
+    """Refuse an invalid URL before a library does, whose message would contain part of the password."""
     try:
         urlsplit(resolve(secret) or "").port  # noqa: B018 (it is what fails)
     except ValueError:
         raise ConfigurationError(
-            f"executor.{name}: found something that is no URL; allowed: such as redis://user:password@host:6379/0, in "
-            "which the password has / as %2F, @ as %40 and : as %3A"
+            f"executor.{name}: found an invalid URL; allowed: a URL such as redis://user:password@host:6379/0, with "
+            "the password percent-encoded: / as %2F, @ as %40 and : as %3A"
         ) from None
 
 
 def _named(secret: str | EnvRef | None) -> Any:
-    """As Dagster takes it: the name of a variable stays a name until a run needs the value."""
+    """*secret* for Dagster: a reference to a variable is resolved only when a run needs it."""
     return {"env": secret.env} if isinstance(secret, EnvRef) else secret

@@ -1,6 +1,6 @@
-"""The first op of each job, which says what the run reads and delivers.
+"""The first op of each job, which decides what the run reads and delivers.
 
-``list_new_files`` finds files by listing, or by the messages of a queue with a listing now and then; ``list_day_files``
+``list_new_files`` finds files by listing, or by the messages of a queue and an occasional listing; ``list_day_files``
 of ``backfill_job`` finds those of one day. All other ops are the same in both jobs.
 """
 
@@ -26,6 +26,7 @@ from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import database
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import backfills, reporting, wording
 from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
 from export_pipeline.orchestration.guard import failures_without_secrets
@@ -64,21 +65,28 @@ DUE, NOW = "due", "now"
 _LISTING = Enum(
     "Listing",
     [
-        EnumValue(DUE, description="List the source where source.notifications.listing_every_seconds says so."),
+        EnumValue(DUE, description="List the source if source.notifications.listing_every_seconds have passed."),
         EnumValue(NOW, description="List the source in this run."),
+    ],
+)
+_ONLY = Enum(
+    "Only",
+    [
+        EnumValue(MISSING, description="Only what the subscribers have not received of that day."),
+        EnumValue(ALL, description="Everything of that day again, under the same batch ids."),
     ],
 )
 
 
 def list_new_files_op(deployment: Deployment) -> OpDefinition:
-    """The op that lists, plans and chooses."""
+    """The op that lists the source, plans new files, and chooses what the run delivers."""
 
     @op(
         name=deployment.names.list_new_files,
         required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER, STAGING, *places_needed(deployment)]),
-        out=manifests_out("One for each manifest that this run reads and delivers."),
+        out=manifests_out("One output per manifest that this run reads and delivers."),
         config_schema=config_fields(deployment),
-        description="Find new files, by listing the source or by notifications; plan what the ledger does not know, "
+        description="Find new files, by listing the source or from notifications; plan what the ledger does not know, "
         "and choose the oldest manifests still owed. The cursor of new_files then shows how far the source is listed.",
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
@@ -87,9 +95,9 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
-            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            # A broker can redeliver a step of a run that has ended: it must not take work from active runs.
             if reason := run_is_over(context, deployment)():
-                context.log.info(f"nothing is listed: {reason}")
+                context.log.info(f"not listing: {reason}")
                 return
             found, nothing = find_new_files(context, deployment, places)
             for name, reason in deployment.unusable.items():
@@ -113,10 +121,10 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
             fold_old_days(context, places, deployment)
             if not chosen and not found.files:
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: NOTHING})
-                # For each that comes, up to twenty go; a run that has work to do is spared the look.
+                # Each idle run purges up to twenty; a run with work to do does not spend the time.
                 purge_idle_runs(context, places, deployment)
             elif FOUND_TAG in context.run.tags:
-                # Of the run that this one executes again, which found nothing.
+                # Inherited from the run that this one re-executes, which found nothing.
                 context.instance.add_run_tags(context.run_id, {FOUND_TAG: FILES})
         yield from chosen_outputs(chosen)
 
@@ -124,30 +132,30 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
 
 
 def config_fields(deployment: Deployment) -> dict[str, Field]:
-    """What may be chosen for one run; the way of listing only where notifications stand beside it."""
+    """The config of one run; ``listing`` only if the source has notifications."""
     fields = {
         "max_files": Field(
             Int,
             default_value=deployment.max_files,
-            description="Most files that this run finds anew, and delivers to a subscriber.",
+            description="Maximum number of new files that this run finds, and of files it delivers per subscriber.",
         )
     }
     if deployment.source.is_notified:
-        description = "due: list the source when it is time; now: in this run. Messages are taken in either case."
+        description = "due: list the source when a listing is due; now: in this run. Messages are received either way."
         fields["listing"] = Field(_LISTING, default_value=DUE, description=description)
     return fields
 
 
 def places_needed(deployment: Deployment) -> list[str]:
-    """Further places than those of a listing."""
+    """Resources needed in addition to those of a listing."""
     return [QUARANTINE] if deployment.source.is_notified else []
 
 
 def find_new_files(context: OpExecutionContext, deployment: Deployment, places: Places) -> tuple[Found, str]:
-    """Plan what is new, and let the cursor show how far it was listed; with what to say where nothing was found.
+    """Plan new files, and set the cursor to how far the source is listed; also returns the log line for no new files.
 
     Raises:
-        Failure: ``max_files`` of the run is none.
+        Failure: ``max_files`` of the run is invalid.
     """
     max_files = context.op_config["max_files"]
     if max_files < 1:
@@ -165,8 +173,7 @@ def find_new_files(context: OpExecutionContext, deployment: Deployment, places: 
             cursor=read,
             wanted=wanted(deployment),
             max_files=max_files,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             progress=reporting.listing(context),
         )
         nothing = wording.found_nothing(found, deployment.frequency)
@@ -179,8 +186,7 @@ def find_new_files(context: OpExecutionContext, deployment: Deployment, places: 
             cursor=read,
             wanted=wanted(deployment),
             max_files=max_files,
-            run_id=context.run_id,
-            now=utc_now(),
+            run=Run(context.run_id, utc_now()),
             progress=reporting.listing(context),
         )
         found = noticed.found
@@ -240,39 +246,30 @@ def _say_what_was_found(
         context.log.info(wording.left_waiting(left))
 
 
-_ONLY = Enum(
-    "Only",
-    [
-        EnumValue(MISSING, description="What the subscribers have never got of that day."),
-        EnumValue(ALL, description="Everything of that day once more, under the same batch ids."),
-    ],
-)
-
-
 def list_day_files_op(deployment: Deployment) -> OpDefinition:
     """The op that finds a day's files and owes them to the chosen subscribers."""
 
     @op(
         name=deployment.names.list_day_files,
         required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
-        out=manifests_out("One for each manifest of the day that is delivered."),
+        out=manifests_out("One output per manifest of the day that is delivered."),
         config_schema={
             "subscribers": Field(
                 Array(str),
                 is_required=False,
-                description=f"Who gets the day: names out of {', '.join(deployment.subscribers) or 'none'}. Left out: "
-                "all that are configured when the run, or the backfill of many days, is launched. In the UI's dialog "
-                f"for a range of days: the tag {SUBSCRIBERS_TAG}, names joined by commas.",
+                description=f"Subscribers to deliver to, out of: {', '.join(deployment.subscribers) or 'none'}. By "
+                "default all that are configured when the run, or the backfill of many days, is launched. In the UI's "
+                f"dialog for a range of days, use the tag {SUBSCRIBERS_TAG}, with names separated by commas.",
             ),
             "only": Field(
                 _ONLY,
                 default_value=MISSING,
-                description="missing: what they have never got; all: everything once more, under the same batch ids. "
-                f"In the UI's dialog for a range of days: the tag {ONLY_TAG}.",
+                description="missing: only what they have not received; all: everything again, under the same batch "
+                f"ids. In the UI's dialog for a range of days, use the tag {ONLY_TAG}.",
             ),
         },
         description="Find the day's files, plan those never seen, and owe the day to the chosen subscribers. The "
-        "cursor of new_files stays where it is.",
+        "cursor of new_files does not change.",
     )
     def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, deployment.names)
@@ -280,9 +277,9 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
-            # A broker may hand out the step of a run that is long over: it must take nothing from those that live.
+            # A broker can redeliver a step of a run that has ended: it must not take work from active runs.
             if reason := run_is_over(context, deployment)():
-                context.log.info(f"nothing is listed: {reason}")
+                context.log.info(f"not listing: {reason}")
                 return
             for name, reason in deployment.unusable.items():
                 context.log.error(wording.unusable(name, reason))
@@ -297,8 +294,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
                 wanted=wanted(deployment),
                 chosen=asked.subscribers,
                 again=asked.again,
-                run_id=context.run_id,
-                now=utc_now(),
+                run=Run(context.run_id, utc_now()),
                 backfill_id=context.run.tags.get(BACKFILL_TAG),
                 progress=reporting.listing(context),
             )

@@ -1,4 +1,4 @@
-"""What leaves an op as an error: a Dagster Failure that says what happens next, and holds no secret."""
+"""Errors of ops: Dagster Failures that say what happens next, and contain no secret."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -13,17 +13,17 @@ from export_pipeline.secrets import scrub
 from export_pipeline.steps.deliver import HeldBack
 
 NEXT = "what happens next"
-"""The label of what every failure says."""
+"""Metadata label that every failure has."""
 
 _PASSED = (Failure, RetryRequested, DagsterExecutionInterruptedError)
 
 
 @contextmanager
 def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
-    """Turn what is raised inside into a Failure whose every text went through ``scrub``.
+    """Turn an exception raised inside into a Failure, with secrets removed from all its texts.
 
-    Dagster stores the message and the traceback of whatever leaves an op, causes included. Libraries put addresses,
-    headers and statements into their messages, so none of it may pass as it is.
+    Dagster stores the message and the traceback of every exception that leaves an op, causes included. Libraries put
+    addresses, headers and statements into their messages, so none of them is passed on unchanged.
     """
 
     def clean(text: str) -> str:
@@ -37,7 +37,7 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
         raise Failure(
             clean(str(error)), metadata={NEXT: MetadataValue.text(error.next_step)}, allow_retries=False
         ) from None
-    except Exception as error:  # noqa: BLE001 (it is raised again, cleaned)
+    except Exception as error:  # noqa: BLE001 (re-raised without secrets)
         trace = scrub("".join(traceback.format_exception(error)), secrets)
         raise Failure(
             clean(f"{type(error).__name__}: {error}"),
@@ -50,10 +50,10 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
 
 
 def delivery_failure(name: str, error: DeliveryError) -> Failure:
-    """The Failure of an op: who did not take which batch, what it answered, and what happens next.
+    """The Failure of a delivery: the subscriber, the batch, the destination's answer, and what happens next.
 
     Args:
-        name: the subscriber's.
+        name: name of the subscriber.
     """
     if isinstance(error, HeldBack):
         # Nothing was sent, so there is no answer to show.

@@ -1,4 +1,4 @@
-"""All that happened to an export since the last look, out of what Dagster keeps."""
+"""Everything that happened to an export since the previous tick, read from Dagster's storage."""
 
 import hashlib
 import re
@@ -36,16 +36,25 @@ from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.underway import location_of
 
 ASSET_JOB = "__ASSET_JOB"
-"""What Dagster calls the job of checks that are run from an asset's page."""
+"""Dagster's name for the job of checks that are started from an asset's page."""
 
 _RECORDS_AT_ONCE = 1_000
 _MOST_LINES = 100
 _BACKFILL_TAG = "dagster/backfill"
 _PARTITION_TAG = "dagster/partition"
-# A line that Dagster itself writes for every output that was not given.
+# Dagster itself logs such a line for every output that was not yielded.
 _OF_DAGSTER = "Skipping step "
 _SENDER = re.compile(r"^\[\w+\] ")
 _NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+([.,:]\d+)*")
+_ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
+_ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)
+# Reading a run takes a few milliseconds, and a tick has 60 seconds.
+_MOST_RUNS = 50
+_MOST_BACKFILLS = 50
+# A tick that never ended, because its daemon died, must not block later ones for ever.
+_LONGEST_TICK_SECONDS = 3_600
+_FAILURE = "dagster._core.definitions.events.Failure: "
+_FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
 
 def is_of(deployment: Deployment, run: DagsterRun) -> bool:
@@ -55,12 +64,12 @@ def is_of(deployment: Deployment, run: DagsterRun) -> bool:
         ours = [names.raw_events, *(names.asset(name) for name in deployment.subscribers)]
         return any(list(check.asset_key.path) in ours for check in run.asset_check_selection or ())
     if run.tags.get(LEDGER_TAG, names.prefixed(deployment.name)) != names.prefixed(deployment.name):
-        return False  # a job of this name, of another deployment
+        return False  # a job with this name in another deployment
     return run.job_name in (names.export_job, names.backfill_job, names.check_job)
 
 
 def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int) -> Happening:
-    """Read the run's events.
+    """Read a run's events.
 
     Args:
         least_level: log lines below it are left out.
@@ -72,12 +81,12 @@ def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int
 
 
 def backfill_prefix(backfill_id: str) -> str:
-    """What the keys of all problems of a backfill's runs begin with."""
+    """The prefix of the keys of all problems of a backfill's runs."""
     return f"backfill {backfill_id}/"
 
 
 class _Reading:
-    """Collects what the events of one run say."""
+    """Collects problems, log lines and recoveries from the events of one run."""
 
     def __init__(self, run: DagsterRun, least_level: int) -> None:
         self._run = run
@@ -100,7 +109,7 @@ class _Reading:
         if event is None:
             self._take_line(entry)
         elif event.event_type is DagsterEventType.STEP_FAILURE:
-            # The first one of an op says why; later ones only that they wait for the next run.
+            # The first failure of an op has the cause; later ones only say that they wait for the next run.
             self._failed.setdefault(_op(event.step_key), _cause(event))
         elif event.event_type is DagsterEventType.STEP_SUCCESS:
             self._succeeded.add(_op(event.step_key))
@@ -128,14 +137,14 @@ class _Reading:
         for op, cause in self._failed.items():
             yield Failing(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
         if not self._failed:
-            # Nothing in it failed, so something happened to it: it was killed, say, or ran for too long.
+            # No step failed, so the run itself was ended: it was killed, for example, or ran for too long.
             label = f"the process of {self._job}"
-            text = f"its process was killed, or ended without a word: {self._run_failure}"
+            text = f"its process was killed, or ended without an error message: {self._run_failure}"
             yield Failing(f"{self._prefix}run", ERROR, label, text)
 
     def _fine(self) -> Iterator[str]:
         if self._is_backfill:
-            return  # another day says nothing of the one that failed; the backfill's end does
+            return  # success of another day says nothing about the one that failed; the backfill's end does
         if self._run.status is DagsterRunStatus.SUCCESS:
             yield self._prefix
             return
@@ -187,7 +196,7 @@ def _entries(instance: DagsterInstance, run_id: str) -> Iterator[EventLogEntry]:
 
 
 def _op(step_key: str | None) -> str:
-    """The op of a step: the key without the part in brackets that a mapped step has."""
+    """The op of a step: its key without the mapping key in brackets."""
     return (step_key or "").partition("[")[0]
 
 
@@ -198,23 +207,12 @@ def _cause(event: DagsterEvent) -> str:
     return data.error.message.strip() if data.error is not None else "failed"
 
 
-_ENDS: tuple[Literal[DagsterEventType.RUN_FAILURE], Literal[DagsterEventType.RUN_SUCCESS]]
-_ENDS = (DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS)
-# Reading a run costs a few milliseconds, and a tick has a minute.
-_MOST_RUNS = 50
-_MOST_BACKFILLS = 50
-# A tick that began and never ended, since its daemon died, must not stand in the way for ever.
-_LONGEST_TICK_SECONDS = 3_600
-_FAILURE = "dagster._core.definitions.events.Failure: "
-_FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose happenings are read.
+    """The export whose events are read.
 
     Attributes:
-        repository: the code location of the export; None: not known, and no ticks are read.
+        repository: the code location of the export; None if unknown: then no ticks are read.
         least_level: log lines below it are left out.
     """
 
@@ -230,7 +228,7 @@ class Scope:
 
 
 def present(scope: Scope, now: float) -> Positions:
-    """Where reading begins: nothing that has happened up to now is told.
+    """The positions to start from: nothing that happened before now is reported.
 
     Args:
         now: seconds since 1970.
@@ -243,7 +241,7 @@ def present(scope: Scope, now: float) -> Positions:
 
 
 def happenings(scope: Scope, positions: Positions, now: float) -> Iterator[Happening]:
-    """What happened behind *positions*, which move as it is taken."""
+    """What happened after *positions*, which advance as happenings are consumed."""
     yield from _runs(scope, positions)
     if scope.repository is not None:
         yield from _ticks(scope, scope.repository, positions, now)
@@ -268,7 +266,7 @@ def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
 
 
 def _is_here(scope: Scope, run: DagsterRun) -> bool:
-    """Whether *run* belongs to this code location, or to none, as a run from the command line."""
+    """Whether *run* belongs to this code location, or to none, like a run from the command line."""
     location = location_of(run)
     return location is None or scope.location is None or location == scope.location
 
@@ -287,8 +285,8 @@ def _tick(name: str, tick: InstigatorTick) -> Happening:
     key = f"tick/{name}"
     if tick.status is TickStatus.FAILURE:
         error = tick.error.cause or tick.error if tick.error else None
-        cause = error.message.strip().removeprefix(_FAILURE) if error else "no reason is known"
-        text = f"{name}: its tick failed: {cause}"
+        cause = error.message.strip().removeprefix(_FAILURE) if error else "unknown cause"
+        text = f"{name}: tick failed: {cause}"
         return Happening(f"a tick of {name}", path="/automation", problems=(Failing(key, ERROR, name, text),))
     fine = (key,) if tick.status in (TickStatus.SUCCESS, TickStatus.SKIPPED) else ()
     return Happening(f"a tick of {name}", path="/automation", fine=fine)
@@ -304,7 +302,7 @@ def _backfills(scope: Scope, positions: Positions) -> Iterator[Happening]:
             positions.backfills_over.append(one.backfill_id)
     waiting = [one.backfill_timestamp for one in found if one.status not in BULK_ACTION_TERMINAL_STATUSES]
     if found and not waiting:
-        # The filter compares with the moment of writing, which lies a little behind the backfill's own.
+        # The filter compares with the time of storing, which is slightly later than the backfill's own timestamp.
         positions.backfills_after = max(positions.backfills_after, *(one.backfill_timestamp for one in found))
     kept = {one.backfill_id for one in found}
     positions.backfills_over = [identity for identity in positions.backfills_over if identity in kept]
@@ -324,7 +322,7 @@ def _backfill(scope: Scope, backfill: PartitionBackfill) -> Happening:
     if backfill.status not in _FAILED_BACKFILL:
         return Happening(subject, path=path, over=over)
     days = len(backfill.partition_names or ())
-    text = f"{subject} of {days} {'day' if days == 1 else 'days'}: runs of it failed; what they had planned stays owed"
+    text = f"{subject} of {days} {'day' if days == 1 else 'days'}: some runs failed; what they had planned stays owed"
     if backfill.error is not None:
         text = f"{subject}: {backfill.error.message.strip()}"
     ended = Failing(f"{subject}/end", ERROR, subject, text, is_lasting=False)

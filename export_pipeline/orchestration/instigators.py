@@ -1,7 +1,7 @@
-"""Schedules, sensors and backfills as Dagster's instance keeps them.
+"""Cursors, ticks and backfills in the storage of Dagster's instance.
 
-Dagster has no public way to read a sensor's cursor, the ticks of another schedule or its backfills, so this builds on
-:mod:`export_pipeline.dagster_internals`. The state is kept under (location, repository, name); it can be there before a
+Dagster has no public API to read a sensor's cursor, the ticks of another schedule or its backfills, so this module uses
+:mod:`export_pipeline.dagster_internals`. The state is stored under (location, repository, name); it can exist before a
 sensor was ever turned on.
 """
 
@@ -46,12 +46,12 @@ Repository = RemoteRepositoryOrigin
 
 
 def repository_named(location: str) -> Repository:
-    """The repository of a code location with one, which is how Dagster loads definitions."""
+    """The only repository of a code location, as Dagster creates it for ``Definitions``."""
     return RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), SINGLETON_REPOSITORY_NAME)
 
 
 def repository_of(context: SensorEvaluationContext) -> Repository | None:
-    """The repository that a sensor is evaluated for; None outside of a daemon and the UI."""
+    """The repository that a sensor is evaluated for; None outside the daemon and the UI."""
     if context.code_location_origin is None or context.repository_name is None:
         return None
     return RemoteRepositoryOrigin(context.code_location_origin, context.repository_name)
@@ -63,22 +63,22 @@ def location_of(repository: Repository) -> str:
 
 
 def origin_of(repository: Repository, name: str) -> Origin:
-    """Where a schedule or sensor stands."""
+    """The origin of a schedule or sensor in a repository."""
     return RemoteInstigatorOrigin(repository, name)
 
 
 def sensors_with_cursor(instance: DagsterInstance, name: str) -> Iterator[Origin]:
-    """Every sensor of this name, in any code location, that has a cursor."""
+    """Every sensor with this name, in any code location, that has a cursor."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         if state.origin.instigator_name == name and _cursor(state):
             yield state.origin
 
 
 def sensor_is_on(instance: DagsterInstance, name: str, *, location: str | None) -> bool:
-    """Whether a sensor of this name was turned on.
+    """Whether a sensor with this name is on.
 
     Args:
-        location: of its code location; None: any.
+        location: name of its code location; None for any.
     """
     return any(
         state.status is InstigatorStatus.RUNNING
@@ -89,12 +89,12 @@ def sensor_is_on(instance: DagsterInstance, name: str, *, location: str | None) 
 
 
 def has_state(instance: DagsterInstance, origin: Origin) -> bool:
-    """Whether Dagster knows anything of a sensor."""
+    """Whether Dagster has stored a state for a sensor."""
     return _state(instance, origin) is not None
 
 
 def read_cursor(instance: DagsterInstance, origin: Origin) -> str:
-    """A sensor's cursor, empty where there is none."""
+    """A sensor's cursor; empty if there is none."""
     return _cursor(_state(instance, origin))
 
 
@@ -102,7 +102,7 @@ def write_cursor(instance: DagsterInstance, origin: Origin, cursor: str, *, inte
     """Set a sensor's cursor, and leave everything else of its state as it is.
 
     Args:
-        interval_seconds: between two of its ticks; written where the sensor has no state yet.
+        interval_seconds: between two of its ticks; stored if the sensor has no state yet.
     """
     state = _state(instance, origin)
     if state is None:
@@ -122,7 +122,7 @@ def write_cursor(instance: DagsterInstance, origin: Origin, cursor: str, *, inte
 
 
 def ticks_after(instance: DagsterInstance, origin: Origin, timestamp: float) -> Sequence[InstigatorTick]:
-    """The last hundred ticks of a schedule or sensor later than *timestamp*, the oldest first."""
+    """The last 100 ticks of a schedule or sensor after *timestamp*, the oldest first."""
     selector = create_snapshot_id(origin.get_selector())
     found = instance.get_ticks(origin.get_id(), selector, after=timestamp, limit=_MOST_TICKS)
     return sorted(found, key=lambda tick: tick.timestamp)
@@ -133,13 +133,13 @@ class LaunchedBackfill:
     """A backfill of a job, as it was launched.
 
     Attributes:
-        location: the code location that it was launched in; None: not known.
+        location: the code location that it was launched in; None if unknown.
         days: names of its partitions.
         tags, run_config: as it was launched with.
-        is_whole: each of its days gets a run of its own; false where it only repeats what failed before.
-        is_over: no run of it is made any more.
-        is_canceled: somebody has taken it back.
-        is_failed: it is over, and not all of its runs ended well.
+        is_whole: each of its days gets its own run; false if it only retries failures.
+        is_over: it creates no more runs.
+        is_canceled: it was canceled.
+        is_failed: it is over, and some of its runs failed.
     """
 
     id: str
@@ -154,22 +154,22 @@ class LaunchedBackfill:
 
 
 def backfills_of(instance: DagsterInstance, job: str, *, after: datetime) -> list[LaunchedBackfill]:
-    """The latest fifty backfills of a job, in any code location, that were launched *after* a moment."""
+    """The latest 50 backfills of a job, in any code location, that were launched after *after*."""
     wanted = BulkActionsFilter(job_name=job, created_after=after)
     return [_launched(one) for one in instance.get_backfills(filters=wanted, limit=_MOST_BACKFILLS)]
 
 
-def backfill(instance: DagsterInstance, identity: str) -> LaunchedBackfill | None:
-    """One backfill; None where Dagster does not know it."""
-    found = instance.get_backfill(identity)
+def backfill(instance: DagsterInstance, backfill_id: str) -> LaunchedBackfill | None:
+    """One backfill; None if Dagster does not know it."""
+    found = instance.get_backfill(backfill_id)
     return _launched(found) if found is not None else None
 
 
 def forget_run(instance: DagsterInstance, run_id: str) -> None:
-    """Delete a run with all that Dagster keeps of it: its record, its events, and what its steps printed."""
+    """Delete a run and everything that Dagster keeps about it: its record, its events, and the output of its steps."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     instance.delete_run(run_id)
-    # SQLite has a file for each run, which Dagster empties and leaves there.
+    # With SQLite there is one file per run, which Dagster empties but does not delete.
     shard = getattr(instance.event_log_storage, "path_for_shard", None)
     if shard is not None:
         for end in ("", "-wal", "-shm"):
@@ -204,7 +204,7 @@ class SensorCursor:
     """The cursor of one sensor of one code location.
 
     Args:
-        instance: where Dagster keeps its state.
+        instance: the Dagster instance that stores its state.
         origin: which sensor.
     """
 
@@ -216,12 +216,12 @@ class SensorCursor:
     def of_run(cls, instance: DagsterInstance, run: DagsterRun, names: Names, *, mark: str) -> Self:
         """The cursor of ``new_files`` as *run* sees it.
 
-        A run tells the code location it was launched from. One by ``dagster job execute`` knows none: it takes the
-        location whose cursor has the mark of its ledger, else the one that workspace.yaml pins, or the only other one
-        where a sensor of this name has a cursor.
+        A run records the code location that it was launched from. A run by ``dagster job execute`` has none: it uses
+        the location whose cursor has the mark of its ledger, otherwise the one that workspace.yaml pins, or the only
+        other one where a sensor with this name has a cursor.
 
         Args:
-            mark: of the ledger and the source (``ledger.database.source_mark``); empty: there is none yet.
+            mark: of the ledger and the source (``ledger.database.source_mark``); empty if there is none yet.
         """
         if run.remote_job_origin is not None:
             repository = run.remote_job_origin.repository_origin
@@ -237,13 +237,13 @@ class SensorCursor:
         return cls(instance, others[0] if len(others) == 1 else pinned)
 
     def read(self) -> str:
-        """What the sensor's page shows, empty where there is nothing."""
+        """The cursor as the sensor's page shows it; empty if there is none."""
         return read_cursor(self._instance, self._origin)
 
     def replace(self, found: str, text: str) -> None:
-        """Set the cursor to *text* where it still is *found*: an edit made meanwhile wins.
+        """Set the cursor to *text* if it still is *found*: an edit made meanwhile takes precedence.
 
-        Everything else of the sensor's state is left as it is.
+        Everything else of the sensor's state does not change.
         """
         if text != found and self.read() == found:
             write_cursor(self._instance, self._origin, text, interval_seconds=SENSOR_INTERVAL_SECONDS)

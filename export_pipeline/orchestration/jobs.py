@@ -1,4 +1,4 @@
-"""The two jobs: the same reading and delivering after two ways of finding what to read."""
+"""The two jobs: they find files in different ways, then read and deliver in the same way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from export_pipeline.orchestration.names import (
 from export_pipeline.orchestration.ops import READ, deliver_op, read_batches_op, report_unreadable_op
 from export_pipeline.orchestration.resources import LEDGER, LedgerResource
 
-# A run that has used up its time begins nothing more, but a very large file that it is reading, or a load of a
-# warehouse, may take so long.
+# A run starts nothing new once its time budget is used up, but the very large file that it is reading, or the load of a
+# warehouse, can take this long.
 _LONGEST_STEP_SECONDS = 3_600
 
 
@@ -40,31 +40,31 @@ def export_jobs(
     """``export_job`` and ``backfill_job``.
 
     Args:
-        resources: all that their ops require. Dagster takes those of a job all from the job, or none.
+        resources: all that their ops require. Dagster takes all resources of a job from the job, or none.
     """
     pipeline = _Pipeline(
         read_batches=read_batches_op(deployment),
         report_unreadable=report_unreadable_op(deployment),
         deliver={name: deliver_op(deployment, name) for name in deployment.subscribers},
     )
-    # By default in the run's process: a step costs 13 to 41 ms there, 1.3 to 1.8 s in a process of its own.
+    # By default in the run's process: a step costs 13 to 41 ms there, 1.3 to 1.8 s in a separate process.
     executor = executor_of(
         deployment.executor,
         max_run_seconds=deployment.run_seconds,
         ledger=cast(LedgerResource, resources[deployment.names.prefixed(LEDGER)]),
     )
     tags = {
-        # dagster.yaml lets one run with this key go at a time; the priority lets new files pass a long backfill.
+        # dagster.yaml allows one run with this tag at a time; with the priority, new files overtake a long backfill.
         LEDGER_TAG: deployment.names.prefixed(deployment.name),
-        # By it lost_runs knows those that hold a claim.
+        # Tells end_lost_runs which runs hold a lock.
         EXECUTOR_TAG: deployment.executor.type,
-        # Of a run in more than one process nobody knows better until then.
+        # A dead run in more than one process is detected no sooner.
         MAX_RUNTIME_TAG: f"{deployment.run_seconds + _LONGEST_STEP_SECONDS:.0f}",
     }
     export_job = pipeline.graph(
         deployment.names.export_job,
         first=list_new_files_op(deployment),
-        description="Find new files in the source, read them into NDJSON batches, and hand these to every subscriber.",
+        description="Find new files in the source, cut them into NDJSON batches, and deliver these to each subscriber.",
     ).to_job(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
@@ -78,37 +78,37 @@ def export_jobs(
     backfill_job = pipeline.graph(
         deployment.names.backfill_job,
         first=list_day_files_op(deployment),
-        description="Deliver the files of chosen days: what the subscribers miss of them, or everything once more. One "
-        "day: choose it in the Launchpad. Many: Partitions, Launch backfill; there the tags "
-        f"`{SUBSCRIBERS_TAG}` (names joined by commas) and `{ONLY_TAG}` (missing or all) stand in for the config. "
-        "Without them all subscribers that are configured at the launch get what they miss.",
+        description="Deliver the files of chosen days: only what the subscribers have not received, or everything "
+        "again. For one day, choose it in the Launchpad. For many, use Partitions, Launch backfill; there the tags "
+        f"`{SUBSCRIBERS_TAG}` (names separated by commas) and `{ONLY_TAG}` (missing or all) replace the config. "
+        "Without them, all subscribers configured at the launch get what they have not received.",
     ).to_job(
         executor_def=executor,
         resource_defs={**resources, **NOTHING_KEPT},
         tags={**tags, PRIORITY_TAG: "0", CONFIGURED_TAG: ",".join(deployment.subscribers)},
-        # No config of its own, which would stand for each day in the place of the one that a backfill is launched with.
+        # No config here: it would override the config that a backfill is launched with.
         partitions_def=partitions,
     )
     return export_job, backfill_job
 
 
 def _shown_first(op: str, **config: Any) -> dict[str, Any]:
-    """What the Launchpad opens with: the defaults that a person may want to change, and not those of all resources."""
+    """The initial config in the Launchpad: the defaults that users want to change, without those of all resources."""
     return {"ops": {op: {"config": config}}}
 
 
 @dataclass(frozen=True, slots=True)
 class _Pipeline:
-    """The ops that both jobs share; Dagster wants each op's name defined once."""
+    """The ops that both jobs share; Dagster requires that each op's name is defined once."""
 
     read_batches: OpDefinition
     report_unreadable: OpDefinition
     deliver: Mapping[str, OpDefinition]
 
     def graph(self, name: str, *, first: OpDefinition, description: str) -> GraphDefinition:
-        """*first*, for each manifest that it yields read_batches and every deliver_to_…, and one report in the end."""
+        """*first*; for each manifest that it yields, read_batches and every deliver_to_…; one report at the end."""
 
-        def read_and_deliver(manifest):  # type: ignore[no-untyped-def]  # Dagster's own handle of an output to come
+        def read_and_deliver(manifest):  # type: ignore[no-untyped-def]  # Dagster's handle of a future output
             batches = self.read_batches(manifest)
             for subscriber, deliver_to in self.deliver.items():
                 deliver_to(getattr(batches, subscriber))

@@ -1,4 +1,4 @@
-"""The sensor ``new_files``: while it is on, it looks for new files itself, and drains a backlog without a pause."""
+"""The sensor ``new_files``: while it is on, it checks for new files and drains a backlog without pauses."""
 
 from datetime import datetime
 
@@ -23,12 +23,12 @@ from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, disc
 from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline.steps.lookout import Lookout, Seen, gets_on
 
-# What a run could not plan, for whatever reason, is the reason for another run no sooner than in the next slot.
+# A new file that a run could not plan, for whatever reason, starts another run no sooner than in the next slot.
 _SLOT_SECONDS = 300
 
 
 def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefinition:
-    """Start a run within seconds of a new file. Off by default; its cursor shows how far the source is listed."""
+    """Starts a run within seconds of a new file. Off by default; its cursor shows how far the source is listed."""
     lookout = Lookout()
 
     @sensor(
@@ -37,10 +37,10 @@ def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefini
         required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Its cursor shows the key up to which the source has been listed. Set it back to list again "
-        "from there; moved forward it changes nothing. Turned on, it looks for new files every few seconds, in the "
-        "source or in the queue of notifications, and starts a run for them. While a backlog waits it starts the next "
-        "run at once, with catch_up_max_files.",
+        description="Its cursor shows the key up to which the source has been listed. Move it back to list again from "
+        "there; moving it forward has no effect. When on, the sensor checks for new files every few seconds, in the "
+        "source or in the notification queue, and starts a run for them. While a backlog waits it starts the next run "
+        "at once, with catch_up_max_files.",
     )
     def new_files(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, deployment.names)
@@ -66,7 +66,7 @@ def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefini
                 now=now,
             )
             if not seen:
-                return SkipReason("no new file was seen")
+                return SkipReason("no new files")
             with ledger.read() as tx:
                 mark = database.source_mark(tx, source.url)
         return RunRequest(run_key=run_key(seen, mark, now))
@@ -75,10 +75,10 @@ def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefini
 
 
 def run_key(seen: Seen, mark: str, now: datetime) -> str:
-    """The same for two ticks that see the same, so that Dagster makes one run of them.
+    """A run key that is the same for two ticks that see the same file, so that Dagster starts only one run.
 
     Args:
-        mark: of the ledger and the source.
+        mark: mark of the ledger and the source.
     """
     what = f"{seen.key} {seen.etag}" if seen.key else "messages"
     return f"{mark} {int(now.timestamp() // _SLOT_SECONDS)} {what}"

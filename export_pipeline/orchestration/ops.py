@@ -1,8 +1,8 @@
 """The ops that both jobs share: read, deliver, and report what could not be read.
 
-Each opens its resources, calls one plain function of ``steps``, and says in the event log what came of it.
+Each opens its resources, calls one plain function of ``steps``, and logs the result.
 
-Between ops go only names of manifests, as mapping keys of dynamic outputs; what a manifest is stands in the ledger. So
+Ops pass on only ids of manifests, as mapping keys of dynamic outputs; the manifests themselves are in the ledger. So
 nothing is pickled, and a re-execution from failure, on any machine, finds what it needs.
 """
 
@@ -50,9 +50,10 @@ from export_pipeline.steps.read import ReadOutcome
 from export_pipeline.steps.run import read
 
 READ = "read"
-# Of max_run_seconds, what a reading may take in any case. A run ends half its time late at most, and no manifest that
-# always has its turn late in a run waits for ever.
+# The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
+# manifest whose turn always comes late in a run is read eventually.
 _LEAST_SHARE_OF_A_READING = 0.5
+_RECORDS_AT_ONCE = 1_000
 
 
 def read_batches_op(deployment: Deployment) -> OpDefinition:
@@ -67,21 +68,21 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
         ins={"manifest": In(Nothing)},
         out=outs,
         required_resource_keys=place_keys(deployment.names),
-        description="Read a manifest's files, cut their events into NDJSON batches and stage them.",
+        description="Read a manifest's files, cut their events into NDJSON batches, and stage them.",
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
-        identity = manifest_of(context)
+        manifest_id = manifest_of(context)
         with failures_without_secrets(deployment.secret_values()):
             place = _workspace(context, deployment)
             over = nothing_more(context, deployment)
             if reason := over():
-                context.log.info(wording.not_read(identity, reason))
+                context.log.info(wording.not_read(manifest_id, reason))
                 yield Output(None, READ)
                 return
             place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
             outcome, names = read(
                 place,
-                identity,
+                manifest_id,
                 run_id=context.run_id,
                 taken_by=run_ids(context),
                 progress=reporting.reading(context),
@@ -116,7 +117,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
         ins={"batches": In(Nothing)},
         out=Out(Nothing),
         required_resource_keys={*place_keys(deployment.names), resource},
-        description=f"Hand a manifest's batches to {name}, and record each one that it accepts.",
+        description=f"Deliver a manifest's batches to {name}, and record each one that it accepts.",
         # Before reading the next manifest, so that staging stays small.
         tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(deployment.executor)},
     )
@@ -134,7 +135,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                         subscriber,
                         run_id=context.run_id,
                         on_wait=lambda error, seconds: context.log.warning(
-                            f"{name} asks for patience, next try in {seconds:.1f} s: {error}"
+                            f"{name}: {error}; retrying in {seconds:.1f} s"
                         ),
                         progress=reporting.delivering(context, name),
                         max_seconds=subscriber_seconds(deployment, getattr(subscriber, "max_run_seconds", None)),
@@ -187,26 +188,23 @@ def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace
 
 def _subscription(place: Workspace, name: str) -> records.Subscription:
     with place.ledger.read() as tx:
-        number = sources.source_id(tx, place.source.url)
-        found = subscriptions.active(tx, number) if number is not None else ()
+        source_id = sources.source_id(tx, place.source.url)
+        found = subscriptions.active(tx, source_id) if source_id is not None else ()
     for subscription in found:
         if subscription.name == name:
             return subscription
-    raise Failure(f"the ledger knows no active subscriber {name}; list_new_files registers it", allow_retries=False)
-
-
-_RECORDS_AT_ONCE = 1_000
+    raise Failure(f"{name} is not an active subscriber in the ledger; list_new_files adds it", allow_retries=False)
 
 
 def report_unreadable_op(deployment: Deployment) -> OpDefinition:
-    """One op for all manifests of a run: one for each would be skipped, with a line in the log, where all is well."""
+    """One op for all manifests of a run: if there was one for each, Dagster would log each that it skips."""
 
     @op(
         name=deployment.names.prefixed("report_unreadable_files"),
         ins={"read": In(Nothing)},
         required_resource_keys=place_keys(deployment.names, [SOURCE, LEDGER]),
-        description="Fails, so that somebody looks, where files could not be read, or were left out by a re-execution: "
-        "which, why, and what happens next.",
+        description="Fails, so that it is noticed, if files could not be read or were left out by a re-execution: "
+        "which files, why, and what happens next.",
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
         reporting.run_ends(context)
@@ -221,8 +219,8 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
         if not days:
             return  # no manifest, no file
         with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            number = sources.source_id(tx, places.source.open().url)
-            found = unreadable_files(tx, number, days, run_ids(context)) if number is not None else []
+            source_id = sources.source_id(tx, places.source.open().url)
+            found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
         if found:
             raise Failure(
                 wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False
@@ -233,10 +231,10 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
 
 
 def _never_read(context: OpExecutionContext, deployment: Deployment, places: Places) -> list[str]:
-    """Manifests that a run took which this one executes again, and that no read_batches has come to in either.
+    """Manifests assigned to a run that this one re-executes, which no read_batches step has reached in either run.
 
-    Of a run that was killed Dagster repeats "from failure" the steps that had begun, and those of other ops. The steps
-    of the manifests whose turn had not come it leaves out, and calls the run a success.
+    When a killed run is re-executed "from failure", Dagster repeats the steps that had started, and those of other ops.
+    It leaves out the steps of manifests whose turn had not come, and reports success.
     """
     if context.run.parent_run_id is None:
         return []
@@ -264,7 +262,7 @@ def _step_ends(instance: DagsterInstance, run_id: str) -> Iterator[EventLogRecor
 
 
 def _days(context: OpExecutionContext) -> set[date]:
-    """The days of the manifests that came before, which only the steps' own keys tell."""
+    """The days of the manifests that were read before, taken from the keys of their steps."""
     (read,) = context.get_step_execution_context().step.step_inputs
     return {day_of(handle.step_key) for handle in read.get_step_output_handle_dependencies()}
 

@@ -1,4 +1,4 @@
-"""Progress of long ops, as lines of the event log."""
+"""Progress of long ops, and what a listing left out, as lines of the event log."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ def listing(context: OpExecutionContext) -> Progress:
 
 
 def left_out(context: OpExecutionContext, source: Source) -> None:
-    """Say what the listings of this step left alone, and what they could not list."""
+    """Log what the listings of this step ignored, and what they could not list."""
     found = source.take_left_out()
     if found.ignored:
         context.log.info(wording.ignored(found))
@@ -38,14 +38,14 @@ def delivering(context: OpExecutionContext, name: str) -> Progress:
     return _progress(context, lambda done, planned, seconds: wording.delivered_so_far(name, done, planned, seconds))
 
 
-# By run: its steps share this process, and with another executor each has its own, where only its own work is told. A
-# worker that lives for months may see how runs begin, and never how they end: it forgets the oldest.
+# Run id → progress. The steps of a run share this process; with other executors each step has its own, and reports only
+# its own work. A worker that runs for months sees runs start, but may never see them end, so the oldest are dropped.
 _RUNS: dict[str, RunProgress] = {}
 _MOST_RUNS = 16
 
 
 def run_begins(context: OpExecutionContext, chosen: Iterable[OwedManifest]) -> None:
-    """Note what a run took upon itself."""
+    """Record what a run will deliver."""
     planned: dict[str, Amount] = {}
     for manifest in chosen:
         for name in manifest.subscribers:
@@ -63,7 +63,7 @@ def run_begins(context: OpExecutionContext, chosen: Iterable[OwedManifest]) -> N
 
 
 def manifest_delivered(context: OpExecutionContext, name: str, done: Delivered) -> None:
-    """Count what the subscriber called *name* has got, and tell how far the run is where it is time."""
+    """Add a manifest that the subscriber called *name* has received, and log the run's progress if it is due."""
     if context.run_id in _RUNS:
         files = done.manifest.files
         size_bytes = sum(file.size_bytes for file in files)
@@ -71,7 +71,7 @@ def manifest_delivered(context: OpExecutionContext, name: str, done: Delivered) 
 
 
 def run_ends(context: OpExecutionContext) -> None:
-    """Forget the run."""
+    """Drop the progress of the run."""
     _RUNS.pop(context.run_id, None)
 
 

@@ -1,6 +1,6 @@
-"""The pipeline's own resources: source, ledger, staging, quarantine. Seen and edited on the UI's Resources page.
+"""The resources of the pipeline: source, ledger, staging, quarantine, as shown on the UI's Resources page.
 
-Each opens what it describes on first use and closes it when the run, or with other executors the step, has ended.
+Each opens its connection on first use and closes it when the run, or with other executors the step, has ended.
 """
 
 from collections.abc import Iterable
@@ -36,34 +36,35 @@ class StoreResource(StoreFields, LaunchableResource):
 
 
 class SourceResource(StoreResource):
-    """Where raw files land."""
+    """The object store where raw files land."""
 
-    layout: str = Field(description="How a key tells its date: a strftime pattern.")
-    start_date: str = Field(description="First day that is ever exported, YYYY-MM-DD.")
+    layout: str = Field(description="How a key encodes its date: a strftime pattern.")
+    start_date: str = Field(description="First day to export, YYYY-MM-DD; older files are ignored.")
     on_overwrite: Literal["read", "ignore"] = Field(
-        default="read", description="A known key with new content: read it as a file of its own, or ignore it."
+        default="read", description="A known key with new content: read it as a separate file, or ignore it."
     )
     ignore: list[str] | None = Field(
-        default=None, description="Glob patterns of names that are left alone, in place of the shipped ones."
+        default=None, description="Glob patterns of names to ignore, instead of the built-in ones."
     )
     queue_url: str | None = Field(
-        default=None, description="The SQS queue in which S3 tells of new files; without one the source is only listed."
+        default=None,
+        description="The SQS queue with S3's notifications of new files. By default the source is only listed.",
     )
-    queue_endpoint_url: str | None = Field(default=None, description="URL of another endpoint of SQS.")
-    queue_bucket: str | None = Field(default=None, description="The bucket as messages name it, if url does not.")
-    visibility_seconds: int = Field(default=120, description="How long a message that was taken is kept from others.")
-    listing_every_seconds: int = Field(default=86_400, description="How often the source is listed beside the queue.")
+    queue_endpoint_url: str | None = Field(default=None, description="URL of a custom SQS endpoint.")
+    queue_bucket: str | None = Field(default=None, description="The bucket's name in messages, if it differs from url.")
+    visibility_seconds: int = Field(default=120, description="Visibility timeout of a received message, in seconds.")
+    listing_every_seconds: int = Field(default=86_400, description="Time between two listings, in seconds.")
     _source: Source | None = PrivateAttr(default=None)
     _queue: NotificationQueue | None = PrivateAttr(default=None)
 
     def open(self) -> Source:
-        """The source; nothing is asked of it yet."""
+        """The source; no request is made yet."""
         if self._source is None:
             self._source = open_source(self._settings())
         return self._source
 
     def open_queue(self) -> NotificationQueue | None:
-        """The queue of notifications; None where there is none. Nothing is asked of it yet."""
+        """The notification queue; None if there is none. No request is made yet."""
         if self._queue is None and self.queue_url is not None:
             self._queue = NotificationQueue(self._settings())
         return self._queue
@@ -89,7 +90,7 @@ class SourceResource(StoreResource):
         )
 
     def parsed_layout(self) -> Layout:
-        """The layout, ready to read keys."""
+        """The parsed layout."""
         return Layout(self.layout)
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
@@ -109,18 +110,18 @@ class LedgerResource(LaunchableResource):
     _claimed: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Know the run, if this is for one."""
+        """Store the run's id, if there is a run."""
         self._run_id = context.run.run_id if context.run else None
 
     def open(self) -> Ledger:
-        """The ledger; its schema is made or migrated by the first one who opens it.
+        """The ledger; its schema is created or migrated when it is first opened.
 
-        From then on this process is known to work for the run, until it ends in whatever way.
+        From then on this process holds a lock for the run, which ends with the process at the latest.
         """
         if self._ledger is None:
             ledger = self._ledger = Ledger(self.url)
             if self._run_id is not None:
-                # A lock on a file stays, a connection may break.
+                # A file lock is permanent; a database connection can break, and its lock is then taken again.
                 known = at_work(ledger.claims, self._run_id)
                 if not ledger.is_sqlite:
                     known = kept_at_work(lambda: ledger.claims, self._run_id)
@@ -135,7 +136,7 @@ class LedgerResource(LaunchableResource):
 
 
 class StagingResource(StoreResource):
-    """Where a manifest's batches lie between reading and delivering."""
+    """Where a manifest's batches are stored between reading and delivering."""
 
     _staging: Staging | None = PrivateAttr(default=None)
 
@@ -146,13 +147,13 @@ class StagingResource(StoreResource):
         return self._staging
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
-        """Wait for what is still being written."""
+        """Wait for pending writes."""
         if self._staging is not None:
             self._staging.close()
 
 
 class QuarantineResource(StoreResource):
-    """Where what cannot be delivered is kept, with the reason and a way back."""
+    """Where undeliverable data is kept, with the reason, until it is retried."""
 
     _quarantine: Quarantine | None = PrivateAttr(default=None)
 
@@ -168,14 +169,14 @@ ALL = (SOURCE, LEDGER, STAGING, QUARANTINE)
 
 
 def place_keys(names: Names, wanted: Iterable[str] = ALL) -> set[str]:
-    """What an op has to require to find the places it wants."""
+    """The resource keys that an op must require to use these places."""
     return {names.prefixed(name) for name in wanted}
 
 
 class Places:
-    """The four places of one export, out of ``context.resources``; each is there where it was required.
+    """The four places of one export, from ``context.resources``; only those that the op requires exist.
 
-    A resource's name depends on the export's prefix, so no parameter of an op can ask for it by name and type.
+    A resource's name depends on the export's prefix, so an op cannot request it by a parameter's name and type.
     """
 
     def __init__(self, resources: Any, names: Names) -> None:
@@ -184,7 +185,7 @@ class Places:
 
     @property
     def source(self) -> SourceResource:
-        """Where raw files land."""
+        """The source."""
         return self._get(SOURCE)  # type: ignore[no-any-return]
 
     @property
@@ -194,12 +195,12 @@ class Places:
 
     @property
     def staging(self) -> StagingResource:
-        """Where a manifest's batches lie between reading and delivering."""
+        """Where a manifest's batches are stored between reading and delivering."""
         return self._get(STAGING)  # type: ignore[no-any-return]
 
     @property
     def quarantine(self) -> QuarantineResource:
-        """Where what cannot be delivered is kept."""
+        """Where undeliverable data is kept."""
         return self._get(QUARANTINE)  # type: ignore[no-any-return]
 
     def _get(self, name: str) -> Any:
@@ -207,7 +208,7 @@ class Places:
 
 
 def discovery_settings(deployment: Deployment, source: SourceResource) -> DiscoverySettings:
-    """How files are found and grouped, with what a run's config says of *source* instead of the deployment file."""
+    """How files are found and grouped; *source*, as configured for the run, overrides the deployment file."""
     return replace(
         settings_of(deployment),
         layout=source.parsed_layout(),

@@ -1,4 +1,4 @@
-"""Each run folds a piece of the ledger's old days; one that finds nothing purges a few old ones that found nothing."""
+"""Housekeeping in runs: each folds some old days of the ledger; an idle run also purges a few old idle runs."""
 
 from datetime import timedelta
 
@@ -13,12 +13,12 @@ from export_pipeline.orchestration.resources import Places
 from export_pipeline.secrets import scrub
 from export_pipeline.steps import retention
 
-# To delete one costs 0.1 s of CPU with SQLite.
+# Deleting a run costs 0.1 s of CPU with SQLite.
 _MOST_RUNS = 20
 
 
 def fold_old_days(context: OpExecutionContext, places: Places, deployment: Deployment) -> None:
-    """Fold what ``ledger.keep_days`` allows, and say so where anything was."""
+    """Fold days older than ``ledger.keep_days``, and log how many manifests were folded."""
     if deployment.ledger.keep_days is None:
         return
     count = retention.fold_old_days(
@@ -29,10 +29,10 @@ def fold_old_days(context: OpExecutionContext, places: Places, deployment: Deplo
 
 
 def purge_idle_runs(context: OpExecutionContext, places: Places, deployment: Deployment) -> None:
-    """Delete from Dagster's storage the oldest runs that found nothing, once they are older than ``runs_days``.
+    """Delete the oldest runs that found nothing from Dagster's storage, once they are older than ``runs_days``.
 
-    Dagster purges ticks, and never runs: one that finds nothing leaves 166 KiB and four files, every ten minutes. Only
-    runs that bear the identity of this ledger are looked at, so it takes none of another deployment's.
+    Dagster purges ticks, but never runs: an idle run leaves 166 KiB and four files, every ten minutes. Only runs tagged
+    with the identity of this ledger are deleted, so those of other deployments stay.
     """
     if deployment.retention.runs_days is None:
         return
@@ -47,6 +47,6 @@ def purge_idle_runs(context: OpExecutionContext, places: Places, deployment: Dep
     try:
         for run in context.instance.get_runs(old, limit=_MOST_RUNS, ascending=True):
             instigators.forget_run(context.instance, run.run_id)
-    except Exception as error:  # noqa: BLE001 (a store of logs may refuse; the export goes on, and the log says why)
+    except Exception as error:  # noqa: BLE001 (storage can fail; the export continues, and logs why)
         reason = scrub(f"{type(error).__name__}: {error}", deployment.secret_values())
-        context.log.warning(f"old runs were not purged from Dagster's storage, the next run tries again: {reason}")
+        context.log.warning(f"old runs were not purged from Dagster's storage, the next run retries: {reason}")

@@ -1,6 +1,6 @@
-"""The same resources where they lie in S3: dagster-aws's ``S3Resource`` with a URL.
+"""The resources for places in S3: dagster-aws's ``S3Resource`` with a URL.
 
-A module of its own, since dagster-aws takes most of a second to import and a local deployment needs none of it.
+A separate module, because dagster-aws takes most of a second to import and a local deployment does not need it.
 """
 
 from dagster_aws.s3 import S3Resource
@@ -9,15 +9,15 @@ from export_pipeline.orchestration.resources import QuarantineResource, SourceRe
 
 
 class S3StoreResource(StoreResource, S3Resource):
-    """A folder in S3. Credentials come from boto3's usual chain where none are given."""
+    """A folder in S3. Without explicit credentials, boto3's usual chain is used."""
 
     def get_object_to_set_on_execution_context(self) -> "S3StoreResource":
-        """The resource itself, where S3Resource would give ops a boto3 client."""
+        """The resource itself; S3Resource would give ops a boto3 client."""
         return self
 
 
 class S3SourceResource(SourceResource, S3StoreResource):
-    """Where raw files land, in S3."""
+    """The source in S3."""
 
 
 class S3StagingResource(StagingResource, S3StoreResource):

@@ -1,4 +1,4 @@
-"""When the export runs, and why it sometimes does not."""
+"""When the export runs: the schedule, the sensor ``new_files``, and the reasons to skip a tick."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from export_pipeline.storage.location import parse_location
 
 
 def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, timezone: str) -> ScheduleDefinition:
-    """The schedule that kicks off ``export_job``; on from the start unless the deployment says ``enabled: false``."""
+    """The schedule of ``export_job``; on by default unless the deployment says ``enabled: false``."""
 
     @schedule(
         name=deployment.names.export_schedule,
@@ -36,8 +36,7 @@ def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, ti
         cron_schedule=cron,
         execution_timezone=timezone,
         default_status=DefaultScheduleStatus.RUNNING if deployment.enabled else DefaultScheduleStatus.STOPPED,
-        description=f"Runs {deployment.names.export_job} ({deployment.frequency}). A tick is skipped, and says why, "
-        "where there is nothing to run for.",
+        description=f"Runs {deployment.names.export_job} ({deployment.frequency}). A skipped tick shows the reason.",
     )
     def tick(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         places = Places(context.resources, deployment.names)
@@ -54,9 +53,9 @@ def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, ti
 def reason_to_leave_it_to_sensor(
     deployment: Deployment, instance: DagsterInstance, ledger: Ledger, *, now: datetime
 ) -> str | None:
-    """Why the sensor ``new_files`` does for now; None where it is off, something is owed, or a sweep is due.
+    """Why the schedule can leave this tick to the sensor; None if it is off, something is owed, or a listing is due.
 
-    The sensor starts no run for what a subscriber has refused or a store has denied: that waits for the schedule.
+    The sensor starts no run for deliveries or reads that failed before: these wait for the schedule.
     """
     with ledger.read() as tx:
         location = location_of_latest(instance, database.identity(tx))
@@ -71,19 +70,19 @@ def reason_to_leave_it_to_sensor(
     if now >= due:
         return None
     return (
-        f"the sensor {name} is on and starts the runs; nothing is owed, and the whole lookback was listed at "
-        f"{listed_at:%H:%M} UTC. The schedule lists it again from {due:%H:%M} UTC on (sweep_minutes)"
+        f"the sensor {name} is on and starts the runs; nothing is owed, and the last complete listing was at "
+        f"{listed_at:%H:%M} UTC. The schedule lists again after {due:%H:%M} UTC (sweep_minutes)"
     )
 
 
 def reason_to_skip(
     deployment: Deployment, instance: DagsterInstance, *, ledger: Callable[[], Ledger], location: str | None = None
 ) -> str | None:
-    """Why no run should start now; None where one should. Runs whose process is gone are ended, and are no reason.
+    """Why no run should start now; None if one should. First ends runs whose processes have died.
 
     Args:
-        ledger: of this export; opened only where there is a run to look at.
-        location: the code location of this export, where it is known.
+        ledger: of this export; opened only if there is a run to check.
+        location: the code location of this export; None if unknown.
     """
     if not deployment.enabled:
         return f"enabled: false in deployment {deployment.name}"

@@ -1,4 +1,4 @@
-"""Runs that are not over, as Dagster knows them."""
+"""Runs in progress: which belong to this export, when to stop, and which have lost their process."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from dagster import (
     RunsFilter,
 )
 
-# Not public. It is what the executors themselves work with; a test ends a run through the UI's own call.
+# Not public. Dagster's executors use it; a test terminates a run through the UI's own call.
 from export_pipeline.dagster_internals import capture_interrupts, check_captured_interrupt
 from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import database
@@ -37,6 +37,20 @@ _OVER = (
     DagsterRunStatus.SUCCESS,
 )
 _LOOK_SECONDS = 2.0
+TERMINATED = "the run was terminated"
+# With the other executors, Dagster's own run launchers monitor the containers.
+_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
+
+# A step takes its lock when it opens the ledger and releases it just before it ends; between two steps there are
+# seconds without one. After a lost connection to PostgreSQL a live process takes its lock again within two seconds;
+# while PostgreSQL is down there are no locks, but active steps write to the log every ten seconds.
+_SILENT_SECONDS = 120.0
+
+_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
+_GONE = (
+    "The process of this run died without an error message: it was killed, or its machine stopped. Nothing is lost: "
+    "the next run delivers what this one did not."
+)
 
 
 def of_export(
@@ -49,13 +63,13 @@ def of_export(
 ) -> list[DagsterRun]:
     """Runs of this export that are not over, the latest first.
 
-    Others may have jobs and deployment files of the same names, in another code location or another folder. A run that
-    has begun bears the identity of its ledger; until then its code location tells.
+    Other exports can have jobs and deployment files with the same names, in another code location or another folder. A
+    run that has started is tagged with the identity of its ledger; before that, its code location decides.
 
     Args:
-        ledger: of this export; opened only where a run bears the identity of one.
-        location: the code location of this export; None: that of its latest run, where it has one.
-        job: only those of this job.
+        ledger: of this export; opened only if a run has the tag of a ledger.
+        location: the code location of this export; None: that of its latest run, if there is one.
+        job: only runs of this job.
     """
     named_so = RunsFilter(
         job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: deployment.names.prefixed(deployment.name)}
@@ -72,16 +86,16 @@ def other_runs(context: OpExecutionContext, deployment: Deployment, ledger: Ledg
 
 
 def mark_with_ledger(context: OpExecutionContext, ledger: Ledger) -> None:
-    """Have the run say which ledger it works with, whatever that lies under and is called."""
+    """Tag the run with the identity of its ledger, which does not depend on the ledger's URL."""
     with ledger.read() as tx:
         mine = database.identity(tx)
-    # A run that is executed again has the tags of the first one, which may have had another ledger.
+    # A re-execution has the tags of the first run, which may have used another ledger.
     if context.run.tags.get(LEDGER_IDENTITY_TAG) != mine:
         context.instance.add_run_tags(context.run_id, {LEDGER_IDENTITY_TAG: mine})
 
 
 class _Ours:
-    """Tells the runs of one export from those of others of its name."""
+    """Distinguishes the runs of one export from those of other exports with the same name."""
 
     def __init__(self, instance: DagsterInstance, ledger: Callable[[], Ledger], location: str | None) -> None:
         self._instance = instance
@@ -107,22 +121,22 @@ class _Ours:
 
 
 def location_of_latest(instance: DagsterInstance, identity: str) -> str | None:
-    """The code location of the latest run with the ledger of this identity; None where none is known."""
+    """The code location of the latest run with the ledger of this identity; None if unknown."""
     latest = instance.get_runs(RunsFilter(tags={LEDGER_IDENTITY_TAG: identity}), limit=1)
     return location_of(latest[0]) if latest else None
 
 
 def location_of(run: DagsterRun) -> str | None:
-    """The code location that a run was launched from; None for one by command line, which knows none."""
+    """The code location that a run was launched from; None for a run from the command line."""
     origin = run.remote_job_origin
     return origin.repository_origin.code_location_origin.location_name if origin is not None else None
 
 
 def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
-    """A reason to begin nothing more once somebody has ended the run, or its own process has died.
+    """A reason to start nothing more once the run was terminated, or its process has died.
 
-    A step in the run's own process is told by a signal, and dies with it. Any other looks at Dagster's storage, every
-    two seconds at most.
+    A step in the run's own process gets a signal, and ends with it. Any other step checks Dagster's storage, every two
+    seconds at most.
     """
     if deployment.executor.type == "in_process":
         return lambda: ""
@@ -141,12 +155,9 @@ def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
     return look
 
 
-TERMINATED = "the run was terminated"
-
-
 @contextmanager
 def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iterator[Stop]:
-    """Inside the block termination raises nothing: it becomes a reason to stop, and is raised at the block's end."""
+    """Inside the block, termination is not raised: it is a reason to stop, and is raised at the end of the block."""
     over = nothing_more(context, deployment)
     with capture_interrupts():
         yield lambda: TERMINATED if check_captured_interrupt() else over()
@@ -155,54 +166,39 @@ def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iter
 
 
 def nothing_more(context: OpExecutionContext, deployment: Deployment) -> Stop:
-    """A reason to begin nothing more: the run is over, or its time."""
+    """A reason to start nothing more: the run is over, or its time budget is used up."""
     ended, late = run_is_over(context, deployment), run_deadline(context, deployment)
     return lambda: ended() or late()
 
 
 def run_deadline(context: OpExecutionContext, deployment: Deployment) -> Stop:
-    """A reason to begin nothing more from the end of the run's time budget on."""
+    """A reason to start nothing more after the end of the run's time budget."""
     record = context.instance.get_run_record_by_id(context.run_id)
     started = record.start_time if record is not None else None
     return deadline((started or time.time()) + deployment.run_seconds, deployment.run_seconds)
 
 
 def subscriber_seconds(deployment: Deployment, own: float | None) -> float:
-    """A subscriber's time budget in a run: its *own* ``max_run_seconds``, else an equal share of the run's."""
+    """A subscriber's time budget in a run: its *own* ``max_run_seconds``, otherwise an equal share of the run's."""
     return own if own is not None else deployment.run_seconds / max(1, len(deployment.subscribers))
-
-
-# Of the others the containers are watched, by Dagster's own run launchers for them.
-_WITH_CLAIMS = ("in_process", "multiprocess", "celery")
-
-# A step takes its claim when it opens the ledger and gives it back a moment before it ends; from one step to the next
-# it is seconds. Where a connection to PostgreSQL broke, a process that lives takes its claim anew within two; while
-# PostgreSQL is away there are none, and what works writes into its log every ten seconds.
-_SILENT_SECONDS = 120.0
-
-_BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
-_GONE = (
-    "The process of this run is gone, and did not say why: it was killed, or its machine stopped. Nothing is lost: "
-    "what it had not delivered is owed to the next run."
-)
 
 
 def end_lost_runs(
     instance: DagsterInstance, deployment: Deployment, *, ledger: Callable[[], Ledger], location: str | None
 ) -> list[DagsterRun]:
-    """Report as failed those runs of this export whose processes are gone; which these were.
+    """Report runs of this export whose processes have died as failed; returns these runs.
 
-    Only runs whose processes hold claims are looked at.
+    Only runs whose processes hold locks in the ledger are checked.
 
     Args:
-        ledger: of this export; only it tells who is at work, so no run of another one is looked at.
-        location: the code location of this export, where it is known.
+        ledger: of this export; its locks show which processes are alive, so runs of other exports are not checked.
+        location: the code location of this export; None if unknown.
     """
     lost = []
     for run in of_export(instance, deployment, ledger=ledger, location=location):
         if run.status not in _BEGUN or run.tags.get(EXECUTOR_TAG) not in _WITH_CLAIMS:
             continue
-        # Silent both before and after: it may have gone on, or ended, while its claims were looked at.
+        # Silent both before and after: it may have continued, or ended, while its locks were checked.
         if (
             _is_silent(instance, run)
             and not someone_is_at_work(ledger().claims, run.run_id)
@@ -214,7 +210,7 @@ def end_lost_runs(
 
 
 def _is_silent(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """It is still under way, and has long written nothing into its log."""
+    """Whether the run is in progress, but has not written to its log for a long time."""
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.status not in _BEGUN:
         return False

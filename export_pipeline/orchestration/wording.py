@@ -1,4 +1,4 @@
-"""The sentences of the event log: one where something happened, none that needs the source code to be understood."""
+"""The log lines of an export: each says what happened, to which thing, and what happens next."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -18,75 +18,73 @@ from export_pipeline.steps.progress import Amount
 from export_pipeline.steps.read import ReadOutcome, Staged
 
 NO_SUBSCRIBER = (
-    "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in {deployment}"
+    "no subscriber is configured, so no events can be delivered; add one under `subscribers:` in {deployment}"
 )
-
-
-ALL_READ = "no file that this run read was unreadable"
+ALL_READ = "every file that this run tried to read was readable"
 _SHOWN_MANIFESTS = 10
-NEVER_READ_NEXT = "nothing: they stay owed, and the next run of export_job reads and delivers them"
+NEVER_READ_NEXT = "no action is needed: they stay owed, and the next run of export_job reads and delivers them"
 
 
 def found_new(found: Found) -> str:
-    """How many files were found, since where, and whether more wait."""
+    """How many new files were found, from which key, and whether more are waiting."""
     since = f" since {found.since}" if found.since else ""
     more = "; more are waiting for the next run" if found.more else ""
     return f"found {counted(found.files, 'new file')}{since}, planned as {counted(found.manifests, 'manifest')}{more}"
 
 
 def found_nothing(found: Found, frequency: str) -> str:
-    """Nothing was found; the original's hint."""
+    """No new file was found; with Altis' advice."""
     since = f" since {found.since}" if found.since else ""
     return f"found no new file{since}; if this is usual, poll less often (frequency is {frequency})"
 
 
 def found_odd(found: Found) -> list[str]:
-    """Sentences about keys that were not taken, or taken with a question."""
+    """Warnings about keys that were skipped, overwritten or unexpected, and about an ignored cursor."""
     odd = []
     if found.why_ignored:
         odd.append(
-            f"the cursor {printable(found.ignored_cursor)} {found.why_ignored}, so it was ignored: the listing began "
-            f"at {found.since or 'the first key'}, as the ledger says. To leave out older files set `start_from`, or "
-            "the `since` of a subscriber; to list once more from an earlier day on, set the cursor to that day"
+            f"the cursor {printable(found.ignored_cursor)} {found.why_ignored}, so it was ignored: the listing started "
+            f"at {found.since or 'the first key'}, as recorded in the ledger. To skip older files, set `start_from` or "
+            "the `since` of a subscriber; to list again from an earlier day, set the cursor to that day"
         )
     if found.overwritten:
         odd.append(
-            f"{counted(found.overwritten, 'known key')} came with new content (another etag), "
+            f"{counted(found.overwritten, 'known key')} {_were(found.overwritten)} overwritten (new etag), "
             f"such as {_some(found.overwritten_keys)}"
         )
     if found.undated:
         odd.append(
-            f"{counted(found.undated, 'key')} did not match the layout and were left alone, "
+            f"{counted(found.undated, 'key')} did not match source.layout and {_were(found.undated)} ignored, "
             f"such as {_some(found.undated_keys)}"
         )
     if found.too_old:
-        odd.append(f"{counted(found.too_old, 'file')} older than start_date were left alone")
+        odd.append(f"ignored {counted(found.too_old, 'file')} older than source.start_date")
     return odd
 
 
 def ignored(found: LeftOut) -> str:
-    """How many names were left alone, and by which pattern the first was."""
+    """How many names were ignored, and the pattern that the first one matches."""
     key, pattern = next(iter(found.ignored_keys.items()))
     return (
-        f"ignored {counted(found.ignored, 'temporary or hidden name')}, such as {printable(key)}, by {pattern!r} of "
-        "source.ignore"
+        f"ignored {counted(found.ignored, 'temporary or hidden name')}, such as {printable(key)}, which matches "
+        f"{pattern!r} in source.ignore"
     )
 
 
 def not_listed(found: LeftOut) -> str:
-    """What could not be listed, or not as it is, each by name."""
+    """The first names that could not be listed, or only with a warning, each with its reason."""
     some = "; ".join(f"{printable(key)}: {printable(reason)}" for key, reason in found.troubled_keys.items())
     more = found.troubles - len(found.troubled_keys)
     return f"the listing has {counted(found.troubles, 'warning')}: {some}{f'; and {more:,} more' if more else ''}"
 
 
 def listed_so_far(done: Amount) -> str:
-    """How far a long listing is."""
+    """Progress of a long listing."""
     return f"listing: {counted(done.files, 'key')} so far"
 
 
 def read_so_far(done: Amount, planned: Amount, seconds: float) -> str:
-    """How far the reading of a manifest is."""
+    """Progress of reading a manifest."""
     return (
         f"reading: {done.files:,} of {counted(planned.files, 'file')}, {sized(done.size_bytes)} of "
         f"{sized(planned.size_bytes)} as stored, {counted(done.events, 'event')} so far{_rate(done, seconds)}"
@@ -94,7 +92,7 @@ def read_so_far(done: Amount, planned: Amount, seconds: float) -> str:
 
 
 def delivered_so_far(name: str, done: Amount, planned: Amount, seconds: float) -> str:
-    """How far a subscriber is with a manifest."""
+    """Progress of delivering a manifest to a subscriber."""
     return (
         f"{name} has accepted {done.events:,} of {counted(planned.events, 'event')}, {sized(done.size_bytes)} of "
         f"{sized(planned.size_bytes)} so far{_rate(done, seconds)}"
@@ -102,7 +100,7 @@ def delivered_so_far(name: str, done: Amount, planned: Amount, seconds: float) -
 
 
 def run_so_far(done: Mapping[str, Amount], planned: Mapping[str, Amount]) -> str:
-    """How far a run is with each subscriber."""
+    """Progress of a run, by subscriber."""
     parts = [
         f"{name} has {done[name].files:,} of {counted(amount.files, 'file')}, {sized(done[name].size_bytes)} of "
         f"{sized(amount.size_bytes)} as stored, {counted(done[name].events, 'event')}"
@@ -112,50 +110,47 @@ def run_so_far(done: Mapping[str, Amount], planned: Mapping[str, Amount]) -> str
 
 
 def handing_on(manifests: Sequence[OwedManifest]) -> str:
-    """What this run goes on to read and deliver."""
+    """What this run will read and deliver."""
     names = sorted({name for manifest in manifests for name in manifest.subscribers})
     files = sum(manifest.files for manifest in manifests)
     return (
         f"reading {counted(files, 'file')} in {counted(len(manifests), 'manifest')}, from "
-        f"{printable(min((one.first_key for one in manifests), key=utf8))} on, for {', '.join(names)}"
+        f"{printable(min((one.first_key for one in manifests), key=utf8))}, for {', '.join(names)}"
     )
 
 
 def left_waiting(files: Mapping[str, int]) -> str:
-    """What a run leaves to later ones.
+    """What a run leaves to later runs.
 
     Args:
-        files: subscriber → how many.
+        files: subscriber → number of files.
     """
     names = [f"{counted(number, 'file')} for {name}" for name, number in files.items() if number]
-    return f"later runs take what more is owed: {', '.join(names)}"
+    return f"left for later runs: {', '.join(names)}"
 
 
 def read(staged: Staged, names: Sequence[str]) -> str:
-    """What a manifest's files held, and to whom it goes."""
+    """What a manifest's files contain, and which subscribers get it."""
     of = f"{counted(len(staged.manifest.files), 'file')} of {staged.manifest.day}"
     batches = counted(len(staged.batches), "batch", "batches")
     if staged.reading is None:
-        return f"{batches} of {of} lie staged from an earlier run, handing them over to {', '.join(names)}"
+        return f"{batches} of {of} already staged by an earlier run; delivering to {', '.join(names)}"
     aside = staged.reading.events_quarantined
     events = counted(staged.reading.events_batched, "event")
-    return f"found {events} in {of}, handing them over to {', '.join(names)} in {batches}" + (
-        f"; {counted(aside, 'bad stretch', 'bad stretches')} set aside in the quarantine, being no event "
-        f"({_where_to_look(staged.manifest.day)})"
-        if aside
-        else ""
+    return f"found {events} in {of}; delivering to {', '.join(names)} in {batches}" + (
+        f"; quarantined {counted(aside, 'malformed record')} ({_where_to_look(staged.manifest.day)})" if aside else ""
     )
 
 
 def read_empty(staged: Staged) -> str:
-    """The files hold no event."""
+    """The files contain no valid events."""
     files = f"{counted(len(staged.manifest.files), 'file')} of {staged.manifest.day} contained no valid events"
     aside = staged.reading.events_quarantined if staged.reading is not None else 0
     if not aside:
         return f"{files}: there is nothing to deliver"
     return (
-        f"{files}: there is nothing to deliver; {counted(aside, 'bad stretch', 'bad stretches')} set aside "
-        f"in the quarantine ({_where_to_look(staged.manifest.day)})"
+        f"{files}: there is nothing to deliver; quarantined {counted(aside, 'malformed record')} "
+        f"({_where_to_look(staged.manifest.day)})"
     )
 
 
@@ -163,9 +158,9 @@ def delivered(name: str, done: Delivered) -> str:
     """What a subscriber has accepted."""
     totals = done.totals
     if not (totals.accepted or totals.refused or totals.filtered):
-        return f"{name}: nothing to deliver of {done.manifest.day}, since the files contained no valid events"
+        return f"{name}: nothing to deliver for {done.manifest.day}, because the files contained no valid events"
     look = _where_to_look(done.manifest.day)
-    refused = f", refused {totals.refused:,} (kept in the quarantine; {look})" if totals.refused else ""
+    refused = f", refused {totals.refused:,} (quarantined; {look})" if totals.refused else ""
     filtered = f", {totals.filtered:,} were filtered out" if totals.filtered else ""
     events, batches = counted(totals.accepted, "event"), counted(done.batches, "batch", "batches")
     took = _time_and_rate(totals.accepted, done.seconds)
@@ -176,20 +171,20 @@ def delivered(name: str, done: Delivered) -> str:
 
 
 def stopped(name: str, done: Stopped) -> str:
-    """Why a subscriber gets the rest from a later run."""
+    """Why a delivery stopped; a later run continues it."""
     how_far = f" after {done.accepted_batches:,} of {counted(done.batches, 'batch', 'batches')}" if done.batches else ""
-    return f"{name}: stopped{how_far}, because {done.reason}; the rest stays owed, and the next run goes on with it"
+    return f"{name}: stopped{how_far}, because {done.reason}; the rest stays owed, and the next run continues with it"
 
 
-def not_read(manifest: str, reason: str) -> str:
-    """Why a manifest is left to a later run."""
-    return f"manifest {manifest} is left to the next run, because {reason}"
+def not_read(manifest_id: str, reason: str) -> str:
+    """Why a manifest is left for a later run."""
+    return f"manifest {manifest_id} is left for the next run, because {reason}"
 
 
 def after_folding(manifests: int, keep_days: int) -> str:
-    """What was folded of old days."""
+    """How many manifests of old days were folded."""
     return (
-        f"folded {counted(manifests, 'manifest')} of days more than {counted(keep_days, 'day')} ago: the ledger keeps "
+        f"folded {counted(manifests, 'manifest')} older than {counted(keep_days, 'day')}: the ledger keeps "
         "their counts and checksums"
     )
 
@@ -197,60 +192,59 @@ def after_folding(manifests: int, keep_days: int) -> str:
 def unreadable(outcome: ReadOutcome, max_attempts: int) -> str:
     """Which files of a manifest could not be read, why, and what happens next."""
     lines = [f"{printable(key)}: {printable(reason)}" for key, reason in outcome.unreadable.items()]
-    fate = f"each {_tried_again(max_attempts)}"
-    if outcome.given_up:
-        fate += f"; given up now and kept in the quarantine: {_some(outcome.given_up)}"
+    fate = f"each {_retried(max_attempts)}"
+    if outcome.quarantined:
+        fate += f"; given up now and quarantined: {_some(outcome.quarantined)}"
     return f"{counted(len(lines), 'file')} could not be read ({fate}):\n" + "\n".join(lines)
 
 
 def unreadable_files(found: Sequence[UnreadableFile]) -> str:
-    """How many files a run could not read, the first one with its reason."""
+    """How many files a run could not read, and why the first one."""
     more = f" (and {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
     first = f"{printable(found[0].key)}: {printable(found[0].reason)}"
-    return f"{counted(len(found), 'file')} could not be read, all others were: {first}{more}"
+    return f"{counted(len(found), 'file')} could not be read, all others were read: {first}{more}"
 
 
 def fate_of_unreadable(file: UnreadableFile, max_attempts: int) -> str:
     """What happens next to a file that could not be read."""
-    if file.given_up:
-        return f"nothing: it lies in the quarantine as a whole ({_where_to_look(file.day)})"
-    return f"{_tried_again(max_attempts)} (so far {file.attempts})"
+    if not file.is_tried_again:
+        return f"nothing: it is in the quarantine as a whole ({_where_to_look(file.day)})"
+    return f"{_retried(max_attempts)} ({counted(file.attempts, 'attempt')} so far)"
 
 
 def backfill(day: str, planned: Backfill) -> list[str]:
-    """What a backfill of a day found and what it delivers."""
+    """What a backfill of a day found, and what it will deliver."""
     sentences = [*planned.found.notes, *found_odd(planned.found)]
     if planned.found.files:
-        sentences.append(f"found {counted(planned.found.files, 'file')} of {day} that no run had seen")
+        sentences.append(f"found {counted(planned.found.files, 'file')} of {day} that no earlier run had seen")
     if not planned.manifests:
         return [*sentences, f"nothing of {day} is owed to the chosen subscribers"]
     if planned.repeated:
-        sentences.append(f"{counted(planned.repeated, 'delivery', 'deliveries')} of {day} are made once more")
+        sentences.append(f"repeating {counted(planned.repeated, 'delivery', 'deliveries')} of {day}")
     return [*sentences, handing_on(planned.manifests)]
 
 
 def unusable(name: str, reason: str) -> str:
-    """A subscriber that cannot be set up."""
-    return f"nothing is delivered to {name}, and what it is owed waits: {reason}"
+    """A subscriber that cannot be initialized."""
+    return f"{name}: not delivering, everything stays owed: {reason}"
 
 
 def never_read(manifests: Sequence[str]) -> str:
-    """Manifests that a re-execution left out."""
+    """Manifests that a re-execution did not include."""
     shown = ", ".join(manifests[:_SHOWN_MANIFESTS])
     more = f" and {len(manifests) - _SHOWN_MANIFESTS:,} more" if len(manifests) > _SHOWN_MANIFESTS else ""
-    was = "was" if len(manifests) == 1 else "were"
     return (
-        f"{counted(len(manifests), 'manifest')} that the first run had taken {was} "
-        "never read, neither by it nor by this re-execution: of a run that was killed Dagster repeats only what had "
-        f"begun. They stay owed, and the next run of export_job delivers them: {shown}{more}"
+        f"{counted(len(manifests), 'manifest')} assigned to the first run {_were(len(manifests))} never read, "
+        "neither by it nor by this re-execution: after a run was killed, Dagster repeats only the steps that had "
+        f"started. They stay owed, and the next run of export_job delivers them: {shown}{more}"
     )
 
 
 def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
-    """What becomes of a day whose run Dagster dropped."""
+    """What happens to a day of a backfill whose run Dagster dropped."""
     return (
-        f"backfill {one.backfill_id}: no run came to {one.day}, such as while the code server was away; its files are "
-        f"owed to {', '.join(names)} now, and delivered by this run and the next ones"
+        f"backfill {one.backfill_id}: Dagster dropped the run for {one.day}, for example because the code server was "
+        f"unavailable; its files are now owed to {', '.join(names)}, and this run and later ones deliver them"
     )
 
 
@@ -263,8 +257,8 @@ def _time_and_rate(events: int, seconds: float) -> str:
     return f"{seconds:.{2 if seconds < 1 else 1}f} s{rate}"
 
 
-def _tried_again(max_attempts: int) -> str:
-    return f"is tried alone in later runs, {max_attempts} times in all, then quarantined as a whole"
+def _retried(max_attempts: int) -> str:
+    return f"is retried alone in later runs, and quarantined after {counted(max_attempts, 'attempt')}"
 
 
 def _where_to_look(day: date) -> str:
@@ -276,65 +270,63 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def listed(noticed: Noticed) -> str:
-    """Why the source was listed, and whether that came to its end."""
-    goes_on = "" if noticed.is_listed_to_the_end else "; it goes on in the next run"
-    return f"the source was listed beside its queue, because {noticed.why_listed}{goes_on}"
+    """Why the source was listed, and whether the listing is complete."""
+    goes_on = "" if noticed.is_listed_to_the_end else "; the next run continues the listing"
+    return f"listed the source in addition to its queue, because {noticed.why_listed}{goes_on}"
 
 
 def taken(found: Taken) -> str:
-    """What the messages came to."""
+    """What the messages were about."""
     parts = [f"{counted(found.files, 'new file')}"]
-    parts += [f"{counted(found.known, 'file')} known already"] if found.known else []
-    parts += [f"{counted(found.gone, 'file')} that {_be(found.gone)} there no longer"] if found.gone else []
+    parts += [f"{counted(found.known, 'file')} already known"] if found.known else []
+    parts += [f"{counted(found.gone, 'file')} no longer in the source"] if found.gone else []
     others = sum(found.other.values())
     names = ", ".join(sorted(found.other)[:5])
     parts += [f"{counted(others, 'event')} of another kind ({names})"] if others else []
-    return f"took {counted(found.messages, 'message')}: {', '.join(parts)}"
+    return f"received {counted(found.messages, 'message')}: {', '.join(parts)}"
 
 
 def nothing(noticed: Noticed, frequency: str) -> str:
-    """Nothing was found."""
+    """No new file was found, by messages or by a listing."""
     return (
-        f"found no new file: the queue told of none, and the next listing is due at "
+        f"found no new file: the queue announced none, and the next listing is due at "
         f"{noticed.next_listing_at:%Y-%m-%d %H:%M} UTC; if this is usual, poll less often (frequency is {frequency})"
     )
 
 
 def odd(found: Taken) -> list[str]:
-    """Sentences about messages that a person may want to look after."""
+    """Warnings about messages that need attention."""
     sentences = []
     if found.foreign:
         sentences.append(
-            f"{counted(found.foreign, 'file')} outside of this source {_be(found.foreign, True)} told of, such as "
-            f"{', '.join(map(printable, found.foreign_keys))}; the messages are removed: this queue must serve this "
-            "export alone"
+            f"the queue announced {counted(found.foreign, 'file')} outside this source, such as "
+            f"{', '.join(map(printable, found.foreign_keys))}; the messages were deleted: use this queue for this "
+            "export only"
         )
     if found.unseen_files:
         key, reason = next(iter(found.unseen.items()))
         sentences.append(
-            f"the store would not tell of {counted(found.unseen_files, 'file')}, whose messages stay in the queue: "
+            f"the store did not confirm {counted(found.unseen_files, 'file')}; the messages stay in the queue: "
             f"{printable(key)}: {printable(reason)}"
         )
     if found.undeleted:
         sentences.append(
-            f"{counted(found.undeleted, 'message')} could not be removed from the queue and will come again; the "
-            "ledger knows their files"
+            f"{counted(found.undeleted, 'message')} could not be deleted from the queue and will be received again, "
+            "which is harmless: the ledger knows their files"
         )
     return sentences
 
 
 def wrong(found: Taken) -> str:
-    """Which messages could not be understood, and what becomes of them."""
+    """Which messages are invalid, and what happens to them."""
     fate = (
-        "kept in the quarantine under notifications/ and removed from the queue"
+        "quarantined under notifications/ and deleted from the queue"
         if found.wrong_are_kept
-        else "left to the queue, which hands them out again until its dead-letter queue takes them or, without one, "
-        "they expire"
+        else "left in the queue, which redelivers them until they move to its dead-letter queue or, without one, expire"
     )
     lines = [f"{printable(identity)}: {reason}" for identity, reason in found.wrong.items()]
-    return f"{counted(found.wrong_messages, 'message')} could not be understood ({fate}):\n" + "\n".join(lines)
+    return f"{counted(found.wrong_messages, 'invalid message')} ({fate}):\n" + "\n".join(lines)
 
 
-def _be(number: int, past: bool = False) -> str:
-    singular, plural = ("was", "were") if past else ("is", "are")
-    return singular if number == 1 else plural
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a file is read becomes an error of that file, so that its key is known and others go on."""
+"""Turns any error raised while a file is read into an error of that file: its key is known, and other files go on."""
 
 import errno
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from export_pipeline.errors import AccountingError, ExportError, FileError, FileFailed, FileUnreachable
 from export_pipeline.storage.folders import brief
 
-# The machine lacks something, and other files would fail as well: no proof against this one.
+# The machine ran out of something, and other files would fail too: this proves nothing about the file.
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @contextmanager
 def blaming(key: str) -> Iterator[None]:
-    """Inside the block the file under *key* is read: any error of that becomes a :class:`FileError`.
+    """Inside the block, the file under *key* is read: any error it causes becomes a :class:`FileError`.
 
-    Other errors that this package raises on purpose stay as they are: they say themselves what is wrong. Not so what
-    does not add up for this one file.
+    Other errors that this package raises on purpose pass unchanged, since their text already says what is wrong. The
+    exception is an :class:`AccountingError`, which here concerns this one file.
 
     Raises:
         FileError: see above.
@@ -28,11 +28,11 @@ def blaming(key: str) -> Iterator[None]:
     except ExportError as error:
         if not isinstance(error, AccountingError):
             raise
-        raise FileFailed(key, f"what was read does not add up, a defect of this program: {error}") from error
+        raise FileFailed(key, f"the counts of what was read do not match, a bug in this program: {error}") from error
     except Exception as error:
         raise _of_file(key, error) from error
     except BaseException as error:
-        # A panic in a library written in Rust; it is no Exception, and nobody asks the process to end by it.
+        # A panic in a library written in Rust: not an Exception, and not a request to end the process.
         if type(error).__name__ != "PanicException":
             raise
         raise _of_file(key, error) from error

@@ -1,7 +1,7 @@
-"""Formats that are a chain of parts: gzip's members, zlib's streams, zstd's and lz4's frames, bzip2's and xz's streams.
+"""Formats made of concatenated parts: gzip members, zlib streams, zstd and lz4 frames, bzip2 and xz streams.
 
-A file is unpacked piece by piece, and no piece is larger than ``PIECE_BYTES``: a decompression bomb costs the time
-until it meets a limit, and no memory.
+A file is decompressed in pieces of at most ``PIECE_BYTES``: a decompression bomb costs time until it hits a limit, but
+no memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,21 +15,21 @@ from export_pipeline.source.unpacking import PIECE_BYTES, Unpacking
 if TYPE_CHECKING:
     from export_pipeline.source.inflating import Inflated
 
-# At the end of each part of a chain, the decompressor copies what it has left: little, if it gets little at a time. So
-# it gets more with each bite, until a part ends.
+# At the end of each part the decompressor copies its unused input, which is little if it was given little. So it is
+# given more with each bite, until a part ends.
 _FIRST_BITE_BYTES = 64 * KIB
 _LAST_BITE_BYTES = MIB
-# What --long=27 of zstd and -9 of xz need.
+# What zstd's --long=27 and xz's -9 need.
 _MAX_WINDOW_LOG = 27
 _MAX_XZ_BYTES = 128 * MIB
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 LEGACY_LZ4_MAGIC = b"\x02\x21\x4c\x18"
-_SKIPPABLE = b"\x2a\x4d\x18"  # behind a byte from 0x50 to 0x5f
+_SKIPPABLE = b"\x2a\x4d\x18"  # after a byte from 0x50 to 0x5f
 
 
 class _Decompressor(Protocol):
-    """What isal's, bz2's, lzma's and zstd's have in common."""
+    """The common interface of the decompressors of isal, bz2, lzma and zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -41,12 +41,12 @@ class _Decompressor(Protocol):
 
 
 class _Chain(NamedTuple):
-    """How the parts of a chain are unpacked.
+    """How to decompress the parts of a chain.
 
     Attributes:
-        new: makes the decompressor of one part, which checks its checksum.
+        new: makes the decompressor of one part, which verifies its checksum.
         errors: what the decompressor raises.
-        is_padded: zeros may lie behind a part.
+        is_padded: zeros may follow a part.
     """
 
     name: str
@@ -56,7 +56,7 @@ class _Chain(NamedTuple):
 
 
 def unpack_gzip(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """All members, with zeros between them or behind the last one."""
+    """All members, with zeros between them or after the last one."""
     return _unpack(pieces, job, _inflated("gzip", is_padded=True))
 
 
@@ -79,7 +79,7 @@ def unpack_bzip2(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
 
 
 def unpack_xz(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """All streams, with zeros between them or behind the last one."""
+    """All streams, with zeros between them or after the last one."""
     from lzma import FORMAT_XZ, LZMADecompressor, LZMAError
 
     form = _Chain("xz", lambda: LZMADecompressor(FORMAT_XZ, memlimit=_MAX_XZ_BYTES), (LZMAError,), is_padded=True)
@@ -87,7 +87,7 @@ def unpack_xz(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
 
 
 def unpack_zstd(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """All frames; skippable ones hold nothing."""
+    """All frames; skippable ones contain no data."""
     from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
     options = {DecompressionParameter.window_log_max.value: _MAX_WINDOW_LOG}
@@ -95,7 +95,7 @@ def unpack_zstd(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
 
 
 def unpack_lz4(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """All frames of the format that the program ``lz4`` writes; skippable ones hold nothing."""
+    """All frames of the format that the program ``lz4`` writes; skippable ones contain no data."""
     from export_pipeline.source.lz4_frames import ERROR, FrameDecompressor
 
     return _unpack(pieces, job, _Chain("lz4", FrameDecompressor, (ERROR,)))
@@ -109,10 +109,10 @@ def unpack_legacy_lz4(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes
 
 
 def unpack_skippable(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """The frames behind skippable ones, which lz4 and zstd share: only what follows tells one from the other.
+    """The frames after skippable ones, which lz4 and zstd share: only the next frame shows which of the two it is.
 
     Raises:
-        FileCorrupt: as theirs; or what follows is neither.
+        FileCorrupt: as for lz4 and zstd; or what follows is neither.
     """
     head, pieces = peek(pieces, 4)
     while is_skippable(head):
@@ -130,7 +130,7 @@ def is_skippable(head: bytes) -> bool:
 
 
 class _Bites:
-    """Cuts what is stored into bites. Each is twice as large as the one before, up to a limit."""
+    """Cuts stored bytes into bites. Each is twice as large as the one before, up to a limit."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -146,7 +146,7 @@ class _Bites:
                 yield bite
 
     def begin_anew(self) -> None:
-        """Go on with a small one."""
+        """Continue with a small bite."""
         self._size_bytes = _FIRST_BITE_BYTES
 
 
@@ -179,4 +179,4 @@ def _unpack(pieces: Iterator[bytes], job: Unpacking, form: _Chain) -> Iterator[b
 def _error_of(key: str, name: str, message: str) -> FileCorrupt | FileOverLimit:
     if "memory" in message.lower():
         return FileOverLimit(key, f"the {name} data needs more than {_MAX_XZ_BYTES} bytes of memory to unpack")
-    return FileCorrupt(key, f"the {name} data is damaged: {message}")
+    return FileCorrupt(key, f"the {name} data is corrupt: {message}")

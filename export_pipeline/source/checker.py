@@ -1,4 +1,4 @@
-"""The two fast checkers. What they vouch for is an event; what they do not, ``rfc8259`` must still look at.
+"""The two fast checkers. What they accept is an event; what they do not accept goes to ``rfc8259`` for the final word.
 
 simdjson checks 1.5 GB/s, but only where the end of an event is known, and it refuses numbers beyond 64 bits and lone
 surrogates. Python's own json scanner checks 0.1 GB/s and finds the end of an object by itself.
@@ -17,7 +17,7 @@ from export_pipeline.source.rfc8259 import utf8_fault
 # simdjson takes up to 14 bytes of memory for each byte of its longest document, and keeps them.
 _SIMDJSON_BYTES = MIB
 _SIMDJSON_DEPTH = 1024
-# Most events are short, and what is broken mostly is so at its beginning.
+# Most events are short, and most malformed ones are malformed near their beginning.
 _SCANNED_BYTES = (128, KIB, 8 * KIB, 64 * KIB)
 _LONGEST_TOKEN_BYTES = 16
 _OPEN, _CLOSE = b"{}"
@@ -25,7 +25,7 @@ _opening = re.compile(rb'\{[ \t\r\n]*["}]')
 
 
 class Checker:
-    """Vouches for events within the limits. Not for use by several threads at once."""
+    """Confirms events within the limits. Not thread-safe."""
 
     def __init__(self, limits: ReadLimits) -> None:
         import simdjson
@@ -37,10 +37,10 @@ class Checker:
         self._scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_not_json).raw_decode
 
     def refused(self, parts: list[bytes], *, around: bytes) -> list[int]:
-        """Trim *parts*, in place, and say which of them, by index, are neither surely one event nor empty.
+        """Trim *parts* in place and return the indexes of those that are not empty and not confirmed to be one event.
 
         Args:
-            parts: stretches without a line feed, of which each is hoped to be one event.
+            parts: pieces without a line feed, each of which should be one event.
             around: bytes to trim off both ends.
         """
         odd = [i for i, part in enumerate(parts) if not part or part[0] != _OPEN or part[-1] != _CLOSE]
@@ -72,7 +72,7 @@ class Checker:
         return not self._too_deep(lines, longest)
 
     def object_end(self, text: bytes, start: int, stop: int) -> int:
-        """Where the object ends that begins at *start*, or -1: no object, too long, too deep, not all here."""
+        """The end of the object that begins at *start*, or -1: not an object, too long, too deep, or incomplete."""
         if _opening.match(text, start, stop) is None:
             return -1
         for size_bytes in _SCANNED_BYTES:
@@ -80,7 +80,7 @@ class Checker:
             try:
                 length = self._scan(window)[1]
             except json.JSONDecodeError as error:
-                # What is wrong far from the end of the window is not wrong because it ends there.
+                # An error far from the end of the window is not caused by the window's end.
                 is_cut = error.msg.startswith("Unterminated") or error.pos > len(window) - _LONGEST_TOKEN_BYTES
                 if len(window) < size_bytes or not is_cut:
                     return -1
@@ -105,11 +105,11 @@ class Checker:
                 return refused
 
     def _too_deep(self, texts: list[bytes], longest: int) -> list[int]:
-        """Which of *texts* are deeper than the limit, those that simdjson refuses aside.
+        """Which of *texts* are deeper than the limit, apart from those that simdjson rejects.
 
-        A level takes two bytes of a text at least, and five where it is an object. So a text of *longest* bytes cannot
-        be too deep with fewer than a certain number of arrays, and counting these is enough for nearly all. The others
-        are checked inside so many more brackets that simdjson's own limit of depth is ours.
+        A level takes at least two bytes of a text, and five if it is an object. So a text of *longest* bytes with fewer
+        than a certain number of arrays cannot be too deep, and counting brackets is enough for nearly all texts. The
+        others are checked inside enough additional brackets to make simdjson's own depth limit equal to ours.
         """
         if longest <= 2 * self._max_depth:
             return []

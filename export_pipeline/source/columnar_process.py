@@ -1,7 +1,7 @@
-"""Reading Parquet and ORC in a process of its own, whose memory is limited.
+"""Reads Parquet and ORC in a separate process with a memory limit.
 
-Starting one takes half a second, so one that is done with a file is kept for the next. One that ran out of memory, or
-whose file was not read to its end, is ended.
+Starting a process takes half a second, so one that has finished a file is kept for the next. A process that ran out of
+memory, or whose file was not read to the end, is terminated.
 """
 
 import atexit
@@ -22,13 +22,22 @@ from export_pipeline.printable import printable
 from export_pipeline.source.columnar_worker import END, HEADER, LINES, NO_FORM, NO_MEMORY
 from export_pipeline.source.file import KIB, MIB
 
+MEMORY_BYTES = 512 * MIB
+"""Memory limit of the process, including about 100 MiB for Python and Arrow themselves. Linux enforces it."""
+
+# Fewer rows at a time when memory runs out: rows, or the values of a dictionary, may be large.
+_ROWS_AT_ONCE = (500, 20, 1)
+_PIECE_BYTES = 256 * KIB
+_idle: "list[_Worker]" = []
+_lock = Lock()
+
 
 def unpack_parquet(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
-    """The rows of a Parquet file as lines of JSON, in pieces.
+    """The rows of a Parquet file as JSON lines, in pieces.
 
     Raises:
-        FileCorrupt: truncated, a wrong checksum, a value that JSON cannot show, or pyarrow is not installed.
-        FileOverLimit: a row needs more memory than the process that reads it may take.
+        FileCorrupt: truncated, a wrong checksum, a value without a JSON form, or pyarrow is not installed.
+        FileOverLimit: a row needs more memory than the reading process may use.
     """
     return _unpack(chunks, key, "Parquet")
 
@@ -40,10 +49,10 @@ def unpack_orc(chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
 
 def _unpack(chunks: Iterator[bytes], key: str, name: str) -> Iterator[bytes]:
     if find_spec("pyarrow") is None:
-        reason = f'a file in {name}, for which pyarrow must be installed: pip install "export-pipeline[parquet]"'
+        reason = f'reading {name} requires pyarrow, which is not installed: pip install "export-pipeline[parquet]"'
         raise FileCorrupt(key, reason)
 
-    # Its table of contents lies at the end, so it is put on disk first.
+    # The footer is at the end, so the file is written to disk first.
     with NamedTemporaryFile() as spool:
         for chunk in chunks:
             spool.write(chunk)
@@ -51,26 +60,16 @@ def _unpack(chunks: Iterator[bytes], key: str, name: str) -> Iterator[bytes]:
         yield from read_lines(spool.name, key, name)
 
 
-MEMORY_BYTES = 512 * MIB
-"""What the process may take in all, Python and Arrow themselves included: about 100 MiB. Linux sees to it."""
-
-# Fewer rows at a time where the memory does not do for more: rows may be large, or a dictionary's.
-_ROWS_AT_ONCE = (500, 20, 1)
-_PIECE_BYTES = 256 * KIB
-_idle: "list[_Worker]" = []
-_lock = Lock()
-
-
 def read_lines(path: str, key: str, name: str) -> Generator[bytes, None, None]:
-    """The rows of the file at *path* as lines of JSON, in pieces.
+    """The rows of the file at *path* as JSON lines, in pieces.
 
     Args:
         key: for the error messages.
         name: of the format: ``Parquet`` or ``ORC``.
 
     Raises:
-        FileCorrupt: damaged, of a schema or with a value that JSON cannot show, or its reader crashed.
-        FileOverLimit: one row takes more memory than there is.
+        FileCorrupt: corrupt, a schema or a value without a JSON form, or its reader crashed.
+        FileOverLimit: one row needs more memory than the limit.
     """
     skip = 0
     for most_rows in _ROWS_AT_ONCE:
@@ -85,19 +84,19 @@ def read_lines(path: str, key: str, name: str) -> Generator[bytes, None, None]:
                 _put_back(worker)
                 if frame.kind == END:
                     return
-                trouble = "cannot be shown in JSON" if frame.kind == NO_FORM else "is damaged"
+                trouble = "cannot be represented in JSON" if frame.kind == NO_FORM else "is corrupt"
                 raise FileCorrupt(key, f"the {name} data {trouble}: {reason}")
-            # Some of the libraries under Arrow end the process where memory does not do: fewer rows may.
+            # Some libraries under Arrow terminate the process when memory runs out: fewer rows at a time may fit.
             status = worker.wait() if frame is None else 0
         except EOFError:
             raise FileCorrupt(
-                key, f"the process that reads the {name} data was ended ({_told(worker.wait())})"
+                key, f"the process that reads the {name} data was terminated ({_told(worker.wait())})"
             ) from None
         finally:
             worker.end()
     if status in (0, -signal.SIGKILL):
         raise FileOverLimit(key, f"a row of the {name} data needs more than {MEMORY_BYTES} bytes of memory to unpack")
-    raise FileCorrupt(key, f"the {name} data makes its reader crash ({_told(status)})")
+    raise FileCorrupt(key, f"reading the {name} data crashes the reader ({_told(status)})")
 
 
 class _Frame(NamedTuple):
@@ -112,9 +111,9 @@ class _Worker:
     def __init__(self) -> None:
         environment = {
             **os.environ,
-            # Wherever this package was imported from, it is found again.
+            # The process must find this package wherever it was imported from.
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            # Arrow's other allocators set aside more than they need, and give back late.
+            # Arrow's other allocators reserve more than they need, and return memory late.
             "ARROW_DEFAULT_MEMORY_POOL": "system",
             "MALLOC_ARENA_MAX": "1",
         }
@@ -126,7 +125,7 @@ class _Worker:
         )
 
     def ask(self, **request: str | int) -> None:
-        """Begin with a file."""
+        """Start reading a file."""
         self.is_kept = False
         assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
         try:
@@ -136,7 +135,7 @@ class _Worker:
             return  # it ended: the answer is empty, too
 
     def frame(self) -> _Frame | None:
-        """The next one, as far as its bytes; None: the process has ended."""
+        """The next frame's header; None: the process has ended."""
         header = self.read(HEADER.size)
         return _Frame(*HEADER.unpack(header)) if len(header) == HEADER.size else None
 
@@ -145,39 +144,39 @@ class _Worker:
         while size_bytes:
             piece = self.read(min(size_bytes, _PIECE_BYTES))
             if not piece:
-                raise EOFError("the reader's process ended within a frame")
+                raise EOFError("the reading process ended within a frame")
             size_bytes -= len(piece)
             yield piece
 
     def read(self, size_bytes: int) -> bytes:
-        """So many bytes, or fewer where the process has ended."""
+        """That many bytes, or fewer if the process has ended."""
         stream: IO[bytes] | None = self._process.stdout
         assert stream is not None  # noqa: S101 (it is a pipe)
         return stream.read(size_bytes)
 
     def wait(self) -> int:
-        """The exit status of a process that has closed its answers."""
+        """The exit status of a process that has closed its output."""
         return self._process.wait()
 
     def end(self) -> None:
-        """End the process, unless it was put back."""
+        """Terminate the process, unless it was put back for reuse."""
         if not self.is_kept:
             self._process.kill()
             self.let_go()
 
     def let_go(self) -> None:
-        """Wait for its end, which comes when its input ends."""
+        """Wait for the process to end, which it does when its input ends."""
         self._close()
         self._process.wait()
 
     def forget(self) -> None:
-        """After a fork: leave it to the process that started it."""
+        """After a fork: leave the process to its parent."""
         self._close()
         self._process.returncode = 0
 
     def _close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
-            # Where it has ended, what it was asked may still wait to be written.
+            # If it has ended, its last request may still be waiting to be written.
             with suppress(BrokenPipeError):
                 if stream is not None:
                     stream.close()

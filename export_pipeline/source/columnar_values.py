@@ -1,4 +1,4 @@
-"""Rows of Arrow as lines of JSON, exactly: what JSON has no value for has one written form, or is an error.
+"""Arrow rows as JSON lines, exactly: a value that JSON has no type for has one defined form, or is an error.
 
 The table "Parquet and ORC" of docs/sources.md lists the forms. Only the worker process imports this module, since it
 needs pyarrow (:mod:`export_pipeline.source.columnar_worker`).
@@ -26,14 +26,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 class NoForm(ValueError):
-    """A value or a schema that no line of JSON shows exactly; the text says which."""
+    """A value or a schema that a JSON line cannot represent exactly; the text says which."""
 
 
 def check_names(schema: "pa.Schema") -> None:
-    """Refuse a schema of which a JSON object would lose a column.
+    """Reject a schema in which a JSON object would lose a column.
 
     Raises:
-        NoForm: two columns, or two fields of a column, have one name.
+        NoForm: two columns, or two fields of a column, have the same name.
     """
     _check_unique([field.name for field in schema], "")
     for field in schema:
@@ -41,10 +41,10 @@ def check_names(schema: "pa.Schema") -> None:
 
 
 def lines(batch: "pa.RecordBatch") -> bytes:
-    """Each row of *batch* as a line of JSON, with its line feed.
+    """Each row of *batch* as a JSON line, with its line feed.
 
     Raises:
-        NoForm: a value has no form.
+        NoForm: a value has no JSON form.
     """
     names = batch.schema.names
     if not names:
@@ -64,7 +64,7 @@ def values(array: "pa.Array") -> list[Any]:
     """The values of *array* as ``json`` writes them.
 
     Raises:
-        NoForm: one has none.
+        NoForm: a value has no JSON form.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -74,14 +74,14 @@ def values(array: "pa.Array") -> list[Any]:
             return convert(array)
     if types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or _is_text(kind):
         return _plain(array)
-    raise NoForm(f"the type {kind} has no form in JSON")
+    raise NoForm(f"the type {kind} has no JSON form")
 
 
 def _plain(array: "pa.Array") -> list[Any]:
     try:
         found: list[Any] = array.to_pylist()
     except UnicodeDecodeError:
-        raise NoForm("a text is not UTF-8") from None
+        raise NoForm("a string is not valid UTF-8") from None
     return found
 
 
@@ -141,7 +141,7 @@ def _of_extension(array: "pa.Array") -> list[Any]:
 
 
 def _of_dictionary(array: "pa.Array") -> list[Any]:
-    # Values are shared, not copied: 600 rows of one text of 24 MiB are one text.
+    # Values are shared, not copied: 600 rows with the same 24 MiB string hold it once.
     shared = values(array.dictionary)
     return [None if at is None else shared[at] for at in array.indices.to_pylist()]
 
@@ -151,7 +151,7 @@ def _of_runs(array: "pa.Array") -> list[Any]:
 
 
 def _of_floats(array: "pa.Array") -> list[Any]:
-    # Without numpy, pyarrow gives no Python float of a half one; a single one has room for all of them.
+    # Without numpy, pyarrow cannot convert half floats to Python; single precision represents all of them exactly.
     found = (array.cast(pa.float32()) if types.is_float16(array.type) else array).to_pylist()
     if all(one is None or math.isfinite(one) for one in found):
         return list(found)
@@ -188,7 +188,7 @@ def _of_times(array: "pa.Array") -> list[Any]:
     found = array.cast(pa.int32() if types.is_time32(array.type) else pa.int64()).to_pylist()
     wrong = next((one for one in found if one is not None and not 0 <= one < _SECONDS_A_DAY * unit), None)
     if wrong is not None:
-        raise NoForm(f"{wrong} {array.type.unit} after midnight is no time of day")
+        raise NoForm(f"{wrong} {array.type.unit} after midnight is not a time of day")
     texts: list[Any] = array.cast(pa.string()).to_pylist()
     return texts
 
@@ -207,7 +207,7 @@ def _of_stamps(array: "pa.Array") -> list[Any]:
     kind = array.type
     numbers = array.cast(pa.int64()).to_pylist()
     a_day = _SECONDS_A_DAY * 10 ** _DIGITS[kind.unit]
-    # A day less on either side, since a zone may move a stamp across the border.
+    # A day less at either end, since a time zone may move a timestamp across the border.
     plain = range((_PLAIN_DAYS.start + 1) * a_day, (_PLAIN_DAYS.stop - 1) * a_day)
     if all(one is None or one in plain for one in numbers):
         return _stamps_by_arrow(array)
@@ -219,7 +219,7 @@ def _stamps_by_arrow(array: "pa.Array") -> list[Any]:
     try:
         texts: list[Any] = array.cast(pa.string()).to_pylist()
     except pa.ArrowInvalid:
-        # A zone that this machine does not know: the instant is the same in UTC.
+        # A time zone that this machine does not know: the instant is the same in UTC.
         texts = array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.string()).to_pylist()
     return texts
 
@@ -232,7 +232,7 @@ def _stamp(number: int, unit: str) -> str:
 
 
 def _date(days: int) -> str:
-    """The day so many days after 1970-01-01; https://howardhinnant.github.io/date_algorithms.html#civil_from_days."""
+    """The day *days* days after 1970-01-01; https://howardhinnant.github.io/date_algorithms.html#civil_from_days."""
     era, day_of_era = divmod(days + 719_468, 146_097)
     year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
@@ -254,7 +254,7 @@ def _take(items: Iterator[Any], count: int) -> list[Any]:
 
 def _of_maps(array: "pa.Array") -> list[Any]:
     first, last = array.offsets[0].as_py(), array.offsets[len(array)].as_py()
-    # Whatever the offset of the array, its keys and items begin with the first of all.
+    # Whatever the offset of the array, its keys and items begin with the very first.
     keys = [_key(one) for one in values(array.keys.slice(first, last - first))]
     items = values(array.items.slice(first, last - first))
     offsets = [at - first for at in array.offsets.to_pylist()]
@@ -272,7 +272,7 @@ def _key(value: Any) -> str:
 def _object(keys: list[str], items: list[Any]) -> dict[str, Any]:
     found = dict(zip(keys, items, strict=True))
     if len(found) != len(keys):
-        raise NoForm("a map has one key twice, and a JSON object would hold only one of its values")
+        raise NoForm("a map has the same key twice, and a JSON object would hold only one of its values")
     return found
 
 

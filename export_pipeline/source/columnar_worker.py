@@ -1,12 +1,12 @@
-"""The process that reads Parquet and ORC, so that no file can take more memory than is meant for it, or a run with it.
+"""The process that reads Parquet and ORC, so that no file can use more than its memory limit, or crash a run.
 
-A kilobyte of either can stand for gigabytes: in a dictionary that all rows share, in pages and stripes, in levels that
-are packed by their runs, in a table of contents that lies; and Arrow looks at no limit. The operating system does: this
-process may have so much memory and no more. It is started by :mod:`export_pipeline.source.columnar_process`, takes
-requests from its standard input and answers on its standard output.
+A kilobyte of either format can expand to gigabytes: a dictionary that all rows share, pages and stripes, run-length
+encoded levels, a footer with false sizes; and Arrow has no limit of its own. The operating system has: this process
+runs under a memory limit. It is started by :mod:`export_pipeline.source.columnar_process`, takes requests from its
+standard input and answers on its standard output.
 
-Frames, see :data:`HEADER`: a kind, a number of rows, a number of bytes, and those bytes. A file is some frames of
-lines, then either ``END`` or an error.
+Answers are frames, see :data:`HEADER`: a kind, a number of rows, a number of bytes, and those bytes. A file is a
+sequence of frames with lines, then either ``END`` or an error.
 """
 
 import json
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 HEADER = struct.Struct("<cIQ")
 LINES, END, CORRUPT, NO_FORM, NO_MEMORY = b"L", b".", b"!", b"?", b"M"
-# What rows of a batch have on average, by the table of contents, which may lie: the limit of memory is the bound.
+# Average size of a batch's rows according to the footer, which may be false: the memory limit is the real bound.
 _BATCH_BYTES = 4 * 1024 * 1024
 _SHOWN_CHARACTERS = 500
-# Where one file ends and another begins: the magic number at the end (of ORC's, with its length), and that of the next.
+# Where one file ends and another begins: the magic number at the end (for ORC with its length), then the next file's.
 _SEAMS = {"Parquet": re.compile(rb"PAR1PAR[1E]"), "ORC": re.compile(rb"ORC.ORC", re.DOTALL)}
 _SEAM_BYTES = 8
 
 
 def main() -> None:
-    """Answer requests until the input ends. Arguments: most bytes of memory."""
+    """Answer requests until the input ends. Argument: the memory limit in bytes."""
     # Whoever ends the run ends this process by closing its input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     most_bytes = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    # What a library prints must not stand among the answers.
+    # What a library prints must not end up among the answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import pyarrow as pa
 
-    # Each of their threads would take memory for its stack.
+    # Each library thread would need memory for its stack.
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
@@ -108,7 +108,7 @@ def _parquet(path: str, most_rows: int) -> Iterator["pa.RecordBatch"]:
         metadata = file.metadata
         check_names(file.schema_arrow)
         if metadata.num_rows and not metadata.num_columns:
-            raise NoForm(f"it has {metadata.num_rows} rows and no column")
+            raise NoForm(f"it has {metadata.num_rows} rows and no columns")
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
         row_bytes = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
         rows = max(1, min(most_rows, _BATCH_BYTES // max(1, row_bytes)))
@@ -117,17 +117,17 @@ def _parquet(path: str, most_rows: int) -> Iterator["pa.RecordBatch"]:
 
 
 def _end_of_pages(groups: list[Any]) -> int:
-    """Where the pages end, which lie in front of indexes, filters and the footer; 0: there are none."""
+    """Where the pages end, which precede indexes, filters and the footer; 0: there are none."""
     columns = [groups[-1].column(n) for n in range(groups[-1].num_columns)] if groups else []
     starts = [(one.dictionary_page_offset or one.data_page_offset, one.total_compressed_size) for one in columns]
     return max((start + size_bytes for start, size_bytes in starts), default=0)
 
 
 def _refuse_seams(path: str, name: str, start: int) -> None:
-    """No other file ends behind *start*, where no rows lie of the one whose footer is read, the last.
+    """Make sure that no other file ends after *start*, where the file whose footer is read (the last) has no rows.
 
     Raises:
-        ValueError: one does. Its rows would be lost without a word, or taken for those of the last.
+        ValueError: one does. Its rows would be dropped silently, or mistaken for rows of the last file.
     """
     last = b""
     with open(path, "rb") as file:
@@ -135,16 +135,16 @@ def _refuse_seams(path: str, name: str, start: int) -> None:
         while piece := file.read(_BATCH_BYTES):
             if _SEAMS[name].search(last + piece):
                 raise ValueError(
-                    "several files lie behind each other in it, and only the last one's footer could be read"
+                    "it consists of several concatenated files, and only the last one's footer could be read"
                 )
             last = piece[1 - _SEAM_BYTES :]
 
 
 def _int96_unit(path: str, file: Any, options: dict[str, Any], most_rows: int) -> str | None:
-    """The unit in which all INT96 time stamps of a file are exact; None: there are none.
+    """The unit in which all INT96 timestamps of a file are exact; None: there are none.
 
-    They are in nanoseconds, of which Arrow makes another time, without a word, where they are before 1677 or after
-    2262: it lets them wrap. In microseconds it cuts three digits off. Both together tell what was written.
+    They count nanoseconds. Arrow silently converts those before 1677 or after 2262 to another time, because the value
+    overflows; in microseconds it drops three digits. Comparing both shows what was written.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -167,12 +167,12 @@ def _int96_unit(path: str, file: Any, options: dict[str, Any], most_rows: int) -
                         is_far = is_far or not -(2**63) <= cut * 1000 < 2**63 - 1000
                         has_nanoseconds = has_nanoseconds or (wrapped - cut * 1000) % 2**64 != 0
     if is_far and has_nanoseconds:
-        raise NoForm("INT96 time stamps before 1677 or after 2262 lie beside others with nanoseconds")
+        raise NoForm("INT96 timestamps before 1677 or after 2262 occur together with others in nanoseconds")
     return "us" if is_far else "ns"
 
 
 def _stamps(batch: "pa.RecordBatch") -> Iterator[list[int | None]]:
-    """The numbers of all time stamps of a batch, leaf by leaf."""
+    """The numbers of all timestamps of a batch, leaf by leaf."""
     import pyarrow as pa
     from pyarrow import types
 

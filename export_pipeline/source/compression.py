@@ -1,6 +1,6 @@
-"""From a file's bytes as stored to its text: what is packed, up to three times over, is unpacked.
+"""From a file's bytes as stored to its text: decompresses and unpacks, up to three layers.
 
-Packings are known by their first bytes (``magic``), and text by what it must look like (``text``); the rest is refused.
+Packings are detected from magic bytes (``magic``), text from its content (``text``); everything else is rejected.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,19 +20,19 @@ def decompress(
 ) -> Iterator[bytes]:
     """The text of a file, in UTF-8, in pieces of at most ``PIECE_BYTES``, none of them empty.
 
-    The files in a zip archive follow each other in the archive's order; where one does not end with a line feed and
-    another follows, a line feed is put between them. The rows of a Parquet or ORC file become lines of JSON.
+    The files of a zip archive follow each other in the archive's order; if one does not end with a line feed and
+    another follows, a line feed is inserted. The rows of a Parquet or ORC file become JSON lines.
 
     Args:
         chunks: the file as stored.
         key: for the error messages.
         size_bytes: of the file as listed.
-        checkpoint: called every few mebibytes, of whatever is unpacked; may raise to end it.
+        checkpoint: called every few mebibytes of decompressed data; may raise to stop.
 
     Raises:
-        FileCorrupt: truncated, a wrong checksum, not what its first bytes announce, in a format that is not read, no
-            text, or not *size_bytes* long.
-        FileOverLimit: it unpacks to more than the limits allow, needs more memory for it, or is packed too often.
+        FileCorrupt: truncated, a wrong checksum, not what its magic bytes promise, an unsupported format, not text, or
+            not *size_bytes* long.
+        FileOverLimit: it decompresses to more than the limits allow, needs too much memory, or has too many layers.
     """
     job = Unpacking(key, size_bytes, limits, checkpoint)
     return _text_of(_exactly(chunks, job), job)
@@ -45,11 +45,11 @@ def _exactly(chunks: Iterable[bytes], job: Unpacking) -> Iterator[bytes]:
         read += len(chunk)
         yield chunk
     if read != job.size_bytes:
-        raise FileCorrupt(job.key, f"{read} bytes were read, {job.size_bytes} were listed")
+        raise FileCorrupt(job.key, f"{read} bytes were read, but {job.size_bytes} were listed")
 
 
 def _text_of(pieces: Iterator[bytes], job: Unpacking) -> Iterator[bytes]:
-    """The text in *pieces*, which came out of ``job.packings``."""
+    """The text in *pieces*, which are the output of ``job.packings``."""
     head, pieces = peek(pieces, HEAD_BYTES)
     packing = recognise(head, job.key)
     if packing is None:

@@ -1,7 +1,7 @@
-"""Entity tags: the one place that says how a store's tag is kept, and when two of them mean the same bytes.
+"""Entity tags: the one place that defines how a store's tag is kept, and when two of them mean the same bytes.
 
-RFC 9110, section 8.8.3, has a tag in quotation marks, with ``W/`` before a weak one. Servers that speak S3 write the
-marks as they are, as ``&quot;``, ``&#34;`` or ``&#x22;``, or leave them out; a proxy that packs answers makes tags
+RFC 9110, section 8.8.3, puts a tag in quotation marks, with ``W/`` before a weak one. Servers that speak S3 write the
+quotes as they are, as ``&quot;``, ``&#34;`` or ``&#x22;``, or omit them; a proxy that compresses responses makes tags
 weak; and hexadecimal digits come in either case, sometimes in both from one server.
 """
 
@@ -18,9 +18,9 @@ _MOST_LAYERS = 8
 
 
 def clean(raw: str | None) -> str:
-    """The tag as it is kept: what stands between the marks, in the case that the store gave it; empty: there is none.
+    """The tag as it is kept: without quotes, in the case that the store used; empty: there is none.
 
-    It is also what If-Match says, in plain quotation marks: a store compares the case, and knows its own tag.
+    If-Match sends it too, in plain quotation marks: stores compare case, and recognize their own tag.
     """
     tag = raw or ""
     for _ in range(_MOST_LAYERS):
@@ -34,24 +34,24 @@ def clean(raw: str | None) -> str:
 
 
 def _bare(tag: str) -> str:
-    """*tag* without one layer of what may lie around it."""
+    """*tag* without one layer of quoting."""
     tag = _CONTROL.sub("", unescape(tag) if "&" in tag else tag).strip()
     return (tag[2:] if tag[:2] in ("W/", "w/") else tag).strip().strip('"')
 
 
 def are_same(one: str | None, other: str | None) -> bool:
-    """Whether two tags, in whatever spelling, stand for the same bytes."""
+    """Whether two tags, however spelled, stand for the same bytes."""
     return one == other or _compared(one) == _compared(other)
 
 
 def spellings(tag: str) -> list[str]:
-    """How earlier versions kept a tag that is *tag* now, and *tag* itself first."""
+    """How earlier versions kept a tag that is now *tag*, with *tag* itself first."""
     cases = [tag, tag.lower(), tag.upper()] if _HEX.fullmatch(tag) else [tag]
     earlier = ("{}", 'W/"{}', "W/{}", "&#34;{}&#34;", "&#x22;{}&#x22;", "W/&#34;{}&#34;", "W/&#x22;{}&#x22;")
     return [form.format(case) for form in earlier for case in dict.fromkeys(cases)]
 
 
 def _compared(tag: str | None) -> str:
-    """Digits in one case. Other tags, such as Google's in base64, have a meaning in theirs."""
+    """Hexadecimal digits in one case. In other tags, such as Google's base64, case is significant."""
     kept = clean(tag)
     return kept.lower() if _HEX.fullmatch(kept) else kept

@@ -1,4 +1,4 @@
-"""Reading many files ahead of their turn, in order, within a window of memory."""
+"""Reads many files ahead, in order, within a bounded window of memory."""
 
 import math
 import time
@@ -14,14 +14,14 @@ from export_pipeline.source.store import READ_BYTES, Source
 
 WINDOW_BYTES = 32 * 1024 * 1024
 
-# Four requests at a time are best on loopback, 32 to 64 at 25 ms of latency (2 cores, files of 40 KB): enough are kept
-# under way for this many answers a second at the latency seen.
+# Four concurrent requests are best on loopback, 32 to 64 at 25 ms of latency (2 cores, files of 40 KB): as many are
+# kept in flight as this many answers a second need at the latency seen.
 _MIN_CONCURRENCY = 4
 _ANSWERS_PER_SECOND = 2_500
 _LATENCIES = 32
-# A long answer takes long without any latency: what is beyond this rate counts as latency.
+# A long answer takes long without any latency: only what exceeds this rate counts as latency.
 _BYTES_PER_SECOND = 200_000_000
-# What an answer costs in memory beside its bytes.
+# What an answer costs in memory besides its bytes.
 _PART_OVERHEAD_BYTES = 4_096
 
 
@@ -33,18 +33,18 @@ def fetch_in_order(
     max_concurrency: int = 64,
     part_bytes: int = READ_BYTES,
 ) -> Generator[tuple[SourceFile, Iterator[bytes]], None, None]:
-    """Each file with its bytes, in the order given, while later ones are already being fetched.
+    """Each file with its bytes, in the order given, while later files are already being fetched.
 
-    A failure to read a file is raised from its iterator of bytes, at its turn; the files after it can still be taken.
-    An iterator that is not read to its end is dropped when the next file is asked for. Close the generator
-    (``contextlib.closing``) to end early: its threads are joined then, as they are at its end.
+    A failure to read a file is raised from its iterator of bytes, at its turn; the files after it can still be read. An
+    iterator that is not read to its end is dropped when the next file is requested. Close the generator
+    (``contextlib.closing``) to stop early: this joins its threads, as reaching the end does.
 
     Args:
         source: where the files are.
         files: as listed.
-        window_bytes: how much is fetched and not yet taken, at most, or one part where a part is larger.
-        max_concurrency: how many requests are under way, at most; how many depends on the latency.
-        part_bytes: files larger than this are fetched in parts, which may be under way together.
+        window_bytes: most bytes fetched and not yet taken, or one part if a part is larger.
+        max_concurrency: most requests in flight; the actual number depends on the latency.
+        part_bytes: larger files are fetched in parts, several of which may be in flight.
 
     Yields:
         The file, and its bytes in pieces of at most *part_bytes*.
@@ -58,7 +58,7 @@ def fetch_in_order(
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """A file or a piece of one. Its bytes count as held until it has ended and was let go, in whichever order."""
+    """A file or a part of one. Its bytes count as held until it has been both fetched and released, in either order."""
 
     index: int
     start: int
@@ -73,7 +73,7 @@ class _Part:
 
 
 class _Window:
-    """The parts under way or waiting to be taken, first to last. One thread takes; the pool's threads fetch."""
+    """The parts in flight or waiting to be taken, first to last. One thread takes; the pool's threads fetch."""
 
     def __init__(
         self, source: Source, files: Sequence[SourceFile], window_bytes: int, max_concurrency: int, part_bytes: int
@@ -99,39 +99,39 @@ class _Window:
             self._fill()
 
     def take(self, index: int) -> Iterator[bytes]:
-        """The bytes of file *index*, part by part, until all of them have come."""
+        """The bytes of file *index*, part by part, until all of them have arrived."""
         taken_bytes = -1
         while taken_bytes < self._files[index].size_bytes:
             part, answer = self._first(index)
             try:
                 yield answer.result()
             finally:
-                # Only now: what is being handed over still counts.
+                # Only now: the part being handed over still counts.
                 self._let_go([part])
             taken_bytes = part.stop
 
     def drop(self, index: int) -> None:
-        """Forget what was not taken of the files up to *index*."""
+        """Forget whatever of the files up to *index* was not taken."""
         with self._changed:
             self._dropped_up_to = index
             self._let_go([part for part in self._parts if part.index <= index])
 
     def close(self) -> None:
-        """Wait for the requests under way and end the threads."""
+        """Wait for the requests in flight and end the threads."""
         with self._changed:
             self._is_closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _first(self, index: int) -> tuple[_Part, Future[bytes]]:
-        """The next part of file *index*, under way or ended."""
+        """The next part of file *index*, in flight or finished."""
         with self._changed:
             while not self._is_closed and index > self._dropped_up_to:
                 self._fill()
                 if self._parts and (answer := self._parts[0].answer):
                     return self._parts[0], answer
-                # All that is under way was let go, and fills the window or the threads: something must end first.
+                # Everything in flight was released, but still fills the window or the threads: something must end.
                 self._changed.wait()
-            raise RuntimeError(f"{self._files[index].key}: its turn is over, another file was asked for")
+            raise RuntimeError(f"{self._files[index].key}: its turn is over: another file was requested")
 
     def _let_go(self, parts: Sequence[_Part]) -> None:
         with self._changed:
@@ -147,7 +147,7 @@ class _Window:
             self._fill()
 
     def _fill(self) -> None:
-        """Begin with as many parts as fit. The lock is held."""
+        """Start as many parts as fit. The caller holds the lock."""
         concurrency = _concurrency(self._latencies, self._max_concurrency)
         while (part := self._next) is not None and not self._is_closed and self._under_way < concurrency:
             if part.index > self._dropped_up_to:
@@ -182,12 +182,12 @@ class _Window:
 
 def _parts(files: Sequence[SourceFile], part_bytes: int) -> Iterator[_Part]:
     for index, file in enumerate(files):
-        # An empty file is asked for as well: it may have been replaced.
+        # An empty file is requested as well: it may have been replaced.
         for start in range(0, max(1, file.size_bytes), part_bytes):
             yield _Part(index, start, min(start + part_bytes, file.size_bytes))
 
 
 def _concurrency(latencies: deque[float], max_concurrency: int) -> int:
-    """How many requests to keep under way. The smallest latency seen lately is the one without our own queueing."""
+    """How many requests to keep in flight. The smallest recent latency is the one without our own queueing."""
     wanted = math.ceil(min(latencies, default=0.0) * _ANSWERS_PER_SECOND)
     return min(max_concurrency, max(_MIN_CONCURRENCY, wanted))

@@ -1,4 +1,4 @@
-"""What framing makes of a file."""
+"""The results of framing: events, bad stretches, and the tally of both."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -6,18 +6,18 @@ from io import BytesIO
 from export_pipeline.source.file import KIB
 
 KEPT_BYTES = 64 * KIB
-"""What is kept of a bad stretch longer than ``max_event_bytes``."""
+"""How much is kept of a bad stretch longer than ``max_event_bytes``."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadStretch:
-    """Bytes that are no event.
+    """Bytes that are not an event.
 
     Attributes:
-        offset: of the first byte, in the unpacked file.
-        length: number of bytes; 0 where the file ends too early and nothing else shows it.
-        reason: in words.
-        data: the bytes; only the first ``KEPT_BYTES`` of them where there are more than ``max_event_bytes``.
+        offset: of the first byte, in the decompressed file.
+        length: number of bytes; 0 if the file ends too early and nothing else shows it.
+        reason: why they are not an event, in words.
+        data: the bytes; only the first ``KEPT_BYTES`` if there are more than ``max_event_bytes``.
     """
 
     offset: int
@@ -28,7 +28,7 @@ class BadStretch:
 
 @dataclass(slots=True)
 class Tally:
-    """What a file was made of; bytes are counted as they lie in the file."""
+    """What a file consists of; bytes are counted as they occur in the file."""
 
     events: int = 0
     events_bytes: int = 0
@@ -38,16 +38,16 @@ class Tally:
 
     @property
     def bytes(self) -> int:
-        """All bytes that were accounted for."""
+        """All bytes accounted for."""
         return self.events_bytes + self.separators_bytes + self.stretches_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Events that lie in a file as they will in a batch: one a line, and each line ends with a line feed.
+    """Events that look the same in the file as in a batch: one a line, and each line ends with a line feed.
 
     Attributes:
-        text: the lines; a view where it makes up most of what it is a view of.
+        text: the lines; a view if it makes up most of the text it is a view of.
         events: number of lines.
     """
 
@@ -56,13 +56,13 @@ class Lines:
 
 
 Framed = Lines | list[bytes] | BadStretch
-"""Events, as lines or each by itself, compact and without a line feed; or a bad stretch."""
+"""Events, as lines or one by one, compact and without a line feed; or a bad stretch."""
 
 
 def split_lines(text: bytes) -> tuple[list[bytes], bytes]:
-    """The lines of *text*, without line feeds, and what stands behind the last line feed.
+    """The lines of *text*, without line feeds, and whatever follows the last line feed.
 
-    What bytes.split finds, too; but that looks at one byte after the other, and takes twice as long for long lines.
+    ``bytes.split`` returns the same; but it looks at one byte at a time, and takes twice as long for long lines.
     """
     lines = BytesIO(text).readlines()
     rest = lines.pop() if lines and not text.endswith(b"\n") else b""

@@ -1,13 +1,13 @@
-"""From the unpacked bytes of one file to its events, one line each.
+"""From the decompressed bytes of one file to its events, one line each.
 
-Between events lie separators: white space, byte order marks, record separators (RFC 7464), commas, and the brackets of
-an array of objects. An event is a JSON object (RFC 8259). Everything else is a bad stretch, which ends where ``resync``
-says.
+Events are separated by white space, byte order marks, record separators (RFC 7464), commas, and the brackets of an
+array of objects. An event is a JSON object (RFC 8259). Everything else is a bad stretch; ``resync`` decides where it
+ends.
 
-Most of a file takes the fast way: lines, or the pieces between ``}{``, are handed to the checker by the hundred. What
-it vouches for is an event whatever comes behind it, for no JSON object begins with another one. Only where it does not
-vouch for a part is the text read step by step, until a step ends where a part begins. Lines that are events from their
-first byte to their line feed take a faster way still: nothing of them is copied but for the checker.
+Most of a file takes the fast path: lines, or the pieces between ``}{``, go to the checker by the hundred. What it
+accepts is an event whatever follows, because no JSON object begins with another one. Only where it does not accept a
+part is the text read step by step, until a step ends where a part begins. Lines that are events from their first byte
+to their line feed take an even faster path: nothing of them is copied except for the checker.
 """
 
 from io import BytesIO
@@ -19,10 +19,10 @@ from export_pipeline.source.stepping import Stepper
 from export_pipeline.source.unpacking import Checkpoint, go_on
 from export_pipeline.source.window import MoreNeeded, Window
 
-# A line without an end is not looked into until it is this long: it will probably end with the next piece.
+# An unterminated line is not examined until it is this long: it will probably end in the next piece.
 _PATIENCE_BYTES = 64 * KIB
-_AROUND = b" \t\r,\x1e"  # separators that may lie around an event in its line
-# Small beside a core's caches.
+_AROUND = b" \t\r,\x1e"  # separators that may surround an event in its line
+# Small compared with a core's caches.
 _PORTION_BYTES = 512 * KIB
 
 
@@ -31,9 +31,9 @@ class Framer:
 
     Args:
         limits: what an event may be.
-        checker: vouches for events.
-        portion_bytes: how much is looked at in one go.
-        checkpoint: called for each portion that takes the slow way; may raise to end it.
+        checker: confirms events.
+        portion_bytes: how much is examined at a time.
+        checkpoint: called for each portion that takes the slow path; may raise to stop.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Framer:
 
     @property
     def tally(self) -> Tally:
-        """What was found so far."""
+        """What has been found so far."""
         return self._steps.tally
 
     def feed(self, piece: bytes) -> list[Framed]:
-        """What can be framed now that the file is known to go on with *piece*."""
+        """What can be framed now that the file is known to continue with *piece*."""
         may_be_lines = b"\r" not in piece
         at, is_line_end = 0, False
         while at < len(piece):
@@ -68,7 +68,7 @@ class Framer:
                 at = self._pass_lines(piece, at)
             end = at + self._portion_bytes
             if may_be_lines and self._pending_bytes and not is_line_end:
-                # To where the line ends that has begun: lines may follow that can be passed as they are.
+                # Up to the end of the line that has begun: the lines after it may pass unchanged.
                 end = piece.find(b"\n", at, end) + 1 or end
             is_line_end = end < at + self._portion_bytes
             self._add(piece[at:end])
@@ -82,11 +82,11 @@ class Framer:
 
     @property
     def _is_between_events(self) -> bool:
-        """Nothing waits for more, and no bad stretch has begun."""
+        """Nothing is waiting for more text, and no bad stretch has begun."""
         return not (self._pending_bytes or self._steps.in_stretch)
 
     def _pass_lines(self, piece: bytes, at: int) -> int:
-        """Past the lines from *at* on, as many as are nothing but events; where they end."""
+        """Skip the lines from *at* on that contain nothing but events; returns where they end."""
         stream = BytesIO(piece)
         stream.seek(at)
         while lines := stream.readlines(self._portion_bytes):
@@ -123,7 +123,7 @@ class Framer:
                 steps.finish()
         rest = text[steps.at :]
         self._pending, self._pending_bytes = [rest], len(rest)
-        # Twice as much before the next try, so that what is long is not read again with every piece.
+        # Twice as much before the next try, so that a long part is not read again with every piece.
         self._wanted_bytes = max(len(rest) + 1, 2 * len(rest))
 
     def _advance(self, text: bytes, *, is_last: bool) -> None:
@@ -133,7 +133,7 @@ class Framer:
         self._walk_text(text, is_last=is_last)
 
     def _walk_text(self, text: bytes, *, is_last: bool) -> None:
-        """Past *text* from the current place on, or as far as it can be told what it is."""
+        """Past *text* from the current position on, or as far as it can be classified."""
         steps = self._steps
         lines, tail = split_lines(text[steps.at :] if steps.at else text)
         tail_at = len(text) - len(tail)
@@ -144,10 +144,10 @@ class Framer:
             self._walk(pieces, gap=0)
 
     def _walk(self, parts: list[bytes], *, gap: int) -> None:
-        """Past *parts*, the first of which begins at the current place.
+        """Past *parts*, the first of which begins at the current position.
 
         Args:
-            parts: with *gap* separator bytes behind each. They are trimmed in place.
+            parts: each is followed by *gap* separator bytes. They are trimmed in place.
         """
         steps = self._steps
         lengths = list(map(len, parts))
@@ -168,14 +168,14 @@ class Framer:
         self._take(parts[done:], sum(lengths[done:]) + gap * (len(parts) - done), gap)
 
     def _refused(self, parts: list[bytes]) -> list[int]:
-        """Trim *parts*; which of them, by index, must be read step by step."""
+        """Trim *parts*; returns the indexes of those that must be read step by step."""
         refused = self._checker.refused(parts, around=_AROUND)
         if not self._has_carriage_returns:
             return refused
         return sorted({*refused, *(i for i, part in enumerate(parts) if b"\r" in part)})
 
     def _take(self, parts: list[bytes], size_bytes: int, gap: int) -> None:
-        """Take the next *size_bytes* for events and what separates them; *parts* that are empty are no events."""
+        """Take the next *size_bytes* as events and their separators; empty *parts* are not events."""
         events = parts if all(parts) else [part for part in parts if part]
         if gap and events and sum(map(len, events)) + len(events) == size_bytes:
             self._steps.pass_lines(len(events), size_bytes)

@@ -1,7 +1,8 @@
-"""Names that are no events: files that are being written, and what tools put beside their files. The one rule for them.
+"""Which names in the source are ignored: files still being written, and what tools leave beside their files.
 
-Every listing and every message passes it (:meth:`Source.list_files`), so that runs, checks, freshness, backfills and
-``why`` agree. A file that is renamed to its final name is a new key, and found like any other.
+Every listing and every notification applies this rule (:meth:`Source.list_files`), so that runs, checks, freshness,
+backfills and ``why`` agree. A file that is renamed to its final name is a new key, and found like any other. Also
+counts what a listing left out.
 """
 
 import re
@@ -16,57 +17,6 @@ from export_pipeline.source.file import SourceFile
 SHOWN = 20
 _REMEMBERED = 10_000
 
-
-@dataclass(slots=True)
-class LeftOut:
-    """What was left out since somebody asked last. Safe to use from several threads.
-
-    Attributes:
-        ignored: how many names matched a pattern of ``source.ignore``; a folder that is not entered counts once.
-        ignored_keys: the first of them, with the pattern.
-        troubles: how many names there is something to say of: they are not listed, or not as they are.
-        troubled_keys: the first of them, with the reason; a folder ends with a slash.
-        unlisted: how many of these may be, or hold, files that should be listed and could not be.
-    """
-
-    ignored: int = 0
-    ignored_keys: dict[str, str] = field(default_factory=dict)
-    troubles: int = 0
-    troubled_keys: dict[str, str] = field(default_factory=dict)
-    unlisted: int = 0
-    _seen: set[int] = field(default_factory=set, repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-
-    def ignore(self, key: str, pattern: str) -> None:
-        """Count a name once, however often it is listed meanwhile."""
-        with self._lock:
-            if self._is_new(key):
-                self.ignored += 1
-                if len(self.ignored_keys) < SHOWN:
-                    self.ignored_keys[key] = pattern
-
-    def trouble(self, key: str, reason: str, *, is_lost: bool = True) -> None:
-        """The same of a name that could not be listed, or not as it is.
-
-        Args:
-            is_lost: it may be, or hold, files that should be listed.
-        """
-        with self._lock:
-            if self._is_new(key):
-                self.troubles += 1
-                self.unlisted += is_lost
-                if len(self.troubled_keys) < SHOWN:
-                    self.troubled_keys[key] = reason
-
-    def _is_new(self, key: str) -> bool:
-        number = hash(key)
-        if number in self._seen:
-            return False
-        if len(self._seen) < _REMEMBERED:
-            self._seen.add(number)
-        return True
-
-
 _HEX8 = "[0-9A-Fa-f]" * 8
 _DIGITS8 = "[0-9]" * 8
 _UUID = "-".join("?" * length for length in (8, 4, 4, 4, 12))
@@ -74,7 +24,7 @@ _KINDS = "{json,jsonl,ndjson,txt,log,csv,tsv,parquet,orc,avro,gz,zst,bz2,xz,lz4,
 
 SHIPPED: dict[str, str] = {
     # Names that begin with a dot: rsync (.x.gz.AbCdEf), Spark and Hadoop (.x.crc, .part-0.inprogress), lftp, azcopy,
-    # Syncthing, NFS, macOS. The second character keeps "." and ".." apart, which keys in a bucket may hold.
+    # Syncthing, NFS, macOS. The second character excludes "." and "..", which keys in a bucket may contain.
     ".[!.]*": "hidden: rsync, Hadoop, Spark, Flink, azcopy, Syncthing, NFS, macOS",
     ".[!.]*/": "hidden folders: .hive-staging_…, .spark-staging-…, .Trash, .snapshot",
     "*.tmp": "Flume, browsers and many others",
@@ -92,9 +42,9 @@ SHIPPED: dict[str, str] = {
     "*.in-progress": "Flink, older",
     # aws-cli and boto3 write NAME.6eF5b4dA: eight hexadecimal digits of either case behind a whole name.
     f"*.{_KINDS}.{_HEX8}": "aws s3 cp and sync, boto3",
-    # Firehose's names have no ending where it does not compress: NAME-UUID.
+    # Firehose's names have no extension if it does not compress: NAME-UUID.
     f"*-{_UUID}.{_HEX8}": "the same, of Firehose's names without an ending",
-    # ... but a date behind a name, as logrotate puts it, is real.
+    # ... but a date after a name, as logrotate writes it, is a real file.
     f"!*.{_KINDS}.{_DIGITS8}": "(not ignored: a date or a number behind a name)",
     f"!*-{_UUID}.{_DIGITS8}": "(the same)",
     "_SUCCESS": "Hadoop and Spark: a job has ended",
@@ -112,26 +62,77 @@ SHIPPED: dict[str, str] = {
     "*_$folder$": "Hadoop on S3: a folder",
     "*.crc": "Hadoop: checksums",
 }
-"""The shipped patterns, with who writes such names. docs/sources.md has them as a table, and a test holds it."""
+"""The shipped patterns, with the tools that write such names. docs/sources.md shows them; a test compares the two."""
 
 DEFAULT_PATTERNS = tuple(SHIPPED)
 _MOST_PATTERNS = 1_000
 _SPECIAL = frozenset("*?[]{}")
+_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[{},]|[^*?\[{},]+|.", re.DOTALL)
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What was left out since the last call of :meth:`Source.take_left_out`. Thread-safe.
+
+    Attributes:
+        ignored: how many names matched a pattern of ``source.ignore``; a folder that is not entered counts once.
+        ignored_keys: the first of them, with the pattern.
+        troubles: how many names could not be listed, or not as they are.
+        troubled_keys: the first of them, with the reason; a folder ends with a slash.
+        unlisted: how many of these may be, or contain, files that should have been listed.
+    """
+
+    ignored: int = 0
+    ignored_keys: dict[str, str] = field(default_factory=dict)
+    troubles: int = 0
+    troubled_keys: dict[str, str] = field(default_factory=dict)
+    unlisted: int = 0
+    _seen: set[int] = field(default_factory=set, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def ignore(self, key: str, pattern: str) -> None:
+        """Count an ignored name, once, however often it is listed."""
+        with self._lock:
+            if self._is_new(key):
+                self.ignored += 1
+                if len(self.ignored_keys) < SHOWN:
+                    self.ignored_keys[key] = pattern
+
+    def trouble(self, key: str, reason: str, *, is_lost: bool = True) -> None:
+        """Count a name that could not be listed, or not as it is; once, as :meth:`ignore` does.
+
+        Args:
+            is_lost: it may be, or contain, files that should be listed.
+        """
+        with self._lock:
+            if self._is_new(key):
+                self.troubles += 1
+                self.unlisted += is_lost
+                if len(self.troubled_keys) < SHOWN:
+                    self.troubled_keys[key] = reason
+
+    def _is_new(self, key: str) -> bool:
+        number = hash(key)
+        if number in self._seen:
+            return False
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(number)
+        return True
 
 
 class Ignored:
-    """A list of glob patterns, of which the last one that matches decides, as in gitignore.
+    """A list of glob patterns; the last one that matches decides, as in gitignore.
 
     A pattern without a slash is compared with the last part of a key; one that ends in a slash with each folder above
-    it; any other one with the whole key below the source. ``*`` and ``?`` stand for anything but a slash, ``**`` for
-    anything, ``[…]`` for a character of a set and ``[!…]`` for one that is not, ``{a,b}`` for either. A pattern that
-    begins with ``!`` takes back what those before it ignore. Case counts.
+    it; any other with the whole key below the source. ``*`` and ``?`` match anything but a slash, ``**`` matches
+    anything, ``[…]`` a character of a set and ``[!…]`` one that is not in it, ``{a,b}`` either. A pattern that begins
+    with ``!`` re-includes what earlier ones ignore. Matching is case-sensitive.
 
     Args:
-        patterns: none: nothing is ignored.
+        patterns: empty: nothing is ignored.
 
     Raises:
-        ConfigurationError: one of them is none.
+        ConfigurationError: one of them is not a valid pattern.
     """
 
     def __init__(self, patterns: Sequence[str] = DEFAULT_PATTERNS) -> None:
@@ -140,13 +141,13 @@ class Ignored:
         self._patterns = [_Pattern(text) for text in patterns]
         self._folders = [one for one in self._patterns if one.is_folder]
         self._paths = [one for one in self._patterns if one.is_path]
-        # Of a listing nearly no name matches: one look each at ends, beginnings and whole names, and one expression.
+        # Hardly any name matches: one test each for suffixes, prefixes and whole names, and one regular expression.
         names = [one for one in self._patterns if not (one.is_negated or one.is_folder or one.is_path)]
         self._ends = tuple(one.glob[1:] for one in names if one.is_end)
         self._begins = tuple(one.glob[:-1] for one in names if one.is_beginning)
         self._wholes = frozenset(one.glob for one in names if one.is_plain)
         others = [one.glob for one in names if not (one.is_end or one.is_beginning or one.is_plain)]
-        # What begins with a star is looked for from the first character behind it on, which is quick where that is one.
+        # A pattern that begins with a star is searched for by what follows it, which is fast if that is a character.
         anywhere = [rf"{_expression(glob[1:])}\Z" for glob in others if glob[0] == "*"]
         self._anywhere = [re.compile(one, re.DOTALL) for one in anywhere]
         begun = "|".join(rf"(?:{_expression(glob)})\Z" for glob in others if glob[0] != "*")
@@ -155,7 +156,7 @@ class Ignored:
         self._any_folder = re.compile(rf"(?:\A|/)(?:{folders})(?:/|\Z)") if folders else None
 
     def pattern_of(self, key: str) -> str | None:
-        """The pattern that has *key* ignored; None: it is not."""
+        """The pattern because of which *key* is ignored; None: it is not ignored."""
         folder, _, name = key.rpartition("/")
         if not (self._may_match(name) or self._paths or self.has_folder(folder)):
             return None
@@ -166,11 +167,11 @@ class Ignored:
         return decisive
 
     def has_folder(self, folder: str) -> bool:
-        """Whether a part of *folder*, a path without a slash at its end, matches a pattern for folders."""
+        """Whether a part of *folder*, a path without a trailing slash, matches a folder pattern."""
         return bool(folder) and self._any_folder is not None and self._any_folder.search(folder) is not None
 
     def sift(self, files: Iterable[SourceFile], left_out: LeftOut) -> Iterator[SourceFile]:
-        """*files* without those that are ignored, which are counted."""
+        """*files* without the ignored ones, which are counted."""
         if not self._patterns:
             yield from files
             return
@@ -203,9 +204,9 @@ class _Pattern:
         if not self.glob.strip("/"):
             raise ConfigurationError(f"found {self.text!r}; allowed: a glob pattern such as '*.tmp' or '_temporary/'")
         try:
-            self.compiled  # noqa: B018 (so that a pattern that is none is told now)
+            self.compiled  # noqa: B018 (an invalid pattern is reported now)
         except re.error as error:
-            raise ConfigurationError(f"found {self.text!r}, which is no glob pattern: {error}") from None
+            raise ConfigurationError(f"found {self.text!r}, which is not a valid glob pattern: {error}") from None
 
     @property
     def is_negated(self) -> bool:
@@ -247,9 +248,6 @@ class _Pattern:
         if self.is_folder:
             return any(self.compiled.fullmatch(part) for part in folder.split("/"))
         return self.compiled.fullmatch(key if self.is_path else name) is not None
-
-
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[{},]|[^*?\[{},]+|.", re.DOTALL)
 
 
 def _expression(glob: str) -> str:

@@ -1,4 +1,4 @@
-"""How a key tells its date: a strftime pattern that the keys of all files begin with."""
+"""How keys encode their date: a strftime pattern that the keys of all files begin with."""
 
 import re
 from datetime import date, datetime, timedelta, timezone
@@ -13,16 +13,16 @@ _CACHED_PREFIXES = 10_000
 
 
 class Layout:
-    """Reads the date from a key, and tells where in the order of keys a date begins.
+    """Reads the date from a key, and finds where a date begins in key order.
 
-    Every part has a fixed width, and coarse parts stand before fine ones: the order of keys is the order of dates.
+    Every part has a fixed width, and coarse parts precede fine ones: key order is date order.
 
     Args:
-        pattern: literal text with %Y, then %m and %d (or %j), then %H, then %M; hour and minute are optional, and %%
-            stands for a percent sign.
+        pattern: literal text with %Y, then %m and %d (or %j), then %H, then %M; hour and minute are optional, and %% is
+            a percent sign.
 
     Raises:
-        ConfigurationError: it names no day, names something else, or in an order by which keys do not sort by date.
+        ConfigurationError: it contains no day, another directive, or an order in which keys do not sort by date.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -31,7 +31,7 @@ class Layout:
         if directives not in _ORDERS:
             raise ConfigurationError(
                 f"layout {pattern!r} has {' '.join(directives) or 'no directive'}; allowed are, in this order: %Y, "
-                "then %m and %d (or %j), then if keys tell them %H and %M, so that keys sort by date"
+                "then %m and %d (or %j), then %H and %M if keys have them, so that keys sort by date"
             )
         if pattern.startswith("/"):
             raise ConfigurationError(f"layout {pattern!r} begins with a slash; keys below the source's URL do not")
@@ -39,7 +39,7 @@ class Layout:
         self._parts = ["%" if part == "%%" else part for part in parts]
         self._regex = re.compile("".join(_regex_of(part) for part in self._parts))
         self._width = sum(_WIDTHS.get(part, len(part)) for part in self._parts)
-        # The day's own text, with the literal behind it: up to the hour, or all of it.
+        # The text of the day, including the literal after it: up to the hour, or all of it.
         self._day_parts = self._parts[: self._parts.index("%H")] if "%H" in self._parts else self._parts
         self._moments: dict[str, datetime | None] = {}
         self._dates: dict[str, date | None] = {}
@@ -48,7 +48,7 @@ class Layout:
         return f"Layout({self.pattern!r})"
 
     def moment_of(self, key: str) -> datetime | None:
-        """The moment, UTC, at which the key's day, hour or minute begins; None where the key does not match."""
+        """The moment, UTC, at which the key's day, hour or minute begins; None if the key does not match."""
         start = key[: self._width]
         if start in self._moments:
             return self._moments[start]
@@ -58,7 +58,7 @@ class Layout:
         return moment
 
     def date_of(self, key: str) -> date | None:
-        """The day a key tells, or None where it does not begin with the pattern or names no day of the calendar."""
+        """The day that a key encodes; None if it does not match the pattern or the day does not exist."""
         start = key[: self._width]
         try:
             return self._dates[start]
@@ -73,24 +73,24 @@ class Layout:
         """What the keys of that moment begin with: no key of that moment or a later one sorts before it.
 
         Args:
-            moment: with a time zone; what the layout does not tell (minutes, say) is cut off.
+            moment: with a time zone; what the layout does not encode (minutes, say) is cut off.
         """
         return _text(self._parts, moment.astimezone(timezone.utc))
 
     def start_after(self, moment: datetime) -> str:
-        """A string to list after, which sorts before every key of that moment, and after all but odd ones before it."""
+        """A string to list after: it sorts before every key of that moment, and after all but odd keys before it."""
         floor = self.key_floor(moment)
-        # Of the printable ASCII characters, the tilde is the last one.
+        # The tilde is the last printable ASCII character.
         return floor[:-1] + chr(ord(floor[-1]) - 1) + "~"
 
     def floor_after(self, start: str) -> str:
-        """What keys begin with behind a string of :meth:`start_after`; behind a key, that key."""
+        """What keys begin with after a string of :meth:`start_after`; for a key, that key."""
         floor = start[:-2] + chr(ord(start[-2]) + 1) if len(start) > 1 and start.endswith("~") else ""
         moment = self.moment_of(floor)
         return floor if moment is not None and self.start_after(moment) == start else start
 
     def day_prefix(self, day: date) -> str:
-        """What all keys of that day begin with, and no others."""
+        """What all keys of that day, and no others, begin with."""
         return _text(self._day_parts, _midnight(day))
 
     def next_day_floor(self, day: date) -> str:

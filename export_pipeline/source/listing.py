@@ -1,8 +1,8 @@
-"""Listing a large bucket in several places at once.
+"""Lists a large bucket at several places at once.
 
-S3 gives 1,000 keys a request, and only the answer tells how to go on: at 25 ms of latency 100,000 keys take 3 s one
-page after another. Where dates stand in keys, one can guess strings between them and list from each on. A wrong guess
-costs a request, never a file: the ranges lie end to end, whatever the strings are.
+S3 returns 1,000 keys a request, and only the response says where to continue: at 25 ms of latency, 100,000 keys take 3
+s one page after another. If keys contain dates, strings between them can be guessed, and listing can start at each. A
+wrong guess costs a request, never a file: the ranges are contiguous, whatever the strings are.
 """
 
 from bisect import bisect_right
@@ -16,20 +16,20 @@ from export_pipeline.source.layout import Layout
 from export_pipeline.source.s3_page import Listed
 
 RANGES_AT_ONCE = 8
-# What a range that is not yet at its turn may hold, in pages of 1,000 keys.
+# What a range whose turn has not come may hold, in pages of 1,000 keys.
 _PAGES_AHEAD = 8
-# A range's last page reaches into the next one, on average by half a page: ranges of several pages waste little.
+# The last page of a range extends into the next range, on average by half a page: long ranges waste little.
 _PAGES_A_RANGE = 4
 _STEPS = [timedelta(hours=1), *(timedelta(days=days) for days in (1, 2, 4, 7, 14, 28))]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer.
+    """One response.
 
     Attributes:
-        files: in the order of keys.
-        rest: asks for the next page; None where this is the last one.
+        files: in key order.
+        rest: requests the next page; None if this is the last one.
     """
 
     files: list[Listed]
@@ -37,9 +37,9 @@ class Page:
 
 
 def splits(layout: Layout, page: Page, until: datetime) -> Iterator[str]:
-    """Keys, ascending, between which several pages are likely to lie, if the bucket goes on as *page* begins.
+    """Keys, ascending, between which several pages are likely, if the bucket continues as *page* begins.
 
-    None where the keys of *page* do not tell how it goes on.
+    Yields nothing if the keys of *page* do not show how it continues.
     """
     if not page.files:
         return
@@ -54,12 +54,12 @@ def splits(layout: Layout, page: Page, until: datetime) -> Iterator[str]:
 
 
 def list_ranges(start: Page, list_after: Callable[[str], Page], between: Iterator[str]) -> Iterator[Listed]:
-    """All files from *start* on, in the order of keys.
+    """All files from *start* on, in key order.
 
     Args:
         start: the first page.
-        list_after: the page that begins after a key; called from several threads.
-        between: where to begin further ranges, ascending. Strings that do not lie after *start* are passed over.
+        list_after: returns the page that begins after a key; called from several threads.
+        between: where to begin further ranges, ascending. Strings that are not after *start* are skipped.
     """
     yield from start.files
     if start.rest is None:
@@ -73,7 +73,7 @@ def list_ranges(start: Page, list_after: Callable[[str], Page], between: Iterato
 
 @dataclass(eq=False, slots=True)
 class _Range:
-    """Keys up to *end*, included; without one, to the end of the bucket."""
+    """The keys up to and including *end*; without one, to the end of the bucket."""
 
     end: str | None
     ask: Callable[[], Page] | None
@@ -83,7 +83,7 @@ class _Range:
 
 
 class _Ranges:
-    """The ranges under way, first to last. All is done in the thread that iterates; the pool's threads only ask."""
+    """The ranges in progress, first to last. The iterating thread does everything; the pool's threads only request."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, start: Page, list_after: Callable[[str], Page], between: Iterator[str]
@@ -93,10 +93,10 @@ class _Ranges:
         last = start.files[-1][0] if start.files else ""
         self._between = (split for split in between if split > last)
         self._ranges = deque([_Range(next(self._between, None), start.rest)])
-        # A page that reaches beyond its range tells the next key that there is: ranges before it are empty.
+        # A page that extends beyond its range shows the next existing key: ranges before it are empty.
         self._next_key = last
         self._is_over = False
-        # One more with each page that is taken: who takes few pages causes few requests.
+        # One more with each page taken: a caller who takes few pages causes few requests.
         self._allowed = 2
 
     def __iter__(self) -> Iterator[Listed]:
@@ -112,7 +112,7 @@ class _Ranges:
                 self._ranges.popleft()
 
     def _ask(self) -> None:
-        """Take in what was answered, and ask for as many pages as are allowed, the first range whatever is allowed."""
+        """Take in the responses, and request as many pages as allowed, but always the first range's next one."""
         for range_ in self._ranges:
             if range_.answer is not None and range_.answer.done():
                 self._receive(range_, range_.answer)
@@ -127,7 +127,7 @@ class _Ranges:
             position += 1
 
     def _open_next(self) -> bool:
-        """Begin the range after the last one, if there is any and room for it."""
+        """Begin the range after the last one, if there is one and room for it."""
         start = self._ranges[-1].end
         if start is None or len(self._ranges) >= RANGES_AT_ONCE:
             return False

@@ -1,4 +1,4 @@
-"""A local folder as a source, listed in the order in which a bucket would list it."""
+"""A local folder as a source, listed in the order in which a bucket would be."""
 
 import errno
 import logging
@@ -17,13 +17,13 @@ from export_pipeline.storage.location import Location
 
 logger = logging.getLogger(__name__)
 
-# A folder that cannot be entered for one of these hides its own files only; others are troubles of the disk.
+# A folder that cannot be entered for one of these reasons hides only its own files; other errors are disk failures.
 _OF_ONE_FOLDER = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The keys that are asked for."""
+    """The requested keys."""
 
     after: str
     prefix: str
@@ -33,7 +33,7 @@ class _Range:
         return key > self.after and key.startswith(self.prefix) and (self.before is None or key < self.before)
 
     def may_be_below(self, folder: str) -> bool:
-        """Whether some key that begins with *folder*, which ends in a slash, can be in the range."""
+        """Whether a key that begins with *folder*, which ends in a slash, can be in the range."""
         if not (folder.startswith(self.prefix) or self.prefix.startswith(folder)):
             return False
         if self.before is not None and folder >= self.before:
@@ -42,15 +42,15 @@ class _Range:
 
 
 class LocalSource(Source):
-    """Regular files below a folder; a key is the path from there, with ``/``.
+    """Regular files below a folder; a key is the path relative to it, with ``/``.
 
-    Not listed: what is neither a file nor a folder. Symbolic links are followed as long as they stay inside the folder;
-    those that leave it, names that are not UTF-8, and folders that cannot be entered are left out, and told. A file
-    should come into the folder complete, by a rename: one that grows while it is read is refused, and one that grows
-    afterwards is a new file, as in a bucket.
+    Anything that is neither a file nor a folder is not listed. Symbolic links are followed as long as they stay inside
+    the folder; links that leave it, names that are not UTF-8, and folders that cannot be entered are left out with a
+    warning. A file should appear in the folder complete, by a rename: one that grows while it is read is rejected, and
+    one that grows afterwards is a new file, as in a bucket.
 
-    The etag is the time of the last change in nanoseconds and the size. The inode is no part of it, because network
-    file systems and restored copies give new ones to the same content.
+    The etag consists of the modification time in nanoseconds and the size. The inode is not part of it, because network
+    file systems and restored copies assign new ones to the same content.
 
     Args:
         location: of scheme ``file``.
@@ -61,7 +61,7 @@ class LocalSource(Source):
         self._root = location.prefix
 
     def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """As :meth:`Source.list_all`. Memory holds the names of one folder for each level of depth."""
+        """As :meth:`Source.list_all`. Memory holds the names of one folder per level of depth."""
         try:
             root = os.path.realpath(self._root, strict=True)
             yield from self._walk(root, "", _Range(after, prefix, before), frozenset(), os.path.join(root, ""))
@@ -73,7 +73,7 @@ class LocalSource(Source):
     def _walk(
         self, folder: str, key: str, wanted: _Range, above: frozenset[tuple[int, int]], root: str
     ) -> Iterator[SourceFile]:
-        """Files below *folder*, whose keys begin with *key*; *above* are the folders that lead here, against loops."""
+        """Files below *folder*, whose keys begin with *key*; *above* holds the parent folders, to detect loops."""
         try:
             here = os.stat(folder)
             identity = (here.st_dev, here.st_ino)
@@ -95,14 +95,14 @@ class LocalSource(Source):
                     if stat.S_ISREG(status.st_mode):
                         yield self._file(key + name, status)
             except (FileNotFoundError, NotADirectoryError):
-                # Removed since the folder was read: as if the listing had come a moment later.
+                # Removed since the folder was read: as if the listing had been made a moment later.
                 continue
             except PermissionError as error:
-                # Its folder tells names and nothing else.
-                self.left_out.trouble(key + name, f"it cannot be looked at: {brief(error)}")
+                # The folder may be read but not entered: only names are visible.
+                self.left_out.trouble(key + name, f"it cannot be examined: {brief(error)}")
 
     def _entries(self, folder: str, key: str, wanted: _Range, root: str) -> list[tuple[str, bool]]:
-        """Names in *folder* that matter, with whether each is a folder, in the order of the keys below them."""
+        """The names in *folder* that matter, each with whether it is a folder, in the order of the keys below them."""
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -117,17 +117,17 @@ class LocalSource(Source):
                     continue
                 if wanted.may_be_below(full) if is_folder else wanted.has(full):
                     found.append((entry.name, is_folder))
-        # A folder counts as its name and a slash, since that is what its keys begin with: "a.gz" is before "a/b".
+        # A folder counts as its name and a slash, since its keys begin with that: "a.gz" is before "a/b".
         found.sort(key=lambda item: item[0] + "/" if item[1] else item[0])
         return found
 
     def _file(self, key: str, status: os.stat_result) -> SourceFile:
-        """The file with the time of its last change; where that is nonsense, with the time at which it came here."""
+        """The file with its modification time; if that is implausible, with the time at which it arrived here."""
         modified = _moment(status.st_mtime_ns)
         if modified is None:
             modified = _moment(status.st_ctime_ns) or datetime.now(timezone.utc).replace(microsecond=0)
             seconds = status.st_mtime_ns // 1_000_000_000
-            reason = f"its time of change, {seconds} s after 1970, is no time of a file; it counts as of {modified}"
+            reason = f"its modification time, {seconds} s after 1970, is out of range; {modified} is used instead"
             self.left_out.trouble(key, reason, is_lost=False)
         return SourceFile(key, _etag(status), status.st_size, modified)
 
@@ -163,10 +163,10 @@ class LocalSource(Source):
                 _check(file, os.fstat(opened.fileno()))
         except (FileNotFoundError, NotADirectoryError):
             if not os.path.isdir(self._root):
-                raise FileUnreachable(file.key, f"the folder {printable(self._root)} is not there") from None
-            raise FileGone(file.key, "there is no such file") from None
+                raise FileUnreachable(file.key, f"the folder {printable(self._root)} does not exist") from None
+            raise FileGone(file.key, "the file does not exist") from None
         except IsADirectoryError:
-            raise FileReplaced(file.key, "a folder has taken its place") from None
+            raise FileReplaced(file.key, "a folder has replaced it") from None
         except PermissionError as error:
             raise FileForbidden(file.key, brief(error)) from None
         except OSError as error:
@@ -176,9 +176,9 @@ class LocalSource(Source):
         return data
 
     def _check_inside(self, file: SourceFile, path: str, descriptor: int) -> None:
-        """The opened file lies in the source: a link may have taken a listed file's place, a key may hold ``..``."""
+        """The opened file is inside the source: a link may have replaced a listed file, a key may contain ``..``."""
         root = os.path.join(os.path.realpath(self._root), "")
-        # Linux tells the path of what was really opened.
+        # Linux reports the path of what was really opened.
         if os.path.islink(f"/proc/self/fd/{descriptor}"):
             real = os.readlink(f"/proc/self/fd/{descriptor}")
         else:
@@ -191,12 +191,12 @@ class LocalSource(Source):
 
 
 def _open(path: str, flags: int) -> int:
-    """Open *path* without waiting, as one would for who writes into a pipe that has taken a file's place."""
+    """Open *path* without blocking, as opening a pipe that has replaced a file would until someone writes to it."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _moment(nanoseconds: int) -> datetime | None:
-    """The second, or None before 1970 and after 9999, where no file was written."""
+    """The second; None before 1970 and after 9999, when no file was written."""
     try:
         moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, timezone.utc)
     except (ValueError, OverflowError, OSError):

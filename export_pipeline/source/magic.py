@@ -1,6 +1,6 @@
-"""Which packing a file is in, by its first bytes, whatever its name says; those that are not read are known by name.
+"""Detects a file's compression or container from its magic bytes, whatever its name; names unsupported formats.
 
-A magic number that could begin a text as well, such as Parquet's ``PAR1``, counts only where what follows is no text.
+Magic bytes that could also begin a text, such as Parquet's ``PAR1``, count only if what follows is not text.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ from export_pipeline.source.unpacking import Unpacking
 from export_pipeline.source.zipped import unpack_zip
 
 HEAD_BYTES = 512
-"""How much of a file is looked at. tar's magic number lies furthest in."""
+"""How much of a file is examined. The magic bytes furthest from the start are tar's."""
 
 _TAR_AT = 257
-# Texts, but with no events in them.
+# Text formats, but without events.
 _NEVER_TEXT = {b"%PDF-", b"-----BEGIN PGP MESSAGE", b"age-encryption.org/", b"!<arch>\n"}
 
 
@@ -33,13 +33,13 @@ _Unpack = Callable[[Iterator[bytes], Unpacking], Iterator[bytes]]
 
 
 class Packing(NamedTuple):
-    """A compression or container that is read.
+    """A compression or container format that can be read.
 
     Attributes:
         name: as people call it.
-        files: from the pieces of a file as stored to those of each file in it, which must be taken in order.
-        is_spooled: it is put on disk first, since its table of contents lies at the end.
-        is_table: what comes out are lines of JSON, and nothing that could be packed once more.
+        files: turns the stored pieces of a file into those of each file in it, which must be taken in order.
+        is_spooled: it is written to disk first, since its directory is at the end.
+        is_table: the output is JSON lines, which cannot be packed once more.
     """
 
     name: str
@@ -136,14 +136,14 @@ REFUSED: dict[bytes, str] = {
     b"\xff\xd8\xff": "JPEG",
     b"GIF8": "GIF",
 }
-"""Magic number → name of what is known and not read."""
+"""Magic bytes → name, for formats that are recognized but not supported."""
 
 
 def recognise(head: bytes, key: str) -> Packing | None:
     """The packing of a file that begins with *head*, its first ``HEAD_BYTES``; None: it may be text.
 
     Raises:
-        FileCorrupt: it is in a format that is known and not read.
+        FileCorrupt: the format is recognized but not supported.
     """
     for magic, packing in _BY_MAGIC.items():
         if head.startswith(magic) and _is_no_text(magic, head):
@@ -160,5 +160,5 @@ def recognise(head: bytes, key: str) -> Packing | None:
 
 
 def _is_no_text(magic: bytes, head: bytes) -> bool:
-    """Whether *head* cannot be a text that begins like *magic* by chance."""
+    """Whether *head* cannot be a text that happens to begin like *magic*."""
     return not magic.isascii() or has_controls(magic) or magic in _NEVER_TEXT or has_controls(head)

@@ -1,8 +1,8 @@
-"""Messages that tell of new objects, taken apart: S3's own, the same inside SNS's envelope, and EventBridge's.
+"""Parses notifications of new objects: S3's own, the same inside an SNS envelope, and EventBridge's.
 
-The shapes are those of "Event message structure" and "EventBridge event message structure" in the Amazon S3 User Guide.
-Whoever may send to the queue can put anything into it, so nothing is taken for granted: what cannot be understood is
-told, and never raised.
+The formats are those of "Event message structure" and "EventBridge event message structure" in the Amazon S3 User
+Guide. Anyone who may send to the queue can put anything into it, so nothing is assumed: a malformed message is reported
+in the result, and never raises.
 """
 
 import json
@@ -17,12 +17,12 @@ from export_pipeline.source.etag import clean
 
 TEST_EVENT = "s3:TestEvent"
 _CREATED, _CREATED_IN_EVENT_BRIDGE = "ObjectCreated:", "Object Created"
-# Of an object uploaded in parts the store shows when that began, the message when it ended.
+# For a multipart upload, the store lists when it began; the message says when it ended.
 _MULTIPART = "CompleteMultipartUpload"
 # EventBridge may send to SNS, and SNS to a queue.
 _MOST_ENVELOPES = 3
 _SHOWN_CHARACTERS = 100
-# What S3 has, and what indexes and sums of the ledger have room for: a forged message must not make planning fail.
+# S3's limits, and what the ledger's indexes and sums have room for: a forged message must not make planning fail.
 _MOST_KEY_BYTES = 1_024
 _MOST_ETAG_CHARACTERS = 256
 _MOST_BYTES = 1 << 46
@@ -30,13 +30,13 @@ _MOST_BYTES = 1 << 46
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a message says of one object that was written.
+    """What a message says about one object that was written.
 
     Attributes:
-        key: the whole one, decoded.
-        etag: without quotes; empty: the message does not tell.
-        size_bytes: None: the message does not tell.
-        arrived_at: as a listing shows it, in whole seconds; None: the message does not tell.
+        key: the complete key, decoded.
+        etag: without quotes; empty: the message has none.
+        size_bytes: None: the message has none.
+        arrived_at: as in a listing, in whole seconds; None: the message has none.
     """
 
     bucket: str
@@ -48,12 +48,12 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class MessageContent:
-    """A message, taken apart.
+    """A parsed message.
 
     Attributes:
         created: the objects that were written.
-        other: names of events that tell of no new object.
-        wrong: what could not be understood, in words; empty: all could.
+        other: names of events that do not announce a new object.
+        wrong: what was malformed, in words; empty: nothing was.
     """
 
     created: tuple[Notice, ...] = ()
@@ -62,7 +62,7 @@ class MessageContent:
 
 
 def read_message(body: str) -> MessageContent:
-    """What the *body* of a message tells. Never raises."""
+    """The content of a message with this *body*. Never raises."""
     created: list[Notice] = []
     other: list[str] = []
     wrong: list[str] = []
@@ -84,7 +84,7 @@ class _NotUnderstood(Exception):
 
 
 def _events(body: str, envelopes: int) -> Iterator[Any]:
-    """The events inside a message, whatever it is wrapped in; where it is no message, one thing that is no event."""
+    """The events inside a message, however it is wrapped; for anything else, one item that is not an event."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -102,13 +102,13 @@ def _events(body: str, envelopes: int) -> Iterator[Any]:
 def _read_event(event: Any) -> Notice | str:
     """The object that was written, or the name of another event."""
     if not isinstance(event, Mapping):
-        raise _NotUnderstood("it is no JSON object")
+        raise _NotUnderstood("it is not a JSON object")
     if event.get("Event") == TEST_EVENT:
         return TEST_EVENT
     if event.get("source") == "aws.s3":
         return _of_event_bridge(event)
     if "eventName" not in event:
-        raise _NotUnderstood(f"it is no event of S3: a mapping with {_shown(', '.join(map(str, event)))}")
+        raise _NotUnderstood(f"it is not an S3 event: an object with {_shown(', '.join(map(str, event)))}")
     name = _text(event, "eventName").removeprefix("s3:")
     if not name.startswith(_CREATED):
         return _shown(name)
@@ -128,7 +128,7 @@ def _of_event_bridge(event: Mapping[str, Any]) -> Notice | str:
     is_multipart = _text(event, "detail", "reason") == _MULTIPART
     return Notice(
         bucket=_needed(event, "detail", "bucket", "name"),
-        # Unlike in S3's own messages it is not encoded.
+        # Unlike in S3's own messages, it is not encoded.
         key=_storable(_needed(event, "detail", "object", "key")),
         etag=_etag(_text(event, "detail", "object", "etag")),
         size_bytes=_size(_at(event, "detail", "object", "size")),
@@ -145,7 +145,7 @@ def _at(event: Any, *path: str) -> Any:
 
 
 def _text(event: Any, *path: str) -> str:
-    """The text at *path*; empty where there is none."""
+    """The text at *path*; empty if there is none."""
     found = _at(event, *path)
     return found if isinstance(found, str) else ""
 
@@ -153,7 +153,7 @@ def _text(event: Any, *path: str) -> str:
 def _needed(event: Any, *path: str) -> str:
     found = _text(event, *path)
     if not found:
-        raise _NotUnderstood(f"it names no {'.'.join(path)}")
+        raise _NotUnderstood(f"it has no {'.'.join(path)}")
     return found
 
 
@@ -165,20 +165,20 @@ def _decoded(key: str) -> str:
 
 
 def _storable(key: str) -> str:
-    """*key*, if S3 and the ledger can have such a one."""
+    """*key*, if S3 and the ledger can store it."""
     try:
         size_bytes = len(key.encode())
     except UnicodeEncodeError:
         raise _NotUnderstood(f"its key is not UTF-8: {_shown(key)}") from None
     if size_bytes > _MOST_KEY_BYTES:
-        raise _NotUnderstood(f"its key has {size_bytes:,} bytes; S3 has at most {_MOST_KEY_BYTES:,}: {_shown(key)}")
+        raise _NotUnderstood(f"its key has {size_bytes:,} bytes; S3 allows at most {_MOST_KEY_BYTES:,}: {_shown(key)}")
     if "\0" in key:
-        raise _NotUnderstood(f"its key holds the character NUL: {_shown(key)}")
+        raise _NotUnderstood(f"its key contains the character NUL: {_shown(key)}")
     return key
 
 
 def _etag(etag: str) -> str:
-    """Without quotes; empty where it is none that a store gives."""
+    """Without quotes; empty if no store would assign such an etag."""
     return clean(etag) if len(etag) <= _MOST_ETAG_CHARACTERS and etag.isascii() and etag.isprintable() else ""
 
 
@@ -187,9 +187,9 @@ def _size(size: Any) -> int | None:
 
 
 def _moment(text: str) -> datetime | None:
-    """The whole second, as listings have it; None where *text* is no moment with a zone."""
+    """The whole second, as in listings; None if *text* is not a moment with a time zone."""
     try:
-        # Python 3.10 reads no Z.
+        # Python 3.10 does not parse Z.
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         return moment.astimezone(timezone.utc).replace(microsecond=0) if moment.tzinfo else None
     except (ValueError, OverflowError):
@@ -197,5 +197,5 @@ def _moment(text: str) -> datetime | None:
 
 
 def _shown(text: str) -> str:
-    """The beginning of *text*, so that it can stand in a log, whatever is in it."""
+    """The beginning of *text*, safe for a log, whatever it contains."""
     return printable(text[:_SHOWN_CHARACTERS]) or "nothing"

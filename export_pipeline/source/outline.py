@@ -1,9 +1,9 @@
-"""The outline of something broken: where its brackets close, as far as its strings can be told from the rest.
+"""The outline of malformed data: where its brackets close, as far as strings can be distinguished from the rest.
 
-Most broken events have sound brackets (a wrong token, a bad escape, invalid UTF-8), and end where these close. In the
-others, cut off in the middle, the outline tears: a string meets a line end, a bracket is closed by another kind's, or
-an object begins where no value can. The next event is at that place at the earliest, or hides in what looks like a
-string, because the quotes count wrongly from the cut on: ``{"a":"cut{"b":1}`` reads as ``{"a":"cut{" b ":1}…``.
+Most malformed events have matching brackets (an invalid token, a bad escape, invalid UTF-8), and end where these close.
+In the others, truncated in the middle, the outline tears: a string meets a line end, a bracket is closed by another
+kind, or an object begins where no value can. The next event is at that place at the earliest, or hides in what looks
+like a string, because quotes are paired wrongly after the cut: ``{"a":"cut{"b":1}`` reads as ``{"a":"cut{" b ":1}…``.
 """
 
 import re
@@ -19,7 +19,7 @@ _TAIL_BYTES = 64
 
 
 class Shape(Enum):
-    """How an outline stands."""
+    """The state of an outline."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -27,11 +27,11 @@ class Shape(Enum):
 
 
 class Brackets:
-    """Follows brackets and strings from an opening bracket on, through as many pieces of text as it takes.
+    """Follows brackets and strings from an opening bracket on, through any number of pieces of text.
 
     Attributes:
         shape: OPEN until the first bracket is closed or the outline tears.
-        hidden: where, in the piece followed last, an object may begin inside what looks like a string.
+        hidden: where, in the last piece, an object may begin inside what looks like a string.
     """
 
     def __init__(self) -> None:
@@ -42,11 +42,11 @@ class Brackets:
         self._before = -1
 
     def follow(self, text: bytes, start: int, stop: int) -> int:
-        """Go on from *start*, to *stop* at most.
+        """Continue from *start* to at most *stop*.
 
         Returns:
-            how far it went: behind the last bracket where CLOSED, to what does not fit where TORN. While OPEN it is
-            *stop*, or a backslash there: what it escapes is to come.
+            how far it went: after the last bracket if CLOSED, to the byte that does not fit if TORN. While OPEN it is
+                *stop*, or a backslash there, whose escaped character is still to come.
         """
         self.hidden = []
         at, behind = -1, start
@@ -70,7 +70,7 @@ class Brackets:
         return end
 
     def _tokens(self, text: bytes, at: int, stop: int) -> int:
-        """Past brackets, to behind the next quote. One call for all of them: each byte may be a bracket."""
+        """Past brackets, up to after the next quote. One call for all of them: each byte may be a bracket."""
         search = _token.search
         while True:
             match = search(text, at, stop)

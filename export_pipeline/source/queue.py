@@ -1,4 +1,7 @@
-"""The SQS queue in which S3 tells of new objects: messages are taken, and removed once the ledger has their files."""
+"""The SQS queue that receives S3's notifications: receives messages, and deletes them once the ledger has their files.
+
+Also checks that the queue can be used, and that the bucket sends to it (:func:`check_queue`).
+"""
 
 import json
 import re
@@ -24,12 +27,11 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
-
 MESSAGES_A_REQUEST = 10
-"""What SQS hands out, and takes back, in one request."""
+"""Most messages that SQS returns, or deletes, in one request."""
 
 REQUESTS_AT_ONCE = 8
-# Asked without waiting, SQS looks at some of its servers only, and may show an empty queue where there are messages.
+# Without a wait, SQS asks only some of its servers, and may report an empty queue although there are messages.
 _WAIT_SECONDS = 1
 _REGION = re.compile(r"\bsqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
 _PERMISSIONS = {
@@ -42,15 +44,20 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationErro
 _MISSING = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 _NOT_AUTHORIZED = "is not authorized to perform"
 _KMS_DENIED = frozenset({"KMS.AccessDeniedException", "KmsAccessDenied", "KmsAccessDeniedException"})
+_CREATED = "s3:ObjectCreated:"
+_ATTRIBUTES = ("QueueArn", "RedrivePolicy", "ApproximateNumberOfMessages")
+# A handle that SQS never assigns: a missing permission to delete is reported before the handle is checked.
+_NO_HANDLE = "export-pipeline-check"
+_NO_SUCH_HANDLE = ("ReceiptHandleIsInvalid", "InvalidParameterValue")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, as it was handed out.
+    """One message, as it was received.
 
     Attributes:
-        id: the same each time that the message is handed out.
-        handle: what it is removed by; another one each time.
+        id: the same each time that the message is received.
+        handle: needed to delete it; different each time.
     """
 
     id: str
@@ -59,28 +66,28 @@ class Message:
 
 
 class Queue(Protocol):
-    """Where messages are taken from. Safe to use from one thread."""
+    """Where messages come from. For use by one thread."""
 
     url: str
 
     def receive(self, most: int) -> tuple[list[Message], bool]:
-        """At most *most* messages, and whether there seemed to be no more."""
+        """At most *most* messages, and whether there seem to be no more."""
 
     def delete(self, messages: Sequence[Message]) -> int:
-        """Remove messages; returns how many were not, and will come again."""
+        """Delete messages; returns how many could not be deleted, and will be received again."""
 
     def waiting(self) -> int:
-        """How many messages wait, roughly; those that somebody has taken do not count."""
+        """Approximate number of waiting messages, except those that a consumer has received."""
 
     def has_dead_letters(self) -> bool | None:
-        """Whether a message that comes again and again is put aside by the queue itself; None: it does not tell."""
+        """Whether the queue has a dead-letter queue for messages received again and again; None: unknown."""
 
 
 class NotificationQueue:
-    """The queue of a source. Nothing is asked of the network before it is used.
+    """The queue of a source. Makes no request before it is used.
 
     Args:
-        settings: of the source, with ``notifications``. Login, retries and time-outs are those of the bucket.
+        settings: of the source, with ``notifications``. Login, retries and timeouts are those of the bucket.
     """
 
     def __init__(self, settings: SourceSettings) -> None:
@@ -91,7 +98,7 @@ class NotificationQueue:
         self.url = self._given.queue_url
 
     def receive(self, most: int) -> tuple[list[Message], bool]:
-        """As :meth:`Queue.receive`: one request first, then twice as many at a time while all answer in full."""
+        """As :meth:`Queue.receive`: one request first, then twice as many at a time while all responses are full."""
         found: list[Message] = []
         at_once = 1
         with self._pool() as pool:
@@ -107,7 +114,7 @@ class NotificationQueue:
         """As :meth:`Queue.delete`.
 
         Raises:
-            QueueFailed: none could be removed.
+            QueueFailed: none could be deleted.
         """
         chunks = [messages[at : at + MESSAGES_A_REQUEST] for at in range(0, len(messages), MESSAGES_A_REQUEST)]
         with self._pool() as pool:
@@ -117,12 +124,12 @@ class NotificationQueue:
         """As :meth:`Queue.waiting`.
 
         Raises:
-            QueueFailed: it did not tell.
+            QueueFailed: the request failed.
         """
         return int(self.attributes(["ApproximateNumberOfMessages"]).get("ApproximateNumberOfMessages", 0))
 
     def has_dead_letters(self) -> bool | None:
-        """As :meth:`Queue.has_dead_letters`: None where the credentials may not ask."""
+        """As :meth:`Queue.has_dead_letters`: None if the credentials do not allow the request."""
         try:
             return "deadLetterTargetArn" in json.loads(self.attributes(["RedrivePolicy"]).get("RedrivePolicy", "{}"))
         except QueueFailed as error:
@@ -131,24 +138,24 @@ class NotificationQueue:
             raise
 
     def attributes(self, names: Sequence[str]) -> dict[str, str]:
-        """What SQS tells of the queue, name → value; names that have no value are not there.
+        """The queue's attributes, name → value; those without a value are missing.
 
         Raises:
-            QueueFailed: it did not tell.
+            QueueFailed: the request failed.
         """
         answer = self.ask("GetQueueAttributes", lambda sqs: sqs.get_queue_attributes(AttributeNames=list(names)))
         found: dict[str, str] = answer.get("Attributes", {})
         return found
 
     def ask(self, operation: str, question: Callable[[Any], Any]) -> Any:
-        """The answer to *question*, which is asked of the queue.
+        """The answer to *question*, a request to the queue.
 
         Args:
-            operation: what SQS calls it.
-            question: called with something that has the methods of boto3's client, and knows the queue's URL.
+            operation: its name in SQS.
+            question: called with an object that has the methods of boto3's client, and supplies the queue's URL.
 
         Raises:
-            QueueFailed: with the queue's URL, the cause, and the permission that is missing.
+            QueueFailed: with the queue's URL, the cause, and the missing permission.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -214,7 +221,7 @@ class NotificationQueue:
 
 
 class _OfQueue:
-    """boto3's client, with every request about one queue."""
+    """boto3's client, with every request addressed to one queue."""
 
     def __init__(self, client: Any, url: str) -> None:
         self._client = client
@@ -226,7 +233,7 @@ class _OfQueue:
 
 
 def _permission(error: "ClientError", operation: str) -> str:
-    """What is missing where SQS answers so; empty where nothing is."""
+    """The permission that is missing, according to this error; empty if none is."""
     if _full_code(error) in _KMS_DENIED:
         return "kms:Decrypt on the queue's key"
     is_denied = _code(error) in _DENIED or _NOT_AUTHORIZED in str(error)
@@ -238,7 +245,7 @@ def _full_code(error: "ClientError") -> str:
 
 
 def _code(error: "ClientError") -> str:
-    """Without what may stand before it: ``AWS.SimpleQueueService.``."""
+    """Without the prefix it may have: ``AWS.SimpleQueueService.``."""
     return _full_code(error).rpartition(".")[2]
 
 
@@ -248,22 +255,15 @@ def _portions(most: int, at_once: int) -> Iterable[int]:
         yield min(MESSAGES_A_REQUEST, most - begun)
 
 
-_CREATED = "s3:ObjectCreated:"
-_ATTRIBUTES = ("QueueArn", "RedrivePolicy", "ApproximateNumberOfMessages")
-# A handle that SQS never gives: whoever may not delete is told so first.
-_NO_HANDLE = "export-pipeline-check"
-_NO_SUCH_HANDLE = ("ReceiptHandleIsInvalid", "InvalidParameterValue")
-
-
 def check_queue(settings: SourceSettings) -> str:
-    """Ask the queue for all that a run asks of it; nothing is removed, and a message looked at is back at once.
+    """Try everything that a run does with the queue. Nothing is deleted; a received message is visible again at once.
 
     Returns:
-        One sentence on what was found.
+        One sentence about what was found.
 
     Raises:
-        QueueFailed: the queue cannot be reached, or a permission is missing: which one.
-        ConfigurationError: the bucket sends its notifications elsewhere, or none.
+        QueueFailed: the queue cannot be reached, or lacks a permission, which is named.
+        ConfigurationError: the bucket sends its notifications elsewhere, or sends none.
     """
     queue = NotificationQueue(settings)
     try:
@@ -274,7 +274,7 @@ def check_queue(settings: SourceSettings) -> str:
         except QueueFailed as error:
             if error.permission:
                 raise QueueFailed(
-                    f"{error}; without it a message that cannot be understood stays in the queue until it expires",
+                    f"{error}; without it, a malformed message stays in the queue until it expires",
                     permission=error.permission,
                 ) from None
             raise
@@ -282,10 +282,10 @@ def check_queue(settings: SourceSettings) -> str:
         queue.close()
     waiting = counted(int(found.get("ApproximateNumberOfMessages", 0)), "message")
     dead = json.loads(found.get("RedrivePolicy", "{}")).get("deadLetterTargetArn", "")
-    aside = f"goes to {dead.rpartition(':')[2]}" if dead else "goes to the quarantine, since the queue has no other"
+    aside = dead.rpartition(":")[2] if dead else "the quarantine, since the queue has no dead-letter queue"
     return (
-        f"{queue.url} gives and removes messages, about {waiting} in it; {_way(settings, found.get('QueueArn', ''))}; "
-        f"what cannot be understood {aside}"
+        f"{queue.url}: messages can be received and deleted, about {waiting} in it; "
+        f"{_way(settings, found.get('QueueArn', ''))}; malformed messages go to {aside}"
     )
 
 
@@ -304,7 +304,7 @@ def _try_to_delete(queue: NotificationQueue) -> None:
 
 
 def _way(settings: SourceSettings, arn: str) -> str:
-    """By which way the bucket's notifications reach the queue, as far as it may be asked."""
+    """How the bucket's notifications reach the queue, as far as the credentials may ask."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     location = parse_location(settings.url)
@@ -313,41 +313,41 @@ def _way(settings: SourceSettings, arn: str) -> str:
     try:
         found: Any = client.get_bucket_notification_configuration(Bucket=bucket)
     except (ClientError, BotoCoreError) as error:
-        return f"whether {bucket} sends to it was not told ({brief(error)})"
+        return f"could not check whether {bucket} sends to it ({brief(error)})"
     if ours := [one for one in found.get("QueueConfigurations", []) if one["QueueArn"] == arn]:
         return f"{bucket} sends to it{_what(ours, bucket, location.prefix)}"
     others = [one["TopicArn"] for one in found.get("TopicConfigurations", [])]
     if found.get("EventBridgeConfiguration") is not None:
         others.append("EventBridge")
     if others:
-        return f"{bucket} sends to {', '.join(others)}, from where a subscription or a rule has to lead to it"
+        return f"{bucket} sends to {', '.join(others)}, which must forward to it by a subscription or a rule"
     elsewhere = [one["QueueArn"] for one in found.get("QueueConfigurations", [])]
     raise ConfigurationError(
         f"{bucket} sends no notification to {arn or 'the queue'}: found "
-        f"{', '.join(elsewhere) or 'no configuration of notifications'}; docs/notifications.md has the commands"
+        f"{', '.join(elsewhere) or 'no notification configuration'}; docs/notifications.md has the commands"
     )
 
 
 def _what(configurations: list[Any], bucket: str, prefix: str) -> str:
-    """Of which keys below *prefix* the bucket tells this queue, in words; empty: of all."""
+    """Which keys below *prefix* the bucket notifies this queue of, in words; empty: all of them."""
     made = [one for one in configurations if any(event.startswith(_CREATED) for event in one["Events"])]
     if not made:
         events = ", ".join(sorted({event for one in configurations for event in one["Events"]}))
-        raise ConfigurationError(f"{bucket} tells the queue of no new object: found {events}; allowed: {_CREATED}*")
+        raise ConfigurationError(f"{bucket} notifies the queue of no new object: found {events}; allowed: {_CREATED}*")
     beginnings = [_rule(one, "prefix") for one in made]
     if not any(one.startswith(prefix) or prefix.startswith(one) for one in beginnings):
         raise ConfigurationError(
-            f"{bucket} tells the queue of nothing below {printable(prefix)}: found keys that begin with "
+            f"{bucket} notifies the queue of nothing below {printable(prefix)}: found keys that begin with "
             f"{', '.join(map(printable, beginnings))}; allowed: a prefix with which source.url begins"
         )
     if any(prefix.startswith(_rule(one, "prefix")) and not _rule(one, "suffix") for one in made):
         return ""
     told = [f"{one}…{_rule(each, 'suffix')}" for each, one in zip(made, beginnings, strict=True)]
-    return f", but only of keys such as {', '.join(map(printable, told))}; the others wait for the listing"
+    return f", but only for keys such as {', '.join(map(printable, told))}; other files wait for the next listing"
 
 
 def _rule(configuration: Any, name: str) -> str:
-    """What keys have to begin or end with; empty: with anything."""
+    """What keys must begin or end with; empty: anything."""
     rules = configuration.get("Filter", {}).get("Key", {}).get("FilterRules", [])
-    # AWS gives the names as "Prefix" and "Suffix", whatever was put.
+    # AWS returns the names as "Prefix" and "Suffix", whatever was set.
     return next((str(rule["Value"]) for rule in rules if rule["Name"].lower() == name), "")

@@ -1,4 +1,4 @@
-"""A bucket as a source: reading at the listed etag through obstore, and listing Google and Azure."""
+"""Buckets as a source: reads at the listed etag through obstore, and lists Google Cloud Storage and Azure."""
 
 import re
 from collections.abc import Iterator
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 _LISTED = 1_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>")
-# Of S3 for Glacier and of Azure for the archive tier, also while a restore is under way.
+# S3's codes for Glacier and Azure's for the archive tier, also while a restore is in progress.
 _ARCHIVED = {"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
 
 
 def by_code(key: str, code: str) -> FileError | None:
-    """The error of a file for which a store answered with this *code*; None: its status says all.
+    """The error of a file for which a store returned this *code*; None: the status is unambiguous.
 
-    S3 has one status for an object in Glacier and for a login without rights, and one for an object that is gone and
-    for a bucket that is; what such an answer proves is not the same.
+    S3 uses one status for an object in Glacier and for missing permissions, and one for a missing object and a missing
+    bucket; what these prove about the file differs.
     """
     if code in _ARCHIVED:
-        return FileArchived(key, f"it lies in an archive ({code}) and has to be restored before it can be read")
+        return FileArchived(key, f"it is in an archive tier ({code}) and must be restored before it can be read")
     if code in _NO_BUCKET:
         return FileUnreachable(key, f"the bucket or container does not exist ({code})")
     return None
@@ -51,7 +51,7 @@ class BucketSource(Source):
     """What all buckets share: exact reads through obstore.
 
     Args:
-        location: of scheme ``s3``, ``gs`` or ``az``.
+        settings: how to log in. No request is made yet.
         settings: how to log in. Nothing is asked of the network yet.
     """
 
@@ -60,20 +60,20 @@ class BucketSource(Source):
         self._location = location
         self._settings = settings
         self._opening = Lock()
-        # Set once a file was refused for its tag, was listed with the same one, and could be read without If-Match.
+        # Set once a file was refused for its etag, was listed with the same one, and could be read without If-Match.
         self._misreads_if_match = False
 
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """As :meth:`Source.read_range`: each request says If-Match, so that no two objects can be mixed.
+        """As :meth:`Source.read_range`: each request sends If-Match, so that bytes of two objects are never mixed.
 
-        A file is given up at once where it was replaced. So a store is believed that it was only once a new listing
-        shows the file with another tag, or no longer.
+        A replaced file is given up at the first attempt. So the store's word for that counts only if a new listing
+        shows the file with another etag, or no longer shows it.
         """
         try:
             return self._read(file, start, stop, is_pinned=not self._misreads_if_match)
         except (FileGone, FileReplaced) as error:
             self._confirm(file, error)
-        # The listing shows the same tag: weak tags, for one, match no If-Match (RFC 9110, section 13.1.1).
+        # The listing shows the same etag. Weak etags, for one, match no If-Match (RFC 9110, section 13.1.1).
         data = self._read_unpinned(file, start, stop)
         self._misreads_if_match = True
         return data
@@ -82,38 +82,38 @@ class BucketSource(Source):
         try:
             return self._read(file, start, stop, is_pinned=False)
         except FileReplaced as error:
-            reason = f"{error.reason}; a new listing shows it as it was listed: it is tried again"
+            reason = f"{error.reason}; but a new listing shows the file unchanged: it will be retried"
             raise FileUnreachable(file.key, reason) from None
 
     def _confirm(self, file: SourceFile, error: FileGone | FileReplaced) -> None:
-        """Compare what the store said of *file* with a new listing.
+        """Compare the store's answer about *file* with a new listing.
 
         Raises:
-            FileGone, FileReplaced: it is so.
-            FileUnreachable: there is no such object and the listing has it, or it was replaced and the listing failed.
+            FileGone, FileReplaced: the listing confirms it.
+            FileUnreachable: the listing shows the object that the store denies, or the new listing failed.
         """
         try:
             there = self._listed_now(file.key)
         except ListingFailed as trouble:
             if isinstance(error, FileGone):
-                raise error from None  # not final at the first try, unlike a file that was replaced
+                raise error from None  # retried, unlike a file that was replaced
             raise FileUnreachable(file.key, f"{error.reason}; and a new listing failed: {trouble}") from None
         if there is None:
-            raise FileGone(file.key, "there is no such object") from None
+            raise FileGone(file.key, "the object does not exist") from None
         if there.size_bytes != file.size_bytes or not are_same(there.etag, file.etag):
-            reason = f"its etag is {there.etag} now, {file.etag} was listed"
+            reason = f"its etag is now {there.etag}, but {file.etag} was listed"
             raise FileReplaced(file.key, reason if there.etag != file.etag else error.reason) from None
         if isinstance(error, FileGone):
-            reason = f"{error.reason}, and a new listing shows it as it was listed: it is tried again"
+            reason = f"{error.reason}, but a new listing shows the file unchanged: it will be retried"
             raise FileUnreachable(file.key, reason) from None
 
     def _listed_now(self, key: str) -> SourceFile | None:
-        # Servers fail over a prefix with control characters.
+        # Some servers fail if a prefix contains control characters.
         prefix = _CONTROL.split(key, maxsplit=1)[0]
         return next((file for file in self.list_all(prefix=prefix, before=key + "\0") if file.key == key), None)
 
     def _read(self, file: SourceFile, start: int, stop: int, *, is_pinned: bool) -> bytes:
-        """One request; with If-Match where *is_pinned*, and compared with what was listed in any case."""
+        """One request, with If-Match if *is_pinned*; the response is compared with the listing in any case."""
         from obstore.exceptions import (
             BaseError,
             PermissionDeniedError,
@@ -129,7 +129,7 @@ class BucketSource(Source):
             self._check_identity(file, answer.meta["e_tag"], answer.meta["size"])
             data = answer.bytes().to_bytes()
         except FileNotFoundError as error:
-            raise self._by_code(file.key, error) or FileGone(file.key, "there is no such object") from None
+            raise self._by_code(file.key, error) or FileGone(file.key, "the object does not exist") from None
         except PreconditionError:
             raise FileReplaced(file.key, f"its etag is no longer {file.etag}, which was listed") from None
         except (PermissionDeniedError, UnauthenticatedError) as error:
@@ -140,27 +140,27 @@ class BucketSource(Source):
         return data
 
     def close(self) -> None:
-        """Connections end with the store, when the last reference to it goes."""
+        """Connections are closed with the store, when its last reference is dropped."""
         self.__dict__.pop("_opened", None)
 
     def _check_identity(self, file: SourceFile, etag: str | None, size_bytes: int) -> None:
-        """Compare what came with what was listed: some servers do not know If-Match and answer all the same."""
+        """Compare the response with the listing: some servers do not support If-Match and answer anyway."""
         found = clean(etag)
         if found and file.etag and not are_same(found, file.etag):
-            raise FileReplaced(file.key, f"its etag is {found} now, {file.etag} was listed")
+            raise FileReplaced(file.key, f"its etag is now {found}, but {file.etag} was listed")
         if size_bytes != file.size_bytes:
             if found and file.etag:
-                # The same content has the same length: the store, or a proxy before it, answers wrongly for now. As a
-                # replaced file it would be given up at the first try.
-                raise FileUnreachable(file.key, f"the answer is of {size_bytes} bytes, {file.size_bytes} were listed")
-            raise FileReplaced(file.key, f"it has {size_bytes} bytes, {file.size_bytes} were listed")
+                # The same content has the same length: the response of the store, or of a proxy, is wrong for now. As a
+                # replaced file it would be given up at the first attempt.
+                raise FileUnreachable(file.key, f"received {size_bytes} bytes, but {file.size_bytes} were listed")
+            raise FileReplaced(file.key, f"it has {size_bytes} bytes, but {file.size_bytes} were listed")
 
     def _check_length(self, file: SourceFile, data: bytes, start: int, stop: int) -> None:
         if len(data) != stop - start:
-            raise FileUnreachable(file.key, f"{len(data)} bytes came from {start} on, expected {stop - start}")
+            raise FileUnreachable(file.key, f"received {len(data)} bytes from {start} on, expected {stop - start}")
 
     def _by_code(self, key: str, error: BaseException) -> FileError | None:
-        """What the store's own code says, where a status alone would be taken for something else."""
+        """The error by the store's own code, where the status alone would be misread."""
         found = _CODE.search(str(error))
         return by_code(key, found[1] if found else "")
 
@@ -180,10 +180,10 @@ class BucketSource(Source):
 
 
 class ObstoreSource(BucketSource):
-    """A bucket of Google Cloud Storage or a container of Azure Blob Storage; both list in the order of keys.
+    """A bucket of Google Cloud Storage or a container of Azure Blob Storage; both list in key order.
 
-    A key with an empty part, ``.`` or ``..`` between slashes, or with control characters, which obstore cannot
-    express, makes the listing fail.
+    A key with an empty part, ``.`` or ``..`` between slashes, or with control characters, which obstore cannot express,
+    makes the listing fail.
     """
 
     def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
@@ -191,7 +191,7 @@ class ObstoreSource(BucketSource):
         from obstore.exceptions import BaseError
 
         below = self._location.prefix
-        # obstore compares prefixes part by part: it is given the whole folders, and the rest is compared here.
+        # obstore compares prefixes part by part: it gets the complete folders, and the rest is compared here.
         folder = below + prefix[: prefix.rfind("/") + 1]
         start = below + _as_path(max(after, prefix[:-1]))
         last = ""
@@ -205,7 +205,7 @@ class ObstoreSource(BucketSource):
                     if key <= after or not key.startswith(prefix):
                         continue
                     if key <= last:
-                        raise ListingFailed(f"{self.url} does not list in the order of keys: {key!r} after {last!r}")
+                        raise ListingFailed(f"{self.url} does not list in key order: {key!r} came after {last!r}")
                     last = key
                     yield SourceFile(key, clean(meta["e_tag"]), meta["size"], meta["last_modified"])
         except (BaseError, OSError, ValueError) as error:
@@ -213,7 +213,7 @@ class ObstoreSource(BucketSource):
 
 
 def _as_path(key: str) -> str:
-    """*key* up to what obstore cannot express: a string that does not sort after it."""
+    """The part of *key* that obstore can express: a string that does not sort after it."""
     parts = key.split("/")
     for n, part in enumerate(parts):
         if part in {"", ".", ".."} or any(character < " " or character == "\x7f" for character in part):

@@ -1,10 +1,10 @@
-"""Where reading goes on after a stretch that is no event: at the next line, or before that at the next event.
+"""Where reading continues after a stretch that is not an event: at the next line, or before it at the next event.
 
-What lies inside something broken is no event of its own, even where it would pass for one: neither what its brackets
-enclose, nor the value behind a ``"name":``, nor an element of a list. No subscriber gets a part of an event for an
-event; where it is doubtful, it stays in the quarantine with what surrounds it.
+What is inside a malformed event is not an event of its own, even if it looks like one: neither what its brackets
+enclose, nor the value after a ``"name":``, nor an element of a list. No subscriber receives a part of an event as an
+event; in case of doubt, it stays in the quarantine with what surrounds it.
 
-Each look is counted. Where so many were in vain that they cost too much, the stretch ends with its line.
+Each look-ahead is counted. If too many were in vain, the stretch ends with its line.
 """
 
 import re
@@ -14,17 +14,21 @@ from export_pipeline.source.outline import Shape
 from export_pipeline.source.window import MoreNeeded, Window
 
 LOOK_BYTES = 48
-"""What one look costs at least, in bytes: a look at 48 bytes takes about twice as long as one at none."""
+"""Minimum cost of one look-ahead, in bytes: one over 48 bytes takes about twice as long as an empty one."""
+
+_member = re.compile(rb'(?:"[ \t\r]*|\A):\Z')
+_run = re.compile(rb"\{[{ \t\r]*")
+_LOOK_BACK_BYTES = 64
 
 
 class Looks:
-    """Counts bytes that are looked at and not accounted for by it, so that they will be looked at again.
+    """Counts bytes that are examined but not accounted for, and so will be examined again.
 
     Args:
-        left_bytes: how many may still be.
+        left_bytes: how many more may be.
 
     Attributes:
-        spent_bytes: so far.
+        spent_bytes: how many have been.
     """
 
     def __init__(self, left_bytes: int) -> None:
@@ -32,26 +36,21 @@ class Looks:
         self._left_bytes = left_bytes
 
     def spend(self, size_bytes: int) -> None:
-        """Count one look."""
+        """Count one look-ahead."""
         self.spent_bytes += LOOK_BYTES + size_bytes
 
     @property
     def is_over(self) -> bool:
-        """No look is left."""
+        """The limit is reached."""
         return self.spent_bytes > self._left_bytes
-
-
-_member = re.compile(rb'(?:"[ \t\r]*|\A):\Z')
-_run = re.compile(rb"\{[{ \t\r]*")
-_LOOK_BACK_BYTES = 64
 
 
 class Stretch(NamedTuple):
     """A bad stretch, or a part of one.
 
     Attributes:
-        end: where it ends.
-        goes_on: nothing ended it so far: look on from ``end``.
+        end: its end.
+        goes_on: nothing has ended it so far: continue looking at ``end``.
     """
 
     end: int
@@ -59,12 +58,12 @@ class Stretch(NamedTuple):
 
 
 def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in_array: bool) -> Stretch:
-    """The bad stretch that begins at *start*, or its part within ``max_event_bytes``.
+    """The bad stretch that begins at *start*, or the part of it within ``max_event_bytes``.
 
     Args:
-        looks: counts what is looked at.
-        is_broken: a bracket opens at *start*, and what it encloses is known to be no event.
-        in_array: it is an element of an array, and ends before a comma or the array's end.
+        looks: counts what is examined.
+        is_broken: a bracket opens at *start*, and what it encloses is known not to be an event.
+        in_array: it is an element of an array, and ends before a comma or the end of the array.
     """
     text = window.text
     at = start
@@ -86,11 +85,11 @@ def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in
             return Stretch(line_end) if line_end >= 0 else _nothing_in_sight(window, start, max(at, limit))
         last = _last_of_run(text, place, line_end if line_end >= 0 else limit)
         if last > place:
-            # What opens directly inside another object is in no place for it: the outline would tear at each of them.
+            # A bracket directly inside another object cannot begin a value: the outline would tear at each of them.
             looks.spend(0)
             at, place, is_broken = last, last, True
-        # Where brackets close or tear just before an object, it is not inside of them. An empty object tells nothing,
-        # and garbage is full of them.
+        # If brackets close or tear just before an object, it is not inside them. An empty object proves nothing, and
+        # garbage is full of them.
         may_begin = (is_broken and place == at) or not _is_inside(text, start, place, in_array=in_array)
         if may_begin and b'"' in _event(window, place, looks):
             return Stretch(place)
@@ -98,19 +97,19 @@ def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in
 
 
 def rest_of_line(window: Window, at: int) -> Stretch:
-    """The bad stretch that goes on at *at*, without a look at what is in it: to the end of the line."""
+    """The rest of a bad stretch, from *at* to the end of the line, whatever it contains."""
     line_end = window.line_end(at)
     return Stretch(line_end) if line_end >= 0 else _nothing_in_sight(window, at, window.stop(at))
 
 
 def _last_of_run(text: bytes, place: int, limit: int) -> int:
-    """The last of the brackets that open at *place*, with nothing but blanks between them."""
+    """The last of the brackets that open at *place*, with only white space between them."""
     match = _run.match(text, place, limit)
     return place if match is None else text.rindex(b"{", place, match.end())
 
 
 def _broken(window: Window, start: int, at: int, looks: Looks, *, in_array: bool) -> Stretch:
-    """What begins at *at* and is broken, as far as its brackets can be followed."""
+    """The malformed data that begins at *at*, as far as its brackets can be followed."""
     outline, reached = window.outline_at(at)
     looks.spend(reached - at)
     is_closed = outline.shape is Shape.CLOSED
@@ -142,7 +141,7 @@ def _event(window: Window, place: int, looks: Looks) -> bytes:
 
 
 def _is_inside(text: bytes, start: int, place: int, *, in_array: bool) -> bool:
-    """Whether *place* looks like that of a member or an element, by what lies before it in the stretch."""
+    """Whether *place* looks like a member or an element, judging by what precedes it in the stretch."""
     before = text[max(start, place - _LOOK_BACK_BYTES) : place].rstrip(b" \t\r")
     if before.endswith(b","):
         return not in_array and before != b","

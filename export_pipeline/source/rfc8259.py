@@ -1,8 +1,8 @@
-"""JSON exactly as RFC 8259 has it: the slow reader, which has the last word on what is an event.
+"""JSON exactly as RFC 8259 defines it: the slow reader, which has the final say on what is an event.
 
-It follows the text with a handful of regular expressions and a stack of its own, so that neither the size of a number
-nor the depth of nesting meets a limit of Python's, and it tells where and why a text stops being JSON. Every repetition
-of a group is bounded, because ``re`` keeps memory for each turn of one.
+It follows the text with a handful of regular expressions and its own stack, so that neither the size of a number nor
+the depth of nesting hits one of Python's limits, and it reports where and why a text stops being JSON. Every repetition
+of a group is bounded, because ``re`` keeps memory for each iteration of one.
 """
 
 import codecs
@@ -25,7 +25,7 @@ _scalar = re.compile(_SCALAR)
 _name = re.compile(_NAME)
 _simple_members = re.compile(rb"(?:" + _NAME + _SCALAR + _COMMA + rb"){1,32}")
 _simple_items = re.compile(rb"(?:" + _SCALAR + _COMMA + rb"){1,32}")
-# What the bytes to come may make a token of.
+# Prefixes of tokens that the following bytes may complete.
 _partial = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?|-|\.|[eE][+-]?|t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?")
 
 _QUOTE, _BACKSLASH, _OBJECT, _ARRAY = b'"\\{['
@@ -33,7 +33,7 @@ _CLOSER = {_OBJECT: ord("}"), _ARRAY: ord("]")}
 _OPENERS, _CLOSERS, _LINE_ENDS = frozenset(b"{["), frozenset(b"}]"), frozenset(b"\r\n")
 _MISSING = ("is missing", "not a JSON value")
 _APOSTROPHE = ord("'")
-# What other languages write.
+# Constants of other languages.
 _FOREIGN = (b"NaN", b"Infinity", b"-Infinity", b"nan", b"inf", b"True", b"False", b"None", b"undefined")
 _not_json = re.compile(rb"(?:" + rb"|".join(_FOREIGN) + rb")\b")
 _LONGEST_WORD_BYTES = max(map(len, _FOREIGN))
@@ -43,13 +43,13 @@ _UTF8_STEP_BYTES = 64 * 1024
 
 
 class Fault(NamedTuple):
-    """Why no JSON value lies at a place.
+    """Why there is no JSON value at a position.
 
     Attributes:
         at: the first byte that cannot belong to one.
         reason: in words.
         cut: nothing is wrong so far; the bytes end before the value does.
-        read_to: how far was read to find that out, where it is further than *at*.
+        read_to: how far had to be read to find out, if further than *at*.
     """
 
     at: int
@@ -59,14 +59,14 @@ class Fault(NamedTuple):
 
     @property
     def reached(self) -> int:
-        """Behind the last byte that was looked at."""
+        """Position after the last byte that was examined."""
         return max(self.at, self.read_to)
 
 
 def read_value(text: bytes, start: int, stop: int, *, max_depth: int) -> int | Fault:
-    """Where the JSON value ends that begins at *start*, as far as ``text[:stop]`` goes.
+    """The end of the JSON value that begins at *start*, as far as ``text[:stop]`` goes.
 
-    Bytes of 0x80 and more are taken as they come inside strings: :func:`utf8_fault` looks at them.
+    Bytes from 0x80 on are accepted unchecked inside strings: :func:`utf8_fault` validates them.
 
     Args:
         max_depth: most brackets open at once; ``{}`` has depth 1.
@@ -103,7 +103,7 @@ def _read_value(text: bytes, start: int, stop: int, max_depth: int) -> int | Fau
 
 
 def read_object(text: bytes, start: int, stop: int, *, max_depth: int) -> int | Fault:
-    """Where the JSON object in valid UTF-8 ends that begins at *start*, as far as ``text[:stop]`` goes."""
+    """The end of the JSON object in valid UTF-8 that begins at *start*, as far as ``text[:stop]`` goes."""
     if _peek(text, start, stop) != _OBJECT:
         return _fault(text, start, stop, "not a JSON object")
     end = read_value(text, start, stop, max_depth=max_depth)
@@ -114,7 +114,7 @@ def read_object(text: bytes, start: int, stop: int, *, max_depth: int) -> int | 
 
 
 def utf8_fault(text: bytes, start: int, stop: int) -> Fault | None:
-    """The first byte of ``text[start:stop]`` that is no valid UTF-8, if there is one."""
+    """The first byte of ``text[start:stop]`` that is not valid UTF-8, if there is one."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for at in range(start, stop, _UTF8_STEP_BYTES):
         pending = len(decoder.getstate()[0])
@@ -129,7 +129,7 @@ def utf8_fault(text: bytes, start: int, stop: int) -> Fault | None:
 def compact(value: bytes) -> bytes:
     """A valid JSON text without the white space between its tokens; every token keeps its bytes.
 
-    Control characters cannot occur in valid JSON, so two of them may stand in for the escapes that hide a quote.
+    Control characters cannot occur in valid JSON, so two of them can represent the escapes that would hide a quote.
     """
     masked = value.replace(b"\\\\", b"\x00").replace(b'\\"', b"\x01")
     parts = masked.split(b'"')
@@ -138,7 +138,7 @@ def compact(value: bytes) -> bytes:
 
 
 def _value_inside(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
-    """Where the next value begins that is neither last nor plain, inside *bracket*, behind it or behind a comma."""
+    """Where the next value begins that is neither last nor plain, inside *bracket*, after it or after a comma."""
     simple = _simple_items if bracket == _ARRAY else _simple_members
     while (behind := _skip(simple, text, at, stop)) > at:
         at = behind
@@ -146,7 +146,7 @@ def _value_inside(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
 
 
 def _next_value(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
-    """Where the value behind the comma at *at* begins."""
+    """Where the value after the comma at *at* begins."""
     behind = _skip(_comma, text, at, stop)
     if behind == at:
         return _fault(text, at, stop, f"',' or '{chr(_CLOSER[bracket])}' is missing")
@@ -154,7 +154,7 @@ def _next_value(text: bytes, at: int, stop: int, bracket: int) -> int | Fault:
 
 
 def _leave_brackets(text: bytes, at: int, stop: int, nesting: bytearray) -> int:
-    """Behind the brackets that close at *at*; where some are still open, behind the white space there, too."""
+    """Position after the brackets that close at *at*; if some are still open, also after the white space there."""
     while nesting:
         at = _skip(_blank, text, at, stop)
         if _peek(text, at, stop) != _CLOSER[nesting[-1]]:
@@ -165,7 +165,7 @@ def _leave_brackets(text: bytes, at: int, stop: int, nesting: bytearray) -> int:
 
 
 def _name_end(text: bytes, at: int, stop: int) -> int | Fault:
-    """Where the value of the member begins whose name begins at *at*."""
+    """Where the value begins of the member whose name begins at *at*."""
     behind = _skip(_name, text, at, stop)
     if behind > at:
         return behind
@@ -188,7 +188,7 @@ def _scalar_end(text: bytes, at: int, stop: int) -> int | Fault:
 
 
 def _string_end(text: bytes, at: int, stop: int) -> int | Fault:
-    """Behind the string whose opening quote is at *at*."""
+    """Position after the string whose opening quote is at *at*."""
     at += 1
     while (behind := _skip(_in_string, text, at, stop)) > at:
         at = behind
@@ -196,14 +196,14 @@ def _string_end(text: bytes, at: int, stop: int) -> int | Fault:
     if byte == _QUOTE:
         return at + 1
     if byte == _BACKSLASH:
-        return _fault(text, at, stop, "no such escape in a string")
+        return _fault(text, at, stop, "invalid escape in a string")
     if byte in _LINE_ENDS:
         return _fault(text, at, stop, "line ends inside a string (truncated record?)")
     return _fault(text, at, stop, f"a control character in a string must be escaped (\\u{max(byte, 0):04x})")
 
 
 def _explained(text: bytes, start: int, stop: int, fault: Fault) -> Fault:
-    """*fault* of the value that begins at *start*; what stands where a token is missing may tell a person why."""
+    """*fault* of the value that begins at *start*, with a likely cause if the text at the missing token shows one."""
     at, byte = fault.at, _peek(text, fault.at, stop)
     before = text[max(start, at - _LOOK_BACK_BYTES) : at]
     blanks = before[len(before.rstrip(b" \t\r\n")) :]
@@ -226,7 +226,7 @@ def _fault(text: bytes, at: int, stop: int, reason: str) -> Fault:
         or _partial.fullmatch(text, at, stop) is not None
         or (rest_bytes <= _LONGEST_WORD_BYTES and _partly_foreign.fullmatch(text, at, stop) is not None)
     )
-    return Fault(at, "the file ends inside of it (truncated?)" if cut else reason, cut)
+    return Fault(at, "unexpected end of file (truncated?)" if cut else reason, cut)
 
 
 def _skip(pattern: re.Pattern[bytes], text: bytes, at: int, stop: int) -> int:

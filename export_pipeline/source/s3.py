@@ -1,4 +1,4 @@
-"""A bucket of S3 as a source: listed by boto3 with keys as they are, read by obstore."""
+"""S3 buckets as a source: listed by boto3 with unchanged keys, read by obstore."""
 
 import re
 from collections.abc import Iterator
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore.store import AzureStore, GCSStore, S3Store
 
-# obstore takes keys for paths: these it refuses, or asks for under another name.
+# obstore treats keys as paths: it rejects these, or requests them under another name.
 _ODD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
 
 _NOT_PARTIAL = "non-partial response"
-"""What obstore says of a part that comes with the status of a whole object."""
+"""obstore's error for a part that is sent with the status of a whole object."""
 
 
 class S3Source(BucketSource):
     """A bucket or access point of S3, or of a server that speaks its protocol.
 
-    obstore, ten times as fast in reading, cannot list a bucket in which one key is like ``a//b``, and shows others
-    under another name. So boto3 lists, and also reads the few files that obstore has no name for.
+    obstore, which reads ten times as fast, cannot list a bucket that has a key like ``a//b``, and shows other keys
+    under another name. So boto3 lists, and also reads the few files that obstore cannot name.
     """
 
     def __init__(self, location: Location, settings: SourceSettings) -> None:
         super().__init__(location, settings)
         self._login = AwsLogin(location, settings)
         self._layout = Layout(settings.layout)
-        # Until a page begins before the key after which it was to begin.
+        # Until a page begins before the key it should begin after.
         self._knows_start_after = True
-        # Until a part of an object comes as if it were all of it: rclone answers 200, which obstore does not take.
+        # Until a part of an object is sent as if it were the whole: rclone answers 200, which obstore rejects.
         self._mislabels_ranges = False
 
     def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
@@ -55,8 +55,8 @@ class S3Source(BucketSource):
             if before is not None and key >= before:
                 return
             if key < last:
-                raise ListingFailed(f"{self.url} does not list in the order of keys: {key!r} came after {last!r}")
-            # Where one page ends and the next one begins, some servers show a key twice.
+                raise ListingFailed(f"{self.url} does not list in key order: {key!r} came after {last!r}")
+            # Some servers show a key twice: at the end of one page and at the beginning of the next.
             is_new, last = key != last, key
             if key > after and is_new:
                 yield SourceFile(key, etag, size, modified)
@@ -90,7 +90,7 @@ class S3Source(BucketSource):
             modified = answer["LastModified"].astimezone(timezone.utc)
             return SourceFile(key, clean(answer.get("ETag")), answer["ContentLength"], modified)
         except KeyError as error:
-            raise FileUnreachable(key, f"the store does not tell its {error}") from None
+            raise FileUnreachable(key, f"the store's answer lacks {error}") from None
 
     def _listed(self, after: str, prefix: str, before: str | None) -> Iterator[Listed]:
         full = self._location.prefix + prefix
@@ -102,7 +102,7 @@ class S3Source(BucketSource):
             return page if self._knows_start_after else _behind(page, key)
 
         def is_range(key: str) -> bool:
-            # A server that begins each range at its first key is listed once, from there to the end.
+            # If the server begins each range at the first key of the bucket, it is listed once, from there to the end.
             return self._knows_start_after and (before is None or key < before)
 
         start = list_after(after) if after else self._page(full, set())
@@ -110,31 +110,31 @@ class S3Source(BucketSource):
         return list_ranges(start, list_after, takewhile(is_range, splits(self._layout, start, tomorrow)))
 
     def _page(self, prefix: str, tokens: set[str], **place: str) -> Page:
-        """The page at *place* of what is below *prefix*, a full key's beginning; its keys are the source's.
+        """The page at *place* of the keys that begin with *prefix*, a full key's prefix; its keys are the source's.
 
         Args:
-            tokens: those that have led here; the next one is added.
+            tokens: the continuation tokens that led here; the next one is added.
         """
         answer = self._list(Prefix=prefix, **place)
         below = self._location.prefix
         files = [(key[len(below) :], etag, size, modified) for key, etag, size, modified in answer[FILES]]
         strange = next((key for key, *_ in answer[FILES] if not key.startswith(prefix)), None)
         if strange is not None:
-            raise ListingFailed(f"{self.url} could not be listed: asked for keys below {prefix!r}, it told {strange!r}")
+            raise ListingFailed(f"{self.url} could not be listed: asked for keys below {prefix!r}, got {strange!r}")
         token = answer.get("NextContinuationToken")
         if not token:
             if answer.get("IsTruncated"):
-                raise ListingFailed(f"{self.url} could not be listed: a page says there are more, but not how to go on")
+                raise ListingFailed(f"{self.url} could not be listed: a truncated page has no continuation token")
             return Page(files, None)
         if token in tokens:
             raise ListingFailed(
-                f"{self.url} could not be listed: it goes in a circle, and says a second time to go on at {token!r}"
+                f"{self.url} could not be listed: it loops, returning the continuation token {token!r} a second time"
             )
         tokens.add(token)
         return Page(files, partial(self._page, prefix, tokens, ContinuationToken=token))
 
     def _sorted(self, after: str, prefix: str, before: str | None) -> Iterator[SourceFile]:
-        # A directory bucket takes only prefixes that end in a slash.
+        # A directory bucket accepts only prefixes that end in a slash.
         full = self._location.prefix + prefix
         page: Page | None = self._page(full[: full.rfind("/") + 1], set())
         files: list[SourceFile] = []
@@ -155,7 +155,7 @@ class S3Source(BucketSource):
         except (BotoCoreError, ClientError, ValueError, LookupError) as error:
             raise ListingFailed(f"{self.url} could not be listed: {self._explain(error)}") from None
         if FILES not in answer:
-            raise ListingFailed(f"{self.url} could not be listed: the answer is no listing")
+            raise ListingFailed(f"{self.url} could not be listed: the response is not a listing")
         return answer
 
     def _read_odd(self, file: SourceFile, start: int, stop: int, *, is_pinned: bool) -> bytes:
@@ -171,7 +171,7 @@ class S3Source(BucketSource):
                 Bucket=self._login.bucket, Key=self._location.prefix + file.key, **arguments
             )
             if "Range" in arguments and "ContentRange" not in answer:
-                raise FileUnreachable(file.key, "the store sent all of it where a part was asked for")
+                raise FileUnreachable(file.key, "the store sent the whole object where a part was requested")
             total = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
             self._check_identity(file, answer.get("ETag"), int(total))
             data: bytes = answer["Body"].read()
@@ -204,7 +204,7 @@ class S3Source(BucketSource):
 
 
 def _behind(page: Page, key: str) -> Page:
-    """*page* and those that follow it, without the files up to *key*."""
+    """*page* and the pages after it, without the files up to *key*."""
     rest = page.rest
     return Page([file for file in page.files if file[0] > key], rest and (lambda: _behind(rest(), key)))
 

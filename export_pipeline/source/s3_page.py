@@ -1,11 +1,11 @@
-"""One page of a listing of S3, read fast.
+"""Parses one page of an S3 listing, fast.
 
-botocore turns a page of 1,000 keys into Python objects in 60 ms. Its event ``before-parse`` hands over the answer
-first: here the files are taken out of it in 2 ms, and botocore, which goes on with signing, retries, redirects and
-errors as ever, gets the small rest.
+botocore takes 60 ms to turn a page of 1,000 keys into Python objects. Its event ``before-parse`` hands over the
+response first: here the files are taken out of it in 2 ms, and botocore, which handles signing, retries, redirects and
+errors as always, gets the small rest.
 
-A page that is not written as AWS writes it goes through an XML parser: with other namespaces or none, with entries in
-another order, with comments. Some write what XML 1.0 cannot hold, such as a key with ``&#x1;``: it is read, too.
+A page that is not written as AWS writes it goes through an XML parser: other namespaces or none, entries in another
+order, comments. Some servers write what XML 1.0 does not allow, such as a key with ``&#x1;``: it is read, too.
 """
 
 import re
@@ -27,18 +27,18 @@ FILES = "ExportPipelineFiles"
 
 _OPEN, _CLOSE = b"<Contents>", b"</Contents>"
 _NAME = b"Contents"
-# How AWS and most others write an entry; where a page does not match it whole, the XML parser reads that page.
+# How AWS and most others write an entry; if a page does not match completely, the XML parser reads it.
 _ENTRY = re.compile(
     rb"<Contents>\s*<Key>([^<&]+)</Key>\s*<LastModified>([^<&]+)</LastModified>\s*<ETag>([^<]*)</ETag>\s*"
     rb"(?:<Checksum(?:Algorithm|Type)>[^<]*</Checksum(?:Algorithm|Type)>\s*)*<Size>(\d+)</Size>"
 )
 _OTHER_ENCODING = re.compile(rb"<\?xml[^>]{0,60}encoding\s*=\s*.(?!utf-8.)", re.IGNORECASE)
 _ENCODED = re.compile(rb"<EncodingType>\s*url\s*</EncodingType>")
-# botocore knows but one spelling, and takes any other for the end of the listing.
+# botocore knows only one spelling, and takes any other for the end of the listing.
 _TRUNCATED = re.compile(rb"(<(?:\w+:)?IsTruncated[^>]*>)\s*(?:true|1|yes)\s*(</)", re.IGNORECASE)
 _REFERENCE = re.compile(rb"&#(?:x([0-9A-Fa-f]{1,6})|([0-9]{1,7}));")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-# A plane of Unicode that nobody uses (private use) holds the characters that XML cannot while it is parsed.
+# Characters that XML does not allow are replaced during parsing by ones of a private-use plane of Unicode.
 _STAND_IN = 0x10_FF00
 _STOOD_IN = re.compile(f"[{chr(_STAND_IN)}-{chr(_STAND_IN + 0x1F)}]")
 _MOMENT = re.compile(
@@ -51,11 +51,11 @@ _FIELDS = ("Key", "LastModified", "ETag", "Size")
 
 
 def read_pages_fast(client: "S3Client") -> None:
-    """Have *client* put the files of each ``list_objects_v2`` under the name :data:`FILES` instead of ``Contents``.
+    """Make *client* return the files of each ``list_objects_v2`` as :data:`FILES` instead of ``Contents``.
 
-    Each is a tuple of key, etag without quotes, size in bytes, time of the last change.
+    Each is a tuple of key, etag without quotes, size in bytes, time of the last modification.
     """
-    # By this name it comes before botocore's own handlers, one of which would parse the whole page to look for errors.
+    # Under this name it runs before botocore's own handlers, one of which would parse the whole page to find errors.
     client.meta.events.register("before-parse.*.ListObjectsV2", _take_files)
 
 
@@ -65,23 +65,24 @@ def _take_files(response_dict: dict[str, Any], customized_response_dict: dict[st
     try:
         files, rest = read_page(response_dict["body"])
     except ElementTree.ParseError:
-        # Cut off, most likely. botocore finds the same and asks again.
+        # Truncated, most likely. botocore notices too, and retries.
         return
     customized_response_dict[FILES] = files
     response_dict["body"] = rest
 
 
 def read_page(body: bytes) -> tuple[list[Listed], bytes]:
-    """The files of a page, and the page without them. Placeholders of folders, which end in ``/``, are no files.
+    """The files of a page, and the page without them. Folder placeholders, which end in ``/``, are not files.
 
     Args:
         body: the XML of a ``ListBucketResult``.
 
     Raises:
-        ValueError, xml.etree.ElementTree.ParseError: it is none, or an entry lacks what a file needs; its key is told.
+        ValueError, xml.etree.ElementTree.ParseError: it is not one, or an entry lacks what a file needs; the text has
+            its key.
     """
     entries = _ENTRY.findall(body)
-    # Also where the word stands elsewhere, in a namespace or a key: no entry may be passed by.
+    # Even if the word occurs elsewhere, in a namespace or a key: no entry may be skipped.
     is_as_usual = len(entries) == body.count(_CLOSE) == body.count(_NAME) / 2
     if not is_as_usual or b"<!" in body or b"\r" in body or _OTHER_ENCODING.match(body) is not None:
         return _parse_page(body)
@@ -108,18 +109,18 @@ def read_page(body: bytes) -> tuple[list[Listed], bytes]:
 
 
 def _parse_page(body: bytes) -> tuple[list[Listed], bytes]:
-    # From the store one is logged in to; expat loads no external entities and stops exponential ones.
+    # The body comes from the store one is logged in to; expat loads no external entities and stops exponential ones.
     try:
         root = ElementTree.fromstring(_without_controls(body))  # noqa: S314
     except LookupError as error:
-        raise ValueError(str(error)) from None  # an encoding that nobody knows
+        raise ValueError(str(error)) from None  # an unknown encoding
     is_encoded = any(_local(child.tag) == "EncodingType" and (child.text or "").strip() == "url" for child in root)
     files: list[Listed] = []
     for element in [child for child in root if _local(child.tag) == "Contents"]:
         root.remove(element)
         fields = {_local(child.tag): child.text or "" for child in element}
         if any(sum(_local(child.tag) == name for child in element) > 1 for name in _FIELDS):
-            raise ValueError(f"the entry of {printable(fields.get('Key', ''))} has something twice")
+            raise ValueError(f"the entry of {printable(fields.get('Key', ''))} has a duplicate field")
         key = _STOOD_IN.sub(lambda found: chr(ord(found[0]) - _STAND_IN), fields.get("Key", ""))
         key = unquote_plus(key) if is_encoded else key
         if not key:
@@ -128,7 +129,7 @@ def _parse_page(body: bytes) -> tuple[list[Listed], bytes]:
             moment = _told(key, _time, fields.get("LastModified", ""))
             tag = clean(_STOOD_IN.sub("", fields.get("ETag", "")))
             files.append((key, tag, _told(key, _size, fields.get("Size", "")), moment))
-    # Without prefixes of namespaces, of which botocore knows none.
+    # Without namespace prefixes, which botocore does not know.
     for element in root.iter():
         element.tag = _local(element.tag)
     return files, _TRUNCATED.sub(rb"\1true\2", ElementTree.tostring(root))
@@ -140,7 +141,7 @@ def _local(tag: Any) -> str:
 
 
 def _without_controls(body: bytes) -> bytes:
-    """*body* with stand-ins for the control characters that no document of XML 1.0 may hold, not even escaped."""
+    """*body* with stand-ins for the control characters that XML 1.0 does not allow, even escaped."""
 
     def stand_in(found: "re.Match[bytes]") -> bytes:
         code = int(found[1], 16) if found[1] else int(found[2])
@@ -161,12 +162,12 @@ def _told(key: str, read: Callable[[str], Any], text: str) -> Any:
 def _size(text: str) -> int:
     stripped = text.strip()
     if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 20 and int(stripped) < _MOST_BYTES):
-        raise ValueError(f"no size in bytes, but {printable(stripped[:40]) or 'nothing'}")
+        raise ValueError(f"an invalid size in bytes: {printable(stripped[:40]) or 'nothing'}")
     return int(stripped)
 
 
 def _time(text: str) -> datetime:
-    """A moment in ISO 8601, with any number of digits of a second, or as HTTP has it; UTC where it tells no zone."""
+    """A time in ISO 8601, with any number of fractional digits, or as in HTTP; UTC if it has no time zone."""
     found = _MOMENT.fullmatch(text.strip())
     try:
         if found is None:
@@ -179,4 +180,4 @@ def _time(text: str) -> datetime:
         whole = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone.utc)
         return (whole - offset).replace(microsecond=int(f"{fraction or '':0<6.6}"))
     except (ValueError, OverflowError, TypeError):
-        raise ValueError(f"no time of its last change, but {printable(text.strip()[:40]) or 'nothing'}") from None
+        raise ValueError(f"an invalid modification time: {printable(text.strip()[:40]) or 'nothing'}") from None

@@ -1,4 +1,4 @@
-"""The ``source:`` part of a deployment file."""
+"""The ``source:`` section of a deployment file."""
 
 import re
 from datetime import date
@@ -23,25 +23,25 @@ class NotificationSettings(BaseModel):
 
     queue_url: str = Field(
         description="URL of the SQS queue to which the bucket sends its notifications: directly, through SNS, or "
-        "through EventBridge. It must serve this export alone."
+        "through EventBridge. No other consumer may use it."
     )
     listing_every_seconds: int = Field(
         default=86_400,
         ge=60,
-        description="How often the source is listed all the same, to find files whose message was lost.",
+        description="How often the source is listed all the same, in seconds, to find files whose message was lost.",
     )
     visibility_seconds: int = Field(
         default=120,
         ge=10,
         le=43_200,
-        description="How long a message that a run has taken is kept from others. If the run dies, it comes again "
-        "after this time.",
+        description="Visibility timeout, in seconds: how long a message that a run has received is hidden from others. "
+        "If the run dies, the message is received again after this time.",
     )
     endpoint_url: str | None = Field(
-        default=None, description="URL of another endpoint of SQS, such as a VPC's. By default the host of queue_url."
+        default=None, description="Custom endpoint of SQS, such as that of a VPC. Default: the host of queue_url."
     )
     bucket: str | None = Field(
-        default=None, description="The bucket's name, where url is the ARN of an access point, which does not tell it."
+        default=None, description="Name of the bucket, needed if url is the ARN of an access point."
     )
 
     @field_validator("queue_url")
@@ -49,42 +49,40 @@ class NotificationSettings(BaseModel):
     def _queue_url_is_one(cls, url: str) -> str:
         if not _QUEUE_URL.fullmatch(url):
             raise ValueError("allowed: the URL of a queue, https://sqs.<region>.amazonaws.com/<account>/<name>")
-        # It gives ten messages of a group at a time, and none behind one that stays.
+        # It returns ten messages of a group at a time, and none after one that is not deleted.
         if url.endswith(".fifo"):
             raise ValueError("found a FIFO queue; allowed: a standard queue")
         return url
 
 
 class SourceSettings(StoreSettings):
-    """Where raw files land, and how their keys tell the date."""
+    """Where raw files land, and how their keys encode the date."""
 
     url: str = Field(
         min_length=1,
         description="The folder in which files land: s3://bucket/prefix, an S3 ARN (arn:aws:s3:::bucket/prefix), "
-        "gs://bucket/prefix, az://container/prefix, file:///absolute/path or a path, which may be relative.",
+        "gs://bucket/prefix, az://container/prefix, file:///absolute/path, or an absolute or relative path.",
     )
     layout: str = Field(
         default="%Y/%m/%d",
-        description="How a key below url begins, as a strftime pattern of %Y, %m, %d, %H, %M, %j and literal text.",
+        description="How keys below url begin: a strftime pattern of %Y, %m, %d, %H, %M, %j and literal text.",
     )
-    start_date: date = Field(
-        default=date(2020, 1, 1), description="First day that is ever exported; older files are left alone."
-    )
+    start_date: date = Field(default=date(2020, 1, 1), description="First day to export; older files are never read.")
     on_overwrite: Literal["read", "ignore"] = Field(
         default="read",
-        description="A known key with new content: read it as a file of its own, or ignore it; it is logged.",
+        description="A known key with new content: read it as a file of its own, or ignore it. Both are logged.",
     )
 
     ignore: list[str] | None = Field(
         default=None,
-        description="Names that are left alone: glob patterns, which take the place of [the shipped ones]"
-        "(sources.md#ignored-names); [] ignores nothing. `*.tmp` stands for a name, `_temporary/` for a folder and all "
-        "below it, `raw/**/x*` for a whole key below url; `!` before a pattern takes back what those before it ignore.",
+        description="Glob patterns of names to ignore; they replace [the shipped ones](sources.md#ignored-names); [] "
+        "ignores nothing. `*.tmp` matches a file name, `_temporary/` a folder and everything below it, `raw/**/x*` the "
+        "whole key below url; a pattern that begins with `!` re-includes what earlier ones ignore.",
     )
 
     notifications: NotificationSettings | None = Field(
         default=None,
-        description="A queue in which S3 tells of new files, so that the source need not be listed at every tick. "
+        description="A queue that S3 notifies of new files, so that the source need not be listed at every tick. "
         "[How](notifications.md).",
     )
 
@@ -117,12 +115,12 @@ class SourceSettings(StoreSettings):
 
     @property
     def is_notified(self) -> bool:
-        """A queue tells of new files, and the source is only listed now and then."""
+        """A queue announces new files, and the source is listed only now and then."""
         return self.notifications is not None
 
     @property
     def ignored(self) -> Ignored:
-        """The rule by which names are left alone."""
+        """Which names are ignored."""
         return Ignored(DEFAULT_PATTERNS if self.ignore is None else self.ignore)
 
     @model_validator(mode="after")
@@ -131,7 +129,9 @@ class SourceSettings(StoreSettings):
             return self
         location = parse_location(self.url)
         if location.scheme != "s3":
-            raise ValueError("notifications: only S3 sends them to a queue, and url is none of S3")
+            raise ValueError("notifications: only S3 can notify a queue, but url is not an S3 URL")
         if location.bucket.startswith("arn:") and self.notifications.bucket is None:
-            raise ValueError("notifications.bucket is missing: url is an access point, whose bucket messages name")
+            raise ValueError(
+                "notifications.bucket is missing: url is an access point, but messages contain the name of its bucket"
+            )
         return self

@@ -1,9 +1,9 @@
-"""One step at a time through a file: separators, then one event or one bad stretch. Slow, and exact whatever comes.
+"""One step at a time through a file: separators, then one event or one bad stretch. Slow, but exact on any input.
 
-To find where reading goes on behind something broken, text is looked at that is not accounted for by it. What that
-costs is bounded: ``free_look_bytes``, and ``LOOKS_PER_BYTE`` for each byte of the file so far. Where more was spent, as
-no file costs that people write, lines are taken one by one: what begins a line and ends in it may be an event, and
-lines without one are set aside together.
+To find where reading continues after malformed data, text is examined that is not accounted for. The cost is bounded:
+``free_look_bytes``, plus ``LOOKS_PER_BYTE`` for each byte of the file so far. Once more was spent, as no realistic file
+requires, lines are taken one by one: what begins a line and ends in it may be an event, and consecutive lines without
+one are quarantined together.
 """
 
 import re
@@ -18,14 +18,14 @@ from export_pipeline.source.window import MoreNeeded, Window
 _BLANK = b" \t\r\n"
 _blank = re.compile(rb"[ \t\r\n]*")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SEPARATORS = b",\x1e"  # between events that belong to no array, too: RFC 7464, or what is left of one
+_SEPARATORS = b",\x1e"  # also between events outside any array: RFC 7464, or the remains of one
 _before_event = re.compile(rb"(?:[ \t\r,\x1e]+|\xef\xbb\xbf){0,8}")
 _may_be_object = re.compile(rb'\{[ \t\r]*["}]')
 _array_of_objects = re.compile(rb"\[[ \t\r]*[{\n]")
 _GOES_ON = {b",", b":", b"}"}
 LOOKS_PER_BYTE = 8
-"""How many bytes may be looked at in vain for each byte of a file."""
-_RECORD_BYTES = 192  # what keeping a bad stretch costs at least, as looks do
+"""How many bytes may be examined in vain for each byte of a file."""
+_RECORD_BYTES = 192  # minimum cost of keeping a bad stretch, in the same unit as looks
 _KINDS = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 
 
@@ -34,9 +34,9 @@ class _OpenStretch:
     """A bad stretch whose end has not been found.
 
     Attributes:
-        is_broken: at the current place a bracket opens, and what it encloses is known to be no event.
+        is_broken: a bracket opens at the current position, and what it encloses is known not to be an event.
         outline: of an event that is too long, as far as it has been followed.
-        by_line: it ends with its line, whatever is in it.
+        by_line: it ends with its line, whatever it contains.
     """
 
     offset: int
@@ -58,9 +58,9 @@ class Stepper:
     """Goes through one file, window by window.
 
     Attributes:
-        at: place in the window; what lies before has been accounted for.
+        at: position in the window; everything before it has been accounted for.
         tally: what was found so far.
-        framed: what was found, to be taken away by the owner.
+        framed: results so far, for the owner to take away.
     """
 
     def __init__(self, window: Window) -> None:
@@ -73,11 +73,11 @@ class Stepper:
         self._stretch: _OpenStretch | None = None
         self._stretch_end = -1  # of the last one, in the file
         self._looked_bytes = 0
-        self._last_byte = b""  # of what was accounted for before this window, white space aside
+        self._last_byte = b""  # of what was accounted for before this window, except white space
 
     @property
     def in_array(self) -> bool:
-        """The elements of an array at top level are being read."""
+        """The elements of a top-level array are being read."""
         return self._array_offset is not None
 
     @property
@@ -87,26 +87,26 @@ class Stepper:
 
     @property
     def looked_bytes(self) -> int:
-        """How much was looked at so far and not accounted for by it."""
+        """How many bytes have been examined without being accounted for."""
         return self._looked_bytes
 
     def move(self, window: Window) -> None:
-        """Look at *window* from now on, which begins at the current place."""
+        """Continue with *window*, which begins at the current position."""
         self._note_last_byte()
         self._offset += self.at
         self._window, self.at = window, 0
 
     def finish(self) -> None:
-        """Note what a file lacks that has ended at the current place."""
+        """Record what is missing in a file that has ended at the current position."""
         end = self._offset + self.at
-        # Behind a comma the array goes on in another file, as one does that was cut into several.
+        # After a comma the array continues in another file, as when an array was split into several files.
         self._note_last_byte()
         if self._array_offset is not None and self._stretch_end != end and self._last_byte != b",":
-            reason = f"the array that begins at byte {self._array_offset} is not closed: the file may have been cut"
+            reason = f"the array that begins at byte {self._array_offset} is not closed: the file may be truncated"
             self._add_stretch(BadStretch(end, 0, reason, b""))
 
     def step(self, target: int) -> None:
-        """Go on to *target*, or past one event or one bad stretch.
+        """Advance to *target*, or past one event or one bad stretch.
 
         Raises:
             MoreNeeded: there is not enough text to tell one from the other.
@@ -129,7 +129,7 @@ class Stepper:
             self._read_other()
 
     def pass_events(self, events: list[bytes], size_bytes: int) -> None:
-        """Account for the next *size_bytes*: *events* as they lie there, and separators."""
+        """Account for the next *size_bytes*: *events* as they are in the file, and separators."""
         events_bytes = sum(map(len, events))
         self.tally.events += len(events)
         self.tally.events_bytes += events_bytes
@@ -139,15 +139,15 @@ class Stepper:
             self.framed.append(events)
 
     def pass_lines(self, events: int, size_bytes: int) -> None:
-        """Account for the next *size_bytes*: so many *events*, each with the line feed behind it, and nothing else."""
+        """Account for the next *size_bytes*: *events* events, each followed by a line feed, and nothing else."""
         text = self._window.text
-        # A view keeps all of its text in memory, a copy only itself.
+        # A view keeps its whole text in memory, a copy only itself.
         lines = memoryview(text) if 2 * size_bytes >= len(text) else text
         self._note(Lines(lines[self.at : self.at + size_bytes], events))
         self.at += size_bytes
 
     def pass_ahead(self, lines: Lines) -> None:
-        """Account for *lines*, which follow the window in the file, where all of the window has been accounted for."""
+        """Account for *lines*, which follow the window in the file, once the whole window has been accounted for."""
         self._note(lines)
         self._offset += len(lines.text)
         self._last_byte = b"}"
@@ -173,7 +173,7 @@ class Stepper:
         self.pass_separators(self.at + 1)
 
     def _looks_left(self) -> int:
-        """How many bytes may still be looked at in vain."""
+        """How many more bytes may be examined in vain."""
         free = self._window.limits.free_look_bytes
         return free + LOOKS_PER_BYTE * (self._offset + self.at) - self._looked_bytes
 
@@ -205,9 +205,9 @@ class Stepper:
                 return
 
     def _behind_stray_brackets(self) -> int:
-        """Behind the brackets here, which may end arrays of events that began in another file, or nowhere.
+        """Position after the brackets here, which may end arrays of events that began in another file, or nowhere.
 
-        0 where something goes on behind them that they are a part of.
+        0 if something follows them that they are a part of.
         """
         end, byte = self._window.behind_brackets(self.at)
         return 0 if byte in _GOES_ON else end
@@ -228,7 +228,7 @@ class Stepper:
         self.at = found
 
     def _opens_array(self) -> bool:
-        """Whether an array of objects begins here: its first is an event, or it is broken and another value follows."""
+        """Whether an array of objects begins here: the first is an event, or malformed and followed by a value."""
         window = self._window
         first, byte = window.behind_blanks(self.at + 1)
         if byte != b"{":
@@ -243,7 +243,7 @@ class Stepper:
         return opens
 
     def _read_other(self) -> None:
-        """Past what is no object."""
+        """Past what is not an object."""
         found = self._window.value_at(self.at)
         byte = self._window.byte_at(self.at)
         if isinstance(found, Fault):
@@ -264,7 +264,7 @@ class Stepper:
         self._pass_over(self._stretch)
 
     def _pass_over(self, stretch: _OpenStretch) -> None:
-        """On to the end of *stretch*."""
+        """Advance to the end of *stretch*."""
         window = self._window
         if stretch.outline is not None:
             self._follow(stretch, stretch.outline)
@@ -284,7 +284,7 @@ class Stepper:
         self._stretch = None
 
     def _step_in_line(self) -> None:
-        """Past one event that ends in this line, or past lines without one: looks have cost too much already."""
+        """Past one event that ends in this line, or past lines without one: too much has been examined already."""
         window = self._window
         end = window.whole_line_end(self.at)
         byte = window.byte_at(self.at)
@@ -297,8 +297,8 @@ class Stepper:
             if not isinstance(found, Fault):
                 self._pass_object(found)
                 return
-            fault = Fault(found.at, "line ends inside of it (truncated record?)") if found.cut else found
-        reason = f"{self._describe(fault)}; so much before it is broken that only whole lines are looked at here"
+            fault = Fault(found.at, "line ends inside the event (truncated record?)") if found.cut else found
+        reason = f"{self._describe(fault)}; so much of the file is malformed that only whole lines are checked here"
         stretch = _OpenStretch(self._offset + self.at, reason, is_broken=False, outline=None, by_line=True)
         last_line = self._last_line_without_event(end)
         self._stretch = stretch
@@ -306,13 +306,13 @@ class Stepper:
         self._pass_over(stretch)
 
     def _last_line_without_event(self, end: int) -> int:
-        """Where the last line begins that has something and no event, of those from here on; the first ends at *end*.
+        """Where the last of the non-empty lines without an event begins, from here on; the first ends at *end*.
 
-        Many lines without events are one stretch, up to a size of which all is kept.
+        Consecutive lines without events are one stretch, up to the size of which everything is kept.
         """
         window = self._window
         begin = last = self.at
-        # A line that is longer than may be looked at may end just there or not: nobody can tell.
+        # A line longer than may be examined may or may not end just there: this cannot be known.
         while end - self.at < KEPT_BYTES and 0 <= window.line_end(begin) == end:
             next_begin, end = end + 1, window.whole_line_end(end + 1)
             match = _before_event.match(window.text, next_begin, end)

@@ -1,4 +1,4 @@
-"""The source: what lies in it, and its bytes exactly as listed."""
+"""The source: which files it contains, and their bytes exactly as listed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ READ_BYTES = 4 * 1024 * 1024
 
 
 class Source(ABC):
-    """A place where raw files land. Safe to use from several threads.
+    """A place where raw files land. Thread-safe.
 
     Attributes:
-        url: normalised and without credentials; the same for every spelling of the same place.
+        url: normalised and without credentials; identical for every spelling of the same place.
         ignored: which names no listing shows.
     """
 
@@ -25,13 +25,13 @@ class Source(ABC):
     def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
         """Files whose key is greater than *after*, begins with *prefix* and is less than *before*.
 
-        Lazily, strictly in UTF-8 byte order of the keys. Folder placeholders (keys that end in ``/``) are no files.
+        Lazily, strictly in UTF-8 byte order of the keys. Folder placeholders (keys that end in ``/``) are not files.
         Ignored names, and what could not be listed, are in :meth:`take_left_out` afterwards.
 
         Args:
-            after: a key, or any string; excluded itself.
+            after: a key, or any string; itself excluded.
             prefix: plain text, not a path: ``2026/1`` covers ``2026/10/…`` to ``2026/12/…``.
-            before: a key, or any string; excluded itself.
+            before: a key, or any string; itself excluded.
 
         Raises:
             ListingFailed: with the URL and the cause.
@@ -39,42 +39,42 @@ class Source(ABC):
         return self.ignored.sift(self.list_all(after=after, prefix=prefix, before=before), self.left_out)
 
     def list_all(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """As :meth:`list_files`, with the names that are ignored."""
+        """As :meth:`list_files`, including ignored names."""
         raise NotImplementedError(f"{type(self).__name__} overrides neither list_files nor list_all")
 
     @cached_property
     def left_out(self) -> LeftOut:
-        """What was left out so far, or since :meth:`take_left_out` was called last."""
+        """What has been left out since :meth:`take_left_out` was last called."""
         return LeftOut()
 
     def take_left_out(self) -> LeftOut:
-        """What was left out, and begin to count anew."""
+        """Return what was left out, and start counting from zero."""
         taken = self.left_out
         self.__dict__["left_out"] = LeftOut()
         return taken
 
     def find_file(self, key: str) -> SourceFile | None:
-        """The file under *key* as a listing shows it now; None: there is none.
+        """The file under *key* as a listing would show it now; None: it does not exist.
 
         Raises:
-            FileForbidden, FileUnreachable, ListingFailed: the store did not tell.
+            FileForbidden, FileUnreachable, ListingFailed: the store did not answer.
         """
         found = next(self.list_files(prefix=key), None)
         return found if found is not None and found.key == key else None
 
     @abstractmethod
     def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """The bytes from *start* up to *stop*, excluded, of exactly the listed object.
+        """The bytes of exactly the listed object, from *start* up to but excluding *stop*.
 
         Raises:
-            FileGone: it is there no longer.
+            FileGone: it no longer exists.
             FileReplaced: another object is under this key.
-            FileForbidden: the credentials do not reach it.
-            FileUnreachable: the store failed, retries included, or sent another number of bytes than it announced.
+            FileForbidden: the credentials do not allow reading it.
+            FileUnreachable: the store failed despite retries, or sent a different number of bytes than announced.
         """
 
     def read_chunks(self, file: SourceFile, *, chunk_bytes: int = READ_BYTES) -> Iterator[bytes]:
-        """The bytes of exactly the listed object, in pieces of *chunk_bytes*, the last one shorter.
+        """The bytes of exactly the listed object, in pieces of *chunk_bytes*; the last may be shorter.
 
         Raises:
             FileError: as :meth:`read_range`.
@@ -87,14 +87,14 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections. The source cannot be used afterwards."""
+        """Close the connections. The source cannot be used afterwards."""
 
 
 def open_source(settings: SourceSettings) -> Source:
-    """The source that *settings* describe. Nothing is asked of the network or the disk yet.
+    """The source that *settings* describe. Does not access the network or the disk yet.
 
     Raises:
-        ConfigurationError: the URL is none of the known ones, or an option contradicts another.
+        ConfigurationError: the URL has an unknown scheme, or options contradict each other.
     """
     source = _opened(settings)
     source.ignored = settings.ignored

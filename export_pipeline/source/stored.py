@@ -1,4 +1,4 @@
-"""Bytes as stored, taken by their length."""
+"""Reads stored bytes by length."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from export_pipeline.errors import FileCorrupt
 
 
 class Stored:
-    """Takes the bytes of a file in lengths that its format announces.
+    """Reads the bytes of a file in lengths that its format specifies.
 
     Args:
         pieces: the file.
         key: for the error messages.
-        name: of the format, for these, too.
+        name: name of the format, also for error messages.
     """
 
     def __init__(self, pieces: Iterator[bytes], key: str, name: str) -> None:
@@ -29,18 +29,18 @@ class Stored:
         return b"".join(self._parts(length))
 
     def skip(self, length: int) -> None:
-        """Pass over the next *length* bytes, as :meth:`read` does."""
+        """Skip the next *length* bytes, as :meth:`read` reads them."""
         for _ in self._parts(length):
             pass
 
     def rest(self) -> Iterator[bytes]:
-        """All that was not taken yet, in pieces."""
+        """Everything not yet read, in pieces."""
         if self._rest:
             yield bytes(self._rest)
         yield from self._pieces
 
     def is_at_end(self) -> bool:
-        """Whether all has been taken."""
+        """Whether everything has been read."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
@@ -59,7 +59,7 @@ class Stored:
 
 
 def peek(pieces: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first *size_bytes* or more of *pieces*, or all of them where they are fewer; and all of the pieces."""
+    """The first *size_bytes* or more of *pieces*, or all of them if there are fewer; and all of the pieces."""
     taken: list[bytes] = []
     taken_bytes = 0
     for piece in pieces:

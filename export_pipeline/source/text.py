@@ -1,12 +1,12 @@
-"""Whether bytes are text at all, and in which encoding.
+"""Whether bytes are text, and in which encoding.
 
-What is no text is refused as a file: read as lines, pieces of an unknown packing could pass for events. A file is text
-where one of these holds, behind byte order marks, white space, record separators (RFC 7464) and zeros:
+A file that is not text is rejected as a whole: read as lines, parts of an unknown binary format could pass for events.
+A file is text if one of these holds, after byte order marks, white space, record separators (RFC 7464) and zeros:
 
-- JSON begins there: an object with a name or without members, or an array of objects. What follows is the framing's.
-- Its first 4 KiB have no control characters but white space, those of terminals and record separators; where they are
-  fewer than 256, too few to be sure, they must be UTF-8 as well.
-- Of the whole lines in its first 64 KiB, at least as many are events as are not: junk in front of them costs no event.
+- It continues with JSON: an object with a name or without members, or an array of objects. Framing judges the rest.
+- Its first 4 KiB contain no control characters except white space, terminal controls and record separators; if they are
+  fewer than 256 bytes, too few to be sure, they must be valid UTF-8 as well.
+- Of the complete lines in its first 64 KiB, at least half are events: junk before them costs no event.
 """
 
 import codecs
@@ -27,13 +27,13 @@ _LINES_BYTES = 64 * KIB
 _FEW_BYTES = 256
 _STEP_BYTES = MIB
 
-# Those that file(1) finds in no text, but for the record separator.
+# The control characters that file(1) does not accept in text, except the record separator.
 _CONTROLS = bytes({*range(0x20)} - {*b"\a\b\t\n\v\f\r\x1b\x1e"})
 _before = re.compile(rb"(?:[\0 \t\r\n\x1e]+|\xef\xbb\xbf){0,64}")
 _json = re.compile(rb'\[[ \t\r\n]*[{\]]|\{[ \t\r\n]*["}]')
 _last_of_a_character = re.compile(rb"[\x80-\xbf]{1,3}")
 
-# In this order: UTF-32's mark, the little end first, begins with UTF-16's.
+# In this order: the byte order mark of UTF-32-LE begins with that of UTF-16-LE.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -53,10 +53,10 @@ def read_text(pieces: Iterator[bytes], job: Unpacking, supported: str) -> Iterat
     """The same text in UTF-8, in pieces of at most ``PIECE_BYTES``.
 
     Args:
-        supported: what else could have been read, for the error.
+        supported: which other formats are supported, for the error.
 
     Raises:
-        FileCorrupt: it is no text.
+        FileCorrupt: it is not text.
     """
     head, pieces = peek(pieces, _FEW_BYTES)
     encoding = encoding_of(head)
@@ -76,7 +76,7 @@ def read_text(pieces: Iterator[bytes], job: Unpacking, supported: str) -> Iterat
 
 
 def encoding_of(head: bytes) -> str:
-    """UTF-16 or UTF-32, by the byte order mark or by the zeros in JSON's first characters; empty: neither."""
+    """UTF-16 or UTF-32, by the byte order mark or by the zeros in the first characters of JSON; empty: neither."""
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             return encoding
@@ -84,12 +84,12 @@ def encoding_of(head: bytes) -> str:
 
 
 def has_controls(data: bytes) -> bool:
-    """Whether *data* has control characters that no text has."""
+    """Whether *data* contains control characters that do not occur in text."""
     return len(data.translate(None, _CONTROLS)) < len(data)
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that begins with *head* is text; *head* is all of it where it is shorter than 64 KiB."""
+    """Whether a file that begins with *head* is text; *head* is the whole file if it is shorter than 64 KiB."""
     if _begins_as_json(head):
         return True
     begin = _behind_separators(head)
@@ -112,7 +112,7 @@ def _begins_as_json(head: bytes) -> bool:
 
 
 def _is_utf8(start: bytes) -> bool:
-    """Whether *start* is UTF-8; its first and its last character may be cut."""
+    """Whether *start* is UTF-8; its first and last characters may be cut off."""
     cut = _last_of_a_character.match(start)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start[0 if cut is None else cut.end() :])
@@ -131,15 +131,15 @@ def _has_lines_of_events(head: bytes) -> bool:
 
 
 def _no_text(head: bytes, job: Unpacking, supported: str) -> str:
-    inside = f"inside of {' in '.join(reversed(job.packings))}, it" if job.packings else "it"
+    inside = f"inside {' in '.join(reversed(job.packings))}, it" if job.packings else "it"
     return (
-        f"{inside} begins with bytes that are no text, and in no format that is known by its first bytes "
-        f"({head[:8].hex(' ')}); supported are text in UTF-8, UTF-16 and UTF-32, and {supported}"
+        f"{inside} is neither text nor in a format that is detected from magic bytes; it begins with "
+        f"{head[:8].hex(' ')}; supported are text in UTF-8, UTF-16 and UTF-32, and {supported}"
     )
 
 
 def _transcoded(pieces: Iterator[bytes], job: Unpacking, encoding: str) -> Iterator[bytes]:
-    """*pieces* in UTF-8. Half of a surrogate pair becomes what is no UTF-8: that costs its event, and not the file."""
+    """*pieces* in UTF-8. A lone surrogate becomes invalid UTF-8: this costs its event, but not the file."""
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     done_bytes = 0
     try:

@@ -1,4 +1,4 @@
-"""What unpacking one file may cost, counted while it goes on, however many packings lie inside each other."""
+"""Counts what unpacking one file costs while it happens, however many packings are nested in each other."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from export_pipeline.errors import FileOverLimit
 from export_pipeline.source.file import MIB, ReadLimits
 
 PIECE_BYTES = 4 * MIB
-"""Largest piece: unpacking it takes long beside the wait for the interpreter's lock before and after."""
+"""Largest piece: unpacking one takes long compared with waiting for the interpreter's lock before and after."""
 
 MAX_PACKINGS = 3
-"""How many packings may lie inside each other: gzip in gzip in a zip archive."""
+"""Most nested packings: gzip in gzip in a zip archive."""
 
-# A part without content (an empty gzip member has 20 bytes) costs about what unpacking so many bytes does.
+# An empty part (an empty gzip member has 20 bytes) costs about as much as unpacking this many bytes.
 _PART_BYTES = 64
 _PARTS_A_CHECKPOINT = 1_000
-# Some formats are put on disk before they are unpacked. As stored they are what they are; packed once more they could
-# be zeros without end.
+# Some formats are written to disk before they are unpacked. Stored directly they have the file's size; inside another
+# packing they could be zeros without end.
 _MAX_SPOOLED_RATIO = 32
 
 Checkpoint = Callable[[], None]
-"""Called every few mebibytes; raises where reading must stop."""
+"""Called every few mebibytes; raises if reading must stop."""
 
 
 def go_on() -> None:
@@ -34,7 +34,7 @@ class Unpacking:
     Attributes:
         key: for the error messages.
         size_bytes: of the file as stored.
-        packings: names of those that were met inside each other, the outer first.
+        packings: names of the nested packings found so far, outermost first.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Unpacking:
     _parts: dict[int, int] = field(default_factory=dict)
 
     def inside(self, packing: str) -> "Unpacking":
-        """The same file, one packing further in.
+        """The same file, one packing deeper.
 
         Raises:
             FileOverLimit: that is one too many.
@@ -55,7 +55,7 @@ class Unpacking:
         if len(packings) > MAX_PACKINGS:
             raise FileOverLimit(
                 self.key,
-                f"packed {len(packings)} times ({' in '.join(reversed(packings))}), allowed are {MAX_PACKINGS}",
+                f"{len(packings)} nested packings ({' in '.join(reversed(packings))}), allowed are {MAX_PACKINGS}",
             )
         return Unpacking(self.key, self.size_bytes, self.limits, self.checkpoint, packings, self._bytes, self._parts)
 
@@ -63,7 +63,7 @@ class Unpacking:
         """Count *size_bytes* that came out of this packing.
 
         Raises:
-            FileOverLimit: they are more than the limits allow for the whole file.
+            FileOverLimit: they exceed the limits for the whole file.
         """
         depth = len(self.packings)
         spent = self._bytes[depth] = self._bytes.get(depth, 0) + size_bytes
@@ -79,7 +79,7 @@ class Unpacking:
         """Count the beginning of a member, frame, stream or entry.
 
         Raises:
-            FileOverLimit: parts without content are so many that they cost more than the limits allow.
+            FileOverLimit: there are so many empty parts that they cost more than the limits allow.
         """
         depth = len(self.packings)
         parts = self._parts[depth] = self._parts.get(depth, 0) + 1
@@ -93,7 +93,7 @@ class Unpacking:
             )
 
     def counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces, which came out of this packing, none of them empty."""
+        """The same pieces, the output of this packing, none of them empty."""
         for piece in pieces:
             self.checkpoint()
             if piece:
@@ -101,7 +101,7 @@ class Unpacking:
                 yield piece
 
     def spoolable(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces, which are to be put on disk as they are stored inside the other packings.
+        """The same pieces, which are written to disk as they are stored inside the outer packings.
 
         Raises:
             FileOverLimit: they are too many.
@@ -114,7 +114,7 @@ class Unpacking:
             if spooled > most:
                 raise FileOverLimit(
                     self.key,
-                    f"holds a {self.packings[-1]} of more than {most} bytes in {self.size_bytes} as stored: so much is "
-                    "not put on disk",
+                    f"contains a {self.packings[-1]} of more than {most} bytes in {self.size_bytes} stored bytes: too "
+                    "large to write to disk",
                 )
             yield piece

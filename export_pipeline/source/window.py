@@ -1,7 +1,7 @@
-"""The stretch of an unpacked file that is in memory, and what can be said of it.
+"""The part of an unpacked file that is in memory, and what can be concluded from it.
 
-Where the rest of the file could change the answer, MoreNeeded is raised instead. That happens neither at the end of the
-file nor where ``max_event_bytes`` are there to look at: so what is said depends on the file, not on its pieces.
+If the rest of the file could change the answer, MoreNeeded is raised instead. This never happens at the end of the
+file, nor once ``max_event_bytes`` are available: so the answer depends on the file, not on its pieces.
 """
 
 import re
@@ -17,12 +17,12 @@ _blank = re.compile(rb"[ \t\r\n]*")
 
 
 class MoreNeeded(Exception):
-    """The window ends too early to tell. What was accounted for so far stands; framing goes on there with more text."""
+    """The window ends too early to decide. What was accounted for stays; framing continues there with more text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Bytes that follow each other in a file.
+    """Consecutive bytes of a file.
 
     Attributes:
         text: the bytes.
@@ -37,18 +37,18 @@ class Window:
     _line: list[int] = field(default_factory=lambda: [0, 0], compare=False)
 
     def object_at(self, at: int) -> int | Fault:
-        """Where the object ends that begins at *at*. A Fault with ``cut`` is one longer than ``max_event_bytes``."""
+        """The end of the object that begins at *at*. A Fault with ``cut`` means longer than ``max_event_bytes``."""
         stop = self.stop(at)
         end = self.checker.object_end(self.text, at, stop)
         return end if end > at else self._final(at, read_object(self.text, at, stop, max_depth=self.limits.max_depth))
 
     def object_before(self, at: int, stop: int) -> int | Fault:
-        """Where the object ends that begins at *at*, if it does before *stop*."""
+        """The end of the object that begins at *at*, if that is before *stop*."""
         end = self.checker.object_end(self.text, at, stop)
         return end if end > at else read_object(self.text, at, stop, max_depth=self.limits.max_depth)
 
     def value_at(self, at: int) -> int | Fault:
-        """Where the value of any kind ends that begins at *at*; the rest as :meth:`object_at`."""
+        """The end of the value of any kind that begins at *at*; otherwise as :meth:`object_at`."""
         stop = self.stop(at)
         found = read_value(self.text, at, stop, max_depth=self.limits.max_depth)
         if found == stop:
@@ -64,7 +64,7 @@ class Window:
         return outline, reached
 
     def behind_blanks(self, at: int) -> tuple[int, bytes]:
-        """The first place from *at* on that is no white space, and the byte there; none where looking ends before."""
+        """The first position from *at* on that is not white space, and its byte; empty if the limit comes first."""
         stop = self.stop(at)
         match = _blank.match(self.text, at, stop)
         end = at if match is None else match.end()
@@ -73,9 +73,9 @@ class Window:
         return end, self.text[end : min(end + 1, stop)]
 
     def line_end(self, at: int) -> int:
-        """Where the line ends that goes on at *at*; negative: not within what may be looked at.
+        """The end of the line that continues at *at*; negative: not within the bytes that may be examined.
 
-        What was found is remembered: else each event in a long line would cost a look at all of it.
+        The result is cached: otherwise each event in a long line would cost a scan of the whole line.
         """
         limit = self.stop(at)
         begin, end = self._line
@@ -88,7 +88,7 @@ class Window:
         return end if end < limit else -1
 
     def whole_line_end(self, at: int) -> int:
-        """As :meth:`line_end`; the end of what may be looked at where the line does not end before."""
+        """As :meth:`line_end`; if the line does not end within the bytes that may be examined, their end."""
         end = self.line_end(at)
         if end < 0:
             self._must_not_grow(at)
@@ -96,7 +96,7 @@ class Window:
         return end
 
     def behind_brackets(self, at: int) -> tuple[int, bytes]:
-        """As :meth:`behind_blanks`, past closing square brackets as well."""
+        """As :meth:`behind_blanks`, but also past closing square brackets."""
         stop = self.stop(at)
         match = _closing.match(self.text, at, stop)
         end = at if match is None else match.end()
@@ -105,15 +105,15 @@ class Window:
         return end, self.text[end : min(end + 1, stop)]
 
     def byte_at(self, at: int) -> bytes:
-        """The byte at *at*; empty behind the last one."""
+        """The byte at *at*; empty after the last one."""
         return self.text[at : at + 1]
 
     def stop(self, at: int) -> int:
-        """The end of what may be looked at from *at* on."""
+        """The end of the bytes that may be examined from *at* on."""
         return min(len(self.text), at + self.limits.max_event_bytes)
 
     def sees_limit(self, at: int) -> bool:
-        """Whether all that may be looked at from *at* on is here, and the file may go on behind it."""
+        """Whether all bytes that may be examined from *at* on are here, and the file may continue after them."""
         return len(self.text) >= at + self.limits.max_event_bytes
 
     def _must_not_grow(self, at: int) -> None:

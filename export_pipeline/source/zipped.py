@@ -1,4 +1,4 @@
-"""Zip archives. Their table of contents lies at the end, so they are put on disk first, as they are stored."""
+"""Zip archives. Their central directory is at the end, so they are written to disk first, as they are stored."""
 
 import errno
 import os
@@ -16,28 +16,28 @@ from export_pipeline.source.file import KIB, MIB
 from export_pipeline.source.unpacking import Unpacking
 
 _PIECE_BYTES = 256 * KIB
-# Each entry in the table of contents takes about ten times its length in memory.
+# Each entry of it takes about ten times its length in memory.
 _MAX_CONTENTS_BYTES = 4 * MIB
 _ENTRY = b"PK\x03\x04"
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _LOCAL_HEADER_BYTES = 30
-_LENGTHS_AT = 26  # in it: those of the name and of what else it holds
+_LENGTHS_AT = 26  # in the local header: the lengths of the name and of the extra field
 _MAX_COMMENT_BYTES = 64 * KIB
-_IN_ZIP64 = 0xFFFF  # the number of entries stands elsewhere
-# zipfile unpacks the other methods without a bound on what one step yields.
+_IN_ZIP64 = 0xFFFF  # the number of entries is recorded elsewhere
+# With other methods, zipfile's output per step is unbounded.
 _METHODS = {ZIP_STORED, ZIP_DEFLATED}
 
 
 def unpack_zip(chunks: Iterator[bytes], job: Unpacking) -> Iterator[Iterator[bytes]]:
-    """The files in an archive, one after the other, each in pieces; each must be taken before the next.
+    """The files in an archive, one after the other, each in pieces; each must be read before the next.
 
-    What macOS adds to its archives is left out: ``__MACOSX/…`` and ``.DS_Store``.
+    What macOS adds to archives is left out: ``__MACOSX/…`` and ``.DS_Store``.
 
     Raises:
-        FileCorrupt: truncated, a wrong checksum, encrypted, entries that overlap or are not in its table of contents,
-            or a compression other than none and deflate.
-        FileOverLimit: its table of contents is too long.
+        FileCorrupt: truncated, a wrong checksum, encrypted, entries that overlap or are missing in its central
+            directory, or a compression other than none and deflate.
+        FileOverLimit: its central directory is too long.
     """
     with TemporaryFile() as spool:
         for chunk in chunks:
@@ -46,7 +46,7 @@ def unpack_zip(chunks: Iterator[bytes], job: Unpacking) -> Iterator[Iterator[byt
         with _damage_as_an_error_of_the_file(job.key), ZipFile(spool) as archive:
             found = len(archive.infolist())
             if announced not in (found, _IN_ZIP64):
-                raise FileCorrupt(job.key, f"the zip archive announces {announced} entries and lists {found}")
+                raise FileCorrupt(job.key, f"the zip archive announces {announced} entries but lists {found}")
             _check_layout(archive, spool, job.key)
             yield from _unpack_files(archive, job)
 
@@ -56,16 +56,16 @@ def _damage_as_an_error_of_the_file(key: str) -> Iterator[None]:
     try:
         yield
     except (BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
-        raise FileCorrupt(key, f"the zip archive is damaged: {error}") from None
+        raise FileCorrupt(key, f"the zip archive is corrupt: {error}") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+        if error.errno != errno.EINVAL:  # a position before the beginning of the file
             raise
-        raise FileCorrupt(key, "the zip archive is damaged: its table of contents points outside of it") from None
+        raise FileCorrupt(key, "the zip archive is corrupt: its central directory points outside it") from None
 
 
 def _unpack_files(archive: ZipFile, job: Unpacking) -> Iterator[Iterator[bytes]]:
     for entry in archive.infolist():
-        # Not is_dir(): before Python 3.12 it raises IndexError where an entry has no name.
+        # Not is_dir(): before Python 3.12 it raises IndexError if an entry has no name.
         if entry.filename.endswith("/") or _is_of_macos(entry.filename):
             continue
         if entry.compress_type not in _METHODS:
@@ -84,7 +84,7 @@ def _pieces(file: IO[bytes], key: str, *, size_bytes: int) -> Iterator[bytes]:
             read += len(piece)
             yield piece
     if read != size_bytes:
-        raise FileCorrupt(key, f"the zip archive is damaged: an entry of {size_bytes} bytes holds {read}")
+        raise FileCorrupt(key, f"the zip archive is corrupt: an entry of {size_bytes} bytes contains {read}")
 
 
 def _is_of_macos(name: str) -> bool:
@@ -92,20 +92,20 @@ def _is_of_macos(name: str) -> bool:
 
 
 def _check_layout(archive: ZipFile, spool: IO[bytes], key: str) -> None:
-    """The entries that the table of contents lists are all there are, each in bytes of its own.
+    """Check that the entries in the central directory are all there are, and that none overlap.
 
-    Entries that share their bytes unpack to more than any sound archive of that size. One that is not listed would be
-    lost without a word: two archives in one file have only the second one's table of contents.
+    Entries that share bytes unpack to more than any valid archive of that size. An unlisted entry would be dropped
+    silently: two concatenated archives have only the second one's central directory.
 
     Raises:
-        FileCorrupt: some overlap, or lie outside of the file, or one is not listed.
+        FileCorrupt: some overlap, or are outside the file, or one is not listed.
     """
     end = 0
     for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
         if entry.header_offset < 0:
-            raise FileCorrupt(key, "the zip archive is damaged: its table of contents points outside of it")
+            raise FileCorrupt(key, "the zip archive is corrupt: its central directory points outside it")
         if entry.header_offset < end:
-            raise FileCorrupt(key, "the zip archive is damaged: its entries overlap")
+            raise FileCorrupt(key, "the zip archive is corrupt: its entries overlap")
         _refuse_unlisted(spool, end, entry.header_offset, key)
         spool.seek(entry.header_offset + _LENGTHS_AT)
         lengths = spool.read(4).ljust(4, b"\0")
@@ -114,7 +114,7 @@ def _check_layout(archive: ZipFile, spool: IO[bytes], key: str) -> None:
 
 
 def _refuse_unlisted(spool: IO[bytes], start: int, stop: int, key: str) -> None:
-    """No entry begins between *start* and *stop*, where none is listed."""
+    """Check that no entry begins between *start* and *stop*, where none is listed."""
     spool.seek(start)
     last = b""
     while start < stop:
@@ -125,7 +125,7 @@ def _refuse_unlisted(spool: IO[bytes], start: int, stop: int, key: str) -> None:
             place = start - len(last) + at
             raise FileCorrupt(
                 key,
-                f"the zip archive has an entry at byte {place} that its table of contents does not list (two archives "
+                f"the zip archive has an entry at byte {place} that its central directory does not list (two archives "
                 "in one file?)",
             )
         last = piece[1 - len(_ENTRY) :]
@@ -136,8 +136,8 @@ def _announced_entries(spool: IO[bytes], key: str) -> int:
     """The number of entries according to the end of the archive.
 
     Raises:
-        FileCorrupt: there is no such end.
-        FileOverLimit: the table of contents, which is read whole, is too long.
+        FileCorrupt: the end record is missing.
+        FileOverLimit: the central directory, which is read whole, is too long.
     """
     size = spool.seek(0, os.SEEK_END)
     spool.seek(max(0, size - _END_BYTES - _MAX_COMMENT_BYTES))
@@ -148,5 +148,5 @@ def _announced_entries(spool: IO[bytes], key: str) -> int:
     entries, contents_bytes = struct.unpack_from("<HL", tail, end + 10)
     if contents_bytes > _MAX_CONTENTS_BYTES:
         most = _MAX_CONTENTS_BYTES
-        raise FileOverLimit(key, f"the zip archive's table of contents has {contents_bytes} bytes, allowed are {most}")
+        raise FileOverLimit(key, f"the zip archive's central directory has {contents_bytes} bytes, allowed are {most}")
     return int(entries)

@@ -8,7 +8,7 @@ from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import backfills, deliveries, known, owed, planning
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.records import Subscription
+from export_pipeline.ledger.records import Run, Subscription
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone, register, unknown
 from export_pipeline.steps.progress import Progress
@@ -40,8 +40,7 @@ def plan_day(
     wanted: dict[str, str | None],
     chosen: Sequence[str],
     again: bool,
-    run_id: str,
-    now: datetime,
+    run: Run,
     backfill_id: str | None = None,
     progress: Progress | None = None,
 ) -> Backfill:
@@ -63,38 +62,39 @@ def plan_day(
             f"subscribers: found {', '.join(strangers)}; configured are {', '.join(wanted) or 'none'}"
         )
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=run.now)
         found = Found(notes=registration.notes, subscriptions=registration.subscriptions)
         found.since = settings.layout.day_prefix(day)
         listing = dated(
             source,
             settings.layout,
             found,
-            after=settings.layout.start_after(datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)),
+            after=settings.layout.start_after(datetime(day.year, day.month, day.day, tzinfo=run.now.tzinfo)),
             before=settings.layout.next_day_floor(day),
         )
         new = [
             one
-            for one, overwrites in unknown(listing, ledger, number, found, progress, on_overwrite=settings.on_overwrite)
+            for one, overwrites in unknown(
+                listing, ledger, source_id, found, progress, on_overwrite=settings.on_overwrite
+            )
             if not (overwrites and settings.on_overwrite == "ignore")
         ]
         served = _served(registration.subscriptions, chosen)
         with ledger.write(durable=True) as tx:
-            known.take_after_all(tx, number, found.after_all)
+            known.take_after_all(tx, source_id, found.after_all)
             planned = planning.plan(
                 tx,
-                source=number,
+                source_id=source_id,
                 url=source.url,
                 files=new,
                 subscriptions=registration.subscriptions,
                 limits=settings.limits,
-                run_id=run_id,
-                now=now,
+                run=run,
             )
-            added, repeated = deliveries.owe_day(tx, number, served, day=day, again=again, now=now)
+            added, repeated = deliveries.owe_day(tx, source_id, served, day=day, again=again, now=run.now)
             if backfill_id is not None:
-                backfills.settle(tx, source.url, backfill_id, [day], now=now)
-            manifests = owed.choose_among(tx, served, source=number, day=day)
+                backfills.settle(tx, source.url, backfill_id, [day], now=run.now)
+            manifests = owed.choose_among(tx, served, source_id=source_id, day=day)
     found.files, found.manifests = len(new), len(planned)
     return Backfill(found, manifests, added, repeated)
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
+from typing import NamedTuple
 
 from export_pipeline.ledger import database, deliveries, known, owed, parts, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import DeliveryState
 from export_pipeline.ledger.owed import Waiting
-from export_pipeline.ledger.records import DatedFile, Subscription
+from export_pipeline.ledger.records import DatedFile, Run, Subscription
 from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.ignored import LeftOut
 from export_pipeline.source.store import Source
@@ -19,6 +20,23 @@ from export_pipeline.steps.next_listing import ListingRules, midnight, next_list
 
 _COMPARED_AT_ONCE = 1_000
 SHOWN_KEYS = 20
+
+
+class Shortfall(NamedTuple):
+    """Objects of one kind that a subscriber should have and has not.
+
+    Attributes:
+        kind: by its name in reports.
+        words: what is wrong with them.
+        keys: the first of them.
+        is_owed: it may still get them; if not, a person has to see to them.
+    """
+
+    kind: str
+    words: str
+    objects: int
+    keys: list[str]
+    is_owed: bool
 
 
 @dataclass(slots=True)
@@ -44,7 +62,20 @@ class SubscriberTally:
     @property
     def missing(self) -> int:
         """Wanted, and found by no run though it is time."""
-        return self.wanted - self.delivered - self.waiting - self.overdue - self.given_up
+        return self.wanted - self.delivered - self.waiting - sum(one.objects for one in self.shortfalls)
+
+    @property
+    def shortfalls(self) -> tuple[Shortfall, ...]:
+        """What the ledger knows that it should have and has not, kind by kind."""
+        return (
+            Shortfall("overdue", "overdue", self.overdue, self.overdue_keys, is_owed=True),
+            Shortfall("given_up", "unreadable and quarantined", self.given_up, self.given_up_keys, is_owed=False),
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it should have objects that it has not."""
+        return bool(self.missing) or any(one.objects for one in self.shortfalls)
 
     def add(self, other: "SubscriberTally") -> None:
         """Count *other*, of further days, too."""
@@ -123,16 +154,16 @@ def compare(
     source.take_left_out()
     result = Comparison(first_day, last_day, subscribers={name: SubscriberTally() for name in wanted})
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        configured = subscriptions.active(tx, number) if number is not None else ()
+        source_id = sources.source_id(tx, source.url)
+        configured = subscriptions.active(tx, source_id) if source_id is not None else ()
         # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
-        number = number or 0
-        states = deliveries.states_of_days(tx, number, first_day=first_day, last_day=last_day)
+        source_id = source_id or 0
+        states = deliveries.states_of_days(tx, source_id, first_day=first_day, last_day=last_day)
     names = {one.id: one for one in configured if one.name in result.subscribers}
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            seen = known.between(tx, number, chunk, takes_ignored=settings.on_overwrite == "read")
+            seen = known.between(tx, source_id, chunk, takes_ignored=settings.on_overwrite == "read")
         for one in chunk:
             result.objects += 1
             if seen.has(one.file, one.day):
@@ -188,8 +219,7 @@ def plan_missing(
     missing: Sequence[DatedFile],
     *,
     wanted: dict[str, str | None],
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> Repaired:
     """Plan files that a comparison found *missing*, and owe them to those who get them; the next run delivers them.
 
@@ -198,24 +228,23 @@ def plan_missing(
         wanted: the configured subscribers and their ``since``.
     """
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=run.now)
         found = Found()
         new = [
             one
-            for one, _ in unknown(iter(missing), ledger, number, found, on_overwrite=settings.on_overwrite)
+            for one, _ in unknown(iter(missing), ledger, source_id, found, on_overwrite=settings.on_overwrite)
             if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
         ]
         with ledger.write(durable=True) as tx:
-            known.take_after_all(tx, number, [one for one in found.after_all if one in new])
+            known.take_after_all(tx, source_id, [one for one in found.after_all if one in new])
             manifests = planning.plan(
                 tx,
-                source=number,
+                source_id=source_id,
                 url=source.url,
                 files=new,
                 subscriptions=registration.subscriptions,
                 limits=settings.limits,
-                run_id=run_id,
-                now=now,
+                run=run,
             )
     return Repaired(len(new), len(manifests))
 
@@ -315,19 +344,19 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
         ListingFailed: the source could not be listed.
     """
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        known = subscriptions.active(tx, number) if number is not None else ()
-        waiting = owed.waiting(tx, number, known) if number is not None else []
+        source_id = sources.source_id(tx, source.url)
+        known = subscriptions.active(tx, source_id) if source_id is not None else ()
+        waiting = owed.waiting(tx, source_id, known) if source_id is not None else []
         begin = next_listing(
             settings,
-            sources.listing_state(tx, number) if number is not None else ListingState(),
+            sources.listing_state(tx, source_id) if source_id is not None else ListingState(),
             known,
             cursor=cursor,
             mark=database.source_mark(tx, source.url),
             now=now,
         )
     listing = source.list_files(after=begin.first, before=_end(settings, now))
-    unlisted = list(islice(wanted_files(listing, ledger, settings, number, known), MOST_UNLISTED))
+    unlisted = list(islice(wanted_files(listing, ledger, settings, source_id, known), MOST_UNLISTED))
     return Freshness(
         since=settings.layout.floor_after(begin.first) if begin.first else "",
         unlisted=len(unlisted),

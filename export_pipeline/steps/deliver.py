@@ -70,7 +70,7 @@ class Delivered:
 
 def deliver(
     place: Workspace,
-    identity: str,
+    manifest_id: str,
     subscription: Subscription,
     subscriber: Deliverer,
     *,
@@ -80,7 +80,7 @@ def deliver(
     max_seconds: float | None = None,
     stop: Stop = never,
 ) -> Delivered | NothingToDo | Stopped:
-    """Deliver the manifest called *identity*: the batches not accepted yet, in order, each recorded once accepted.
+    """Deliver the manifest called *manifest_id*: the batches not accepted yet, in order, each recorded once accepted.
 
     Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids. Of a
     batch that the subscriber took in part, only the rest is.
@@ -99,7 +99,7 @@ def deliver(
     allowance = Allowance(place.ledger, subscription, run_id=run_id, seconds=max_seconds, stop=stop)
     if reason := allowance.reason():
         return Stopped(reason)
-    staged = ensure_staged(place, identity, run_id=run_id).staged
+    staged = ensure_staged(place, manifest_id, run_id=run_id).staged
     if staged is None:
         return NothingToDo("its file could not be read; read_batches says why")
     manifest = staged.manifest

@@ -13,7 +13,7 @@ from itertools import islice
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import database, known, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.ledger.sources import ListingState
 from export_pipeline.ledger.subscriptions import Registration
 from export_pipeline.source.file import SourceFile, utf8
@@ -124,7 +124,7 @@ def with_days(files: Iterable[SourceFile], layout: Layout, found: Found) -> Iter
 def unknown(
     files: Iterator[DatedFile],
     ledger: Ledger,
-    number: int,
+    source_id: int,
     found: Found,
     progress: Progress | None = None,
     *,
@@ -138,7 +138,7 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            seen = known.between(tx, number, chunk, takes_ignored=on_overwrite == "read")
+            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite == "read")
         for one in seen.new_among(chunk):
             file, day = one.file, one.day
             if seen.was_ignored(file.key, file.etag):
@@ -167,8 +167,7 @@ def discover(
     cursor: str,
     wanted: dict[str, str | None],
     max_files: int,
-    run_id: str,
-    now: datetime,
+    run: Run,
     progress: Progress | None = None,
 ) -> Found:
     """List what is new, from where :func:`next_listing` says, and plan at most *max_files* of it.
@@ -176,20 +175,20 @@ def discover(
     Args:
         cursor: the text on the page of the sensor ``new_files``, which may make the listing longer.
         wanted: the configured subscribers and their ``since``.
-        now: aware. The frontier is not moved to keys dated beyond it, which are planned all the same.
+        run: the frontier is not moved to keys dated beyond its moment, which are planned all the same.
         progress: told how many keys were listed, as files.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
     """
-    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run=run) as one:
         begin = one.begin()
         new, _ = one.list_new(one.walk(begin.after), max_files=max_files, progress=progress)
-        complete_at = one.state.complete_at if one.found.more else now
+        complete_at = one.state.complete_at if one.found.more else run.now
         # What lies before the start, wanted by a subscriber or a person, gets what is left of the run, and may take
         # several: new files must not wait for years of it.
         past, after = one.list_past(begin, max_files=max_files - len(new), progress=progress)
-        began_at = (one.state.began_at or now) if after else None
+        began_at = (one.state.began_at or run.now) if after else None
         one.plan(past + new, listing=one.listed(after=after, began_at=began_at, complete_at=complete_at))
     return one.found
 
@@ -199,7 +198,7 @@ class Discovery:
 
     Attributes:
         cursor: the text on the page of the sensor ``new_files``, as the run found it.
-        number: of the source, in the ledger.
+        source_id: of the source, in the ledger.
         mark: of the source in this ledger, in what runs write as the cursor.
         found: counts all that is met on the way.
         state: how far the source is listed, by the ledger.
@@ -214,27 +213,25 @@ class Discovery:
         registration: Registration,
         *,
         cursor: str,
-        number: int,
-        run_id: str,
-        now: datetime,
+        source_id: int,
+        run: Run,
     ) -> None:
         self.source = source
         self.ledger = ledger
         self.settings = settings
         self.cursor = cursor
-        self.number = number
-        self.run_id = run_id
-        self.now = now
+        self.source_id = source_id
+        self.run = run
         self._ignored: list[DatedFile] = []
         with ledger.read() as tx:
             self.mark = database.source_mark(tx, source.url)
-            self.state = sources.listing_state(tx, number)
-            self.more_before = sources.more_to_list(tx, number)
+            self.state = sources.listing_state(tx, source_id)
+            self.more_before = sources.more_to_list(tx, source_id)
         # One that another layout left says nothing of the keys of this one.
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
         # Sorts after every key of this moment and of earlier ones, and before those of the future.
-        self._end_of_now = settings.layout.key_floor(now) + "\U0010ffff"
+        self._end_of_now = settings.layout.key_floor(run.now) + "\U0010ffff"
 
     def begin(self) -> NextListing:
         """Where this listing begins; says in ``found`` what was not followed."""
@@ -244,7 +241,7 @@ class Discovery:
             self.found.subscriptions,
             cursor=self.cursor,
             mark=self.mark,
-            now=self.now,
+            now=self.run.now,
         )
         self.found.since = begin.since
         self.found.ignored_cursor, self.found.why_ignored = Cursor.parse(self.cursor).key, begin.ignored
@@ -303,7 +300,7 @@ class Discovery:
 
     def _unknown(self, files: Iterator[DatedFile], progress: Progress | None) -> Iterator[tuple[DatedFile, bool]]:
         on_overwrite = self.settings.on_overwrite
-        return unknown(files, self.ledger, self.number, self.found, progress, on_overwrite=on_overwrite)
+        return unknown(files, self.ledger, self.source_id, self.found, progress, on_overwrite=on_overwrite)
 
     def list_past(
         self, begin: NextListing, *, max_files: int, progress: Progress | None
@@ -355,22 +352,21 @@ class Discovery:
         tells_when = replace(self.state, complete_at=listing.complete_at)
         is_quiet = not (new or self._ignored) and more == self.more_before and listing == tells_when
         with self.ledger.write(durable=not is_quiet) as tx:
-            known.take_after_all(tx, self.number, [one for one in self.found.after_all if one in new])
+            known.take_after_all(tx, self.source_id, [one for one in self.found.after_all if one in new])
             planned = planning.plan(
                 tx,
-                source=self.number,
+                source_id=self.source_id,
                 url=self.source.url,
                 files=new,
                 subscriptions=self.found.subscriptions,
                 limits=self.settings.limits,
-                run_id=self.run_id,
-                now=self.now,
+                run=self.run,
             )
             note = "known key with new content; on_overwrite: ignore"
-            planning.note_ignored(tx, source=self.number, files=self._ignored, note=note, now=self.now)
-            sources.set_more_to_list(tx, self.number, more)
+            planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.run.now)
+            sources.set_more_to_list(tx, self.source_id, more)
             if listing != self.state:
-                sources.set_listing_state(tx, self.number, listing)
+                sources.set_listing_state(tx, self.source_id, listing)
         self.state, self.more_before = listing, more
         self._ignored = []
         self.found.files += len(new)
@@ -385,8 +381,7 @@ def discovery(
     *,
     cursor: str,
     wanted: dict[str, str | None],
-    run_id: str,
-    now: datetime,
+    run: Run,
 ) -> Iterator[Discovery]:
     """A search, beside which no other process plans files of *source*; the subscribers are registered.
 
@@ -394,8 +389,8 @@ def discovery(
         LedgerError: another process has been planning for a quarter of an hour.
     """
     with planning_alone(source, ledger):
-        number, registration = register(source, ledger, settings, wanted, now=now)
-        one = Discovery(source, ledger, settings, registration, cursor=cursor, number=number, run_id=run_id, now=now)
+        source_id, registration = register(source, ledger, settings, wanted, now=run.now)
+        one = Discovery(source, ledger, settings, registration, cursor=cursor, source_id=source_id, run=run)
         yield one
         one.found.cursor = str(Cursor(one.found.frontier, one.mark))
 
@@ -422,15 +417,15 @@ def register(
     becomes of this run, a later one does. The caller holds the claim of planning.
     """
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        if number is not None and subscriptions.is_registered(tx, number, wanted):
-            found = {subscription.name: subscription for subscription in subscriptions.active(tx, number)}
-            return number, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
+        source_id = sources.source_id(tx, source.url)
+        if source_id is not None and subscriptions.is_registered(tx, source_id, wanted):
+            found = {subscription.name: subscription for subscription in subscriptions.active(tx, source_id)}
+            return source_id, Registration(tuple(found[name] for name in wanted), (), list_again=False, list_from=None)
     with ledger.write(durable=True) as tx:
-        number = sources.add_source(tx, source.url)
-        registration = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now)
+        source_id = sources.add_source(tx, source.url)
+        registration = subscriptions.register(tx, source_id, wanted, start_from=settings.start_from, now=now)
         if registration.list_again:
             first_day = max(registration.list_from or settings.start_date, settings.start_date)
-            state, after = sources.listing_state(tx, number), settings.layout.start_after(midnight(first_day))
-            sources.set_listing_state(tx, number, replace(state, after=min(state.after or after, after, key=utf8)))
-        return number, registration
+            state, after = sources.listing_state(tx, source_id), settings.layout.start_after(midnight(first_day))
+            sources.set_listing_state(tx, source_id, replace(state, after=min(state.after or after, after, key=utf8)))
+        return source_id, registration

@@ -74,18 +74,18 @@ class Lookout:
         if queue is not None:
             return Seen(messages=queue.waiting())
         with ledger.read() as tx:
-            number = sources.source_id(tx, source.url)
-            known = subscriptions.active(tx, number) if number is not None else ()
-            state = sources.listing_state(tx, number) if number is not None else ListingState()
+            source_id = sources.source_id(tx, source.url)
+            known = subscriptions.active(tx, source_id) if source_id is not None else ()
+            state = sources.listing_state(tx, source_id) if source_id is not None else ListingState()
             mark = database.source_mark(tx, source.url)
         begin = next_listing(settings, state, known, cursor="", mark=mark, now=now).first
         after = max(state.frontier, begin, key=utf8)
         walk = Walk(source, after=after, layout=settings.layout, most_keys=MOST_KEYS)
-        first = self._first_new(walk, ledger, settings, number, known)
+        first = self._first_new(walk, ledger, settings, source_id, known)
         if first is None and state.frontier:
             after = max(self._after, begin, key=utf8)
             walk = Walk(source, after=after, before=state.frontier, layout=settings.layout, most_keys=MOST_KEYS)
-            first = self._first_new(walk, ledger, settings, number, known)
+            first = self._first_new(walk, ledger, settings, source_id, known)
             self._after = walk.last_key if walk.is_cut else ""
         return Seen() if first is None else Seen(first.key, first.etag)
 
@@ -94,27 +94,27 @@ class Lookout:
         walk: Walk,
         ledger: Ledger,
         settings: DiscoverySettings,
-        number: int | None,
+        source_id: int | None,
         known: Iterable[Subscription],
     ) -> SourceFile | None:
-        return next((one.file for one in wanted_files(walk, ledger, settings, number, known)), None)
+        return next((one.file for one in wanted_files(walk, ledger, settings, source_id, known)), None)
 
 
 def wanted_files(
     files: Iterable[SourceFile],
     ledger: Ledger,
     settings: DiscoverySettings,
-    number: int | None,
+    source_id: int | None,
     known: Iterable[Subscription],
 ) -> Iterator[DatedFile]:
     """Those of *files* that a run would plan: unknown to the ledger, in time, and owed to somebody.
 
     Args:
-        number: of the source; None: the ledger does not know it.
+        source_id: of the source; None: the ledger does not know it.
         known: its subscriptions; empty: none is known yet, and any file may be wanted.
     """
     listing = with_days(files, settings.layout, Found())
-    for one, overwrites in unknown(listing, ledger, number or 0, Found(), on_overwrite=settings.on_overwrite):
+    for one, overwrites in unknown(listing, ledger, source_id or 0, Found(), on_overwrite=settings.on_overwrite):
         if one.day < settings.start_date or (overwrites and settings.on_overwrite == "ignore"):
             continue
         if not known or any(subscription.owes(one.file, one.day) for subscription in known):
@@ -129,26 +129,26 @@ def gets_on(ledger: Ledger, url: str) -> bool:
     start run after run.
     """
     with ledger.read() as tx:
-        number = sources.source_id(tx, url)
-        if number is None:
+        source_id = sources.source_id(tx, url)
+        if source_id is None:
             return False
-        more = sources.more_to_list(tx, number)
-        failing = owed.failing_subscriptions(tx, number)
-        well = [one for one in subscriptions.active(tx, number) if one.id not in failing]
+        more = sources.more_to_list(tx, source_id)
+        failing = owed.failing_subscriptions(tx, source_id)
+        well = [one for one in subscriptions.active(tx, source_id) if one.id not in failing]
         return any(more or owed.gets_on(tx, one) for one in well)
 
 
 def owes_nothing(ledger: Ledger, url: str) -> bool:
     """Whether everything that is known is delivered, and nothing was left to be listed."""
     with ledger.read() as tx:
-        number = sources.source_id(tx, url)
-        if number is None or sources.more_to_list(tx, number):
+        source_id = sources.source_id(tx, url)
+        if source_id is None or sources.more_to_list(tx, source_id):
             return False
-        return not any(one.files for one in owed.waiting(tx, number, subscriptions.active(tx, number)))
+        return not any(one.files for one in owed.waiting(tx, source_id, subscriptions.active(tx, source_id)))
 
 
 def last_complete_listing(ledger: Ledger, url: str) -> datetime | None:
     """When the last listing began that came to the end of the source; None: none did."""
     with ledger.read() as tx:
-        number = sources.source_id(tx, url)
-        return sources.listing_state(tx, number).complete_at if number is not None else None
+        source_id = sources.source_id(tx, url)
+        return sources.listing_state(tx, source_id).complete_at if source_id is not None else None

@@ -15,7 +15,7 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import FileError, FileUnreachable
 from export_pipeline.ledger import known as known_files
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.ledger.records import DatedFile
+from export_pipeline.ledger.records import DatedFile, Run
 from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.file import SourceFile, utf8
 from export_pipeline.source.notifications import MessageContent, Notice, read_message
@@ -168,7 +168,7 @@ class MessageTaker:
         settings = self._search.settings
         days = {key: settings.layout.date_of(key) for key in notices}
         with self._search.ledger.read() as tx:
-            known = known_files.of_keys(tx, self._search.number, days)
+            known = known_files.of_keys(tx, self._search.source_id, days)
         whole: list[SourceFile] = []
         to_ask: list[str] = []
         for key, by_etag in notices.items():
@@ -180,7 +180,7 @@ class MessageTaker:
             file = _file(key, next(iter(by_etag.values())))
             # One that is only counted need not be asked for.
             if is_out:
-                whole.append(file or SourceFile(key, "", 0, self._search.now))
+                whole.append(file or SourceFile(key, "", 0, self._search.run.now))
             elif file is not None and len(by_etag) == 1 and not known.has_key(key, day):
                 whole.append(file)
             else:
@@ -310,8 +310,7 @@ def discover_notified(
     cursor: str,
     wanted: dict[str, str | None],
     max_files: int,
-    run_id: str,
-    now: datetime,
+    run: Run,
     progress: Progress | None = None,
 ) -> Noticed:
     """List if it is time, then take messages; plan at most *max_files* of both.
@@ -320,7 +319,6 @@ def discover_notified(
         cursor: the text on the page of the sensor ``new_files``, which may make a listing longer. Messages do not move
             it.
         wanted: the configured subscribers and their ``since``.
-        now: aware.
         progress: told how many keys were listed, as files.
 
     Raises:
@@ -328,9 +326,9 @@ def discover_notified(
         QueueFailed: the queue did not answer well; what was planned stays owed.
     """
     settings = replace(settings, follows_messages=True)
-    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run_id=run_id, now=now) as one:
+    with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run=run) as one:
         begin = one.begin()
-        why = _why_list(one.state, begin, notifications, now)
+        why = _why_list(one.state, begin, notifications, run.now)
         one.found.more = one.more_before
         if why:
             # Where it was listed to its end before, new files come by messages: they get half of a run at least, and do
@@ -342,7 +340,7 @@ def discover_notified(
         taker.take(max_files=max_files - one.found.files, most_messages=max(LEAST_MESSAGES, 10 * max_files))
         one.found.more = bool(one.state.after) or taker.taken.more
         one.plan([])
-    due = (one.state.listed_at or now) + notifications.listing_every
+    due = (one.state.listed_at or run.now) + notifications.listing_every
     return Noticed(one.found, taker.taken, why, not one.state.after, due)
 
 
@@ -365,7 +363,7 @@ def _list(
         one.found.since = one.settings.layout.floor_after(after)
     walk = one.walk(after, most_keys=notifications.most_keys)
     new, last_key = one.list_new(walk, max_files=max_files, progress=progress)
-    began_at = before.began_at or one.now
+    began_at = before.began_at or one.run.now
     if one.found.more:
         listing = one.listed(after=last_key, began_at=began_at, complete_at=before.complete_at)
     else:

@@ -52,26 +52,26 @@ class ReadOutcome:
     Attributes:
         staged: what can be delivered; None where no readable file is left.
         unreadable: key → what is wrong, of the files that could not be read this time.
-        given_up: those of them that will not be tried again and lie in the quarantine.
+        quarantined: those of them that will not be tried again and lie in the quarantine.
         notes: what else happened, one sentence each.
         seconds: how long reading took.
     """
 
     staged: Staged | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
-    given_up: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def take(self, apart: Apart) -> str | None:
         """Add what became of a manifest's files; returns what is left of it, and is to be seen to next."""
         self.unreadable |= apart.reasons
-        self.given_up += apart.given_up
+        self.quarantined += apart.quarantined
         self.notes += apart.notes
         return apart.rest
 
 
-def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Progress | None = None) -> ReadOutcome:
+def ensure_staged(place: Workspace, manifest_id: str, *, run_id: str, progress: Progress | None = None) -> ReadOutcome:
     """See that the batches of a manifest lie staged; read them where they do not.
 
     A file that cannot be read is set apart and the manifest read again without it, before anything is staged for
@@ -87,9 +87,9 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
         LedgerError: the ledger contradicts itself, or another process has been reading the manifest for ten minutes.
     """
     outcome = ReadOutcome()
-    wanted: str | None = identity
+    wanted: str | None = manifest_id
     # What is left without a file that was too slow waits for the next run.
-    while wanted is not None and (wanted == identity or not place.stop()):
+    while wanted is not None and (wanted == manifest_id or not place.stop()):
         with place.ledger.claims.claim(f"read:{wanted}", wait_seconds=_OTHER_READER_SECONDS) as mine:
             if not mine:
                 raise LedgerError(
@@ -101,7 +101,7 @@ def ensure_staged(place: Workspace, identity: str, *, run_id: str, progress: Pro
 
 
 @contextmanager
-def _failures_noted(place: Workspace, identity: str) -> Iterator[None]:
+def _failures_noted(place: Workspace, manifest_id: str) -> Iterator[None]:
     """Where no file is to blame none is set apart; the ledger has it, or the sensor would start run after run.
 
     It also has that the reading is over, however it ended: only of one whose process died it does not.
@@ -111,24 +111,24 @@ def _failures_noted(place: Workspace, identity: str) -> Iterator[None]:
     except Exception as error:
         reason = error.reason if isinstance(error, FileError) else str(error) or type(error).__name__
         with place.ledger.write() as tx:
-            manifests.note_failure(tx, identity, scrub(reason, place.secrets))
+            manifests.note_failure(tx, manifest_id, scrub(reason, place.secrets))
         raise
     except BaseException:
         # Somebody ends the run: that is nothing against the files.
         with suppress(Exception), place.ledger.write() as tx:
-            manifests.end_reading(tx, identity)
+            manifests.end_reading(tx, manifest_id)
         raise
 
 
-def _see_to(place: Workspace, identity: str, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
+def _see_to(place: Workspace, manifest_id: str, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
     """Have one manifest staged, and tell *outcome*; or set its unreadable files apart.
 
     Returns:
         The id of what is left without these, now or since earlier, which is to be seen to next; None: all is done.
     """
     with place.ledger.read() as tx:
-        manifest = manifests.get(tx, identity)
-    if manifest.id != identity:
+        manifest = manifests.get(tx, manifest_id)
+    if manifest.id != manifest_id:
         return manifest.id  # it took this one's place, and may have a reader: its own claim tells
     if manifest.state.is_closed:
         return None

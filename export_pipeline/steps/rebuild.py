@@ -8,7 +8,7 @@ bytes, since no mark tells whether a manifest was delivered to its end. Of who c
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from hashlib import sha256
 from itertools import groupby
 
@@ -16,7 +16,7 @@ from export_pipeline.errors import ConfigurationError, LedgerError
 from export_pipeline.ledger import deliveries, manifests, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.deliveries import owe
-from export_pipeline.ledger.records import DatedFile, PlanLimits, Subscription
+from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone
@@ -53,8 +53,7 @@ def rebuild(
     wanted: Mapping[str, str | None],
     marks: Mapping[str, Marks],
     from_day: date | None,
-    run_id: str,
-    now: datetime,
+    run: Run,
     ignore_unmatched: bool = False,
 ) -> Rebuilt:
     """Fill an empty ledger, day by day.
@@ -83,13 +82,15 @@ def rebuild(
         recovered: set[str] = set()
         # One transaction: half a ledger would pass for a whole one.
         with ledger.write(durable=True) as tx:
-            number = sources.add_source(tx, source.url)
-            if manifests.is_any_of(tx, number):
+            source_id = sources.add_source(tx, source.url)
+            if manifests.is_any_of(tx, source_id):
                 raise LedgerError(
                     f"the ledger {ledger.description} is not empty; move it away before it is made again: it knows "
                     f"files of {source.url}"
                 )
-            found = subscriptions.register(tx, number, wanted, start_from=settings.start_from, now=now).subscriptions
+            found = subscriptions.register(
+                tx, source_id, wanted, start_from=settings.start_from, now=run.now
+            ).subscriptions
             _refuse_unknown_starts(found, wanted)
             listing = dated(
                 source, settings.layout, Found(), after="", before=settings.layout.next_day_floor(_LAST_DAY)
@@ -98,32 +99,30 @@ def rebuild(
                 files = [one.file for one in group if day >= settings.start_date]
                 ids = {mark[:_ID_CHARACTERS] for name in marks for mark in marks[name](day)}
                 groups = recover(files, ids, url=source.url, limits=settings.limits)
-                for identity, members in groups.items():
+                for manifest_id, members in groups.items():
                     manifests.add(
                         tx,
-                        identity,
+                        manifest_id,
                         members,
-                        source=number,
+                        source_id=source_id,
                         day=day,
                         max_events=settings.limits.max_events,
                         max_bytes=settings.limits.max_bytes,
-                        run_id=run_id,
-                        now=now,
+                        run=run,
                     )
-                    planning.add_files(tx, identity, members, source=number, day=day, now=now)
+                    planning.add_files(tx, manifest_id, members, source_id=source_id, day=day, now=run.now)
                     owed_to = [one.id for one in found if any(one.owes(file, day) for file in members)]
-                    owe(tx, identity, owed_to, day=day, first_key=members[0].key, now=now)
+                    owe(tx, manifest_id, owed_to, day=day, first_key=members[0].key, now=run.now)
                 taken = {file.key for members in groups.values() for file in members}
                 rest = [DatedFile(file, day) for file in files if file.key not in taken]
                 planned = planning.plan(
                     tx,
-                    source=number,
+                    source_id=source_id,
                     url=source.url,
                     files=rest,
                     subscriptions=found,
                     limits=settings.limits,
-                    run_id=run_id,
-                    now=now,
+                    run=run,
                 )
                 result.files += len(files)
                 result.manifests += len(groups) + len(planned)
@@ -190,9 +189,9 @@ def _stretches(
         digest = beginning.copy()
         for end in range(start, min(start + limits.manifest_max_files, len(files))):
             digest.update(f"{files[end].key}\0{files[end].etag}\0".encode("utf-8", "surrogatepass"))
-            identity = digest.hexdigest()[:_ID_CHARACTERS]
-            if identity in ids:
-                yield identity, list(files[start : end + 1])
+            manifest_id = digest.hexdigest()[:_ID_CHARACTERS]
+            if manifest_id in ids:
+                yield manifest_id, list(files[start : end + 1])
                 start = end
                 break
         start += 1

@@ -12,7 +12,7 @@ from export_pipeline.ledger.records import PartFile
 from export_pipeline.printable import printable
 from export_pipeline.source.store import Source
 from export_pipeline.steps.open import Workspace
-from export_pipeline.steps.unreadable import OwedGivenUp, split_for_all
+from export_pipeline.steps.unreadable import OwedFileLost, split_for_all
 
 # A transaction of so many manifests keeps other writers waiting for some ten milliseconds.
 _AT_ONCE = 20
@@ -40,18 +40,18 @@ def fold_old_days(
         return 0
     before = now.astimezone(timezone.utc).date() - timedelta(days=keep_days)
     with ledger.read() as tx:
-        number = sources.source_id(tx, source.url)
-        done = folding.folded_before(tx, number) if number is not None else None
-    if number is None or (done is not None and done >= before):
+        source_id = sources.source_id(tx, source.url)
+        done = folding.folded_before(tx, source_id) if source_id is not None else None
+    if source_id is None or (done is not None and done >= before):
         return 0
     count = 0
     # The claim of who plans and backfills: what is owed does not change while it is looked at.
     with ledger.claims.claim(f"plan:{source.url}") as mine:
         while mine and count < most:
             with ledger.write(durable=True) as tx:
-                folded = folding.fold(tx, number, before=before, most=min(_AT_ONCE, most - count), now=now)
+                folded = folding.fold(tx, source_id, before=before, most=min(_AT_ONCE, most - count), now=now)
                 if not folded:
-                    folding.set_folded_before(tx, number, before)
+                    folding.set_folded_before(tx, source_id, before)
                     break
             count += folded
     return count
@@ -66,7 +66,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
 
     Raises:
         LedgerError: files of it are not in the source now. After ``max_attempts`` tries they are given up.
-        OwedGivenUp: they were.
+        OwedFileLost: they were.
         ListingFailed: the source could not be listed.
     """
     with place.ledger.read() as tx:
@@ -97,7 +97,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
         place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
         with place.ledger.write(durable=True) as tx:
             unreadable.give_up(tx, found.id, reason)
-        raise OwedGivenUp(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
+        raise OwedFileLost(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
     done, sound = split_for_all(
         place,
         found,
@@ -112,7 +112,7 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
     end = f"given up for {names} after {tries} of {place.max_attempts} tries, and kept in the quarantine"
     if sound:
         end += f"; its other files go on to those who had not got them, in manifest {', '.join(sound)}"
-    raise OwedGivenUp(first_key, f"{reason}; {end}")
+    raise OwedFileLost(first_key, f"{reason}; {end}")
 
 
 def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Collection[str] = ()) -> list[str]:
@@ -126,14 +126,14 @@ def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Col
         runs: other runs that are under way; what they deliver is kept as well.
     """
     ledger.claims.sweep()
-    candidates = [identity for identity in staging.manifests() if identity not in keep]
+    candidates = [manifest_id for manifest_id in staging.manifests() if manifest_id not in keep]
     if not candidates:
         return []
     with ledger.read() as tx:
         if runs:
             elsewhere = deliveries.taken_by(tx, candidates, runs)
-            candidates = [identity for identity in candidates if identity not in elsewhere]
+            candidates = [manifest_id for manifest_id in candidates if manifest_id not in elsewhere]
         ours = manifests.known_among(tx, candidates)
-    for identity in ours:
-        staging.delete(identity)
+    for manifest_id in ours:
+        staging.delete(manifest_id)
     return ours

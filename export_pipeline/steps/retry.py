@@ -15,6 +15,7 @@ from export_pipeline.batching.quarantine import FILE, REFUSED, STRETCH, Record, 
 from export_pipeline.ledger import deliveries, folding, known, manifests, planning, retries, unreadable
 from export_pipeline.ledger.deliveries import owe, waived_for
 from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.open import Workspace
 
 
@@ -40,14 +41,13 @@ class Retried:
     under_way: int = 0
 
 
-def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, now: datetime) -> Retried:
+def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Retried:
     """Plan the content of quarantine objects again.
 
     Args:
         place: where everything lies.
         names: of objects, as ``Quarantine.records`` gives them.
-        run_id: who asks, for the ledger.
-        now: aware.
+        run: who asks.
     """
     retried = Retried()
     for name in names:
@@ -67,7 +67,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run_id: str, no
                     retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
                 retried.files.append(record.key)
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
-        if whole and _plan(place, name, whole, run_id=run_id, now=now):
+        if whole and _plan(place, name, whole, run=run):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         # Last: after a crash before this the same manifests are planned again, that is not at all.
@@ -112,12 +112,12 @@ def _is_final(place: Workspace, record: Record) -> bool:
         return record.kind == FILE or deliveries.is_settled(tx, record.manifest, record.subscriber, record.batch)
 
 
-def _is_ours(place: Workspace, manifest: str) -> bool:
+def _is_ours(place: Workspace, manifest_id: str) -> bool:
     with place.ledger.read() as tx:
-        return manifests.is_of(tx, manifest, place.source.url)
+        return manifests.is_of(tx, manifest_id, place.source.url)
 
 
-def _plan(place: Workspace, name: str, records: list[Record], *, run_id: str, now: datetime) -> bool:
+def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bool:
     """One manifest that holds the bytes of *records*, all of the quarantine's object *name*.
 
     A bad stretch is a file of its own: where one breaks off, the next must not seem to go on.
@@ -142,10 +142,8 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run_id: str, no
         files = sorted((file for file in put if file.key not in seen), key=lambda file: file.key)
         if not files:
             return True
-        identity = manifests.add_retry(
-            tx, found, files, is_refused=is_refused, url=place.source.url, run_id=run_id, now=now
-        )
-        planning.add_files(tx, identity, files, source=found.source_id, day=found.day, now=now, note=name)
+        manifest_id = manifests.add_retry(tx, found, files, is_refused=is_refused, url=place.source.url, run=run)
+        planning.add_files(tx, manifest_id, files, source_id=found.source_id, day=found.day, now=run.now, note=name)
         owed_to = deliveries.subscribers_of(tx, found.id)
         if is_refused:
             receivers = [number for number, name in owed_to if refused_by in ("", name)]
@@ -153,7 +151,7 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run_id: str, no
             # Should the start of one move back, this is owed to it like all that it was never owed.
             waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
-        owe(tx, identity, receivers, day=found.day, first_key=files[0].key, now=now)
+        owe(tx, manifest_id, receivers, day=found.day, first_key=files[0].key, now=run.now)
     return True
 
 

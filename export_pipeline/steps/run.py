@@ -6,14 +6,13 @@ which run these jobs. :func:`export` is a whole run without Dagster: the same pa
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 
 from export_pipeline.delivery.subscriber import Deliverer
 from export_pipeline.ledger import owed, sources
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
-from export_pipeline.ledger.records import Subscription
+from export_pipeline.ledger.records import Run, Subscription
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.discover import DiscoverySettings, discover
 from export_pipeline.steps.open import Workspace
@@ -83,7 +82,7 @@ def take(
 
 
 def read(
-    place: Workspace, identity: str, *, run_id: str, taken_by: Collection[str] = (), progress: Progress | None = None
+    place: Workspace, manifest_id: str, *, run_id: str, taken_by: Collection[str] = (), progress: Progress | None = None
 ) -> tuple[ReadOutcome, list[str]]:
     """Read a manifest that the run took, and tell to whom it goes.
 
@@ -95,8 +94,8 @@ def read(
         FileError, LedgerError: as :func:`ensure_staged`.
     """
     with place.ledger.read() as tx:
-        names = owed.assigned(tx, identity, taken_by or [run_id])
-    return ensure_staged(place, identity, run_id=run_id, progress=progress), names
+        names = owed.assigned(tx, manifest_id, taken_by or [run_id])
+    return ensure_staged(place, manifest_id, run_id=run_id, progress=progress), names
 
 
 def work(
@@ -140,8 +139,7 @@ def export(
     wanted: dict[str, str | None],
     max_files: int,
     keep_days: int | None,
-    run_id: str,
-    now: datetime,
+    run: Run,
     other_runs: Callable[[], Collection[str]] = tuple,
 ) -> Done:
     """One whole run: list, plan, take, read and deliver.
@@ -151,7 +149,6 @@ def export(
         cursor: the text of the cursor; *move_cursor* is given the new one, once everything up to it is planned.
         wanted: the configured subscribers and their ``since``.
         keep_days: days that the ledger keeps in full; None: all.
-        now: aware.
         other_runs: those under way, whose staged batches are left alone.
 
     Raises:
@@ -164,12 +161,11 @@ def export(
         cursor=cursor,
         wanted=wanted,
         max_files=max_files,
-        run_id=run_id,
-        now=now,
+        run=run,
     )
     move_cursor(found.cursor)
-    taken = take_what_is_owed(place.ledger, place.source.url, found.subscriptions, max_files=max_files, run_id=run_id)
+    taken = take_what_is_owed(place.ledger, place.source.url, found.subscriptions, max_files=max_files, run_id=run.id)
     keep = {one.id for one in taken.manifests}
     sweep_staging(place.staging, place.ledger, keep=keep, runs=other_runs())
-    fold_old_days(place.source, place.ledger, keep_days=keep_days, now=now)
-    return work(place, taken.manifests, found.subscriptions, subscribers, run_id=run_id)
+    fold_old_days(place.source, place.ledger, keep_days=keep_days, now=run.now)
+    return work(place, taken.manifests, found.subscriptions, subscribers, run_id=run.id)

@@ -23,6 +23,7 @@ from export_pipeline.errors import (
 from export_pipeline.ledger import deliveries, manifests, parts, unreadable
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers, manifest_id_of
+from export_pipeline.ledger.records import Run
 from export_pipeline.ledger.unreadable import Share
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted
@@ -34,7 +35,7 @@ DIVIDED_INTO = 10
 """Into how many manifests one is divided whose reader died: of a thousand files three divisions find the one."""
 
 
-class OwedGivenUp(FileError):
+class OwedFileLost(FileError):
     """A file of a manifest that others have got was given up for those it was still owed to."""
 
     next_step = "once the file is back, export-pipeline quarantine retry owes it again; its sound neighbours are owed"
@@ -46,13 +47,13 @@ class Apart:
 
     Attributes:
         reasons: key → what is wrong.
-        given_up: keys of those that lie in the quarantine now.
+        quarantined: keys of those that lie in the quarantine now.
         rest: the manifest of the other files; None where there is none.
         notes: what else happened, one sentence each.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
-    given_up: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     rest: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -88,19 +89,19 @@ def set_apart(
     rest = None
     with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
         if several:
-            rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run_id=run_id, now=utc_now())
+            rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run=Run(run_id, utc_now()))
         else:
             manifests.count_failure(tx, manifest.id, reasons[apart[0].key])
         unreadable.note_attempts(tx, [_alone(place, manifest, file) for file in apart], began=began)
     if several:
         # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
         place.quarantine.archive_stretches(manifest.id, manifest.day)
-    given_up = [
+    quarantined = [
         file.key
         for file in apart
         if _give_up(place, manifest, file, failures[file.key], reasons[file.key], others_read=others_read)
     ]
-    return Apart(reasons, given_up, rest)
+    return Apart(reasons, quarantined, rest)
 
 
 def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart | None:
@@ -150,7 +151,7 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
     """
     groups = [[one.file for one in group] for group in unreadable.grouped(manifest.part_files, DIVIDED_INTO)]
     with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
-        ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run_id=run_id, now=utc_now())
+        ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run=Run(run_id, utc_now()))
     place.staging.delete(manifest.id)
     place.quarantine.archive_stretches(manifest.id, manifest.day)
     files = counted(len(manifest.files), "file")
@@ -202,14 +203,14 @@ def _give_up(
     place: Workspace, manifest: Manifest, file: SourceFile, error: FileError, reason: str, *, others_read: bool
 ) -> bool:
     """Quarantine a file as a whole that no further try can help; returns whether it was."""
-    identity = _alone(place, manifest, file)
+    manifest_id = _alone(place, manifest, file)
     with place.ledger.read() as tx:
-        tries = manifests.get(tx, identity).read_attempts
+        tries = manifests.get(tx, manifest_id).read_attempts
     if not _is_hopeless(place, error, tries, others_read=others_read):
         return False
-    place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=file, reason=reason)
+    place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=file, reason=reason)
     with place.ledger.write(durable=True) as tx:
-        unreadable.give_up(tx, identity, reason)
+        unreadable.give_up(tx, manifest_id, reason)
     return True
 
 
@@ -249,7 +250,7 @@ def _split(
     tries: int,
     run_id: str,
     differs: bool = False,
-) -> OwedGivenUp:
+) -> OwedFileLost:
     """Split a manifest for those it is still owed to; returns what to raise.
 
     Args:
@@ -303,7 +304,7 @@ def split_for_all(
             _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
                 sound += unreadable.split(
-                    tx, manifest, given, reasons, reason=reason, groups=groups, run_id=run_id, now=utc_now()
+                    tx, manifest, given, reasons, reason=reason, groups=groups, run=Run(run_id, utc_now())
                 )
             done += given
     return done, list(dict.fromkeys(sound))
@@ -313,10 +314,10 @@ def _keep_lost(
     place: Workspace, manifest: Manifest, given: Sequence[Share], reasons: Mapping[str, str], reason: str
 ) -> None:
     names = ", ".join(share.subscriber for share in given)
-    for identity, one in unreadable.lost_parts(manifest, given).items():
+    for manifest_id, one in unreadable.lost_parts(manifest, given).items():
         why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
-        place.quarantine.put_file(manifest_id=identity, day=manifest.day, file=one.file, reason=why)
-    if any(share.is_given_up for share in given):
+        place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=one.file, reason=why)
+    if any(share.is_indivisible for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files
         lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files have no names any more
@@ -332,7 +333,7 @@ def _told(
     sound: Sequence[str],
     *,
     tries: str,
-) -> OwedGivenUp:
+) -> OwedFileLost:
     key = next(iter(reasons), manifest.files[0].key)
     said = [f"{reason}{_more(reasons)}"]
     lost = [share.subscriber for share in done if share.lost]
@@ -345,15 +346,15 @@ def _told(
         said.append(
             f"the {what} of manifest {manifest.id} go on to {', '.join(going_on)} alone, in {ids}: {', '.join(sound)}"
         )
-    given_up = [share.subscriber for share in done if share.is_given_up]
-    if given_up:
-        names = ", ".join(given_up)
+    indivisible = [share.subscriber for share in done if share.is_indivisible]
+    if indivisible:
+        names = ", ".join(indivisible)
         said.append(
             f"what is owed of manifest {manifest.id} to {names} is given up after {tries}, and kept in the quarantine"
         )
     if not done:
         said.append(f"manifest {manifest.id} is owed to nobody, or another run delivers it")
-    return OwedGivenUp(key, "; ".join(said))
+    return OwedFileLost(key, "; ".join(said))
 
 
 def _more(reasons: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""What reading and writing share: where a store is, how to log in to it."""
+"""What reading and writing share: where a store is, and how to log in to it."""

@@ -1,4 +1,4 @@
-"""Logging in to S3: one boto3 session serves boto3's client and obstore alike."""
+"""Logs in to S3: one boto3 session serves both boto3's client and obstore."""
 
 import re
 from datetime import timedelta
@@ -19,16 +19,16 @@ _ACCESS_POINT = re.compile(r"^arn:(?P<partition>[^:]+):s3:(?P<region>[^:]+):(?P<
 _DOMAINS = {"aws-cn": "amazonaws.com.cn"}
 _POOLED_CONNECTIONS = 32
 
-# botocore renews temporary credentials at the latest ten minutes before they end; what it hands out is good that long.
+# botocore renews temporary credentials at least ten minutes before they expire: what it returns is valid that long.
 CREDENTIALS_LIVE = timedelta(minutes=10)
 
 
 class AwsLogin:
-    """Session, client and obstore's configuration for one bucket. Nothing is loaded or asked before it is used.
+    """Session, client and obstore configuration for one bucket. Nothing is loaded or requested before it is used.
 
     Args:
         location: of scheme ``s3``.
-        settings: what is not given comes from boto3's chain: environment, profile, container, instance.
+        settings: what is missing comes from boto3's chain: environment, profile, container, instance.
     """
 
     def __init__(self, location: Location, settings: StoreSettings) -> None:
@@ -37,19 +37,19 @@ class AwsLogin:
 
     @property
     def is_express(self) -> bool:
-        """Whether it is a directory bucket of S3 Express One Zone: lists in any order, and knows no start-after."""
+        """Whether it is a directory bucket of S3 Express One Zone: lists in any order, without start-after."""
         return self.bucket.endswith("--x-s3")
 
     @cached_property
     def session(self) -> "boto3.Session":
-        """The boto3 session, as :func:`open_session` has it."""
+        """The boto3 session, from :func:`open_session`."""
         return open_session(self._settings)
 
     @cached_property
     def client(self) -> "S3Client":
-        """A client as boto3 gives, with this package's retries and time-outs, but without transfers of files.
+        """A client as boto3 creates it, with this package's retries and timeouts, but without file transfers.
 
-        These would be imported with it, and take a third of the time until the first request.
+        Importing these would take a third of the time until the first request.
         """
         from botocore.config import Config
 
@@ -69,10 +69,10 @@ class AwsLogin:
         return cast("S3Client", client)
 
     def queue_client(self, endpoint_url: str, region_name: str | None) -> Any:
-        """A client of SQS, with the same login, retries and time-outs; to be closed by the caller.
+        """An SQS client with the same login, retries and timeouts; the caller closes it.
 
         Args:
-            region_name: None: that of the settings, or what boto3 finds.
+            region_name: None: the settings' region, or the one that boto3 finds.
         """
         from botocore.config import Config
 
@@ -96,7 +96,7 @@ class AwsLogin:
             "connect_timeout": settings.connect_timeout_seconds,
             "read_timeout": settings.read_timeout_seconds,
             "max_pool_connections": _POOLED_CONNECTIONS,
-            # Stores other than AWS often know no checksums beyond MD5.
+            # Stores other than AWS often support no checksums beyond MD5.
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
         }
@@ -105,20 +105,20 @@ class AwsLogin:
         return config
 
     def obstore_config(self) -> "tuple[S3Config, S3CredentialProvider | None]":
-        """Bucket, address and region for obstore's S3Store, and what gives it credentials.
+        """Bucket, address and region for obstore's S3Store, and its credential provider.
 
-        The region is asked of AWS (one request) where the settings do not name it: boto3 follows a bucket to its
-        region, obstore does not.
+        If the settings do not name the region, AWS is asked for it (one request): boto3 follows a bucket to its region,
+        obstore does not.
 
         Raises:
-            ConfigurationError: boto3's chain knows no credentials.
+            ConfigurationError: boto3's chain finds no credentials.
         """
         settings = self._settings
         config: S3Config = {"bucket": self.bucket}
         endpoint = settings.endpoint_url or self._configured_endpoint()
         virtual = bool(settings.virtual_hosted_style)
         if match := _ACCESS_POINT.match(self.bucket):
-            # An access point is a host of its own; the bucket's name is not part of any request.
+            # An access point has its own host name; the bucket's name is not part of any request.
             domain = _DOMAINS.get(match["partition"], "amazonaws.com")
             host = f"{match['name']}-{match['account']}.s3-accesspoint.{match['region']}.{domain}"
             config.update({"bucket": match["name"], "region": match["region"]})
@@ -132,7 +132,7 @@ class AwsLogin:
             config["region"] = settings.region_name or self._region_of_bucket()
             virtual = settings.virtual_hosted_style is not False and "." not in self.bucket
         if endpoint:
-            # Under both names: obstore would prefer AWS_ENDPOINT_URL_S3 of the environment to the first.
+            # Under both names: obstore would prefer the environment's AWS_ENDPOINT_URL_S3 to the first.
             config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint.rstrip("/")
         config["virtual_hosted_style_request"] = virtual
         if self.is_express:
@@ -150,12 +150,12 @@ class AwsLogin:
         if self.session.get_credentials() is None:
             raise ConfigurationError(
                 "no AWS credentials found: set aws_access_key_id and aws_secret_access_key, a profile_name, or "
-                "what else boto3 looks for; for a public bucket use_unsigned_session"
+                "another source that boto3 supports; for a public bucket, set use_unsigned_session"
             )
         return Boto3CredentialProvider(self.session, ttl=CREDENTIALS_LIVE)
 
     def _configured_endpoint(self) -> str | None:
-        """The endpoint that environment or profile name for S3, which boto3 and obstore spell differently."""
+        """The endpoint for S3 in the environment or profile; boto3 and obstore use different names for it."""
         endpoint = self.client.meta.endpoint_url
         return None if re.match(r"https?://[a-z0-9.-]+\.amazonaws\.com(\.cn)?/?$", endpoint) else endpoint
 
@@ -209,7 +209,7 @@ def _assume_role(session: "boto3.Session", role_arn: str, external_id: str | Non
         role_arn=role_arn,
         extra_args=extra,
     )
-    # Botocore has no public way to set credentials that renew themselves.
+    # botocore has no public way to set self-renewing credentials.
     assumed: Any = Session()
     assumed._credentials = DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")
     return boto3.Session(botocore_session=assumed, region_name=session.region_name)

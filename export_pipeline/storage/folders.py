@@ -1,4 +1,4 @@
-"""Local folders and files, and who may look into them."""
+"""Local folders and files, and who may access them."""
 
 import os
 import re
@@ -8,53 +8,53 @@ from contextlib import suppress
 from export_pipeline.printable import printable
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""Modes of what nobody but its owner may read."""
+"""Modes of folders and files that only their owner may read."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_folder(folder: str, mode: int) -> None:
-    """Make *folder*, and those above it that are missing, each of them with *mode*.
+    """Create *folder* and its missing parents, each with *mode*.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
         folder = os.path.dirname(folder)
     for path in reversed(missing):
-        # os.makedirs gives its mode to the last folder only.
+        # os.makedirs applies its mode to the last folder only.
         with suppress(FileExistsError):
             os.mkdir(path, mode)
 
 
 def make_private_file(path: str) -> None:
-    """Make an empty file at *path*, and its folder, for their owner only; one that is there stays as it is.
+    """Create an empty file at *path*, and its folder, accessible only to the owner; an existing file stays as it is.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     make_folder(os.path.dirname(path), PRIVATE_FOLDER)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def told_if_open(path: str) -> str:
-    """A remark where *path* was made by somebody else so that others may read it; empty where they may not."""
+    """A warning if others may read *path*, which somebody else created; otherwise empty."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
         return ""
     folder = os.path.dirname(path)
-    # Who may not enter the folder cannot reach what is in it.
+    # Without permission to enter the folder, its content is out of reach.
     if not mode & _OTHERS or not stat.S_IMODE(os.stat(folder).st_mode) & _OTHERS:
         return ""
     private = PRIVATE_FOLDER if os.path.isdir(path) else PRIVATE_FILE
-    return f"; others on this machine may look into it: chmod {private:o} {path}"
+    return f"; other users of this machine can read it: chmod {private:o} {path}"
 
 
 _MAX_CHARACTERS = 500
-# A query may hold a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
+# A query may contain a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
 _QUERY = re.compile(r"(https?://[^\s?\"'<>)]*)\?[^\s\"'<>)]*")
 _USERINFO = re.compile(r"(https?://)[^/\s@\"']+@")
 _SECRET_ELEMENTS = re.compile(
@@ -66,7 +66,7 @@ def brief(error: BaseException) -> str:
     """The message of an error of obstore, botocore or the operating system, on one line of at most 500 characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # obstore appends the whole tree of Rust structs; its first part says it all.
+    # obstore appends the whole tree of Rust structs; the first part is sufficient.
     text = str(error).partition("\n\nDebug source:")[0]
     text = _SECRET_ELEMENTS.sub(r"<\1>…</\1>", text)
     text = _USERINFO.sub(r"\1", _QUERY.sub(r"\1?…", text))

@@ -1,4 +1,4 @@
-"""The URL of a store, taken apart and put into one spelling."""
+"""Parses the URL of a store, and normalises its spelling."""
 
 import os
 import re
@@ -28,8 +28,8 @@ class Location:
     Attributes:
         scheme: ``s3``, ``gs``, ``az`` or ``file``.
         bucket: bucket, container, or ARN of an access point; empty for ``file``.
-        prefix: what every key begins with: empty, or text that ends in ``/``. For ``file`` the absolute folder,
-            without the slash at the end.
+        prefix: what every key begins with: empty, or text that ends in ``/``. For ``file`` the absolute folder, without
+            a trailing slash.
     """
 
     scheme: str
@@ -38,22 +38,22 @@ class Location:
 
     @property
     def url(self) -> str:
-        """One spelling for one place, without a slash at the end."""
+        """The same for every spelling of the same place, without a trailing slash."""
         if self.scheme == "file":
             return Path(self.prefix).as_uri()
-        # A prefix that ends in an empty part is another one than without it.
+        # A prefix that ends in an empty part differs from the one without it.
         end = self.prefix if self.prefix.endswith("//") or self.prefix == "/" else self.prefix.removesuffix("/")
         return f"{self.scheme}://{self.bucket}/{end}" if end else f"{self.scheme}://{self.bucket}"
 
 
 def parse_location(url: str) -> Location:
-    """The folder that *url* names; a path is taken from the working directory on.
+    """The folder that *url* names; a relative path is relative to the working directory.
 
-    Text after the bucket is taken as it is: ``%20`` means these three characters, as in the AWS CLI. Only in
-    ``file://`` URLs it is a space, as RFC 8089 has it.
+    Text after the bucket is literal: ``%20`` means these three characters, as in the AWS CLI. Only in ``file://`` URLs
+    does it mean a space, as RFC 8089 defines.
 
     Raises:
-        ConfigurationError: it is none of the known forms.
+        ConfigurationError: it has none of the supported forms.
     """
     if url.startswith("arn:"):
         return _from_arn(url)
@@ -67,7 +67,7 @@ def parse_location(url: str) -> Location:
         raise ConfigurationError(f"URL with {match[1]}:// is not supported; allowed: {ALLOWED}")
     bucket, _, prefix = url[match.end() :].partition("/")
     if "@" in bucket:
-        raise ConfigurationError(f"{scheme}:// URL holds credentials; they belong into options of their own")
+        raise ConfigurationError(f"{scheme}:// URL contains credentials; configure them by their own options")
     if not _BUCKET.match(bucket):
         raise ConfigurationError(f"{scheme}://{bucket} does not name a bucket; allowed: {ALLOWED}")
     return Location(scheme, bucket, _as_folder(prefix))
@@ -94,7 +94,7 @@ def _from_file_url(url: str) -> Location:
 
 def _folder(path: str) -> Location:
     if not path or "\0" in path:
-        raise ConfigurationError(f"{path!r} names no folder; allowed: {ALLOWED}")
+        raise ConfigurationError(f"{path!r} is not a folder's path; allowed: {ALLOWED}")
     return Location("file", "", os.path.abspath(os.path.expanduser(path)))
 
 

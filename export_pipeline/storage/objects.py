@@ -9,11 +9,11 @@ from export_pipeline.storage.settings import StoreSettings
 
 
 class Objects(ABC):
-    """A folder of objects. Names are relative paths with ``/``; safe to use from several threads.
+    """A folder of objects. Names are relative paths with ``/``. Thread-safe.
 
     Attributes:
         url: normalised and without credentials.
-        is_local: whether it is a folder of this machine, rather than a bucket.
+        is_local: whether it is a folder of this machine, not a bucket.
     """
 
     url: str
@@ -21,30 +21,30 @@ class Objects(ABC):
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None:
-        """Write the whole object at once, over an older one: a reader sees either none, the old or the new.
+        """Write the whole object atomically, replacing an older one: readers see none, the old or the new one.
 
         Raises:
-            StoreError: the store failed, retries included.
+            StoreError: the store failed despite retries.
         """
 
     def put_parts(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
-        """:meth:`put` of all *parts*, one after the other.
+        """:meth:`put` the concatenation of *parts*.
 
         Raises:
-            StoreError: the store failed, retries included.
+            StoreError: the store failed despite retries.
         """
         self.put(name, b"".join(parts))
 
     def put_file(self, name: str, data: bytes, file: str) -> None:
-        """:meth:`put` of what the file *file* of this machine holds: *data*, exactly. It may be shared, not copied.
+        """:meth:`put` the content of the local file *file*, which is exactly *data*. It may be linked, not copied.
 
         Raises:
-            StoreError: the store failed, retries included.
+            StoreError: the store failed despite retries.
         """
         self.put(name, data)
 
     def path(self, name: str) -> str | None:
-        """Where the object lies on this machine; None in a bucket."""
+        """Path of the object on this machine; None in a bucket."""
         return None
 
     @abstractmethod
@@ -52,40 +52,40 @@ class Objects(ABC):
         """The object's bytes.
 
         Raises:
-            ObjectMissing: there is none.
-            StoreError: the store failed, retries included.
+            ObjectMissing: it does not exist.
+            StoreError: the store failed despite retries.
         """
 
     @abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Names below the folder *prefix* (empty: all), in no order to rely on."""
+        """Names below the folder *prefix* (empty: all), in undefined order."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove the object; it is no error if there is none."""
+        """Delete the object; no error if it does not exist."""
 
     @abstractmethod
     def delete_prefix(self, prefix: str) -> int:
-        """Remove every object below the folder *prefix* (empty: all), and say how many there were."""
+        """Delete every object below the folder *prefix* (empty: all), and return how many there were."""
 
 
 def open_objects(
     url: str, settings: StoreSettings | None = None, *, private: bool = False, durable: bool = False
 ) -> Objects:
-    """The objects below *url*, which has the forms of a source's.
+    """The objects below *url*, in any form that a source's URL may have.
 
     Args:
         url: ``s3://…``, ``gs://…``, ``az://…``, ``file:///…`` or a path.
-        settings: how to log in; by default all from the usual chain.
-        private: for local folders: made with mode 0700, files with 0600.
-        durable: for local folders: :meth:`Objects.put` waits until the disk has it (fsync). Other stores always do.
+        settings: how to log in; by default everything comes from the usual chain.
+        private: for local folders: created with mode 0700, files with 0600.
+        durable: for local folders: :meth:`Objects.put` waits for the disk (fsync). Other stores always wait.
 
     Raises:
-        ConfigurationError: the URL is none of the known ones.
+        ConfigurationError: the URL has none of the supported forms.
     """
     location = parse_location(url)
     if location.scheme == "file":
@@ -101,8 +101,8 @@ def checked_name(name: str) -> str:
     """*name*, if it is a plain relative path.
 
     Raises:
-        StoreError: it could leave the folder, or no store would take it.
+        StoreError: it could leave the folder, or no store would accept it.
     """
     if not name or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
-        raise StoreError(f"{name!r} cannot be the name of an object: allowed are parts joined by single slashes")
+        raise StoreError(f"{name!r} is not a valid object name: allowed are parts joined by single slashes")
     return name

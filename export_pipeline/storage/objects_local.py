@@ -1,4 +1,4 @@
-"""Objects as files of a local folder."""
+"""Objects as files in a local folder."""
 
 import os
 import secrets
@@ -16,12 +16,12 @@ from export_pipeline.storage.objects import Objects, checked_name
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a folder gives to the files that are made in it.
+    """What files inherit from the folder they are created in.
 
     Attributes:
         device, user, group: as numbers.
         mode: permissions.
-        attributes: extended ones, such as access control lists.
+        attributes: extended attributes, such as access control lists.
     """
 
     device: int
@@ -32,25 +32,25 @@ class Made:
 
     @classmethod
     def of(cls, file: int | str) -> "Made | None":
-        """As the file of this descriptor or path has it; None where Python cannot tell all of it."""
+        """The values of this descriptor or path; None if Python cannot read all of them."""
         found = os.stat(file)
         try:
             attributes = {name: os.getxattr(file, name) for name in os.listxattr(file)}
         except (AttributeError, OSError):
-            return None  # not every operating system, and not every file system, has such attributes
+            return None  # not every operating system or file system has such attributes
         return cls(found.st_dev, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), attributes)
 
 
 def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
-    """Make *path* a second name of *file*, in one step and in place of what was there; say whether that was done.
+    """Make *path* a hard link to *file*, atomically and replacing an older file; returns whether it did.
 
-    It is not where *file* has a second name already: so what somebody does to one delivered file never changes another.
-    Who changes a delivered file in place changes *file* too: its check sum tells, and it is read again.
+    It does not if *file* has another link already: so modifying one delivered file never modifies another. Modifying a
+    delivered file in place also modifies *file*: the checksum detects it, and the manifest is read again.
 
     Args:
-        file: has no name that anybody but us knows. It gets the permissions of *like*.
-        like: what a file has that is made where *path* is. Nothing is done where *file* has other attributes.
-        beside: a name in the folder of *path* that is free.
+        file: its name is known to nobody but this package. It gets the permissions of *like*.
+        like: values of a file created where *path* is. Nothing is done if *file* has other attributes.
+        beside: an unused name in the folder of *path*.
     """
     own = Made.of(file)
     if like is None or own is None or replace(own, mode=like.mode) != like:
@@ -60,7 +60,7 @@ def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
     except OSError:
         return False  # not every file system has links
     try:
-        # Looked at afterwards: somebody else may have had the same thought at the same time.
+        # Checked afterwards: another process may have linked it at the same time.
         if os.stat(beside).st_nlink != 2:
             return False
         if own.mode != like.mode:
@@ -73,18 +73,18 @@ def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
 
 
 _TRIES = 3
-# For 5 MB in one piece Linux takes blocks of 2 MiB for its page cache, which a virtual machine may have given back to
+# For 5 MB in one piece, Linux allocates 2 MiB blocks in its page cache, which a virtual machine may have returned to
 # its host while they were free: writing then takes up to ten times as long.
 _PIECE_BYTES = 64 * 1024
 
 
 class FolderObjects(Objects):
-    """A file for each object, made beside its place and moved there in one step.
+    """A file per object, written under a temporary name beside its place and renamed.
 
     Args:
-        location: of scheme ``file``; the folder is made with the first object.
-        private: folders are made with mode 0700 and files with 0600, whatever the umask.
-        durable: a written object survives a power cut, at the price of waiting for the disk.
+        location: of scheme ``file``; the folder is created with the first object.
+        private: folders are created with mode 0700 and files with 0600, whatever the umask.
+        durable: a written object survives a power failure, at the cost of waiting for the disk.
     """
 
     is_local = True
@@ -107,7 +107,7 @@ class FolderObjects(Objects):
             raise StoreError(f"{self.url}: {name} could not be written: {brief(error)}") from None
 
     def put_file(self, name: str, data: bytes, file: str) -> None:
-        # Whatever hinders linking, be it that the file is gone: data can still be written, or put says why not.
+        # Whatever prevents linking, even if the file is gone: data can still be written, or put reports why not.
         with suppress(OSError):
             if self._link(file, self.path(name)):
                 return
@@ -121,7 +121,7 @@ class FolderObjects(Objects):
             with open(self.path(name), "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise ObjectMissing(f"{self.url}: there is no {name}") from None
+            raise ObjectMissing(f"{self.url}: {name} does not exist") from None
         except OSError as error:
             raise StoreError(f"{self.url}: {name} could not be read: {brief(error)}") from None
 
@@ -175,7 +175,7 @@ class FolderObjects(Objects):
             _sync(folder)
 
     def _link(self, file: str, path: str) -> bool:
-        """Make *path* a second name of *file*, and say whether it is."""
+        """Make *path* a hard link to *file*, and return whether it is."""
         folder, unfinished = os.path.dirname(path), _unfinished(path)
         if folder not in self._made:
             descriptor = self._create(unfinished, folder)
@@ -196,7 +196,7 @@ class FolderObjects(Objects):
             try:
                 return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._file_mode)
             except FileNotFoundError:
-                # Made only when missing, and again where delete_prefix removed it in between.
+                # Created only if missing, and again if delete_prefix removed it in between.
                 if tried == _TRIES:
                     raise
                 make_folder(folder, self._folder_mode)
@@ -208,9 +208,9 @@ class FolderObjects(Objects):
 
 
 def _unfinished(path: str) -> str:
-    """A new name beside *path*, for what becomes it when it is whole."""
+    """A new name beside *path*, for the file until it is complete."""
     folder, base = os.path.split(path)
-    # Cut, since most file systems allow 255 bytes a name.
+    # Truncated, since most file systems allow 255 bytes a name.
     return os.path.join(folder, f".{base[:50]}.{secrets.token_hex(8)}.tmp")
 
 

@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 _LISTED = 1_000
 _DELETED = 1_000
-# One request up to here, in parts beyond: a single PUT that is cut off leaves nothing behind, an upload in parts does.
+# Larger objects are uploaded in parts. An interrupted PUT leaves nothing behind, an interrupted multipart upload does.
 _SINGLE_PUT_BYTES = 64 * 1024 * 1024
 
 
 class BucketObjects(Objects):
-    """An object of the bucket for each object.
+    """One object of the bucket per object.
 
     Args:
         location: of scheme ``s3``, ``gs`` or ``az``.
-        settings: how to log in. Nothing is asked of the network yet.
+        settings: how to log in. No request is made yet.
     """
 
     is_local = False
@@ -91,7 +91,7 @@ class BucketObjects(Objects):
 
     def _delete(self, names: Sequence[str]) -> None:
         for name in names if self._location.scheme != "s3" else ():
-            # Google and Azure call it an error to delete what is not there.
+            # Google and Azure report an error if the object to delete does not exist.
             self._delete_one(name)
         if self._location.scheme == "s3":
             keys = [self._key(name) for name in names]
@@ -109,6 +109,6 @@ class BucketObjects(Objects):
         try:
             return call()
         except FileNotFoundError:
-            raise ObjectMissing(f"{self.url}: there is no {name}") from None
+            raise ObjectMissing(f"{self.url}: {name} does not exist") from None
         except (BaseError, OSError) as error:
             raise StoreError(f"{self.url}: {name} could not be {done}: {brief(error)}") from None

@@ -14,22 +14,22 @@ from export_pipeline.storage.settings import StoreSettings
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, AzureStore, ClientConfig, GCSConfig, GCSStore, RetryConfig, S3Store
 
-# For one request as a whole. The silence that read_timeout_seconds allows is what really ends a dead one.
+# Limit for a whole request. What really ends a dead one is the silence that read_timeout_seconds allows.
 _REQUEST_TIMEOUT = timedelta(hours=1)
 
 
 def open_store(
     location: Location, settings: StoreSettings, login: AwsLogin | None = None
 ) -> "S3Store | GCSStore | AzureStore":
-    """The whole bucket or container of *location*; keys are full ones.
+    """The whole bucket or container of *location*; keys are complete ones.
 
     Args:
         location: of scheme ``s3``, ``gs`` or ``az``.
         settings: Google's and Azure's credentials come from obstore's environment variables.
-        login: for S3, one that exists already.
+        login: for S3, an existing one.
 
     Raises:
-        ConfigurationError: what is configured does not add up, or no credentials were found.
+        ConfigurationError: options contradict each other, or no credentials were found.
     """
     from obstore import store
     from obstore.exceptions import BaseError
@@ -47,7 +47,7 @@ def open_store(
         if settings.endpoint_url and settings.endpoint_url.startswith("http://"):
             client["allow_http"] = True
         if location.scheme == "gs":
-            # Or else objects with Content-Encoding: gzip come unpacked, in another length than listed.
+            # Otherwise objects with Content-Encoding: gzip are decompressed, and their length differs from the listing.
             client["default_headers"] = {"accept-encoding": "gzip"}
             google: GCSConfig = {"bucket": location.bucket}
             if settings.endpoint_url:

@@ -1,6 +1,6 @@
-"""For tests of subscribers and pipelines: doubles, samples, and the suite that every subscriber has to pass.
+"""Tools to test subscribers and pipelines: test doubles, sample events, and a contract suite for subscribers.
 
-``SubscriberContract`` needs pytest; the rest needs nothing beside this package.
+``SubscriberContract`` requires pytest; the rest has no further requirements.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""The suite that every subscriber passes, the shipped ones and yours.
+"""The contract suite that every subscriber passes: those of this package, and yours.
 
-Inherit it in a test module, say how your subscriber is made and what its destination holds, and pytest does the rest::
+Subclass it in a test module, define how to create your subscriber and what its destination contains, and run pytest::
 
     class TestMine(SubscriberContract):
         @pytest.fixture
@@ -42,13 +42,13 @@ UNITS = re.compile(
 
 
 class SubscriberContract:
-    """Override :meth:`subscriber` and :meth:`held`; the rest as your destination needs it.
+    """Override :meth:`subscriber` and :meth:`held`; override the rest as your destination requires.
 
     Attributes:
-        failures: name of each way the destination can fail → what the subscriber raises then; see :meth:`broken`.
-        repeat_is_harmless: the destination knows a batch that comes again, and holds its events once.
-        largest_event_bytes: size of the largest event that is tried.
-        batches_in_parallel: how many are delivered by four threads at once; fewer where each takes long.
+        failures: name of each failure of the destination → the error that the subscriber raises; see :meth:`broken`.
+        repeat_is_harmless: the destination recognizes a repeated batch, and contains its events once.
+        largest_event_bytes: size of the largest event that is tested.
+        batches_in_parallel: number of batches that four threads deliver; lower it if each takes long.
     """
 
     failures: Mapping[str, type[DeliveryError]] = {}
@@ -62,11 +62,11 @@ class SubscriberContract:
         raise NotImplementedError("override the fixture 'subscriber'")
 
     def held(self) -> Iterable[object]:
-        """What the destination holds now: for every event what :meth:`expected` says, in any order."""
+        """What the destination contains now: for every event what :meth:`expected` returns, in any order."""
         raise NotImplementedError
 
     def expected(self, events: Sequence[bytes]) -> Iterable[object]:
-        """What the destination holds after *events* were delivered once: by default their exact bytes."""
+        """What the destination contains after *events* were delivered once: by default their exact bytes."""
         return events
 
     def events(self, count: int) -> list[bytes]:
@@ -74,15 +74,15 @@ class SubscriberContract:
         return [sample_event(n) for n in range(count)]
 
     def awkward_events(self) -> list[bytes]:
-        """Events that are hard to pass on unharmed, and that the destination accepts."""
+        """Events that are hard to deliver unchanged, and that the destination accepts."""
         return awkward_events(self.largest_event_bytes)
 
     def bad_event(self) -> bytes | None:
-        """An event that the destination refuses for good; None where it takes everything."""
+        """An event that the destination refuses permanently; None if it accepts everything."""
         return None
 
     def broken(self, subscriber: Subscriber, failure: str) -> Subscriber:
-        """Make the destination fail as *failure* names; return the subscriber that meets it."""
+        """Make the destination fail in the way named *failure*; return a subscriber that delivers to it."""
         raise NotImplementedError
 
     def mend(self) -> None:
@@ -93,13 +93,13 @@ class SubscriberContract:
         return send_to(subscriber, batch)
 
     def assert_holds(self, *batches: Batch) -> None:
-        """The destination holds every event of *batches* once, and nothing else."""
+        """Assert that the destination contains every event of *batches* once, and nothing else."""
         held = sorted(map(_comparable, self.held()))
         expected = sorted(_comparable(e) for batch in batches for e in self.expected(batch.lines()))
         assert held == expected
 
     def test_a_batch_is_delivered_whole(self, subscriber: Subscriber) -> None:
-        """Every event of a batch is at the destination when deliver has returned."""
+        """Every event of a batch is at the destination when deliver returns."""
         batch = batch_of(self.events(25))
         assert self.send(subscriber, batch).accepted == 25
         self.assert_holds(batch)
@@ -110,14 +110,14 @@ class SubscriberContract:
         self.send(subscriber, batch)
         self.assert_holds(batch)
 
-    def test_awkward_events_arrive_unharmed(self, subscriber: Subscriber) -> None:
-        """Non-ASCII, tiny and huge events, big numbers and odd spacing arrive as they were."""
+    def test_awkward_events_arrive_unchanged(self, subscriber: Subscriber) -> None:
+        """Non-ASCII, tiny and huge events, big numbers and unusual whitespace arrive unchanged."""
         batch = batch_of(self.awkward_events())
         assert self.send(subscriber, batch).refused == {}
         self.assert_holds(batch)
 
     def test_a_repeat_is_harmless(self, subscriber: Subscriber) -> None:
-        """The same batch under the same id, from a new process as it were, leaves the destination as it was."""
+        """A batch that is sent again under the same id, as by a new process, does not change the destination."""
         batch = batch_of(self.events(5))
         self.send(subscriber, batch)
         subscriber.close()
@@ -130,7 +130,7 @@ class SubscriberContract:
             self.assert_holds(batch, batch)
 
     def test_batches_in_parallel(self, subscriber: Subscriber) -> None:
-        """Several threads may deliver through one subscriber."""
+        """Several threads can deliver through one subscriber."""
         batches = [
             batch_of([sample_event(100 * n + m) for m in range(4)], f"parallel-{n}")
             for n in range(self.batches_in_parallel)
@@ -141,7 +141,7 @@ class SubscriberContract:
         self.assert_holds(*batches)
 
     def test_a_bad_event_is_refused_and_all_others_accepted(self, subscriber: Subscriber) -> None:
-        """An event that can never be accepted is named with a reason, and keeps no other from being delivered."""
+        """An event that can never be accepted is reported with a reason, and all others are delivered."""
         bad = self.bad_event()
         if bad is None:
             pytest.skip("this destination takes every event")
@@ -152,7 +152,7 @@ class SubscriberContract:
         self.assert_holds(batch_of(good))
 
     def test_no_event_holds_up_the_others(self, subscriber: Subscriber) -> None:
-        """Valid JSON that is hard to digest is accepted or refused, and never keeps its batch from being delivered."""
+        """Valid JSON that is hard to process is accepted or refused, and never blocks its batch."""
         hard = hard_events()
         good = self.events(4)
         sent = self.send(subscriber, batch_of([*good[:2], *hard, *good[2:]]))
@@ -164,13 +164,13 @@ class SubscriberContract:
         assert expected <= held
 
     def test_visitors_without_a_user_id_arrive(self, subscriber: Subscriber) -> None:
-        """An empty, blank, null or missing user's id is none, and costs no event its delivery."""
+        """Events whose user id is empty, blank, null or missing are accepted."""
         events = anonymous_events()
         sent = self.send(subscriber, batch_of(events))
         assert (sent.accepted, sent.refused) == (len(events), {})
 
-    def test_half_a_surrogate_pair_in_an_id_keeps_back_no_other_event(self, subscriber: Subscriber) -> None:
-        """The others arrive in the first try; the event arrives too, or is refused with a reason."""
+    def test_an_unpaired_surrogate_in_an_id_does_not_block_other_events(self, subscriber: Subscriber) -> None:
+        """The others arrive at the first attempt; the event arrives too, or is refused with a reason."""
         good = self.events(2)
         sent = self.send(subscriber, batch_of([good[0], half_a_pair(), good[1]]))
         assert set(sent.refused) <= {1}
@@ -184,8 +184,8 @@ class SubscriberContract:
         if "failure" in metafunc.fixturenames:
             metafunc.parametrize("failure", sorted(self.failures))
 
-    def test_a_failure_is_told_as_what_it_is(self, subscriber: Subscriber, failure: str) -> None:
-        """A destination that fails leads to the documented error, without secrets; once mended, it gets every event."""
+    def test_a_failure_raises_the_documented_error(self, subscriber: Subscriber, failure: str) -> None:
+        """A failing destination raises the documented error, without secrets; once repaired, it gets every event."""
         batch = batch_of(self.events(5))
         broken = self.broken(subscriber, failure)
         with pytest.raises((TryLater, Blocked, Refused)) as caught:
@@ -201,14 +201,14 @@ class SubscriberContract:
             self.assert_holds(batch)
 
     def test_check_accepts_a_working_destination(self, subscriber: Subscriber) -> None:
-        """check() is content where deliver would be, and leaves nothing behind."""
+        """check() succeeds if deliver would, and leaves nothing behind."""
         subscriber.check()
         self.assert_holds()
 
     def test_works_as_a_resource_of_a_job(
         self, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """Dagster copies it, reads its secrets from the environment, closes it, and writes no secret into its log."""
+        """Dagster copies it, reads its secrets from the environment, closes it, and logs no secret."""
         batch = batch_of(self.events(3))
         values = _options(subscriber)
         for name in secret_fields(type(subscriber)):
@@ -235,7 +235,7 @@ class SubscriberContract:
         assert not [secret for secret in _secrets(subscriber) if secret in f"{subscriber!r} {subscriber!s}"]
 
     def test_every_option_is_described_and_has_units(self, subscriber: Subscriber) -> None:
-        """Each option has a description, each number says its unit in its name, and the class says what it does."""
+        """Each option has a description, each number has its unit in its name, and the class has a docstring."""
         fields = type(subscriber).model_fields
         assert type(subscriber).__doc__
         assert [name for name, info in fields.items() if not info.description] == []
@@ -244,7 +244,7 @@ class SubscriberContract:
 
 
 def _options(subscriber: Subscriber) -> dict[str, Any]:
-    """What it was made with, by the names of the deployment file."""
+    """The options it was created with, by their names in the deployment file."""
     fields = type(subscriber).model_fields
     return {info.alias or name: getattr(subscriber, name) for name, info in fields.items()}
 
@@ -258,5 +258,5 @@ def _is_number(annotation: Any) -> bool:
 
 
 def _comparable(held: object) -> bytes:
-    """Bytes as they are, anything else as JSON with sorted keys."""
+    """Bytes unchanged, anything else as JSON with sorted keys."""
     return held if isinstance(held, bytes) else json.dumps(held, sort_keys=True).encode()

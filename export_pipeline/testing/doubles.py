@@ -1,4 +1,4 @@
-"""Subscribers that record, or fail as told."""
+"""Test doubles: subscribers that record batches, or fail by a script."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ from export_pipeline.batching.batch import Batch, Receipt
 
 
 class RecordingSubscriber:
-    """Accepts everything and keeps it.
+    """Accepts and keeps everything.
 
-    Passed where a resource is expected. It is a plain object on purpose: Dagster copies a ``ConfigurableResource``
-    before it uses it, and what the copy records is never seen.
+    Can be passed as a resource. It is deliberately a plain object: Dagster copies a ``ConfigurableResource`` before it
+    uses it, and the test would not see what the copy records.
 
     Attributes:
-        calls: every batch handed over, in order, whatever became of it.
-        batches: those that were accepted.
+        calls: every batch passed to ``deliver``, in order, accepted or not.
+        batches: the accepted ones.
     """
 
     since: str | None = None
@@ -26,20 +26,20 @@ class RecordingSubscriber:
         self._secrets = secrets
 
     def deliver(self, batch: Batch) -> Receipt | None:
-        """Record and accept."""
+        """Record and accept the batch."""
         self.calls.append(batch)
         self.batches.append(batch)
         return None
 
     def check(self) -> None:
-        """All is well."""
+        """Always succeed."""
 
     def close(self) -> None:
-        """Count how often it was closed."""
+        """Count the call."""
         self.closed += 1
 
     def secret_values(self) -> tuple[str, ...]:
-        """As given."""
+        """The secrets that were passed to the constructor."""
         return self._secrets
 
     @property
@@ -49,7 +49,7 @@ class RecordingSubscriber:
 
 
 class FlakySubscriber(RecordingSubscriber):
-    """Answers as the script says, call by call; accepts everything when the script is over."""
+    """Answers call by call from a script; accepts everything after its end."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class FlakySubscriber(RecordingSubscriber):
         self._outcomes = iter(outcomes)
 
     def deliver(self, batch: Batch) -> Receipt | None:
-        """Record, then raise or return what comes next in the script."""
+        """Record the batch, then raise or return the next item of the script."""
         self.calls.append(batch)
         outcome = next(self._outcomes, None)
         if isinstance(outcome, BaseException):

@@ -1,4 +1,4 @@
-"""Events and batches to test with."""
+"""Sample events and batches for tests."""
 
 import json
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ def batch_of(events: Iterable[bytes], batch_id: str = "0f3a9c-0", *, day: date =
 
 
 def sample_event(n: int = 0, **changes: Any) -> bytes:
-    """The *n*-th of a series of events in the shape of AWS Pinpoint's event stream; *changes* replace its fields."""
+    """The *n*-th of a series of events in the format of AWS Pinpoint's event stream; *changes* replace its fields."""
     event: dict[str, Any] = {
         "event_type": ("pageView", "click", "_session.start")[n % 3],
         "event_timestamp": FIRST_MS + n,
@@ -55,7 +55,7 @@ def sample_event(n: int = 0, **changes: Any) -> bytes:
 
 
 def awkward_events(largest_bytes: int) -> list[bytes]:
-    """JSON objects that a destination which changes a byte would spoil, one of them of *largest_bytes*."""
+    """JSON objects that show whether a destination changes any byte, one of them of *largest_bytes*."""
     head, tail = b'{"event_type":"huge","text":"', b'"}'
     return [
         b"{}",
@@ -71,18 +71,18 @@ def awkward_events(largest_bytes: int) -> list[bytes]:
 
 
 def anonymous_events() -> list[bytes]:
-    """Events of visitors who never logged in: their user's id is empty, blank, null, or not there."""
+    """Events of visitors who never logged in: their user id is empty, blank, null, or missing."""
     users: list[Any] = [{"UserId": ""}, {"UserId": " \t"}, {"UserId": None}, {}]
     return [sample_event(n, endpoint={"Id": f"device-{n}", "User": user}) for n, user in enumerate(users)]
 
 
 def half_a_pair() -> bytes:
-    """An event whose ids hold half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    """An event whose ids contain an unpaired surrogate, which JSON can express and UTF-8 cannot."""
     return sample_event(50)[:-1] + rb',"id":"\ud83d","endpoint":{"Id":"\ud83d-1","User":{"UserId":"\ud83d"}}}'
 
 
 def hard_events() -> list[bytes]:
-    """JSON objects that are valid, and that many a parser, database or service stumbles over."""
+    """Valid JSON objects that many parsers, databases and services fail on."""
     extras = [
         b'"n":' + b"7" * 5_000,  # more digits than Python converts
         b'"n":{"m":' + b"7" * 5_000 + b"}",

@@ -55,7 +55,7 @@ def test_the_same_failure_is_held_back() -> None:
     assert [crm.hear(failed(), minutes_later=10) for _ in range(5)] == [None] * 5
     again = crm.hear(failed(), minutes_later=10)
     assert again is not None
-    assert "(still, 7 times since 2026-11-18 " in again.body
+    assert "(still failing, 7 times since 2026-11-18 " in again.body
 
 
 def test_another_failure_is_not_held_back() -> None:
@@ -77,7 +77,7 @@ def test_recovery_is_told_once() -> None:
     message = crm.hear(FINE, minutes_later=10)
     assert message is not None
     assert message.kind == "success"
-    assert message.title == "[shop] recovered, says run 5e6f7a8b of export_job"
+    assert message.title == "[shop] recovered: run 5e6f7a8b of export_job"
     assert message.body == "deliver_to_crm of export_job recovered; it failed 2 times since 2026-11-18 11:06 UTC"
     assert crm.hear(FINE, minutes_later=10) is None
     assert crm.hear(failed(), minutes_later=10) is not None

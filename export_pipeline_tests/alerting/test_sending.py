@@ -78,7 +78,7 @@ def test_nobody_listens() -> None:
 @pytest.mark.parametrize("url", ["nonsense://planted-token", "planted-token", "slack://planted"])
 def test_an_address_that_is_none(url: str, everything: pytest.LogCaptureFixture) -> None:
     """What is no apprise URL is told so, without showing it."""
-    with pytest.raises(AlertNotSent, match="no apprise URL") as caught:
+    with pytest.raises(AlertNotSent, match="not an apprise URL") as caught:
         send(url, MESSAGE)
     assert "planted" not in str(caught.value) + everything.text
 

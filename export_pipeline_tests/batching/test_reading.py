@@ -201,8 +201,8 @@ class ForgettingFramer(Framer):
 @pytest.mark.parametrize(
     ("framer", "message"),
     [
-        (LosingFramer, "2 events and 0 bad stretches were framed, 1 and 0 kept"),
-        (ForgettingFramer, "15 bytes were unpacked, 14 accounted for"),
+        (LosingFramer, "2 events and 0 bad stretches were framed, but 1 and 0 kept"),
+        (ForgettingFramer, "15 bytes were unpacked, but 14 accounted for"),
     ],
 )
 def test_what_is_lost_on_the_way_is_noticed(

@@ -92,7 +92,7 @@ def test_a_part_of_the_page_is_written_alone() -> None:
     text = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\nkept\n<!-- /two -->\n"
     found = markdown.rewritten(text, "one", "new \\1")
     assert found == text.replace("old\n", "\nnew \\1\n\n")
-    with pytest.raises(ValueError, match="has no marks"):
+    with pytest.raises(ValueError, match="has no markers"):
         markdown.rewritten(text, "three", "new")
 
 

@@ -42,7 +42,7 @@ def test_export_job_is_launched_with_another_max_files(page: Page, on_stage: Sta
     assert yaml.safe_load(pages.launchpad_config(page)) == {"ops": {"list_new_files": {"config": {"max_files": 100}}}}
     page.get_by_text("100", exact=True).dblclick()
     page.keyboard.type("5")
-    expect(page.get_by_text("Most files that this run finds anew")).to_be_visible()
+    expect(page.get_by_text("Maximum number of new files that this run finds")).to_be_visible()
     pictures.take(page, "launchpad")
     pages.launch(page)
     line = re.compile(r"found 5 new files.*; more are waiting for the next run")

@@ -66,13 +66,13 @@ def _unsound_ledger(site: Site) -> list[str]:
     now = datetime.now(timezone.utc)
     with open_workspace(deployment) as place:
         with place.ledger.read() as tx:
-            number = sources.source_id(tx, place.source.url) or 0
-            broken = list(balance.imbalances(tx, number))
-            framed = balance.reading_balance(tx, number).framed
+            source_id = sources.source_id(tx, place.source.url) or 0
+            broken = list(balance.imbalances(tx, source_id))
+            framed = balance.reading_balance(tx, source_id).framed
             if framed != len(site.expected):
                 broken.append(f"{framed} events framed of {len(site.expected)}")
-            for one in subscriptions.active(tx, number):
-                accepted = balance.delivery_balance(tx, number, one).accepted
+            for one in subscriptions.active(tx, source_id):
+                accepted = balance.delivery_balance(tx, source_id, one).accepted
                 if accepted != len(site.expected):
                     broken.append(f"the ledger has {accepted} events accepted by {one.name}, of {len(site.expected)}")
         found = compare(

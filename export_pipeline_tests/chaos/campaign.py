@@ -170,11 +170,11 @@ class Campaign:
     def _owes(self) -> bool:
         deployment = load_deployment(str(self.site.write_deployment()))
         with open_workspace(deployment) as place, place.ledger.read() as tx:
-            number = sources.source_id(tx, place.source.url)
-            if number is None:
+            source_id = sources.source_id(tx, place.source.url)
+            if source_id is None:
                 return bool(self.site.expected)
-            active = subscriptions.active(tx, number)
-            return any(one.manifests for one in owed.waiting(tx, number, active))
+            active = subscriptions.active(tx, source_id)
+            return any(one.manifests for one in owed.waiting(tx, source_id, active))
 
     def _last_log(self) -> str:
         log = self.site.root / "failures.log"

@@ -21,6 +21,7 @@ from typing import Any
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.ledger import owed
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.discover import Found, discover
 from export_pipeline.steps.open import Workspace, discovery_settings, open_subscriber, open_workspace, wanted
@@ -102,8 +103,7 @@ def _run(order: Order, problems: list[str]) -> None:
             cursor=order.cursor.read_text() if order.cursor.exists() else "",
             wanted=wanted(deployment),
             max_files=deployment.max_files,
-            run_id=order.run_id,
-            now=_now(),
+            run=Run(order.run_id, _now()),
         )
         if found.cursor:
             order.cursor.write_text(found.cursor)

@@ -73,7 +73,7 @@ def test_a_layout_that_no_key_has(project: Project, cli: CommandLine) -> None:
     source = outcomes(cli, code=1)["source"]
     assert "none of the first 1 key matches the layout '%Y/%m/%d', such as dt=2026-11-23/a.gz" in source["detail"]
     project.config["source"]["layout"] = "dt=%Y-%m-%d/"
-    assert "lists and reads" in outcomes(cli, code=0)["source"]["detail"]
+    assert "listed and read " in outcomes(cli, code=0)["source"]["detail"]
 
 
 def test_places_in_s3(project: Project, cli: CommandLine, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,10 +105,10 @@ def test_a_wrong_login(project: Project, cli: CommandLine, rclone: S3Server, mon
 
 
 def test_names_that_are_left_alone_are_counted(project: Project, cli: CommandLine) -> None:
-    """The source's line tells how many names were ignored, by which pattern, and what could not be listed."""
+    """The source's line shows how many names were ignored, by which pattern, and what could not be listed."""
     project.put_days("23")
     project.put("2026/11/23/00/x.gz.tmp", [{"n": 1}])
     (Path(project.config["source"]["url"]) / "broken").symlink_to("nowhere")
     detail = outcomes(cli, code=0)["source"]["detail"]
-    assert "ignored 1 temporary or hidden name among them, such as 2026/11/23/00/x.gz.tmp, by '*.tmp' of" in detail
-    assert "1 warning of the listing, the first of broken: the symbolic link is left out" in detail
+    assert "ignored 1 temporary or hidden name, such as 2026/11/23/00/x.gz.tmp, which matches '*.tmp' in" in detail
+    assert "1 listing warning, the first for broken: the symbolic link is left out" in detail

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from export_pipeline.cli import dev
 from export_pipeline.cli.app import app
 from export_pipeline_tests.cli.conftest import Done
+from export_pipeline_tests.servers.programs import free_port
 
 ROOT = Path(__file__).parents[2]
+FREE = str(free_port())
 
 
 class Started(Exception):
@@ -67,17 +69,17 @@ def call(*arguments: str) -> Done:
 def test_dagster_gets_the_folder_and_the_deployment(folder: Path, started: list[str]) -> None:
     """DAGSTER_HOME is the folder, the deployment is the chosen file, and missing settings are written."""
     configure(folder)
-    done = call("--port", "3999", "--", "--log-level", "debug")
+    done = call("--port", FREE, "--", "--log-level", "debug")
     assert os.environ["DAGSTER_HOME"] == str(folder)
     assert os.environ["EXPORT_DEPLOYMENT"] == "deployments/mine.yaml"
     for name in ("dagster.yaml", "workspace.yaml"):
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert (folder / ".dagster").stat().st_mode & 0o777 == 0o700
     start = started.index("dev")
-    options = "--workspace workspace.yaml --host 127.0.0.1 --port 3999 --log-level debug"
+    options = f"--workspace workspace.yaml --host 127.0.0.1 --port {FREE} --log-level debug"
     assert started[start + 1 :] == options.split()
     assert "wrote workspace.yaml and dagster.yaml" in done.err
-    assert "http://127.0.0.1:3999 for the deployment mine (deployments/mine.yaml)" in done.err
+    assert f"http://127.0.0.1:{FREE} for the deployment mine (deployments/mine.yaml)" in done.err
 
 
 def test_settings_that_are_there_stay(
@@ -88,7 +90,7 @@ def test_settings_that_are_there_stay(
     (folder / "workspace.yml").write_text("load_from: []")
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    assert f"runs are kept in {home}" in call("-p", "3999").err
+    assert f"with the settings of {home}/dagster.yaml" in call("-p", FREE).err
     assert sorted(path.name for path in folder.iterdir()) == ["deployments", "workspace.yml"]
     assert started[started.index("--workspace") + 1] == "workspace.yml"
     assert os.environ["DAGSTER_HOME"] == str(home)
@@ -104,9 +106,9 @@ def test_nothing_is_started_where_nothing_is_configured(folder: Path, started: l
     configure(folder, "app")
     done = call()
     assert done.code == 2
-    assert "has several deployments, and none is chosen" in done.err
+    assert "has several deployments, and none is selected" in done.err
     assert started == []
-    call("-d", "web", "-p", "3999")
+    call("-d", "web", "-p", FREE)
     assert os.environ["EXPORT_DEPLOYMENT"] == "deployments/web.yaml"
 
 
@@ -115,7 +117,7 @@ def test_a_port_that_was_named_must_be_free(folder: Path, started: list[str], ta
     configure(folder)
     done = call("--port", str(taken))
     assert done.code == 2
-    assert f"port {taken} of 127.0.0.1 is taken by another program" in done.err
+    assert f"port {taken} of 127.0.0.1 is in use by another program" in done.err
     assert started == []
 
 
@@ -128,17 +130,17 @@ def test_the_next_free_port_is_taken_and_told(
     done = call()
     port = int(started[started.index("--port") + 1])
     assert port > taken
-    assert f"port {taken} is taken by another program: the UI gets port {port}" in done.err
+    assert f"port {taken} is in use by another program: the UI uses port {port}" in done.err
 
 
 def test_a_host_that_is_not_this_machine(folder: Path, started: list[str]) -> None:
     """An address that this machine does not have is an error; one that others reach is warned of."""
     configure(folder)
-    done = call("--host", "192.0.2.1", "--port", "3999")
+    done = call("--host", "192.0.2.1", "--port", FREE)
     assert done.code == 2
-    assert "--host 192.0.2.1, port 3999: " in done.err
+    assert f"--host 192.0.2.1, port {FREE}: " in done.err
     assert started == []
-    assert "Dagster's UI has no login" in call("--host", "0.0.0.0", "--port", "3999").err
+    assert "Dagster's UI has no login" in call("--host", "0.0.0.0", "--port", FREE).err
 
 
 COMMANDS = [
@@ -147,6 +149,7 @@ COMMANDS = [
     ["check"],
     ["events", "2026-11-23"],
     ["run"],
+    ["follow"],
     ["replay", "2026-11-23"],
     ["quarantine", "list"],
     ["quarantine", "show", "2026-11-23"],

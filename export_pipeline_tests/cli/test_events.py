@@ -24,7 +24,7 @@ def test_all_events_of_the_day_and_no_others(project: Project, cli: CommandLine)
     assert done.code == 0
     assert done.out.encode().split(b"\n")[:-1] == [*lines, b'{"a":1}', '{"b":"ä"}'.encode(), b'{"c":3}']
     assert done.err.startswith("9 events of 2026-11-23 in 4 files (")
-    assert "; 1 bad stretch left out" in done.err
+    assert "; 1 malformed record left out" in done.err
     assert {path.name for path in project.root.iterdir()} == {"bucket", "home", "test.yaml"}
 
 
@@ -81,7 +81,7 @@ def test_the_deployments_limits_hold(project: Project, cli: CommandLine) -> None
     project.put("2026/11/23/a.gz", [{"a": 1}, {"b": "x" * 100}])
     done = cli("events", "2026-11-23")
     assert done.out == '{"a": 1}\n'
-    assert "1 bad stretch left out" in done.err
+    assert "1 malformed record left out" in done.err
 
 
 def test_layouts_other_than_days(project: Project, cli: CommandLine) -> None:

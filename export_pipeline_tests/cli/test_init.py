@@ -50,7 +50,7 @@ def test_a_file_from_options() -> None:
     assert done.out.splitlines() == [
         "wrote deployments/mine.yaml",
         "wrote workspace.yaml and dagster.yaml: what Dagster loads here, and its settings",
-        "set before the first run: CRM_SECRET, LEDGER_URL",
+        "set these environment variables before the first run: CRM_SECRET, LEDGER_URL",
         "next: export-pipeline check; export-pipeline dev",
     ]
     environ = {"LEDGER_URL": "postgresql://a:b@c/d", "CRM_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
@@ -104,9 +104,9 @@ def test_the_defaults_are_those_of_the_model() -> None:
         (["--source", "s3://acme", "--start-from", "then"], "--start-from: found 'then'; allowed: beginning, now"),
         (["--source", "s3://acme", "--place", "stage=s3://x"], "--place: found stage; allowed: ledger, staging"),
         (["--source", "s3://acme", "-s", "crm=webhok"], "unknown type 'webhok': did you mean 'webhook'?"),
-        (["--source", "s3://acme", "-s", "Crm=webhook"], "not a subscriber's name"),
+        (["--source", "s3://acme", "-s", "Crm=webhook"], "not a valid name of a subscriber"),
         (["--source", "s3://acme", "-s", "crm"], "--subscriber: found 'crm' without a value; allowed: NAME=VALUE"),
-        (["--source", "s3://acme", "--set", "crm.url=x"], "--set: crm is none of the subscribers given"),
+        (["--source", "s3://acme", "--set", "crm.url=x"], "--set: found crm; allowed: names given with --subscriber"),
         (["--source", "s3://acme", "-s", "crm=webhook"], "subscribers.crm.url: this key is missing"),
         (["--source", "s3://acme", "-s", "crm=webhook", "--set", "crm.ulr=x"], "subscribers.crm.ulr: unknown key (did"),
         ([], "--source is missing"),
@@ -137,7 +137,7 @@ def test_a_file_that_is_there_stays() -> None:
     before = path.read_bytes()
     done = init("init", "mine", "--yes", "--source", "s3://other")
     assert done.code == 2
-    assert "stays as it is; --force writes over it" in done.err
+    assert "exists and was not changed; --force overwrites it" in done.err
     assert path.read_bytes() == before
     assert init("init", "mine", "--yes", "--source", "s3://other", "--force").code == 0
     assert yaml.safe_load(path.read_text())["source"]["url"] == "s3://other"
@@ -147,7 +147,7 @@ def test_without_a_terminal_nothing_is_asked() -> None:
     """Where there is nobody to ask, the command says which options answer, instead of waiting."""
     done = init("init", "mine")
     assert done.code == 2
-    assert "there is no terminal to ask in; give --yes and the answers as options" in done.err
+    assert "cannot ask questions without a terminal; give --yes, and the answers as options" in done.err
 
 
 def test_questions_in_a_terminal(folder: Path) -> None:
@@ -163,7 +163,7 @@ def test_questions_in_a_terminal(folder: Path) -> None:
     )
     assert done.code == 0, done.out
     assert "URL with s9:// is not supported" in done.out
-    assert "this name is taken" in done.out
+    assert "this name is reserved" in done.out
     assert "wrote deployments/web.yaml" in done.out
     written = yaml.safe_load((folder / "deployments" / "web.yaml").read_text())
     assert written == {
@@ -177,4 +177,4 @@ def test_questions_in_a_terminal(folder: Path) -> None:
     }
     done = in_terminal(["init", "web"], columns=80, typed=b"n\n", cwd=folder, env=dict(os.environ))
     assert done.code == 2
-    assert "stays as it is" in done.out
+    assert "was not changed" in done.out

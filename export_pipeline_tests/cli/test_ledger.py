@@ -47,7 +47,7 @@ def test_a_lost_ledger_is_made_again(delivered: Project, cli: CommandLine, recei
     ids, calls, before = delivered.batch_ids(), receivers.calls("crm", received), contents(delivered)
     lose_ledger(delivered)
     shown = cli("ledger", "rebuild", "--from", "2026-11-22").out
-    assert "the ledger knows 7 files in 5 manifests, of which 5 were found again" in shown
+    assert "the ledger has 7 files in 5 manifests, of which 5 were recovered" in shown
     for _ in range(4):
         assert delivered.run().success
     assert sorted(delivered.batch_ids()) == sorted(ids)
@@ -83,7 +83,7 @@ def test_old_days_are_folded_now(delivered: Project, cli: CommandLine) -> None:
     """`fold` does at once what runs do by the piece, and says that keep_days is missing where it is."""
     assert "ledger.keep_days is not set" in cli("ledger", "fold").err
     delivered.config["ledger"]["keep_days"] = 1
-    assert cli("ledger", "fold").out == "folded 5 manifests of days more than 1 day ago\n"
+    assert cli("ledger", "fold").out == "folded 5 manifests older than 1 day\n"
     assert cli("ledger", "fold", "--json").json() == {"manifests": 0}
     story = cli("why", "2026/11/21/00/000.gz", "--json").json()
     assert [(one["subscriber"], one["state"]) for one in story["lives"][0]["deliveries"]] == [

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from export_pipeline.cli import reasons
 from export_pipeline.cli.app import app
+from export_pipeline.ledger import deliveries
 from export_pipeline.sample_bucket import make_sample_bucket
 from export_pipeline_tests.cli.conftest import SCRIPT
 from export_pipeline_tests.documents import blocks
@@ -94,6 +95,8 @@ def test_every_reason_is_on_the_page() -> None:
     """Each code that `why` gives in JSON is in the table."""
     source = (ROOT / "export_pipeline" / "cli" / "reasons.py").read_text(encoding="utf-8")
     codes = set(re.findall(r"Reason\(\s*\"([a-z_]+)\"", source))
+    # To whom a file goes in parts stands in the reasons as each part does.
+    assert reasons.OF_STATES.keys() == deliveries.STATES.keys() - {deliveries.SPLIT}
     codes |= reasons.OF_STATES.keys()
     table = PAGE[PAGE.index("| `code` in `--json` |") : PAGE.index("Runs are named as")]
     listed = {

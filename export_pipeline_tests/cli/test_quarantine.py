@@ -13,7 +13,7 @@ PICKY = {"type": "python", "function": "export_pipeline_tests.integration.receiv
 
 @pytest.fixture
 def full(project: Project, received: Path) -> Project:
-    """A project whose quarantine holds two bad stretches, a refused event and a whole file."""
+    """A project whose quarantine holds two malformed records, a refused event and a whole file."""
     project.config.update(subscribers={"picky": PICKY}, max_attempts=1, limits={"max_depth": 2})
     project.put("2026/11/22/a.gz", [b'{"a":1}', b'{"d":{"e":{}}}', b"{b\xffd"])
     project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"refuse":1}'])
@@ -44,7 +44,7 @@ def test_one_of_them(full: Project, cli: CommandLine) -> None:
     shown = cli("quarantine", "show", stretches["id"]).out
     assert '{"d":{"e":{}}}' in shown
     assert r"b'{b\xffd'" in shown
-    assert "14 bytes from byte 8 of the unpacked file on" in shown
+    assert "14 bytes at offset 8 of the decompressed file" in shown
     first, second = cli("quarantine", "show", stretches["id"], "--json").json()
     assert (first["offset"], second["offset"], second["text"]) == (8, 23, None)
     assert cli.script("quarantine", "show", stretches["id"], "--bytes", "--limit", "1").out == '{"d":{"e":{}}}\n'
@@ -74,9 +74,9 @@ def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) ->
     done = cli("quarantine", "retry", stretches["id"])
     assert (done.code, done.out) == (
         0,
-        "the next run tries again: 2 bad stretches; start it now: export-pipeline run\n",
+        "the next run retries 2 malformed records; start it now: export-pipeline run\n",
     )
-    assert cli("quarantine", "list", "--day", "2026-11-22").out == "nothing waits in the quarantine\n"
+    assert cli("quarantine", "list", "--day", "2026-11-22").out == "the quarantine is empty\n"
     assert cli("run").code == 0
     assert b'{"d":{"e":{}}}' in receivers.events("picky", received)
     (again,) = cli("quarantine", "list", "--day", "2026-11-22", "--json").json()
@@ -87,9 +87,9 @@ def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) ->
 def test_all_of_it_or_a_day(full: Project, cli: CommandLine) -> None:
     """`retry` takes a day, or everything; a file that was given up is tried as if for the first time."""
     done = cli("quarantine", "retry", "--day", "2026-11-23")
-    assert done.out.startswith("the next run tries again: 1 refused event, 1 file;")
-    assert cli("quarantine", "retry", "--all").out.startswith("the next run tries again: 2 bad stretches;")
-    assert cli("quarantine", "retry", "--all").out == "nothing to try again\n"
+    assert done.out.startswith("the next run retries 1 refused event, 1 file;")
+    assert cli("quarantine", "retry", "--all").out.startswith("the next run retries 2 malformed records;")
+    assert cli("quarantine", "retry", "--all").out == "nothing to retry\n"
     assert cli("status", "--json").json()["subscribers"][0]["owed_files"] == 4
 
 

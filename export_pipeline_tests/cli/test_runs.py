@@ -109,7 +109,7 @@ def test_a_replay_beside_a_delivery_under_way_is_not_called_replayed(
             assert mine
             done = cli("replay", "2026-11-21", "--only", "all")
     assert done.code == 1
-    assert done.out.splitlines()[0] == "0 of 1 day replayed, 1 in part"
+    assert done.out.splitlines()[0] == "0 of 1 day replayed, 1 partly"
     assert done.out.splitlines()[-1] == (
         "2026-11-21: crm is still owed 2 files. The next run of the export delivers them."
     )
@@ -127,11 +127,11 @@ def test_a_replay_stops_at_the_first_day_that_fails(two: Project, cli: CommandLi
     done = cli("replay", "2026-11-10", "2026-11-12")
     assert done.code == 1
     assert "1 day FAILED" in done.out
-    assert "failed: 2026-11-10; not begun: 2026-11-11 to 2026-11-12" in done.out
+    assert "failed: 2026-11-10; not started: 2026-11-11 to 2026-11-12" in done.out
     assert receivers.events("dwh", received) == lines[:6]
     done = cli("replay", "2026-11-10", "2026-11-12", "--keep-going")
     assert done.code == 1
-    assert "failed: 2026-11-10, 2026-11-11, 2026-11-12. What" in done.out
+    assert "failed: 2026-11-10, 2026-11-11, 2026-11-12. The next run" in done.out
     assert receivers.events("dwh", received) == lines
     (received / "crm.fails").unlink()
     assert cli("run").code == 0
@@ -144,7 +144,7 @@ def test_a_replay_stops_at_the_first_day_that_fails(two: Project, cli: CommandLi
         (["2026-11-31"], "found '2026-11-31'; allowed: a date, YYYY-MM-DD"),
         (["2026-11-02", "2026-11-01"], "allowed: days from 2020-01-01 (source.start_date) to "),
         (["2019-12-31"], "allowed: days from 2020-01-01 (source.start_date) to "),
-        (["2999-01-01"], "(today, UTC), the first one first"),
+        (["2999-01-01"], "(today, UTC), the earlier one first"),
         (["2026-11-01", "-s", "crmm"], "--subscriber: found crmm; configured are crm, dwh"),
         (["2026-11-01", "--only", "some"], "Invalid value for '--only'"),
     ],

@@ -278,14 +278,16 @@ def test_a_missing_type_lists_the_known_ones(problems: Problems) -> None:
 def test_a_name_that_dagster_cannot_use(problems: Problems, name: str) -> None:
     """A subscriber's name is lower-case, because it becomes the name of a resource, an op and an asset."""
     (line,) = problems(f"source: {{url: x}}\nsubscribers:\n  {name}: {{type: {CARELESS!r}}}\n")
-    assert line.startswith(f"x.yaml:3: subscribers.{name}: not a subscriber's name; allowed: a lower-case letter")
+    assert line.startswith(
+        f"x.yaml:3: subscribers.{name}: not a valid name of a subscriber; allowed: a lower-case letter"
+    )
 
 
 @pytest.mark.parametrize("name", ["source", "ledger", "staging", "quarantine", "io_manager", "raw_events"])
 def test_a_name_that_is_taken(problems: Problems, name: str) -> None:
     """Names of the project's own resources and assets are refused."""
     (line,) = problems(f"source: {{url: x}}\nsubscribers:\n  {name}: {{type: {CARELESS!r}}}\n")
-    assert line.startswith(f"x.yaml:3: subscribers.{name}: this name is taken")
+    assert line.startswith(f"x.yaml:3: subscribers.{name}: this name is reserved")
 
 
 def test_every_name_that_dagster_reserves_is_refused_with_its_line(problems: Problems) -> None:
@@ -297,8 +299,8 @@ def test_every_name_that_dagster_reserves_is_refused_with_its_line(problems: Pro
     assert {"meta", "config", "context", "type", "input", "output", "int", "class"} <= set(reserved)
     entries = "".join(f"  {name!r}: {{type: {CARELESS!r}}}\n" for name in reserved)
     assert problems(f"source: {{url: x}}\nsubscribers:\n{entries}") == [
-        f"x.yaml:{line}: subscribers.{name}: this name is taken: Dagster, or Python, reserves it for itself; allowed: "
-        f"any other, such as {name}_events"
+        f"x.yaml:{line}: subscribers.{name}: this name is reserved by Dagster or Python; allowed: any other, such as "
+        f"{name}_events"
         for line, name in enumerate(reserved, 3)
     ]
 

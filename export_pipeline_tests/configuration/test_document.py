@@ -60,7 +60,7 @@ def test_an_alias_repeats_what_its_anchor_names() -> None:
         (b"a: 1\nb: caf\xe9\n", "x.yaml:2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"a: 1\nb: \x07\n", "x.yaml:2: the character U+0007 is not allowed in YAML"),
         (b"a:\n  ? [x]\n  : 1\n", "x.yaml:2: a: found a key that is a list or mapping; allowed: a plain name"),
-        (b"frequency: &x [*x]\n", "x.yaml:1: frequency[0]: an alias that contains itself"),
+        (b"frequency: &x [*x]\n", "x.yaml:1: frequency[0]: found an alias that contains itself"),
     ],
 )
 def test_what_is_no_deployment(problems: Problems, text: bytes, expected: str) -> None:
@@ -71,7 +71,7 @@ def test_what_is_no_deployment(problems: Problems, text: bytes, expected: str) -
 def test_a_key_that_stands_twice(problems: Problems) -> None:
     """A key's second appearance is an error that names the line of the first, not a silent overwriting."""
     assert problems("source: {url: x}\nmax_files: 3\nmax_files: 4\n") == [
-        "x.yaml:3: max_files: this key stands here a second time; the first is in line 2"
+        "x.yaml:3: max_files: duplicate key; it is first defined in line 2"
     ]
 
 
@@ -106,7 +106,7 @@ def alias_bomb() -> bytes:
 @pytest.mark.parametrize(
     ("data", "line", "text"),
     [
-        (alias_bomb(), 1, "found more than 50,000 values, aliases (*…) counted as what they stand for"),
+        (alias_bomb(), 1, "found more than 50,000 values, the maximum; aliases (*…) count as what they expand to"),
         (b"a: " + b"[" * 3_000 + b"]" * 3_000, 1, "found more than 50 levels of lists and mappings"),
         (b"a: " + b"{b: " * 3_000 + b"1" + b"}" * 3_000, 1, "found more than 50 levels of lists and mappings"),
         (b"\n".join(b" " * n + b"a:" for n in range(300)), 51, "found more than 50 levels of lists and mappings"),

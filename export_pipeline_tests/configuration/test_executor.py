@@ -43,14 +43,14 @@ def test_options_are_read(load: Load) -> None:
     [
         ("celeri", f"executor: found the text 'celeri'; allowed: {TYPES}, or a mapping with a type and its options"),
         ("[celery]", "executor: found a list; allowed: a mapping of keys"),
-        ("celery", "executor: executor celery needs its broker: redis://host:6379/0, as {env: NAME}"),
+        ("celery", "executor: executor celery requires broker, as {env: NAME}: redis://host:6379/0"),
         ("{type: dask}", "executor.type: found the text 'dask'; allowed: 'in_process', 'multiprocess'"),
         ("{type: k8s, max_concurrent: 0}", "executor.max_concurrent: found the number 0; allowed: at least 1"),
         (
             "{max_concurrent: 2}",
-            "executor: max_concurrent is an option of multiprocess, k8s and docker, and this is in",
+            "executor: max_concurrent is an option of multiprocess, k8s and docker, but type is in",
         ),
-        ("{type: k8s, broker: b}", "executor: broker is an option of the executor celery, and this is k8s"),
+        ("{type: k8s, broker: b}", "executor: broker is an option of celery, but type is k8s"),
         ("{shared_folders: [/mnt]}", "executor: shared_folders is an option of celery, k8s and docker"),
         ("{type: k8s, shared_folders: [mnt]}", "executor: shared_folders: found 'mnt'; allowed: absolute paths"),
         ("{type: k8s, brooker: x}", "executor.brooker: unknown key (did you mean broker?); allowed: "),
@@ -93,7 +93,7 @@ def test_what_other_machines_do_not_see(problems: Problems) -> None:
         """,
         {"HOUSE": "postgresql://me@db/house"},
     )
-    see = "which other machines do not see, and executor k8s runs steps on them; allowed: "
+    see = "which other machines cannot access, but executor k8s runs steps on them; allowed: "
     folder = see + "a bucket (s3://…, gs://…, az://…), or a folder under one of executor.shared_folders"
     assert lines == [
         f"x.yaml:1: source.url: found the text '/data/events', {folder}",

@@ -58,7 +58,7 @@ def test_of_several_files_none_is_guessed(folder: Path) -> None:
     write(folder / "deployments" / "app.yaml")
     with pytest.raises(ConfigurationError) as raised:
         load_deployment(environ={})
-    assert f"deployments/ in {folder} has several deployments, and none is chosen" in str(raised.value)
+    assert f"deployments/ in {folder} has several deployments, and none is selected" in str(raised.value)
     assert "one of app, web: export EXPORT_DEPLOYMENT=app, or --deployment app" in str(raised.value)
 
 
@@ -186,7 +186,7 @@ def test_a_subscriber_that_writes_into_the_working_folder_by_default_needs_a_pat
     if folder == tmp_path:
         monkeypatch.chdir("/")
     with pytest.raises(
-        ConfigurationError, match=r"mine\.yaml:3: subscribers\.dwh\.url: this key is missing, and without"
+        ConfigurationError, match=r"mine\.yaml:3: subscribers\.dwh\.url: this key is missing, and its default"
     ):
         load_deployment(str(file), {})
 
@@ -212,7 +212,7 @@ def test_no_second_ledger_is_begun_without_a_word(
     with pytest.raises(ConfigurationError) as raised:
         load(str(file))
     text = str(raised.value)
-    assert f"{working}/.dagster/export.db is one of this source" in text
+    assert f"{working}/.dagster/export.db is a ledger of this source" in text
     assert f"move that ledger to {folder}/.dagster/export.db" in text
     (folder / ".dagster").mkdir()
     Ledger(str(folder / ".dagster" / "export.db")).close()

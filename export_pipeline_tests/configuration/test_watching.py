@@ -47,7 +47,7 @@ def test_all_of_it_is_read(load: Load) -> None:
     ("text", "expected"),
     [
         ("owners: [somebody]", "owners[0]: found the text 'somebody'; allowed: an e-mail address, or team:name"),
-        ("ui_url: dagster", "ui_url: found the text 'dagster'; allowed: https://host, or http://host"),
+        ("ui_url: dagster", "ui_url: found the text 'dagster'; allowed: https://host or http://host"),
         ("max_lag_minutes: 0", "max_lag_minutes: found the number 0; allowed: at least 1"),
         ("alerts: {to: x}", "alerts: found a mapping; allowed: a list"),
         ("alerts: [{level: loud, to: {env: CHAT}}]", "alerts[0].level: found the text 'loud'; allowed: 'info', 'w"),

@@ -11,7 +11,9 @@ import yaml
 
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ConfigurationError
+from export_pipeline.ledger import deliveries, manifests
 from export_pipeline_tests.documents.blocks import PAGES, ROOT, Block, all_blocks, blocks_of, path_in_repository
+from export_pipeline_tests.test_architecture import FLOORS, KNOWS_DAGSTER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -133,6 +135,35 @@ def test_every_folder_shown_exists() -> None:
     package = ROOT / "export_pipeline"
     there = {f"export_pipeline/{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert there - shown == set()
+
+
+def test_the_structure_shown_is_that_of_the_code() -> None:
+    """docs/design.md names the floors of the package and the modules that import Dagster."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", text, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == [floor - {"__init__"} for floor in FLOORS]
+    sentence = text.partition("Dagster is imported by ")[2].partition("Nothing else imports it")[0]
+    assert set(re.findall(r"`([\w.]+)`", sentence)) == KNOWS_DAGSTER
+
+
+def test_the_states_shown_are_those_of_the_ledger() -> None:
+    """docs/design.md describes every state of a manifest and of a delivery, and names no other as the next one."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    owned = {
+        "manifest": {manifests.PLANNED, manifests.READ, manifests.GIVEN_UP, manifests.SUPERSEDED},
+        "delivery": {
+            deliveries.OWED,
+            deliveries.DELIVERED,
+            deliveries.WAIVED,
+            deliveries.GIVEN_UP,
+            deliveries.SPLIT,
+        },
+    }
+    for kind, states in owned.items():
+        table = text.partition(f"| {kind} | meaning | next |\n|---|---|---|\n")[2].partition("\n\n")[0]
+        rows = [line.strip("|").split(" | ") for line in table.splitlines()]
+        assert {state.strip().strip("`") for state, *_ in rows} == states
+        assert {state for *_, following in rows for state in re.findall(r"`(\w+)`", following)} <= {*states, "all"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

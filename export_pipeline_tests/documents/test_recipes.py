@@ -21,6 +21,9 @@ from export_pipeline_tests.servers.alerts import AlertReceiver
 from export_pipeline_tests.servers.receiver import Receiver
 from export_pipeline_tests.servers.s3 import REGION, S3Server, moto_server
 
+# Several programs are started in each: on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(900)
+
 EVENTS = 60
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BLOCKS = [block for block in all_blocks(marked=True) if block.page == "recipes.md"]

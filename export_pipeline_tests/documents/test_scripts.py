@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import manifests, planning, records, sources, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline.ledger.tables import metadata
 from export_pipeline_tests.documents.blocks import block_of_file
 from export_pipeline_tests.integration.project import Project
@@ -78,7 +79,7 @@ def test_the_ledger_is_moved_whole(kind: str, tmp_path: Path, request: pytest.Fi
     torn, _ = plan(old, "2026/11/23/c", "2026/11/23/d")
     with old.write() as tx:
         manifest = manifests.get(tx, torn)
-        unreadable.isolate(tx, manifest, {"2026/11/23/d": "torn"}, url="file:///bucket", run_id="run-2", now=NOW)
+        unreadable.isolate(tx, manifest, {"2026/11/23/d": "torn"}, url="file:///bucket", run=Run("run-2", NOW))
 
     done = copied(tmp_path / "old.db", new_url, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -92,13 +93,12 @@ def test_the_ledger_is_moved_whole(kind: str, tmp_path: Path, request: pytest.Fi
         subscriptions.register(tx, other, {"crm": None}, start_from="beginning", now=NOW)
         planning.plan(
             tx,
-            source=other,
+            source_id=other,
             url="file:///other",
             files=[records.DatedFile(file("2026/11/24/a"), DAY + timedelta(days=1))],
             subscriptions=subscriptions.active(tx, other),
             limits=records.PlanLimits(10, 1_000, 100, 1 << 20),
-            run_id="run-3",
-            now=NOW,
+            run=Run("run-3", NOW),
         )
     assert other == 2
 

@@ -21,8 +21,8 @@ def all_owed(
     project.run()
     with project.workspace() as place:
         with place.ledger.read() as tx:
-            number = sources.source_id(tx, place.source.url)
-            assert number is not None
-            active = subscriptions.active(tx, number)
+            source_id = sources.source_id(tx, place.source.url)
+            assert source_id is not None
+            active = subscriptions.active(tx, source_id)
             chosen = owed.choose(tx, active, max_files=10, max_retries=1)
         yield place, active, chosen

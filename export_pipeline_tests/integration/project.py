@@ -268,7 +268,7 @@ class Project:
         """Ids of every batch that was ever cut, in key order."""
         with self.ledger() as ledger, ledger.read() as tx:
             ids = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.day, t.manifests.c.first_key)).scalars()
-            return [f"{identity}-{batch.n}" for identity in ids for batch in manifests.batches(tx, identity)]
+            return [f"{manifest_id}-{batch.n}" for manifest_id in ids for batch in manifests.batches(tx, manifest_id)]
 
     def source_id(self) -> int | None:
         with self.ledger() as ledger, ledger.read() as tx:

@@ -107,7 +107,7 @@ def test_log_lines_of_a_level(watch: Watch, receiver: AlertReceiver) -> None:
     watch.tick()
     (alert,) = receiver.alerts
     assert alert.title.endswith("of export_job: warning")
-    assert alert.body.startswith("WARNING list_new_files: 1 key did not match the layout and were left alone")
+    assert alert.body.startswith("WARNING list_new_files: 1 key did not match source.layout and was ignored")
     watch.project.run()
     watch.project.run()
     watch.tick()
@@ -138,7 +138,7 @@ def test_a_check_that_fails_and_passes_again(watch: Watch, received: Path, recei
     watch.tick()
     (alert,) = receiver.alerts
     assert alert.title.endswith("of check_job failed")
-    assert alert.body.startswith("freshness of raw_events: 1 file that no run has found yet, from 2020/11/22/00/a.gz")
+    assert alert.body.startswith("freshness of raw_events: 1 file not found by any run yet, from 2020/11/22/00/a.gz")
     assert watch.project.run().success
     watch.project.run("check_job")
     watch.tick()
@@ -231,7 +231,7 @@ def test_a_backfill_that_failed(watch: Watch, receiver: AlertReceiver) -> None:
         (alert,) = receiver.alerts
         assert alert.title == "[test] backfill badly failed"
         assert alert.body.splitlines() == [
-            "backfill badly of 3 days: runs of it failed; what they had planned stays owed",
+            "backfill badly of 3 days: some runs failed; what they had planned stays owed",
             "https://dagster.test/runs/b/badly",
         ]
         watch.tick()
@@ -289,12 +289,12 @@ def test_the_sensor_is_on_where_there_is_somebody_to_tell(watched: Project) -> N
     assert sensor.default_status.value == "RUNNING"
     with DagsterInstance.from_config(str(watched.home)) as instance:
         first = sensor.evaluate_tick(build_sensor_context(instance=instance))
-        assert first.skip_message == "from now on; what happened before is not told"
+        assert first.skip_message == "alerts start now; earlier events are not sent"
         second = sensor.evaluate_tick(build_sensor_context(instance=instance, cursor=first.cursor))
-        assert second.skip_message == "nothing to tell"
+        assert second.skip_message == "nothing to send"
     watched.config["alerts"] = []
     sensor = alerts_sensor(load_deployment(str(watched.deployment_path)))
     assert sensor.default_status.value == "STOPPED"
     with DagsterInstance.from_config(str(watched.home)) as instance:
         tick = sensor.evaluate_tick(build_sensor_context(instance=instance))
-        assert tick.skip_message == "nobody to tell; add an address under `alerts:` in test"
+        assert tick.skip_message == "no address is configured; add one under `alerts:` in test"

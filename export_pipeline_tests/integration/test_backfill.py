@@ -161,7 +161,7 @@ def test_a_backfill_is_resumed_after_a_failure(two: Project, received: Path) -> 
         (
             {},
             {"subscribers": []},
-            "subscribers: found an empty list; allowed: names out of crm, dwh; for all, leave it",
+            "subscribers: found an empty list; allowed: names out of crm, dwh; leave it",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_days_whose_runs_dagster_dropped_are_owed_by_the_next_run(
         assert len(receivers.events("crm", received)) == 12
         instance.update_backfill(launched(days, BulkActionStatus.COMPLETED_FAILED))
     assert [line.split(",")[0] for line in about_backfills(two.run())] == [
-        f"backfill history: no run came to 2026-11-{day}" for day in ("11", "12", "13", "15", "16", "17")
+        f"backfill history: Dagster dropped the run for 2026-11-{day}" for day in ("11", "12", "13", "15", "16", "17")
     ]
     for name in ("crm", "dwh"):
         assert sorted(receivers.events(name, received)) == sorted(lines)
@@ -260,7 +260,7 @@ def test_a_backfill_that_nothing_was_written_down_of_is_repeated_for_no_day_that
         instance.add_backfill(failed._replace(tags=only_all, partition_set_origin=origin))
     monkeypatch.setattr(backfills, "location_of", lambda run: "here")
     assert [line.split(",")[0] for line in about_backfills(two.run())] == [
-        "backfill history: no run came to 2026-11-12"
+        "backfill history: Dagster dropped the run for 2026-11-12"
     ]
     assert sorted(receivers.events("crm", received)) == sorted(receivers.events("dwh", received)) == sorted(lines)
     assert about_backfills(two.run()) == []

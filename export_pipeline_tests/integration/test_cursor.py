@@ -47,9 +47,9 @@ def test_a_cursor_set_before_the_first_run_hides_no_history(project: Project, re
     run = project.run()
     assert receivers.events("crm", received) == lines
     assert [one for one in run.messages("warning") if "cursor" in one] == [
-        "the cursor 2026/11/23/00/theirs.gz was written by another deployment, so it was ignored: the listing began at "
-        "the first key, as the ledger says. To leave out older files set `start_from`, or the `since` of a subscriber; "
-        "to list once more from an earlier day on, set the cursor to that day"
+        "the cursor 2026/11/23/00/theirs.gz was written by another deployment, so it was ignored: the listing started "
+        "at the first key, as recorded in the ledger. To skip older files, set `start_from` or the `since` of a "
+        "subscriber; to list again from an earlier day, set the cursor to that day"
     ]
 
 

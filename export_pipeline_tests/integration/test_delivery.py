@@ -96,7 +96,7 @@ def test_a_subscriber_that_lags_keeps_its_order(project: Project, received: Path
         assert done.success
         assert receivers.events("crm", received) == lines[: 6 * (run + 1)]
         told += [line for line in done.messages("info") if "later runs" in line]
-    assert told == [f"later runs take what more is owed: {files} files for crm" for files in (4, 2)]
+    assert told == [f"left for later runs: {files} files for crm" for files in (4, 2)]
 
 
 def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, received: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, rece
     run = project.run()
     (reason,) = run.failures.values()
     assert "401: the key has expired" in reason
-    assert "a person must act; nothing is lost" in reason
+    assert "fix the cause; nothing is lost" in reason
     assert project.states("crm") == ["owed"]
 
 
@@ -119,20 +119,20 @@ def test_refused_events_are_quarantined_and_the_rest_delivered(project: Project,
     assert receivers.events("picky", received) == [b'{"a":1}', b'{"b":3}']
     (record,) = project.quarantined()
     assert (record["subscriber"], record["reason"], record["text"]) == ("picky", "does not like it", '{"refuse":2}')
-    told = "refused 1 (kept in the quarantine; export-pipeline quarantine list --day 2026-11-23)"
+    told = "refused 1 (quarantined;  export-pipeline quarantine list --day 2026-11-23)"
     assert any(told in line for line in run.messages("info"))
     assert project.imbalances() == []
 
 
 def test_a_broken_line_is_quarantined_and_the_rest_delivered(project: Project) -> None:
-    """A line that is no event lies in the quarantine with file, offset and bytes; the run says so and succeeds."""
+    """A malformed line is quarantined with file, offset and bytes; the run logs it and succeeds."""
     project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"a":', b'{"b":3}'])
     run = project.run()
     assert run.success
     assert project.copied() == [b'{"a":1}', b'{"b":3}']
     (record,) = project.quarantined()
     assert (record["key"], record["offset"], record["text"]) == ("2026/11/23/a.gz", 8, '{"a":')
-    assert any("1 bad stretch set aside in the quarantine" in line for line in run.messages("info"))
+    assert any("quarantined 1 malformed record (export-pipeline" in line for line in run.messages("info"))
     assert project.imbalances() == []
 
 
@@ -196,7 +196,9 @@ def test_the_same_key_with_new_content_is_delivered_as_a_new_file(project: Proje
     second = project.put("2026/11/23/a.gz", [{"version": 2}])
     run = project.run()
     assert sorted(project.copied()) == sorted(first + second)
-    assert any("new content (another etag), such as 2026/11/23/a.gz" in line for line in run.messages("warning"))
+    assert any(
+        "1 known key was overwritten (new etag), such as 2026/11/23/a.gz" in line for line in run.messages("warning")
+    )
 
 
 def test_a_file_replaced_between_listing_and_reading_is_not_mixed(
@@ -247,7 +249,7 @@ def test_a_run_without_a_subscriber_says_what_to_configure(project: Project) -> 
     run = project.run()
     assert run.success
     assert run.messages("info") == [
-        "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in test"
+        "no subscriber is configured, so no events can be delivered; add one under `subscribers:` in test"
     ]
 
 

@@ -51,8 +51,8 @@ def values(metadata: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "next_step"),
     [
-        (503, "the next run tries the same batches again, under the same ids"),
-        (401, "a person must act; nothing is lost, all data stays owed"),
+        (503, "the next run retries the same batches, under the same ids"),
+        (401, "fix the cause; nothing is lost, all data stays owed"),
     ],
 )
 def test_a_failed_delivery_shows_batch_and_answer(
@@ -87,7 +87,7 @@ def test_a_source_that_cannot_be_listed(project: Project) -> None:
     project.bucket.rename(project.root / "away")
     run = project.run()
     assert values(shown(run, "list_new_files")) == {
-        "what happens next": "the next run lists again from where this one began; nothing is lost"
+        "what happens next": "the next run lists again from where this one started; nothing is lost"
     }
 
 
@@ -106,7 +106,7 @@ def test_what_is_held_back_says_what_happens_next(project: Project, receiver: Re
     assert failure is not None
     assert values(dict(failure.metadata)) == {
         "subscriber": "hook",
-        "what happens next": "the next run tries the same batches again, under the same ids",
+        "what happens next": "the next run retries the same batches, under the same ids",
     }
 
 
@@ -118,13 +118,13 @@ def test_unreadable_files_fail_one_step_of_the_run(project: Project) -> None:
     run = project.run()
     assert list(run.failures) == ["report_unreadable_files"]
     told = run.failures["report_unreadable_files"]
-    assert told.startswith("2 files could not be read, all others were: 2026/11/21/00/broken.gz: the gzip data is")
+    assert told.startswith("2 files could not be read, all others were read: 2026/11/21/00/broken.gz: the gzip data is")
     assert told.endswith("(and 1 more file)")
     table = shown(run, "report_unreadable_files")["unreadable"]
     assert isinstance(table, TableMetadataValue)
     assert [record.data["file"] for record in table.records] == [f"2026/11/{day}/00/broken.gz" for day in ("21", "23")]
     assert table.records[0].data["what happens next"] == (
-        "is tried alone in later runs, 5 times in all, then quarantined as a whole (so far 1)"
+        "is retried alone in later runs, and quarantined after 5 attempts (1 attempt so far)"
     )
     assert project.copied() == lines
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_given_up_says_where_it_lies(project: Project) -> None:
     run = project.run()
     table = shown(run, "report_unreadable_files")["unreadable"]
     assert table.records[0].data["what happens next"] == (
-        "nothing: it lies in the quarantine as a whole (export-pipeline quarantine list --day 2026-11-23)"
+        "nothing: it is in the quarantine as a whole (export-pipeline quarantine list --day 2026-11-23)"
     )
 
 
@@ -145,7 +145,7 @@ def test_no_line_tells_of_steps_that_are_skipped(project: Project) -> None:
     """Where all is well no line tells of skipped steps: neither in a run over several days nor in an idle one."""
     project.put_days("21", "22", "23")
     busy, idle = project.run(), project.run()
-    assert busy.messages("info")[-1] == "no file that this run read was unreadable"
+    assert busy.messages("info")[-1] == "every file that this run tried to read was readable"
     assert [message for _, message in busy.log + idle.log if "kipping" in message or "implicit" in message] == []
     assert idle.messages("info") == []
     day = project.run("backfill_job", partition="2026-11-02")

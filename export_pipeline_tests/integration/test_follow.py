@@ -64,7 +64,7 @@ def test_it_delivers_what_comes_until_it_is_ended(project: Project, following: F
     following.wait_for(lambda: len(project.copied()) == len(sent))
     hidden = project.bucket.with_name("hidden")
     project.bucket.rename(hidden)
-    following.wait_for(lambda: "looking failed, and is tried again" in following.printed)
+    following.wait_for(lambda: "checking for new files failed; retrying: " in following.printed)
     hidden.rename(project.bucket)
     sent += project.put_days("24", files=1)
     following.wait_for(lambda: len(project.copied()) == len(sent))
@@ -73,6 +73,6 @@ def test_it_delivers_what_comes_until_it_is_ended(project: Project, following: F
         assert {run.job_name for run in instance.get_runs()} == {"export_job"}
     assert following.end() == 0, following.printed
     assert "a new file, 2026/11/23/00/000.gz" in following.printed
-    assert following.printed.count("looking failed") == 1
+    assert following.printed.count("checking for new files failed") == 1
     assert sorted(project.copied()) == sorted(sent)
     assert project.imbalances() == []

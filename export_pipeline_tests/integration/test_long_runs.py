@@ -35,7 +35,7 @@ def test_a_slow_subscriber_uses_its_budget_and_holds_up_nobody(project: Project,
     stops = [message for message in run.messages("info") if message.startswith("crm: stopped")]
     assert stops[0] == (
         "crm: stopped after 1 of 2 batches, because crm has used its 0.1 s of this run; the rest stays owed, and the "
-        "next run goes on with it"
+        "next run continues with it"
     )
     for _ in range(3):
         assert project.run().success

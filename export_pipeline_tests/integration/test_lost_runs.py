@@ -51,7 +51,7 @@ def test_the_next_tick_ends_a_run_that_was_killed(either: Project, monkeypatch: 
         (ended,) = instance.get_runs()
         assert ended.status == DagsterRunStatus.FAILURE
         last = instance.all_logs(killed.run_id)[-1]
-        assert "The process of this run is gone" in last.message
+        assert "The process of this run died" in last.message
     assert either.run().success
     assert either.copied() == lines
 
@@ -135,7 +135,7 @@ def test_a_run_that_waits_for_workers_is_gone_with_its_own_process(
         assert again.returncode == 0, printed
     # What the broker still had of the first run took nothing from the second.
     with DagsterInstance.from_config(str(spread.home)) as instance:
-        assert "nothing is listed: the run was ended" in [one.message for one in instance.all_logs(run.run_id)]
+        assert "not listing: the run was ended" in [one.message for one in instance.all_logs(run.run_id)]
     assert sorted(receivers.events("crm", received)) == sorted(lines)
 
 

@@ -65,13 +65,13 @@ def test_files_come_by_messages(site: Site) -> None:
     assert first.messages("info")[0].endswith("because it never was listed to its end")
     lines += site.put("2026/11/23/10/part 1+é%2F&.gz", "2026/11/22/09/late")
     second = site.project.run()
-    assert "took 2 messages: 2 new files" in second.messages("info")
+    assert "received 2 messages: 2 new files" in second.messages("info")
     assert not [message for message in second.messages("info") if "was listed" in message]
     assert sorted(site.project.copied()) == sorted(lines)
     nothing = site.project.run()
     assert nothing.messages("info") == []
     (warning,) = nothing.messages("warning")
-    assert warning.startswith("found no new file: the queue told of none, and the next listing is due at 20")
+    assert warning.startswith("found no new file: the queue announced none, and the next listing is due at 20")
     assert site.queue.left() == 0
     assert site.project.cursor() == "2026/11/22/10/before the queue"
     assert site.project.imbalances() == []
@@ -85,7 +85,7 @@ def test_the_launchpad_can_ask_for_a_listing(site: Site) -> None:
     site.queue.client.purge_queue(QueueUrl=site.queue.url)
     assert site.project.run().messages("info") == []
     asked = site.project.run(config=LIST_NOW)
-    assert "the source was listed beside its queue, because it was asked for" in asked.messages("info")
+    assert "listed the source in addition to its queue, because it was asked for" in asked.messages("info")
     assert len(site.project.copied()) == 1
 
 
@@ -95,7 +95,7 @@ def test_a_backfill_and_messages_do_not_meet_twice(site: Site) -> None:
     site.project.run()
     lines = site.put("2026/11/22/10/a", "2026/11/23/10/b")
     assert site.project.run("backfill_job", partition="2026-11-22").success
-    assert "took 2 messages: 1 new file, 1 file known already" in site.project.run().messages("info")
+    assert "received 2 messages: 1 new file, 1 file already known" in site.project.run().messages("info")
     assert site.project.run("backfill_job", partition="2026-11-23").success
     assert sorted(site.project.copied()) == sorted(lines)
 
@@ -143,8 +143,8 @@ def test_a_poisonous_message_without_dead_letters(site: Site) -> None:
     """It is quarantined, told as an error with its reason, and gone from the queue."""
     site.queue.send("poison")
     (error,) = site.project.run().messages("error")
-    assert "1 message could not be understood (kept in the quarantine under notifications/" in error
-    assert "it is no JSON object" in error
+    assert "1 invalid message (quarantined under notifications/" in error
+    assert "it is not a JSON object" in error
     assert site.queue.left() == 0
     assert len(list((site.project.root / "quarantine" / "notifications").iterdir())) == 1
 
@@ -205,4 +205,4 @@ def test_why_tells_of_messages(site: Site, cli: Any) -> None:
     """`export-pipeline why` of a file that no run has found says that its message was not taken yet."""
     site.project.run()
     site.put("2026/11/23/10/a")
-    assert "no run has taken its message yet" in cli("why", "2026/11/23/10/a").out.replace("\n", " ")
+    assert "no run has received its message yet" in cli("why", "2026/11/23/10/a").out.replace("\n", " ")

@@ -46,7 +46,7 @@ def folded(project: Project, ledger_url: str, received: Path) -> Project:
     assert rows(project) == {"files": 4, "batches": 6, "acceptances": 6, "folded": 0}
     as_on_the_next_day(project)
     run = project.run()
-    assert "folded 2 manifests of days more than 1 day ago" in "\n".join(run.messages("info"))
+    assert "folded 2 manifests older than 1 day" in "\n".join(run.messages("info"))
     assert rows(project) == {"files": 0, "batches": 0, "acceptances": 0, "folded": 2}
     assert project.imbalances() == []
     return project

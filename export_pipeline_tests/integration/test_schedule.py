@@ -38,7 +38,7 @@ def test_without_a_subscriber(project: Project) -> None:
     project.config["subscribers"] = {}
     with DagsterInstance.ephemeral() as instance:
         assert reason(project, instance) == (
-            "no subscriber is configured, so there is nobody to hand events to; add one under `subscribers:` in test"
+            "no subscriber is configured, so no events can be delivered; add one under `subscribers:` in test"
         )
 
 

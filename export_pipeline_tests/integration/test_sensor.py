@@ -110,7 +110,7 @@ def test_the_sensor_starts_a_run_for_a_new_file(project: Project, received: Path
         project.run()
         answer = tick(project, instance)
         assert isinstance(answer, SkipReason)
-        assert answer.skip_message == "no new file was seen"
+        assert answer.skip_message == "no new files"
 
 
 def test_two_ticks_that_see_the_same_ask_for_one_run() -> None:

@@ -114,11 +114,11 @@ def test_check_asks_the_workers(spread: SpreadProject, monkeypatch: pytest.Monke
     monkeypatch.setenv("DAGSTER_HOME", str(spread.home))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "celery: no worker answers; start one: celery -A export_pipeline.celery_app worker" in _joined(done.stdout)
+    assert "celery: no worker answered; start one: celery -A export_pipeline.celery_app worker" in _joined(done.stdout)
     assert done.stderr.splitlines()[-1] == "failed: executor"
     (spread.home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "executor celery runs steps on others; allowed: storage.postgres" in _joined(done.stdout)
+    assert "executor celery runs steps on other machines; allowed: storage.postgres" in _joined(done.stdout)
 
 
 def _joined(text: str) -> str:

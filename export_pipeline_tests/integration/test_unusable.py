@@ -61,7 +61,7 @@ def test_only_its_own_deliveries_fail_and_wait(
     assert {step.partition("[")[0] for step in run.failures} == {"deliver_to_hook"}
     assert text in min(run.failures.values())
     (told,) = run.messages("error")
-    assert told.startswith("nothing is delivered to hook, and what it is owed waits: ")
+    assert told.startswith("hook: not delivering, everything stays owed: ")
     assert text in told
     assert not value or value not in str(run.entries)
     # Where nothing is owed to anybody else it is said all the same.

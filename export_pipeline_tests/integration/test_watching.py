@@ -75,11 +75,11 @@ def test_what_goes_wrong_is_told_and_what_is_well_again(
             break_ledger(project)
             dev.start_sensor("new_files")
             dev.wait_for(lambda: failed_ticks(dev, "new_files"))
-            dev.wait_for(told(chat, "new_files: its tick failed: "))
+            dev.wait_for(told(chat, "new_files: tick failed: "))
             dev.wait_for(told(chat, f"run {run_id[:8]} of export_job failed"))
-            assert told(chat, "its process was killed, or ended without a word: Run execution process for")()
+            assert told(chat, "its process was killed, or ended without an error message: Run execution process for")()
             broken = project.root / "ledger.db"
-            reason = f"new_files: its tick failed: ledger.url: found {broken}, which holds no SQLite database"
+            reason = f"new_files: tick failed: ledger.url: found {broken}, which holds no SQLite database"
             assert told(chat, reason)()
             reasons = dev.wait_for(lambda: failed_ticks(dev, "alerts"))
             assert "MAIL: Failed to send JSON" in reasons[0]

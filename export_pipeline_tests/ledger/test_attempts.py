@@ -13,9 +13,9 @@ from export_pipeline_tests.ledger.test_manifests import NOW, plan, read
 MINUTE = timedelta(minutes=1)
 
 
-def others_read(ledger: Ledger, identity: str, *, began: datetime) -> bool:
+def others_read(ledger: Ledger, manifest_id: str, *, began: datetime) -> bool:
     with ledger.read() as tx:
-        return unreadable.others_read(tx, identity, began=began)
+        return unreadable.others_read(tx, manifest_id, began=began)
 
 
 def test_what_was_read_before_the_latest_attempt_proves_nothing(ledger: Ledger) -> None:
@@ -35,9 +35,9 @@ def test_what_was_read_before_the_latest_attempt_proves_nothing(ledger: Ledger) 
 
 def test_a_manifest_is_no_proof_for_itself(ledger: Ledger) -> None:
     """That a manifest was read earlier does not tell that others can be read."""
-    identity, _ = plan(ledger, "2026/11/23/a")
-    read(ledger, identity)
-    assert not others_read(ledger, identity, began=NOW - MINUTE)
+    manifest_id, _ = plan(ledger, "2026/11/23/a")
+    read(ledger, manifest_id)
+    assert not others_read(ledger, manifest_id, began=NOW - MINUTE)
 
 
 @pytest.mark.parametrize("origin", [manifests.QUARANTINE, manifests.REFUSED])

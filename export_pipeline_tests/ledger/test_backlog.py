@@ -19,20 +19,20 @@ def test_what_failed_to_be_read_is_no_reason_for_a_run(ledger: Ledger) -> None:
 
 def test_what_a_run_began_to_read_is_no_reason_for_another(ledger: Ledger) -> None:
     """A manifest whose reader died would end the next run as well; one that is being read has a run."""
-    identity, (crm,) = plan(ledger, "2026/11/23/a")
+    manifest_id, (crm,) = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        manifests.begin_reading(tx, identity, "run-1")
+        manifests.begin_reading(tx, manifest_id, "run-1")
         assert not owed.gets_on(tx, crm)
-        manifests.end_reading(tx, identity)
+        manifests.end_reading(tx, manifest_id)
         assert owed.gets_on(tx, crm)
 
 
 def test_a_noted_failure_counts_no_try(ledger: Ledger) -> None:
     """No file comes nearer to being given up by a failure that no file is to blame for."""
-    identity, _ = plan(ledger, "2026/11/23/a")
+    manifest_id, _ = plan(ledger, "2026/11/23/a")
     with ledger.write() as tx:
-        manifests.note_failure(tx, identity, "403 Forbidden")
-    assert get(ledger, identity).read_attempts == 0
+        manifests.note_failure(tx, manifest_id, "403 Forbidden")
+    assert get(ledger, manifest_id).read_attempts == 0
 
 
 def test_a_file_that_is_tried_alone_fills_no_run(ledger: Ledger) -> None:

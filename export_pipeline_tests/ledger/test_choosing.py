@@ -15,7 +15,7 @@ from export_pipeline_tests.ledger.test_manifests import NOW, plan
 def planned(ledger: Ledger, manifests: int) -> tuple[list[str], Subscription]:
     """So many manifests of two files, the oldest first."""
     found = [plan(ledger, f"2026/11/23/{n:02}a", f"2026/11/23/{n:02}b") for n in range(manifests)]
-    return [identity for identity, _ in found], found[0][1][0]
+    return [manifest_id for manifest_id, _ in found], found[0][1][0]
 
 
 def chosen(ledger: Ledger, crm: Subscription, *, max_files: int, max_retries: int = 1) -> list[str]:
@@ -23,19 +23,19 @@ def chosen(ledger: Ledger, crm: Subscription, *, max_files: int, max_retries: in
         return [one.id for one in owed.choose(tx, [crm], max_files=max_files, max_retries=max_retries, now=NOW)]
 
 
-def refused(ledger: Ledger, *identities: str) -> None:
+def refused(ledger: Ledger, *manifest_ids: str) -> None:
     """A reading of each failed, and no file was to blame."""
     with ledger.write() as tx:
-        for identity in identities:
-            manifests.note_failure(tx, identity, "403")
+        for manifest_id in manifest_ids:
+            manifests.note_failure(tx, manifest_id, "403")
 
 
-def failed(ledger: Ledger, identity: str, *, tries: int, minutes_ago: float) -> None:
+def failed(ledger: Ledger, manifest_id: str, *, tries: int, minutes_ago: float) -> None:
     """Its file could not be read so many times, the last time so long ago."""
     with ledger.write() as tx:
         for _ in range(tries):
-            manifests.count_failure(tx, identity, "truncated")
-        tried = update(t.manifests).where(t.manifests.c.id == identity)
+            manifests.count_failure(tx, manifest_id, "truncated")
+        tried = update(t.manifests).where(t.manifests.c.id == manifest_id)
         tx.execute(tried.values(tried_at=NOW - timedelta(minutes=minutes_ago)))
 
 
@@ -56,8 +56,8 @@ def test_what_ended_its_process_comes_last(ledger: Ledger) -> None:
     """A manifest whose reader died is read after all others; of several, the one first that was tried longest ago."""
     ids, crm = planned(ledger, 4)
     with ledger.write() as tx:
-        for identity in ids[:2]:
-            manifests.begin_reading(tx, identity, "run-1")
+        for manifest_id in ids[:2]:
+            manifests.begin_reading(tx, manifest_id, "run-1")
         tx.execute(update(t.manifests).where(t.manifests.c.id == ids[0]).values(tried_at=NOW))
     assert chosen(ledger, crm, max_files=100) == [ids[2], ids[3], ids[1], ids[0]]
 
@@ -66,8 +66,8 @@ def test_what_ended_its_process_comes_last(ledger: Ledger) -> None:
 def test_a_file_that_failed_by_itself_has_a_pause(ledger: Ledger, tries: int, pause_minutes: int) -> None:
     """Files that failed fill what a run has left, each after a pause that doubles; a few are tried in every run."""
     ids, crm = planned(ledger, 4)
-    for identity in ids[:3]:
-        failed(ledger, identity, tries=tries, minutes_ago=pause_minutes - 0.1)
+    for manifest_id in ids[:3]:
+        failed(ledger, manifest_id, tries=tries, minutes_ago=pause_minutes - 0.1)
     assert chosen(ledger, crm, max_files=100) == [ids[0], ids[3]]
     failed(ledger, ids[2], tries=0, minutes_ago=pause_minutes)
     assert chosen(ledger, crm, max_files=100, max_retries=1) == [ids[2], ids[3]]

@@ -33,127 +33,127 @@ def register(ledger: Ledger, **wanted: str | None) -> dict[str, Subscription]:
     return {one.name: one for one in found.subscriptions}
 
 
-def give_up(ledger: Ledger, identity: str) -> None:
+def give_up(ledger: Ledger, manifest_id: str) -> None:
     with ledger.write() as tx:
-        unreadable.give_up(tx, identity, "truncated")
+        unreadable.give_up(tx, manifest_id, "truncated")
 
 
-def reopen(ledger: Ledger, identity: str) -> None:
+def reopen(ledger: Ledger, manifest_id: str) -> None:
     with ledger.write() as tx:
-        unreadable.reopen(tx, identity)
+        unreadable.reopen(tx, manifest_id)
 
 
-def state(ledger: Ledger, identity: str, subscription: Subscription) -> str | None:
+def state(ledger: Ledger, manifest_id: str, subscription: Subscription) -> str | None:
     with ledger.read() as tx:
-        found = deliveries.delivery(tx, identity, subscription)
+        found = deliveries.delivery(tx, manifest_id, subscription)
     return found.state if found else None
 
 
-def may_change(ledger: Ledger, identity: str) -> bool:
+def may_change(ledger: Ledger, manifest_id: str) -> bool:
     with ledger.read() as tx:
-        return deliveries.is_untouched(tx, identity)
+        return deliveries.is_untouched(tx, manifest_id)
 
 
-def fold_and_unfold(ledger: Ledger, identity: str) -> None:
+def fold_and_unfold(ledger: Ledger, manifest_id: str) -> None:
     """What a replay of a folded day does before it reads."""
     with ledger.write() as tx:
         assert folding.fold(tx, 1, before=DAY + timedelta(days=1), most=10, now=NOW) == 1
-        folding.unfold(tx, identity, [file(KEY)], url=URL, now=NOW)
+        folding.unfold(tx, manifest_id, [file(KEY)], url=URL, now=NOW)
 
 
 def test_a_reopened_file_is_owed_to_who_was_added_meanwhile(ledger: Ledger) -> None:
     """A file that is tried anew is owed to a subscriber added since it was given up, where its start leaves it in."""
-    identity, _ = plan(ledger, KEY)
-    give_up(ledger, identity)
+    manifest_id, _ = plan(ledger, KEY)
+    give_up(ledger, manifest_id)
     known = register(ledger, crm=None, dwh="beginning", late="now", later="2026-11-24")
-    assert [state(ledger, identity, one) for one in known.values()] == [deliveries.GIVEN_UP, None, None, None]
-    reopen(ledger, identity)
-    assert [state(ledger, identity, one) for one in known.values()] == [deliveries.OWED, deliveries.OWED, None, None]
+    assert [state(ledger, manifest_id, one) for one in known.values()] == [deliveries.GIVEN_UP, None, None, None]
+    reopen(ledger, manifest_id)
+    assert [state(ledger, manifest_id, one) for one in known.values()] == [deliveries.OWED, deliveries.OWED, None, None]
 
 
 def test_a_reopened_file_is_owed_to_who_was_put_back(ledger: Ledger) -> None:
     """A subscriber that was out when a file came and was given up is owed it when the file is tried anew."""
     plan(ledger, "2026/11/23/0", names=("crm", "dwh"))
     register(ledger, crm=None)
-    identity, _ = plan(ledger, KEY)
-    give_up(ledger, identity)
+    manifest_id, _ = plan(ledger, KEY)
+    give_up(ledger, manifest_id)
     dwh = register(ledger, crm=None, dwh=None)["dwh"]
-    reopen(ledger, identity)
-    assert state(ledger, identity, dwh) == deliveries.OWED
+    reopen(ledger, manifest_id)
+    assert state(ledger, manifest_id, dwh) == deliveries.OWED
 
 
 def test_reopening_what_was_not_given_up_changes_nothing(ledger: Ledger) -> None:
     """What is asked for twice keeps the tries that it has had since."""
-    identity, _ = plan(ledger, KEY)
-    give_up(ledger, identity)
-    reopen(ledger, identity)
+    manifest_id, _ = plan(ledger, KEY)
+    give_up(ledger, manifest_id)
+    reopen(ledger, manifest_id)
     with ledger.write() as tx:
-        manifests.count_failure(tx, identity, "truncated")
-    reopen(ledger, identity)
-    assert (get(ledger, identity).state, get(ledger, identity).read_attempts) == (manifests.PLANNED, 1)
+        manifests.count_failure(tx, manifest_id, "truncated")
+    reopen(ledger, manifest_id)
+    assert (get(ledger, manifest_id).state, get(ledger, manifest_id).read_attempts) == (manifests.PLANNED, 1)
 
 
 def test_what_was_read_before_it_was_given_up_can_be_read_again(ledger: Ledger) -> None:
     """A file that was delivered, then given up for another subscriber, comes to that one in the batches of before."""
-    identity, (crm,) = plan(ledger, KEY)
-    read(ledger, identity)
-    deliver(ledger, identity, crm)
+    manifest_id, (crm,) = plan(ledger, KEY)
+    read(ledger, manifest_id)
+    deliver(ledger, manifest_id, crm)
     dwh = register(ledger, crm=None, dwh="beginning")["dwh"]
-    give_up(ledger, identity)
-    reopen(ledger, identity)
-    assert (get(ledger, identity).state, state(ledger, identity, crm)) == (manifests.READ, deliveries.DELIVERED)
+    give_up(ledger, manifest_id)
+    reopen(ledger, manifest_id)
+    assert (get(ledger, manifest_id).state, state(ledger, manifest_id, crm)) == (manifests.READ, deliveries.DELIVERED)
     other = replace(READING, batches=(READING.batches[1], READING.batches[0]))
     with pytest.raises(LedgerError, match="second reading differs"):
-        read(ledger, identity, other)
-    read(ledger, identity)
-    deliver(ledger, identity, dwh)
+        read(ledger, manifest_id, other)
+    read(ledger, manifest_id)
+    deliver(ledger, manifest_id, dwh)
     with ledger.read() as tx:
         assert balance.imbalances(tx, 1) == []
 
 
 def test_a_second_reading_that_succeeds_forgets_those_that_failed(ledger: Ledger) -> None:
     """A manifest that was read long ago and could not be for a while is no longer told as unreadable."""
-    identity, _ = plan(ledger, KEY)
-    read(ledger, identity)
+    manifest_id, _ = plan(ledger, KEY)
+    read(ledger, manifest_id)
     with ledger.write() as tx:
-        manifests.count_failure(tx, identity, "403")
-    read(ledger, identity)
-    assert get(ledger, identity).read_attempts == 0
+        manifests.count_failure(tx, manifest_id, "403")
+    read(ledger, manifest_id)
+    assert get(ledger, manifest_id).read_attempts == 0
 
 
 def test_a_folded_manifest_that_was_delivered_may_not_change(ledger: Ledger) -> None:
     """Folding takes a delivered manifest's acceptances, not the promise that its batches stay as they are."""
-    identity, (crm,) = plan(ledger, KEY)
-    read(ledger, identity)
-    deliver(ledger, identity, crm)
-    fold_and_unfold(ledger, identity)
-    assert not may_change(ledger, identity)
+    manifest_id, (crm,) = plan(ledger, KEY)
+    read(ledger, manifest_id)
+    deliver(ledger, manifest_id, crm)
+    fold_and_unfold(ledger, manifest_id)
+    assert not may_change(ledger, manifest_id)
     with ledger.write() as tx:
         assert deliveries.owe_day(tx, 1, [crm], day=DAY, again=True, now=NOW) == (0, 1)
-    assert (delivery(ledger, identity, crm).state, delivery(ledger, identity, crm).round) == (deliveries.OWED, 2)
-    assert not may_change(ledger, identity)
+    assert (delivery(ledger, manifest_id, crm).state, delivery(ledger, manifest_id, crm).round) == (deliveries.OWED, 2)
+    assert not may_change(ledger, manifest_id)
 
 
 def test_a_folded_manifest_that_nobody_got_may_change(ledger: Ledger) -> None:
     """Of a manifest that was folded since it lay before everybody's start, unreadable files can still be set apart."""
-    identity, (crm,) = plan(ledger, KEY)
+    manifest_id, (crm,) = plan(ledger, KEY)
     register(ledger, crm="2026-11-24")
-    assert state(ledger, identity, crm) == deliveries.WAIVED
-    fold_and_unfold(ledger, identity)
-    assert may_change(ledger, identity)
+    assert state(ledger, manifest_id, crm) == deliveries.WAIVED
+    fold_and_unfold(ledger, manifest_id)
+    assert may_change(ledger, manifest_id)
 
 
 def test_a_manifest_without_events_may_not_change_once_it_is_done(ledger: Ledger) -> None:
     """Who was done with a manifest of no batches stays done with it."""
-    identity, (crm,) = plan(ledger, KEY)
-    read(ledger, identity, ReadingResult(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
-    assert may_change(ledger, identity)
+    manifest_id, (crm,) = plan(ledger, KEY)
+    read(ledger, manifest_id, ReadingResult(batches=(), bytes_unpacked=0, events_framed=0, events_quarantined=0))
+    assert may_change(ledger, manifest_id)
     with ledger.write() as tx:
-        assert deliveries.commit(tx, delivery(ledger, identity, crm), run_id="run-1", now=NOW) == (
+        assert deliveries.commit(tx, delivery(ledger, manifest_id, crm), run_id="run-1", now=NOW) == (
             Totals(0, 0, 0),
             True,
         )
-    assert not may_change(ledger, identity)
+    assert not may_change(ledger, manifest_id)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -171,14 +171,14 @@ def test_a_backfill_owes_what_was_given_up_of_a_living_manifest(ledger: Ledger, 
 
 def test_everything_once_more_is_everything(ledger: Ledger) -> None:
     """`only: all` owes also those batches again that a delivery under way has behind it; `only: missing` goes on."""
-    identity, (crm,) = plan(ledger, KEY)
-    read(ledger, identity)
+    manifest_id, (crm,) = plan(ledger, KEY)
+    read(ledger, manifest_id)
     with ledger.write() as tx:
-        deliveries.accept(tx, delivery(ledger, identity, crm), 0, Totals(2, 1, 0), now=NOW)
+        deliveries.accept(tx, delivery(ledger, manifest_id, crm), 0, Totals(2, 1, 0), now=NOW)
     for again, expected in ((False, 1), (True, 2), (True, 2)):
         with ledger.write() as tx:
             deliveries.owe_day(tx, 1, [crm], day=DAY, again=again, now=NOW)
-        found = delivery(ledger, identity, crm)
+        found = delivery(ledger, manifest_id, crm)
         assert (found.state, found.round) == ("owed", expected)
-    deliver(ledger, identity, crm)
-    assert delivery(ledger, identity, crm).state == "delivered"
+    deliver(ledger, manifest_id, crm)
+    assert delivery(ledger, manifest_id, crm).state == "delivered"

@@ -6,6 +6,7 @@ from sqlalchemy import true, update
 from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, file, plan
 
 
@@ -20,12 +21,11 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
             tx,
             "again",
             [file("retries/2026-11-23/x.ndjson")],
-            source=1,
+            source_id=1,
             day=DAY,
             max_events=10,
             max_bytes=1_000,
-            run_id="retry",
-            now=NOW,
+            run=Run("retry", NOW),
             origin=origin,
         )
         assert deliveries.owe_missing(tx, dwh.id, true(), now=NOW) == missing
@@ -34,10 +34,10 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
 
 def test_for_whom_a_manifest_was_waived(ledger: Ledger) -> None:
     """Those whose start moved behind a manifest are told from those who are owed it."""
-    identity, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
+    manifest_id, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
     with ledger.write() as tx:
-        assert deliveries.waived_for(tx, identity) == set()
+        assert deliveries.waived_for(tx, manifest_id) == set()
         waived = update(t.deliveries).where(t.deliveries.c.subscription_id == dwh.id)
         tx.execute(waived.values(state=deliveries.WAIVED))
-        assert deliveries.waived_for(tx, identity) == {dwh.id}
+        assert deliveries.waived_for(tx, manifest_id) == {dwh.id}
         assert crm.id != dwh.id

@@ -8,23 +8,24 @@ from sqlalchemy import Connection, text
 
 from export_pipeline.ledger import deliveries, manifests, parts, subscriptions, unreadable
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline_tests.ledger.test_manifests import DAY, NOW, URL, deliver, get, plan, read
 
 KEYS = ("2026/11/23/a", "2026/11/23/b")
 
 
-def isolate(tx: Connection, identity: str) -> None:
-    found = manifests.get(tx, identity)
-    unreadable.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run_id="run-1", now=NOW)
+def isolate(tx: Connection, manifest_id: str) -> None:
+    found = manifests.get(tx, manifest_id)
+    unreadable.isolate(tx, found, {KEYS[1]: "truncated"}, url=URL, run=Run("run-1", NOW))
 
 
-def divide(tx: Connection, identity: str) -> None:
-    found = manifests.get(tx, identity)
-    unreadable.divide(tx, found, [[file] for file in found.files], url=URL, run_id="run-1", now=NOW)
+def divide(tx: Connection, manifest_id: str) -> None:
+    found = manifests.get(tx, manifest_id)
+    unreadable.divide(tx, found, [[file] for file in found.files], url=URL, run=Run("run-1", NOW))
 
 
-def give_up(tx: Connection, identity: str) -> None:
-    unreadable.give_up(tx, identity, "truncated")
+def give_up(tx: Connection, manifest_id: str) -> None:
+    unreadable.give_up(tx, manifest_id, "truncated")
 
 
 def register(tx: Connection) -> None:
@@ -49,7 +50,7 @@ def test_who_comes_while_a_manifest_ends_is_owed_what_takes_its_place(
 ) -> None:
     """On PostgreSQL a newcomer waits for a transaction that ends a manifest, and is then owed living ones alone."""
     ledger = Ledger(new_postgres)
-    identity, _ = plan(ledger, *KEYS)
+    manifest_id, _ = plan(ledger, *KEYS)
     if add is backfill:
         with ledger.write() as tx:
             wanted: dict[str, str | None] = {"crm": None, "late": "2027-01-01"}
@@ -61,7 +62,7 @@ def test_who_comes_while_a_manifest_ends_is_owed_what_takes_its_place(
 
     newcomer = threading.Thread(target=other)
     with ledger.write() as tx:
-        end(tx, identity)
+        end(tx, manifest_id)
         newcomer.start()
         while newcomer.is_alive() and not waits_for_a_lock(ledger):
             pass
@@ -81,13 +82,13 @@ def test_who_comes_while_a_manifest_ends_is_owed_what_takes_its_place(
 
 def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
     """No newcomer is owed a part, but the whole; a backfill owes again what was given up of it."""
-    identity, (crm, dwh) = plan(ledger, *KEYS, names=("crm", "dwh"))
-    read(ledger, identity)
-    deliver(ledger, identity, crm)
+    manifest_id, (crm, dwh) = plan(ledger, *KEYS, names=("crm", "dwh"))
+    read(ledger, manifest_id)
+    deliver(ledger, manifest_id, crm)
     with ledger.write() as tx:
-        found = manifests.get(tx, identity)
+        found = manifests.get(tx, manifest_id)
         given = unreadable.shares(tx, found, {KEYS[1]}, [dwh.id])
-        (sound,) = unreadable.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run_id="run-2", now=NOW)
+        (sound,) = unreadable.split(tx, found, given, {KEYS[1]: "gone"}, reason="gone", run=Run("run-2", NOW))
         (lost,) = unreadable.lost_parts(found, given)
     assert (get(ledger, sound).state, get(ledger, lost).state) == (manifests.PLANNED, manifests.GIVEN_UP)
     assert [file.key for file in get(ledger, sound).files] == [KEYS[0]]
@@ -104,9 +105,9 @@ def test_a_part_is_owed_to_nobody_else(ledger: Ledger) -> None:
         assert states["dwh"].state == deliveries.OWED
         # All of the day once more: dwh gets its parts again, and never the whole under other ids.
         assert deliveries.owe_day(tx, 1, [dwh], day=DAY, again=True, now=NOW) == (0, 0)
-        whole = deliveries.delivery(tx, identity, dwh)
+        whole = deliveries.delivery(tx, manifest_id, dwh)
         assert whole is not None
         assert whole.state == deliveries.SPLIT
     assert get(ledger, lost).state == manifests.PLANNED
     with ledger.read() as tx:
-        assert parts.delivery_states(tx, identity, KEYS[1]) == {dwh.id: deliveries.OWED}
+        assert parts.delivery_states(tx, manifest_id, KEYS[1]) == {dwh.id: deliveries.OWED}

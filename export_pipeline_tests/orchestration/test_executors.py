@@ -33,7 +33,7 @@ def test_docker_takes_its_options() -> None:
 def test_an_option_that_dagster_does_not_know() -> None:
     """Dagster's own schema is asked when the definitions load."""
     with pytest.raises(
-        ConfigurationError, match=r"^executor\.config: Dagster's executor k8s does not take it: .*job_nam"
+        ConfigurationError, match=r"^executor\.config: Dagster's executor k8s does not accept it: .*job_nam"
     ):
         executor_of(settings("k8s", config={"job_nam": "export"}), max_run_seconds=60, ledger=LEDGER)
 
@@ -75,8 +75,6 @@ def test_workers_need_the_executor_celery() -> None:
 def test_a_broker_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password with a slash that is not quoted is refused when the definitions load, and nothing of it is told."""
     monkeypatch.setenv("BROKER", "redis://:first-half/second@127.0.0.1:6379/0")
-    with pytest.raises(
-        ConfigurationError, match=r"^executor\.broker: found something that is no URL; .* %2F"
-    ) as refused:
+    with pytest.raises(ConfigurationError, match=r"^executor\.broker: found an invalid URL; .* %2F") as refused:
         executor_of(settings("celery", broker=EnvRef(env="BROKER")), max_run_seconds=60, ledger=LEDGER)
     assert "half" not in str(refused.value)

@@ -90,9 +90,9 @@ def test_verify_is_a_truth_value_or_a_path(tmp_path: Path, bundle: object) -> No
     ("options", "told"),
     [
         ({"verify": 3}, "verify"),
-        ({"aws_session_token": {"env": "TEST_TOKEN"}}, "aws_session_token goes with"),
-        ({"aws_access_key_id": {"env": "TEST_KEY_ID"}}, "come together"),
-        ({"role_external_id": "e-1"}, "role_external_id goes with role_arn"),
+        ({"aws_session_token": {"env": "TEST_TOKEN"}}, "aws_session_token requires"),
+        ({"aws_access_key_id": {"env": "TEST_KEY_ID"}}, "must be set together"),
+        ({"role_external_id": "e-1"}, "role_external_id requires role_arn"),
     ],
 )
 @pytest.mark.parametrize("place", ["source", "archive"])

@@ -245,7 +245,7 @@ def test_staging_needs_each_of_its_actions(account: Account, action: str, place:
     settings = StoreSettings(max_attempts=1, **account.keys)
     url = f"s3://acme-export/{place}"
     if action in ("", NEVER_ASKED_FOR):
-        assert "takes, lists, gives and deletes objects" in _objects(url, settings)
+        assert "wrote, listed, read and deleted a test object in" in _objects(url, settings)
         return
     with pytest.raises(StoreError):
         _objects(url, settings)

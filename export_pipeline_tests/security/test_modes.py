@@ -118,8 +118,8 @@ def test_check_tells_what_others_may_read(project: Project, monkeypatch: pytest.
     (project.root / "staging").chmod(0o755)
     (project.root / "ledger.db").chmod(0o644)
     out = cli("check").out
-    assert f"others on this machine may look into it: chmod 700 {project.root / 'staging'}" in out
-    assert f"others on this machine may look into it: chmod 600 {project.root / 'ledger.db'}" in out
+    assert f"other users of this machine can read it: chmod 700 {project.root / 'staging'}" in out
+    assert f"other users of this machine can read it: chmod 600 {project.root / 'ledger.db'}" in out
     # Who may not enter the folder above reaches neither.
     project.root.chmod(0o700)
     assert "chmod" not in cli("check").out

@@ -114,7 +114,7 @@ def test_an_error_of_ours_is_one_line_for_each_file() -> None:
 
 def test_what_is_told_of_unreadable_files_is_harmless() -> None:
     """A key and a reason are one line each in the messages of a run and in the table beside them."""
-    file = UnreadableFile(FORGED, date(2026, 11, 23), reason=FORGED, attempts=1, given_up=False)
+    file = UnreadableFile(FORGED, date(2026, 11, 23), reason=FORGED, attempts=1, is_tried_again=True)
     assert "\n" not in wording.unreadable_files([file])
     assert wording.unreadable(ReadOutcome(unreadable={FORGED: FORGED}), max_attempts=5).count("\n") == 1
     table = ops._details([file], max_attempts=5)["unreadable"]

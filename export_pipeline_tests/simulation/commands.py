@@ -12,6 +12,7 @@ from export_pipeline.delivery.subscriber import Deliverer
 from export_pipeline.errors import Blocked, ExportError, Refused, TryLater
 from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
@@ -87,8 +88,7 @@ def run(world: World) -> None:
             wanted=dict(outside.subscribers),
             max_files=outside.rules.max_files,
             keep_days=outside.rules.keep_days,
-            run_id=run_id,
-            now=_now(world),
+            run=Run(run_id, _now(world)),
             other_runs=lambda: world.under_way - {run_id},
         )
 
@@ -107,8 +107,7 @@ def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, 
             wanted=dict(world.outside.subscribers),
             chosen=list(chosen),
             again=again,
-            run_id=run_id,
-            now=_now(world),
+            run=Run(run_id, _now(world)),
         )
         world.outside.done["repeated"] += planned.repeated
         world.outside.done["added"] += planned.added
@@ -146,7 +145,7 @@ def retry(world: World) -> None:
 
     def do(place: Workspace) -> None:
         names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
-        done = retry_quarantined(place, names, run_id="retry", now=_now(world))
+        done = retry_quarantined(place, names, run=Run("retry", _now(world)))
         world.outside.done["retried"] += len(done.files) + done.stretches + done.refused
 
     world.outside.retries += 1
@@ -177,8 +176,7 @@ def rebuild(world: World) -> None:
             wanted=dict(world.outside.subscribers),
             marks={name: marks(name) for name in world.outside.subscribers},
             from_day=None,
-            run_id="rebuild",
-            now=_now(world),
+            run=Run("rebuild", _now(world)),
         )
 
     world.outside.replays.append(("", ()))

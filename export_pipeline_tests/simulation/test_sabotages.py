@@ -107,7 +107,7 @@ def all_of_it_is_given_up(patch: Patch) -> None:
     shares = unreadable_in_ledger.shares
 
     def given_up(*given: Any, **named: Any) -> list[unreadable_in_ledger.Share]:
-        return [replace(share, sound=(), lost=(), is_given_up=True) for share in shares(*given, **named)]
+        return [replace(share, sound=(), lost=(), is_indivisible=True) for share in shares(*given, **named)]
 
     patch.setattr(unreadable_in_ledger, "shares", given_up)
 

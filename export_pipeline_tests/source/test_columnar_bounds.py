@@ -111,7 +111,7 @@ def test_a_reader_is_kept_and_never_shared(monkeypatch: pytest.MonkeyPatch) -> N
     stored = parquet(pa.table({"n": [1]}))
     assert unpack(stored) == [{"n": 1}]
     (kept,) = columnar_process._idle
-    with pytest.raises(FileCorrupt, match="Parquet data is damaged"):
+    with pytest.raises(FileCorrupt, match="Parquet data is corrupt"):
         unpack(stored[:-6])
     assert columnar_process._idle == [kept]
     reading = decompress([stored], key="key", size_bytes=len(stored), limits=ReadLimits())

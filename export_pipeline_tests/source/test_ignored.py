@@ -97,7 +97,7 @@ def test_the_page_has_every_pattern() -> None:
 def test_patterns_are_globs(patterns: list[str], ignored: Sequence[str], taken: Sequence[str]) -> None:
     """A name, a folder, a whole key; stars, sets, choices and exceptions; in one place and by one rule."""
     if "{x" in patterns:
-        with pytest.raises(ConfigurationError, match=r"found '\{x', which is no glob pattern"):
+        with pytest.raises(ConfigurationError, match=r"found '\{x', which is not a valid glob pattern"):
             Ignored(patterns)
         return
     rule = Ignored(patterns)

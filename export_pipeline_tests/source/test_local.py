@@ -322,7 +322,7 @@ def test_an_absurd_time_of_change_is_told(timeless: Path, seconds: int) -> None:
     assert left_out.troubles == is_told
     if is_told:
         assert abs(first.last_modified.timestamp() - path.stat().st_ctime) <= 1
-        told = f"its time of change, {seconds} s after 1970, is no time of a file; it counts as of "
+        told = f"its modification time, {seconds} s after 1970, is out of range; "
         assert left_out.troubled_keys["a"].startswith(told)
 
 

@@ -73,7 +73,7 @@ def test_a_message_of_several_records() -> None:
     told = read_message(of_s3(record("a"), broken, record("b"), record("d", event="ObjectRemoved:Delete")))
     assert [notice.key for notice in told.created] == ["a", "b"]
     assert told.other == ("ObjectRemoved:Delete",)
-    assert told.wrong == ("it names no s3.bucket.name",)
+    assert told.wrong == ("it has no s3.bucket.name",)
 
 
 @pytest.mark.parametrize(
@@ -139,18 +139,18 @@ def test_what_a_message_does_not_tell(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("", "it is no JSON object"),
-        ("[" * 100_000, "it is no JSON object"),
-        ('"text"', "it is no JSON object"),
-        ("{}", "it is no event of S3: a mapping with nothing"),
-        ('{"Records": []}', "it is no event of S3: a mapping with Records"),
-        ('{"a\\u001b[2J": 1}', "it is no event of S3: a mapping with a\\x1b[2J"),
-        (of_s3(record("é" * 512 + "a")), "its key has 1,025 bytes; S3 has at most 1,024: ééé"),
-        ('{"hello": 1, "world": 2}', "it is no event of S3: a mapping with hello, world"),
+        ("", "it is not a JSON object"),
+        ("[" * 100_000, "it is not a JSON object"),
+        ('"text"', "it is not a JSON object"),
+        ("{}", "it is not an S3 event: an object with nothing"),
+        ('{"Records": []}', "it is not an S3 event: an object with Records"),
+        ('{"a\\u001b[2J": 1}', "it is not an S3 event: an object with a\\x1b[2J"),
+        (of_s3(record("é" * 512 + "a")), "its key has 1,025 bytes; S3 allows at most 1,024: ééé"),
+        ('{"hello": 1, "world": 2}', "it is not an S3 event: an object with hello, world"),
         (of_s3(record("a")).replace('"a"', '"%ff%1b"'), "its key is not UTF-8: %ff%1b"),
         (of_event_bridge("\ud800"), "its key is not UTF-8: \\ud800"),
-        (of_s3(record("a\0b")), "its key holds the character NUL: a\\x00b"),
-        (of_sns(of_sns(of_sns(of_sns(of_s3(record("a")))))), "it is no event of S3: a mapping with Type, MessageId"),
+        (of_s3(record("a\0b")), "its key contains the character NUL: a\\x00b"),
+        (of_sns(of_sns(of_sns(of_sns(of_s3(record("a")))))), "it is not an S3 event: an object with Type, MessageId"),
     ],
 )
 def test_what_is_wrong_is_told(body: str, reason: str) -> None:

@@ -157,7 +157,7 @@ def test_what_is_no_queue(moto: S3Server, url: str) -> None:
 def test_only_a_bucket_of_s3_can_tell(moto: S3Server) -> None:
     """Another store, and an access point without the name of its bucket, are refused with the reason."""
     told = {"queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/uploads"}
-    with pytest.raises(ValueError, match="only S3 sends them"):
+    with pytest.raises(ValueError, match="only S3 can notify a queue"):
         SourceSettings.model_validate({"url": "gs://acme/events", "notifications": told})
     access_point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
     with pytest.raises(ValueError, match=r"notifications\.bucket is missing"):
@@ -169,12 +169,14 @@ def test_the_check_tells_by_which_way_the_bucket_sends(moto: S3Server, served: S
     """The check passes where the bucket sends to the queue, and says what is missing where it sends nothing."""
     bucket = moto.new_bucket()
     given = settings(moto, served.url, bucket=bucket)
-    with pytest.raises(ConfigurationError, match=f"{bucket} sends no notification to {served.arn}: found no config"):
+    with pytest.raises(
+        ConfigurationError, match=f"{bucket} sends no notification to {served.arn}: found no notification config"
+    ):
         check_queue(given)
     notify(moto, bucket, served)
     said = check_queue(given)
-    assert f"{served.url} gives and removes messages, about 1 message in it; {bucket} sends to it" in said
-    assert "goes to the quarantine, since the queue has no other" in said
+    assert f"{served.url}: messages can be received and deleted, about 1 message in it; {bucket} sends to it" in said
+    assert "malformed messages go to the quarantine, since the queue has no dead-letter queue" in said
     assert served.left() == 1
 
 
@@ -183,8 +185,8 @@ def test_the_check_tells_by_which_way_the_bucket_sends(moto: S3Server, served: S
     [
         ({"prefix": "events/"}, "sends to it; "),
         ({"prefix": "ev"}, "sends to it; "),
-        ({"prefix": "events/2026/"}, "sends to it, but only of keys such as events/2026/…; the others wait for"),
-        ({"prefix": "events/", "suffix": ".gz"}, "sends to it, but only of keys such as events/….gz; the others"),
+        ({"prefix": "events/2026/"}, "sends to it, but only for keys such as events/2026/…; other files wait for"),
+        ({"prefix": "events/", "suffix": ".gz"}, "sends to it, but only for keys such as events/….gz; other files"),
     ],
 )
 def test_the_check_tells_of_which_keys_the_bucket_sends(
@@ -199,8 +201,14 @@ def test_the_check_tells_of_which_keys_the_bucket_sends(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"prefix": "elsewhere/"}, "tells the queue of nothing below events/: found keys that begin with elsewhere/; "),
-        ({"events": (REMOVED,)}, r"tells the queue of no new object: found s3:ObjectRemoved:\*; allowed: s3:ObjectCr"),
+        (
+            {"prefix": "elsewhere/"},
+            "notifies the queue of nothing below events/: found keys that begin with elsewhere/; ",
+        ),
+        (
+            {"events": (REMOVED,)},
+            r"notifies the queue of no new object: found s3:ObjectRemoved:\*; allowed: s3:ObjectCr",
+        ),
     ],
 )
 def test_the_check_fails_where_the_queue_can_tell_of_no_file(
@@ -244,7 +252,7 @@ def test_a_missing_permission_is_named(guarded: GuardedServer, missing: str) -> 
 def test_the_three_permissions_are_enough(guarded: GuardedServer) -> None:
     """With deployments/iam/notifications.json a run takes and removes messages; the rest stays untold."""
     given = with_permissions(guarded, NEEDED, "a", "b")
-    assert "whether acme sends to it was not told" in check_queue(given)
+    assert "could not check whether acme sends to it" in check_queue(given)
     queue = NotificationQueue(given)
     messages, _ = queue.receive(10)
     assert {message.body for message in messages} == {"a", "b"}

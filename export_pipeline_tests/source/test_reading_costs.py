@@ -140,7 +140,7 @@ def test_where_looks_are_used_up_lines_are_taken_one_by_one() -> None:
     limits = ReadLimits(free_look_bytes=0)
     result = frame(lines, limits=limits)
     assert (result.events, result.bad) == ([event], [b"x", b"x\ny", late])
-    assert "only whole lines are looked at here" in result.stretches[-1].reason
+    assert "only whole lines are checked here" in result.stretches[-1].reason
     recovered = frame(lines + (event + b"\n") * 500 + late, limits=limits)
     assert recovered.events == [event] * 501 + [b'{"l":1}']
     assert frame(lines).events == [event, b'{"l":1}']

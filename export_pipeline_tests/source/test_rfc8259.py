@@ -97,12 +97,12 @@ def test_compacting_keeps_tokens(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "at", "reason"),
     [
-        (b'{"a":"\\u00zz"}', 6, "no such escape in a string"),
+        (b'{"a":"\\u00zz"}', 6, "invalid escape in a string"),
         (b'{"a":"b\x01"}', 7, "a control character in a string must be escaped (\\u0001)"),
         (b'{"a":[1,2,x]}', 10, "not a JSON value"),
         (b'{"a":{"b":1},"c"}', 16, "':' is missing"),
-        (b'{"a":1}'[:6], 6, "the file ends inside of it (truncated?)"),
-        (b'{"a":tr', 5, "the file ends inside of it (truncated?)"),
+        (b'{"a":1}'[:6], 6, "unexpected end of file (truncated?)"),
+        (b'{"a":tr', 5, "unexpected end of file (truncated?)"),
         (b'{"a":"\xff"}', 6, "not valid UTF-8"),
         (b'["a"]', 0, "not a JSON object"),
     ],

@@ -292,7 +292,7 @@ def test_an_object_in_an_archive_is_told_from_a_refusal(moto: S3Server, key: str
     moto.client().put_object(Bucket=bucket, Key=key, Body=b"x", StorageClass=storage_class)
     source = source_of(moto, f"s3://{bucket}")
     [file] = source.list_files()
-    with pytest.raises(FileArchived, match=r"it lies in an archive \(InvalidObjectState\) and has to be restored"):
+    with pytest.raises(FileArchived, match=r"it is in an archive tier \(InvalidObjectState\) and must be restored"):
         read(source, file)
 
 

@@ -160,7 +160,7 @@ def test_a_listing_out_of_order_fails(server: ObjectServer) -> None:
     """A store that does not list in the order of keys is told, not trusted: the cursor would pass files by."""
     server.objects = {"in/b": b"", "in/a": b""}
     server.sorts = False
-    with pytest.raises(ListingFailed, match="does not list in the order of keys: 'a' came after 'b'"):
+    with pytest.raises(ListingFailed, match="does not list in key order: 'a' came after 'b'"):
         list(source_of(server).list_files())
 
 

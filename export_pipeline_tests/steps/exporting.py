@@ -10,6 +10,7 @@ from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import ReadLimits
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
@@ -73,8 +74,7 @@ class Export:
             cursor=self.cursor,
             wanted=self.subscribers,
             max_files=max_files,
-            run_id=f"run-{self.runs}",
-            now=now,
+            run=Run(f"run-{self.runs}", now),
         )
         self.cursor = found.cursor
         self.frontier = found.frontier
@@ -107,6 +107,5 @@ class Export:
             wanted=self.subscribers,
             chosen=list(chosen),
             again=again,
-            run_id="backfill",
-            now=NOW,
+            run=Run("backfill", NOW),
         )

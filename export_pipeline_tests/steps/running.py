@@ -15,6 +15,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Record
 from export_pipeline.errors import DeliveryError, ExportError, FileForbidden, TryLater
 from export_pipeline.ledger import balance, owed
+from export_pipeline.ledger.records import Run
 from export_pipeline.source import local
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import deliver
@@ -71,8 +72,8 @@ class Runs(Export):
 
     def work(self) -> list[str]:
         """One run; returns why manifests could not be read. Staging holds none of the earlier ones."""
-        for identity in self.staging.manifests():
-            self.staging.delete(identity)
+        for manifest_id in self.staging.manifests():
+            self.staging.delete(manifest_id)
         found = self.run(max_files=self.max_files)
         with self.ledger.read() as tx:
             chosen = owed.choose(tx, found.subscriptions, max_files=self.max_files, max_retries=self.max_retries)
@@ -118,7 +119,7 @@ class Runs(Export):
     def retry(self) -> list[str]:
         """Keys of the files that ``quarantine retry --all`` owes again."""
         names = dict.fromkeys(name for name, _ in self.quarantine.records())
-        return retry_quarantined(self.place, names, run_id="retry", now=NOW).files
+        return retry_quarantined(self.place, names, run=Run("retry", NOW)).files
 
     def imbalances(self) -> list[str]:
         with self.ledger.read() as tx:

@@ -35,7 +35,7 @@ def test_what_is_newer_goes_on_beside_a_manifest_that_waits(lagging: Runs) -> No
     with without(lagging, GONE):
         lagging.put_events(NEW)
         (failure,) = lagging.work()
-        assert failure.startswith(f"{GONE}: there is no such file; manifest ")
+        assert failure.startswith(f"{GONE}: the file does not exist; manifest ")
         assert failure.endswith("try 1 of 2, then it is given up, and the other files go on without it")
         lagging.work()
     assert lagging.got("dwh") == [NEW]
@@ -60,14 +60,14 @@ def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
         (record,) = lagging.records()
         assert lagging.work() == []
         assert lagging.work() == []
-    identity = lagging.receivers["crm"].batches[0].id.partition("-")[0]
+    manifest_id = lagging.receivers["crm"].batches[0].id.partition("-")[0]
     part = lagging.receivers["dwh"].batches[0].id.partition("-")[0]
     assert failure == (
-        f"{GONE}: there is no such file; given up for dwh after 2 of 2 tries, and kept in the quarantine; the other "
-        f"files of manifest {identity} go on to dwh alone, in 1 manifest: {part}"
+        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 tries, and kept in the quarantine; the other "
+        f"files of manifest {manifest_id} go on to dwh alone, in 1 manifest: {part}"
     )
     assert (record.kind, record.key) == ("file", GONE)
-    assert record.reason == "there is no such file; given up for dwh, which had not got it"
+    assert record.reason == "the file does not exist; given up for dwh, which had not got it"
     assert (lagging.got("crm"), lagging.got("dwh")) == ([*OLD], [OLD[0], OLD[2]])
     assert (lagging.owed("dwh"), lagging.imbalances()) == ([], [])
 

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration.check_results import completeness
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
@@ -64,8 +65,7 @@ class Export:
             cursor=self.cursor,
             wanted=self.subscribers,
             max_files=100,
-            run_id="run",
-            now=NOW,
+            run=Run("run", NOW),
         )
         self.cursor = found.cursor
         self.frontier = found.frontier
@@ -94,8 +94,7 @@ class Export:
             self.settings,
             comparison.missing,
             wanted=self.subscribers,
-            run_id="repair",
-            now=NOW,
+            run=Run("repair", NOW),
         )
 
     def look(self) -> Freshness:
@@ -289,5 +288,5 @@ def test_what_could_not_be_listed_was_not_compared(export: Export) -> None:
     found = completeness(result, None)[""]
     assert (found.passed, found.is_grave) == (False, False)
     assert "ignored 1 temporary or hidden name" in found.text
-    assert "not all could be compared: the listing has 2 warnings: " in found.text
+    assert "the comparison is incomplete: the listing has 2 warnings: " in found.text
     assert r"2026/11/20/00/\udcff: the name is not UTF-8 and is left out" in found.text

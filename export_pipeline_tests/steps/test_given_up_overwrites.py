@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.completeness import compare, look, plan_missing
 from export_pipeline_tests.steps.exporting import NOW, Export
 
@@ -31,9 +32,9 @@ def export(tmp_path: Path, ledger_url: str) -> Iterator[Export]:
 def give_up(export: Export) -> None:
     """The first file, as a run does that could not read it."""
     with export.ledger.write(durable=True) as tx:
-        identity = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.planned_at).limit(1)).scalar_one()
-        manifests.count_failure(tx, identity, "truncated")
-        unreadable.give_up(tx, identity, "truncated")
+        manifest_id = tx.execute(select(t.manifests.c.id).order_by(t.manifests.c.planned_at).limit(1)).scalar_one()
+        manifests.count_failure(tx, manifest_id, "truncated")
+        unreadable.give_up(tx, manifest_id, "truncated")
 
 
 def replay(export: Export) -> int:
@@ -93,7 +94,6 @@ def test_the_check_of_completeness_misses_it(export: Export, was_ignored: bool) 
         export.settings,
         found.missing,
         wanted=export.subscribers,
-        run_id="check",
-        now=NOW,
+        run=Run("check", NOW),
     )
     assert (repaired.files, export.owed("crm")) == (1, [KEY])

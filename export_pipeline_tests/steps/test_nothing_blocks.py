@@ -409,4 +409,4 @@ def test_a_file_of_a_part_that_cannot_be_read_turns_the_run_red(export: Runs) ->
         ensure_staged(export.place, found[0].id, run_id="run-x")
     with export.ledger.read() as tx:
         (told,) = unreadable_files(tx, 1, [date(2026, 11, 21)], ["run-x"])
-    assert (told.key, told.reason, told.attempts, told.given_up) == (old(3)[2], "truncated", 1, False)
+    assert (told.key, told.reason, told.attempts, told.is_tried_again) == (old(3)[2], "truncated", 1, True)

@@ -8,7 +8,7 @@ import pytest
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger.manifests import manifest_id_of
-from export_pipeline.ledger.records import PlanLimits
+from export_pipeline.ledger.records import PlanLimits, Run
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.rebuild import Rebuilt, rebuild, recover
 from export_pipeline_tests.steps.exporting import NOW, Export
@@ -46,8 +46,7 @@ def rebuilt(export: Export) -> Rebuilt:
         wanted=export.subscribers,
         marks={},
         from_day=date(2026, 11, 22),
-        run_id="rebuild",
-        now=NOW,
+        run=Run("rebuild", NOW),
     )
 
 

@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 
 from export_pipeline.errors import FileError, LedgerError
 from export_pipeline.ledger import balance, history, owed, subscriptions
+from export_pipeline.ledger.records import Run
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
-from export_pipeline.steps.unreadable import OwedGivenUp
+from export_pipeline.steps.unreadable import OwedFileLost
 from export_pipeline.testing.doubles import RecordingSubscriber
 from export_pipeline_tests.steps.exporting import NOW, Export
 
@@ -104,7 +105,9 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     (folded.bucket / A).rename(away)
     with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedGivenUp, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "):
+    with pytest.raises(
+        OwedFileLost, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "
+    ):
         folded.deliver()
     folded.deliver()
     assert folded.receivers["dwh"].lines == [b'{"n":2}']
@@ -117,12 +120,12 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
         assert folded.replay(again=False) == (0, 1)
         with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
             folded.deliver()
-        with pytest.raises(OwedGivenUp, match="given up after 2 tries"):
+        with pytest.raises(OwedFileLost, match="given up after 2 tries"):
             folded.deliver()
     folded.deliver()
     away.rename(folded.bucket / A)
     names = [name for name, _ in folded.quarantine.records()]
-    assert retry_quarantined(folded.place, names, run_id="retry", now=NOW).files == [""]
+    assert retry_quarantined(folded.place, names, run=Run("retry", NOW)).files == [""]
     folded.deliver()
     assert sorted(folded.receivers["dwh"].lines) == [b'{"n":1}', b'{"n":2}']
     assert len(folded.ids("crm")) == 1
@@ -147,7 +150,7 @@ def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded
     (folded.bucket / A).unlink()
     with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedGivenUp, match="given up for crm after 2 of 2 tries"):
+    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 tries"):
         folded.deliver()
     folded.deliver()
     assert len(folded.ids("crm")) == 1

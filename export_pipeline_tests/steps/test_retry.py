@@ -14,6 +14,7 @@ from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import Refused
 from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import ReadLimits
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.read import ensure_staged
@@ -73,7 +74,7 @@ class Retries(Export):
         return list(dict.fromkeys(name for name, _ in self.quarantine.records()))
 
     def retry(self) -> Retried:
-        return retry_quarantined(self.place, self.waiting(), run_id="retry", now=NOW)
+        return retry_quarantined(self.place, self.waiting(), run=Run("retry", NOW))
 
     def replay_all(self) -> None:
         """``backfill_job`` with ``only: all``, and a run that delivers."""
@@ -292,8 +293,8 @@ def test_a_bad_stretch_of_what_was_waived_is_not_owed(export: Retries) -> None:
     export.put(A, text=ONE_FLAT_ONE_DEEP)
     with export.ledger.read() as tx:
         assert owed.choose(tx, export.run().subscriptions, max_files=1, max_retries=0)
-        (identity,) = tx.execute(select(t.manifests.c.id)).scalars()
-    ensure_staged(export.place, identity, run_id="read")
+        (manifest_id,) = tx.execute(select(t.manifests.c.id)).scalars()
+    ensure_staged(export.place, manifest_id, run_id="read")
     export.subscribers["dwh"] = "2026-11-23"
     export.run()
     export.retry()

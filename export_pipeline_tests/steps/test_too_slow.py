@@ -67,7 +67,7 @@ def test_a_slow_store_costs_no_file(runs: Runs) -> None:
     """However often all files are too slow, none is given up."""
     runs.max_attempts = 2
     for _ in range(5):
-        assert not any(outcome.given_up for outcome in runs.read(is_late=True))
+        assert not any(outcome.quarantined for outcome in runs.read(is_late=True))
     assert sorted(runs.owed("crm")) == sorted(FILES)
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_is_too_slow_beside_others_is_given_up(runs: Runs) -> None:
     given_up = []
     for number in range(3):
         runs.put(f"2026/11/23/{number}.json")
-        given_up += [key for outcome in runs.read(is_late=True, only=SLOW) for key in outcome.given_up]
+        given_up += [key for outcome in runs.read(is_late=True, only=SLOW) for key in outcome.quarantined]
     assert given_up == [SLOW]
     (record,) = [record for _, record in runs.quarantine.records() if record.kind == "file"]
     assert (record.key, late() in record.reason) == (SLOW, True)

@@ -65,8 +65,8 @@ def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypat
         ("arn:aws:sqs:eu-west-1:123456789012:queue", "neither the ARN of an S3 bucket nor of an access point"),
         ("arn:aws:s3:::", "neither the ARN"),
         ("file://host/in", "names the host host"),
-        ("", "names no folder"),
-        ("a\0b", "names no folder"),
+        ("", "is not a folder.s path"),
+        ("a\0b", "is not a folder.s path"),
     ],
 )
 def test_what_names_no_place(url: str, complaint: str) -> None:
@@ -77,7 +77,7 @@ def test_what_names_no_place(url: str, complaint: str) -> None:
 
 def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     """A URL with a password is refused, and the message does not show it."""
-    with pytest.raises(ConfigurationError, match="holds credentials") as raised:
+    with pytest.raises(ConfigurationError, match="contains credentials") as raised:
         parse_location("s3://AKIA:planted-secret@bucket/in")
     assert "planted-secret" not in str(raised.value)
 

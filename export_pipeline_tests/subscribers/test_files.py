@@ -158,7 +158,7 @@ def test_the_path_is_a_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["../%Y/", "/%Y/", "a//b/", "./"])
 def test_a_path_cannot_leave_the_folder(path: str) -> None:
     """A path that would lead elsewhere is found when the deployment loads."""
-    with pytest.raises(ValidationError, match="cannot be the name of an object"):
+    with pytest.raises(ValidationError, match="is not a valid object name"):
         Files(url="out", path=path)
 
 

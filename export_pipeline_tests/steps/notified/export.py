@@ -9,6 +9,7 @@ from sqlalchemy import select
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.layout import Layout
 from export_pipeline.source.settings import SourceSettings
@@ -75,8 +76,7 @@ class Export:
             cursor=self.cursor,
             wanted=self.subscribers,
             max_files=max_files,
-            run_id="run",
-            now=now,
+            run=Run("run", now),
         )
         self.cursor = noticed.found.cursor
         self.frontier = noticed.found.frontier

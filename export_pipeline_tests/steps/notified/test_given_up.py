@@ -15,9 +15,9 @@ KEY = "2026/11/23/10/a"
 def give_up(export: Export) -> None:
     """The one file, as a run does that could not read it."""
     with export.ledger.write(durable=True) as tx:
-        identity = tx.execute(select(t.manifests.c.id)).scalar_one()
-        manifests.count_failure(tx, identity, "truncated")
-        unreadable.give_up(tx, identity, "truncated")
+        manifest_id = tx.execute(select(t.manifests.c.id)).scalar_one()
+        manifests.count_failure(tx, manifest_id, "truncated")
+        unreadable.give_up(tx, manifest_id, "truncated")
 
 
 @pytest.mark.parametrize("was_ignored", [True, False])

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from export_pipeline.ledger import deliveries, manifests
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
 from export_pipeline.steps.backfill import plan_day
@@ -61,8 +62,7 @@ def test_what_backfill_and_listing_found_is_known(listed: Export) -> None:
         wanted=listed.subscribers,
         chosen=[],
         again=False,
-        run_id="backfill",
-        now=NOW,
+        run=Run("backfill", NOW),
     )
     noticed = listed.run(list_now=True)
     assert (noticed.why_listed, noticed.found.files) == ("it was asked for", 1)
@@ -183,7 +183,7 @@ def test_a_message_nobody_understands_is_left_to_the_queue(listed: Export, dead_
     listed.put("2026/11/23/10/a")
     taken = listed.run().taken
     assert (taken.files, taken.wrong_messages, taken.wrong_are_kept) == (1, 1, False)
-    assert taken.wrong == {"message-1": "it is no JSON object"}
+    assert taken.wrong == {"message-1": "it is not a JSON object"}
     assert listed.queue.bodies == {"message-1": "no JSON"}
     assert not listed.quarantined.exists()
 
@@ -199,7 +199,7 @@ def test_without_a_dead_letter_queue_it_goes_to_the_quarantine(listed: Export) -
     assert (taken.files, taken.wrong_messages, taken.wrong_are_kept) == (1, 1, True)
     assert listed.queue.bodies == {}
     kept = json.loads((listed.quarantined / "notifications" / "message-1.json").read_text())
-    assert (kept["reason"], kept["body"]) == ("it names no s3.object.key", of_s3(half, whole))
+    assert (kept["reason"], kept["body"]) == ("it has no s3.object.key", of_s3(half, whole))
 
 
 def test_what_s3_never_sends_keeps_no_file_from_being_planned(listed: Export) -> None:

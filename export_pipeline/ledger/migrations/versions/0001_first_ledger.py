@@ -1,6 +1,6 @@
 """The first ledger.
 
-A migration is a fact of history: it spells its tables out and never imports them from the code of today.
+A migration is history: it defines its tables itself and never imports them from current code.
 """
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Go to this version."""
+    """Upgrade to this version."""
     op.create_table(
         "sources",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -1,4 +1,4 @@
-"""Old days can be folded, subscribers have a time budget, and no query of a run walks a whole table."""
+"""Old days can be folded, subscribers have a time budget, and no query of a run scans a whole table."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Go to this version. Columns are only added, empty, so that no table is copied however large it is."""
+    """Upgrade to this version. Columns are only added, empty, so that no table is copied however large it is."""
     op.add_column("sources", sa.Column("folded_before", sa.Date(), nullable=True))
     op.add_column("manifests", sa.Column("folded_at", sa.DateTime(), nullable=True))
     op.add_column("subscriptions", sa.Column("spent_run_id", sa.String(length=64), nullable=True))

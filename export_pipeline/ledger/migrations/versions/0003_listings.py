@@ -1,4 +1,4 @@
-"""How far the listing of a source is, for sources of which notifications tell new files."""
+"""How far a source has been listed, for sources that announce new files by notifications."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Go to this version."""
+    """Upgrade to this version."""
     op.add_column("sources", sa.Column("listed_at", sa.DateTime(), nullable=True))
     op.add_column("sources", sa.Column("listing_began_at", sa.DateTime(), nullable=True))
     op.add_column("sources", sa.Column("listing_after", KEY, nullable=True))

@@ -1,4 +1,4 @@
-"""When a file that cannot be read was tried last: it is given up only while others can be read."""
+"""When an unreadable file was last tried: it is given up only while other files can be read."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Go to this version."""
+    """Upgrade to this version."""
     op.add_column("manifests", sa.Column("tried_at", sa.DateTime(), nullable=True))

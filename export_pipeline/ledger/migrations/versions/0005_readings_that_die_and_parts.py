@@ -1,4 +1,4 @@
-"""A reading that ended its process is found, limits stay with what was read, and a part of a manifest can go on."""
+"""Detects readings that killed their process, keeps their read limits, and lets parts of a manifest continue."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Go to this version. Columns are only added, empty, so that no table is copied however large it is."""
+    """Upgrade to this version. Columns are only added, empty, so that no table is copied however large it is."""
     op.add_column("manifests", sa.Column("reading_run_id", sa.String(length=64), nullable=True))
     op.add_column("manifests", sa.Column("reading_deaths", sa.Integer(), nullable=True))
     op.add_column("manifests", sa.Column("read_limits", sa.Text(), nullable=True))

@@ -1,4 +1,4 @@
-"""The ledger knows up to which key a source was listed, and has an identity that tells it from other ledgers."""
+"""The ledger knows up to which key a source was listed, and has an identity that no other ledger has."""
 
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Go to this version. Without a frontier the next run lists the source from its start, once."""
+    """Upgrade to this version. Without a frontier the next run lists the source from its start, once."""
     op.add_column("sources", sa.Column("frontier", KEY, nullable=True))
     op.add_column("sources", sa.Column("complete_at", sa.DateTime(), nullable=True))
     op.add_column("sources", sa.Column("start_date", sa.Date(), nullable=True))

@@ -1,4 +1,4 @@
-"""The days that backfills ask for, so that none is lost with a run that Dagster drops, and who gets them is fixed."""
+"""The days that backfills request, so that none is lost when Dagster drops a run, and their subscribers are fixed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Go to this version."""
+    """Upgrade to this version."""
     op.create_table(
         "backfill_days",
         sa.Column("source_url", sa.Text(), primary_key=True),
