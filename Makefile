@@ -27,7 +27,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough test-newest fuzz chaos check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-destinations bench-millions bench-ledger bench-spread lock audit dist clean
+.PHONY: help install demo dev test test-thorough test-newest fuzz chaos simulate check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-destinations bench-millions bench-ledger bench-spread lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,9 @@ fuzz: $(VENV)/.installed-dev  ## Fuzz the file readers for FUZZ_SECONDS (600); i
 
 chaos: $(VENV)/.installed-dev  ## Inject faults everywhere for CHAOS_SECONDS (900), seeded by CHAOS_SEED, and write docs/reliability.md
 	$(BIN)/python -m export_pipeline_tests.chaos
+
+simulate: $(VENV)/.installed-dev  ## Simulate crashes and schedules for SIMULATE_SECONDS (1800), and write docs/reliability.md
+	$(BIN)/python -m export_pipeline_tests.simulation
 
 check: $(VENV)/.installed-dev  ## Check lint, types, definitions and documentation
 	$(BIN)/ruff check .

@@ -135,6 +135,12 @@ class Quarantine:
                 )
             self._put(f"{batch.date.isoformat()}/{manifest_id}.{subscriber}.{n}", spool)
 
+    def refused(self, *, manifest_id: str, day: date, subscriber: str, n: int) -> dict[int, str]:
+        """Those events of batch *n* that wait here since *subscriber* refused them: index in the batch → reason."""
+        stem = f"{day.isoformat()}/{manifest_id}.{subscriber}.{n}"
+        names = [name for name in self.objects.list(day.isoformat()) if _stem(name) == stem]
+        return {record.offset: record.reason for name in names for record in self.records_in(name)}
+
     def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
         """Record that *file* was given up. Its bytes stay in the source, where a later retry looks for them again."""
         self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
@@ -183,7 +189,7 @@ class Quarantine:
 
     def _archive(self, day: date, stems: set[str]) -> None:
         for name in list(self.objects.list(day.isoformat())):
-            if name.removesuffix(".ndjson").partition(".part-")[0] in stems:
+            if _stem(name) in stems:
                 self.archive(name)
 
     def _put_files(self, stem: str, manifest_id: str, files: Mapping[SourceFile, str]) -> None:
@@ -196,6 +202,11 @@ class Quarantine:
         spool.seek(0)
         for n, data in enumerate(_portions(spool, self._part_bytes)):
             self.objects.put(f"{stem}.part-{n}.ndjson" if n else f"{stem}.ndjson", data)
+
+
+def _stem(name: str) -> str:
+    """The name of an object without its ending, and without the number of its part."""
+    return name.removesuffix(".ndjson").partition(".part-")[0]
 
 
 class ManifestQuarantine:
@@ -300,9 +311,15 @@ class RetriedFiles(Source):
             arrived: when the first file of their manifest was written.
         """
         data = b"".join(record.data + b"\n" for record in records)
-        key = f"{RETRIES_FOLDER}/{day}/{_name(records, data)}.ndjson"
+        key = self.key(day, records)
         self._objects.put(key, data)
         return SourceFile(key=key, etag=_etag(data), size_bytes=len(data), last_modified=arrived)
+
+    @staticmethod
+    def key(day: str, records: Sequence[Record]) -> str:
+        """Where :meth:`put` puts them."""
+        data = b"".join(record.data + b"\n" for record in records)
+        return f"{RETRIES_FOLDER}/{day}/{_name(records, data)}.ndjson"
 
     def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
         """Nothing: the ledger knows every file that was put here."""

@@ -119,6 +119,11 @@ def retry_quarantine(
         session.show(
             f"skipped {counted(done.of_others, 'entry', 'entries')} of another deployment (another ledger or source)"
         )
+    if done.under_way:
+        session.show(
+            f"{counted(done.under_way, 'entry', 'entries')} of files or batches that no run has finished stay as they "
+            "are; once one has, retry what is left"
+        )
     if done.cut_off:
         session.show(
             f"skipped {counted(done.cut_off, 'malformed record')} that exceeded the size limit and were kept truncated"

@@ -30,6 +30,9 @@ class Steps:
         memory: None: nothing is kept.
         numbers: of each event that is sent, its number in the planned batch.
         clock: seconds, monotonic.
+
+    Attributes:
+        is_divided_by_answers: in this try.
     """
 
     def __init__(self, memory: Memory | None, numbers: Sequence[int], clock: Callable[[], float]) -> None:
@@ -38,7 +41,7 @@ class Steps:
         self._clock = clock
         self._waiting: list[Step] = []
         self._is_urgent = False
-        self._is_divided_by_answers = False
+        self.is_divided_by_answers = False
         self._written = clock()
 
     def divide(self, requests: Iterable[tuple[str, Sequence[int]]]) -> None:
@@ -58,7 +61,7 @@ class Steps:
         numbered = {self._numbers[index]: reason for index, reason in (refused or {}).items()}
         step = Step(of, self._range(accepted), numbered, self._ranges(requests))
         self._add(step)
-        self._is_divided_by_answers |= bool(step.requests)
+        self.is_divided_by_answers |= bool(step.requests)
         # Of a request that was taken in part nobody knows how a repeat ends.
         self._is_urgent |= bool(refused and accepted)
 
@@ -68,7 +71,7 @@ class Steps:
 
     def write_in_time(self) -> None:
         """Called before each request."""
-        if self._is_urgent or self._is_divided_by_answers or self._clock() - self._written >= WRITE_EVERY_SECONDS:
+        if self._is_urgent or self.is_divided_by_answers or self._clock() - self._written >= WRITE_EVERY_SECONDS:
             self.write()
 
     def write(self) -> None:

@@ -238,6 +238,9 @@ class _Sending:
                 self._suspect_destination(at_least=self.blocked_after_refusals)
             # One event alone cannot tell whose fault it is.
             self._suspect_destination(at_least=2)
+            if self.refused or self.before is not None or self.steps.is_divided_by_answers:
+                # Before the quarantine has what was refused: after a crash it must not be handed over once more.
+                self.steps.write()
         except BaseException:
             self.steps.write()
             raise

@@ -72,7 +72,9 @@ class Ledger:
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
             self._engine = _sqlite_engine(parsed)
-            self.claims = FileClaims(path.with_name(path.name + ".claims"))
+            # Of the file itself: whoever reaches it by a symbolic link has to find the claims of all others.
+            real = Path(os.path.realpath(path))
+            self.claims = FileClaims(real.with_name(real.name + ".claims"))
         else:
             self._engine = _postgres_engine(parsed)
             self.claims = PostgresClaims(self._engine)

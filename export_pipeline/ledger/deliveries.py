@@ -129,14 +129,14 @@ def is_counted() -> ColumnElement[bool]:
 
 
 def is_open() -> ColumnElement[bool]:
-    """Whether a delivery is not done with for good: owed, given up, or waived after something was accepted."""
-    d = t.deliveries.c
+    """Whether a delivery is not done with for good: owed, given up, or waived after some batches were accepted."""
+    d, a, p = t.deliveries.c, t.acceptances.c, t.portions.c
     accepted, in_part = (
         select(func.count())
-        .where(of.manifest_id == d.manifest_id, of.subscription_id == d.subscription_id)
+        .where(some.manifest_id == d.manifest_id, some.subscription_id == d.subscription_id)
         .correlate(t.deliveries)
         .scalar_subquery()
-        for of in (t.acceptances.c, t.portions.c)
+        for some in (a, p)
     )
     return or_(d.state.not_in((DELIVERED, WAIVED, SPLIT)), and_(d.state == WAIVED, accepted + in_part > 0))
 
@@ -257,6 +257,19 @@ def subscribers_of(tx: Connection, manifest_id: str) -> list[tuple[int, str]]:
     return [(row.id, row.name) for row in rows]
 
 
+def is_settled(tx: Connection, manifest: str, subscriber: str, batch: str) -> bool:
+    """Whether what a subscriber refused of a batch is what it came to: no delivery is to send the batch once more."""
+    d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
+    accepted = exists().where(
+        a.manifest_id == d.manifest_id,
+        a.subscription_id == d.subscription_id,
+        a.round == d.round,
+        a.n == int(batch.rpartition("-")[2]),
+    )
+    owed = select(d.round).join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
+    return tx.execute(owed.where(d.manifest_id == manifest, s.name == subscriber, is_owed(), ~accepted)).first() is None
+
+
 def owe_day(
     tx: Connection, source_id: int, subscriptions: Iterable[Subscription], *, day: date, again: bool, now: datetime
 ) -> tuple[int, int]:
@@ -274,12 +287,10 @@ def owe_day(
     hold_still(tx, source_id)
     m, d = t.manifests.c, t.deliveries.c
     manifests.reopen_parts(tx, source_id, day)
-    # What was refused lies in the manifest that it came from as well, and is repeated with that.
-    is_refused = exists().where(m.id == d.manifest_id, manifests.is_refused())
     p = t.portions.c
     in_part = and_(p.manifest_id == d.manifest_id, p.subscription_id == d.subscription_id, p.round == d.round)
-    some = or_(exists().where(is_counted()), exists().where(in_part))
-    begun = and_(or_(is_delivered(), some), ~is_refused, d.state != SPLIT)
+    is_begun = or_(is_delivered(), exists().where(is_counted()), exists().where(in_part))
+    begun = and_(is_begun, d.state != SPLIT)
     added = repeated = 0
     for subscription in subscriptions:
         added += owe_missing(tx, subscription.id, m.source_id == source_id, m.day == day, now=now)

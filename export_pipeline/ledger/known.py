@@ -4,7 +4,7 @@ That a file is planned once rests on it, whoever found the file: a listing, a me
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from sqlalchemy import Connection, delete, select
@@ -30,16 +30,19 @@ class Known:
         taken: keys of which some content was taken and can be read, or seen and not taken, those folded aside.
         never_read: key → etags, where no content that was taken can be read.
         fingerprints: day → those of the folded files near these keys; under None, of all these days together.
+        takes_ignored: what was seen and, by the configuration of then, not taken, is taken now.
     """
 
     manifests: Mapping[tuple[str, str], str | None]
     taken: frozenset[str]
     never_read: Mapping[str, set[str]]
     fingerprints: Mapping[date | None, Fingerprints]
+    takes_ignored: bool = False
 
     def new_among(self, files: Sequence[DatedFile]) -> list[DatedFile]:
         """Those of *files* that are to be planned. Of a listing nearly all are known, so most cost one look."""
-        some = files if self.never_read else [one for one in files if one.file[:2] not in self.manifests]
+        is_any_taken_after_all = self.never_read or (self.takes_ignored and None in self.manifests.values())
+        some = files if is_any_taken_after_all else [one for one in files if one.file[:2] not in self.manifests]
         return [one for one in some if not self.has(one.file, one.day)]
 
     def has(self, file: SourceFile, day: date | None) -> bool:
@@ -56,7 +59,12 @@ class Known:
         return key in self.taken or self._fingerprints(day).has_key(key)
 
     def was_ignored(self, key: str, etag: str) -> bool:
-        """Whether this content was an overwrite that nobody took, of what could never be read: it is taken now."""
+        """Whether this content was an overwrite that nobody took, and that is taken now.
+
+        What was taken in its stead could never be read, or overwrites are read from now on.
+        """
+        if self.takes_ignored and self.manifests.get((key, etag), "") is None:
+            return True
         return bool(self.never_read) and etag not in self.never_read.get(key, {etag}) and (key, etag) in self.manifests
 
     def manifest_of(self, file: SourceFile, day: date | None) -> str | None:
@@ -78,8 +86,12 @@ class Known:
         return self.fingerprints.get(None) or self.fingerprints.get(day) or _NONE
 
 
-def between(tx: Connection, source_id: int, files: Sequence[DatedFile]) -> Known:
-    """What is known of a stretch of a listing, its keys in order: a page of it costs three queries of an index."""
+def between(tx: Connection, source_id: int, files: Sequence[DatedFile], *, takes_ignored: bool = False) -> Known:
+    """What is known of a stretch of a listing, its keys in order: a page of it costs three queries of an index.
+
+    Args:
+        takes_ignored: see :class:`Known`.
+    """
     first_key, last_key = files[0].file.key, files[-1].file.key
     f = t.files.c
     # All at once: asked for row by row they take a sixth more time.
@@ -88,7 +100,8 @@ def between(tx: Connection, source_id: int, files: Sequence[DatedFile]) -> Known
     ).all()
     never_read = _never_read(tx, source_id, first_key, last_key, None)
     fingerprints = folding.near(tx, source_id, first_key=first_key, last_key=last_key, days={one.day for one in files})
-    return _known({(key, etag): manifest for key, etag, manifest in rows}, never_read, {None: fingerprints})
+    found = _known({(key, etag): manifest for key, etag, manifest in rows}, never_read, {None: fingerprints})
+    return replace(found, takes_ignored=takes_ignored)
 
 
 def of_keys(tx: Connection, source_id: int, days: Mapping[str, date | None]) -> Known:

@@ -335,6 +335,13 @@ def is_any_of(tx: Connection, source_id: int) -> bool:
     return bool(tx.execute(count).scalar())
 
 
+def was_recorded(tx: Connection, manifest_id: str) -> bool:
+    """Whether a reading of the manifest ended well, or others came in its place."""
+    m = t.manifests.c
+    recorded = select(m.id).where(m.id == manifest_id, m.read_at.is_not(None) | is_replaced())
+    return tx.execute(recorded).first() is not None
+
+
 def batches(tx: Connection, manifest_id: str) -> tuple[LedgerBatch, ...]:
     """The batches that a read manifest was cut into, in order."""
     b = t.batches.c

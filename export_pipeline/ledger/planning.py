@@ -103,9 +103,20 @@ def _split(files: list[SourceFile], limits: PlanLimits) -> Iterable[list[SourceF
 
 
 def add_files(
-    tx: Connection, manifest_id: str, files: Sequence[SourceFile], *, source_id: int, day: date, now: datetime
+    tx: Connection,
+    manifest_id: str,
+    files: Sequence[SourceFile],
+    *,
+    source_id: int,
+    day: date,
+    now: datetime,
+    note: str | None = None,
 ) -> None:
-    """Write down files that the ledger has not seen before, as those of a manifest."""
+    """Write down files that the ledger has not seen before, as those of a manifest.
+
+    Args:
+        note: the object of the quarantine that they were made of.
+    """
     tx.execute(
         insert(t.files),
         [
@@ -118,6 +129,7 @@ def add_files(
                 "day": day,
                 "manifest_id": manifest_id,
                 "seen_at": now,
+                "note": note,
             }
             for file in files
         ],

@@ -3,7 +3,8 @@
 A batch goes out in several requests where the destination takes only so much in one, or where its answers divide it: it
 refused the whole and took one half, or took some events and postponed the others. The steps by which that came about
 are kept until the batch is accepted, so that the next run sends only the rest, in the same requests under the same ids.
-Each round of a delivery begins without any.
+Where answers have divided it they are kept for good: a replay repeats what was accepted as it came, and leaves refused
+events to the quarantine, so that no event comes under a second id. Else a round begins without any.
 """
 
 import json
@@ -38,6 +39,11 @@ class Step:
     requests: tuple[tuple[str, Ranges], ...] = ()
     forgets_refusals: bool = False
 
+    @property
+    def divides(self) -> bool:
+        """Whether an answer is why the batch does not go out as one request, or as its limits divide it."""
+        return bool(self.refused) or (self.of is not None and bool(self.requests))
+
 
 @dataclass(slots=True)
 class Portions:
@@ -47,15 +53,22 @@ class Portions:
         accepted: numbers of the events that the destination has.
         refused: number of an event → the destination's reason.
         requests: id → numbers of the events of each request that was to be sent next, in order.
+        sent: the same of those that were accepted.
+        is_divided: by answers, which may be others next time.
     """
 
     accepted: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
     requests: list[tuple[str, list[int]]] = field(default_factory=list)
+    sent: list[tuple[str, list[int]]] = field(default_factory=list)
+    is_divided: bool = False
 
     def take(self, step: Step) -> None:
         """Go one step further."""
         self.accepted.update(numbers(step.accepted))
+        self.is_divided |= step.divides
+        if step.accepted and step.of is not None:
+            self.sent.append((step.of, numbers(step.accepted)))
         if step.forgets_refusals:
             self.refused.clear()
         self.refused.update(step.refused)
@@ -64,6 +77,10 @@ class Portions:
         at = next((at for at, (identity, _) in enumerate(self.requests) if identity == step.of), None)
         replaced = slice(0, 0) if at is None else slice(at, at + 1)
         self.requests[replaced] = [(identity, numbers(ranges)) for identity, ranges in step.requests]
+
+    def again(self) -> "Portions":
+        """How a replay begins: what was accepted is to be sent in the same requests, and nothing that was refused."""
+        return Portions(refused=dict(self.refused), requests=list(self.sent))
 
 
 def ranges(ascending: Iterable[int]) -> Ranges:
@@ -94,6 +111,28 @@ def add(tx: Connection, found: Delivery, n: int, steps: Sequence[Step]) -> None:
 def of_delivery(tx: Connection, found: Delivery) -> dict[int, Portions]:
     """Number of batch → how it stands, of the batches that were settled in part in this round."""
     return _of(tx, found.manifest_id, found.subscription_id, t.portions.c.round == found.round)
+
+
+def of_earlier_rounds(tx: Connection, found: Delivery) -> dict[int, tuple[Portions, set[int]]]:
+    """The same of the last round before this one, of the batches that answers had divided by then.
+
+    Returns:
+        With each, the numbers of its events that the quarantine has, or had, since they were refused in a round that
+        accepted the batch.
+    """
+    a, c = t.acceptances.c, t.portions.c
+    done = select(a.round, a.n).where(a.manifest_id == found.manifest_id, a.subscription_id == found.subscription_id)
+    accepted_then = {(row.round, row.n) for row in tx.execute(done.where(a.round < found.round))}
+    of_it = _of_delivery(found.manifest_id, found.subscription_id)
+    rounds = tx.execute(select(c.round).where(of_it, c.round < found.round).distinct().order_by(c.round)).scalars()
+    standing: dict[int, tuple[Portions, set[int]]] = {}
+    for number in rounds.all():
+        for n, one in _of(tx, found.manifest_id, found.subscription_id, c.round == number).items():
+            kept = standing[n][1] if n in standing else set()
+            # Of what was folded every round was done.
+            is_done = not accepted_then or (number, n) in accepted_then
+            standing[n] = one, kept | (one.refused.keys() if is_done else set())
+    return {n: (one, kept) for n, (one, kept) in standing.items() if one.is_divided}
 
 
 def accepted(tx: Connection, manifest: str, subscription: int) -> dict[int, set[int]]:

@@ -154,6 +154,7 @@ files = Table(
     # Null only where the file was seen and, by configuration, not taken; note then says why.
     Column("manifest_id", ForeignKey("manifests.id")),
     Column("seen_at", UtcDateTime, nullable=False),
+    # Else the quarantine's object that a retry planned it from, until it is read; see ledger.retries.
     Column("note", Text),
     Index("ix_files_manifest_id", "manifest_id"),
     sqlite_with_rowid=False,

@@ -23,7 +23,7 @@ from dagster import (
 )
 
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import database, owed, sources
+from export_pipeline.ledger import database
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.records import Run
@@ -58,10 +58,9 @@ from export_pipeline.steps.discover import Found, discover
 from export_pipeline.steps.messages import Noticed, Notifications, discover_notified
 from export_pipeline.steps.open import wanted
 from export_pipeline.steps.retention import sweep_staging
+from export_pipeline.steps.run import take, take_what_is_owed
 from export_pipeline.storage.location import parse_location
 
-# Files retried alone are at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
-_RETRIES_SHARE = 10
 DUE, NOW = "due", "now"
 _LISTING = Enum(
     "Listing",
@@ -106,7 +105,11 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
             mark_with_ledger(context, places.ledger.open())
             backfills.owe_days_without_a_run(context, deployment, places)
             max_files = context.op_config["max_files"]
-            chosen, left = _choose(places, found, max_files=max_files, run_id=context.run_id)
+            source, ledger = places.source.open(), places.ledger.open()
+            taken = take_what_is_owed(
+                ledger, source.url, found.subscriptions, max_files=max_files, run_id=context.run_id
+            )
+            chosen, left = taken.manifests, taken.left
             sweep_staging(
                 places.staging.open(),
                 places.ledger.open(),
@@ -226,24 +229,6 @@ def _say_what_messages_told(context: OpExecutionContext, noticed: Noticed) -> No
         context.log.error(wording.wrong(taken))
 
 
-def _choose(places: Places, found: Found, *, max_files: int, run_id: str) -> tuple[list[OwedManifest], dict[str, int]]:
-    """What this run delivers, and how many files of each subscriber it leaves for later runs."""
-    ledger = places.ledger.open()
-    with ledger.read() as tx:
-        chosen = owed.choose(
-            tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // _RETRIES_SHARE)
-        )
-        source_id = sources.source_id(tx, places.source.open().url)
-        waiting = owed.waiting(tx, source_id, found.subscriptions) if source_id is not None else []
-    if chosen:
-        with ledger.write() as tx:
-            owed.assign(tx, chosen, found.subscriptions, run_id)
-    taken = {
-        one.subscriber: sum(each.files for each in chosen if one.subscriber in each.subscribers) for one in waiting
-    }
-    return chosen, {one.subscriber: one.files - taken[one.subscriber] for one in waiting}
-
-
 def _say_what_was_found(
     context: OpExecutionContext, found: Found, nothing: str, chosen: list[OwedManifest], left: dict[str, int]
 ) -> None:
@@ -313,9 +298,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
                 backfill_id=context.run.tags.get(BACKFILL_TAG),
                 progress=reporting.listing(context),
             )
-            if backfill.manifests:
-                with places.ledger.open().write() as tx:
-                    owed.assign(tx, backfill.manifests, backfill.found.subscriptions, context.run_id)
+            take(places.ledger.open(), backfill.manifests, backfill.found.subscriptions, run_id=context.run_id)
             reporting.left_out(context, source)
             for sentence in wording.backfill(context.partition_key, backfill):
                 context.log.info(sentence)

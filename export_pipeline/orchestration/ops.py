@@ -46,7 +46,8 @@ from export_pipeline.orchestration.underway import (
 from export_pipeline.printable import printable
 from export_pipeline.steps.deliver import NothingToDo, Stopped, deliver
 from export_pipeline.steps.open import Workspace, workspace_of
-from export_pipeline.steps.read import ReadOutcome, ensure_staged
+from export_pipeline.steps.read import ReadOutcome
+from export_pipeline.steps.run import read
 
 READ = "read"
 # The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
@@ -73,15 +74,19 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
         manifest_id = manifest_of(context)
         with failures_without_secrets(deployment.secret_values()):
             place = _workspace(context, deployment)
-            with place.ledger.read() as tx:
-                names = owed.assigned(tx, manifest_id, run_ids(context))
             over = nothing_more(context, deployment)
             if reason := over():
                 context.log.info(wording.not_read(manifest_id, reason))
                 yield Output(None, READ)
                 return
             place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
-            outcome = ensure_staged(place, manifest_id, run_id=context.run_id, progress=reporting.reading(context))
+            outcome, names = read(
+                place,
+                manifest_id,
+                run_id=context.run_id,
+                taken_by=run_ids(context),
+                progress=reporting.reading(context),
+            )
             _say_what_was_read(context, outcome, names, deployment)
             if outcome.staged is not None and outcome.staged.reading is not None:
                 manifest = outcome.staged.manifest

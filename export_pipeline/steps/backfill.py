@@ -74,7 +74,9 @@ def plan_day(
         )
         new = [
             one
-            for one, overwrites in unknown(listing, ledger, source_id, found, progress)
+            for one, overwrites in unknown(
+                listing, ledger, source_id, found, progress, on_overwrite=settings.on_overwrite
+            )
             if not (overwrites and settings.on_overwrite == "ignore")
         ]
         served = _served(registration.subscriptions, chosen)

@@ -163,7 +163,7 @@ def compare(
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            seen = known.between(tx, source_id, chunk)
+            seen = known.between(tx, source_id, chunk, takes_ignored=settings.on_overwrite == "read")
         for one in chunk:
             result.objects += 1
             if seen.has(one.file, one.day):
@@ -232,7 +232,7 @@ def plan_missing(
         found = Found()
         new = [
             one
-            for one, _ in unknown(iter(missing), ledger, source_id, found)
+            for one, _ in unknown(iter(missing), ledger, source_id, found, on_overwrite=settings.on_overwrite)
             if any(subscription.owes(one.file, one.day) for subscription in registration.subscriptions)
         ]
         with ledger.write(durable=True) as tx:

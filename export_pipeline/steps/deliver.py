@@ -1,7 +1,7 @@
 """Hand a manifest's staged batches to one subscriber: all that an op ``deliver_to_…`` does, in plain Python."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -170,7 +170,10 @@ def _send_all(
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
     with place.ledger.read() as tx:
         in_part = portions.of_delivery(tx, delivery)
-    memories = {batch.n: _Memory(place.ledger, delivery, batch.n, in_part.get(batch.n)) for batch in todo}
+        earlier = portions.of_earlier_rounds(tx, delivery) if delivery.round > 1 else {}
+    memories = {
+        batch.n: _Memory(place.ledger, delivery, batch.n, in_part.get(batch.n), earlier.get(batch.n)) for batch in todo
+    }
     failure: DeliveryError | None = None
     accepted: list[LedgerBatch] = []
     whole: list[int] = []
@@ -211,15 +214,19 @@ def _send_all(
                             is_blocked=isinstance(sent, Blocked),
                         )
                 continue  # what was under way beside it may have been accepted, and is recorded
-            if sent.refused:
-                # Before the acceptance: a crash in between repeats the batch and overwrites the same quarantine object.
+            if refused := memories[entry.n].refused_now(sent.refused):
+                # Before the acceptance: a crash in between repeats this, and overwrites the same quarantine object.
+                if delivery.round > 1:
+                    refused |= place.quarantine.refused(
+                        manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, n=entry.n
+                    )
                 place.quarantine.put_refused(
-                    manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=sent.refused
+                    manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=refused
                 )
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
-                if memories[entry.n].is_kept:
+                if memories[entry.n].is_kept and not memories[entry.n].is_divided:
                     portions.forget(tx, delivery, entry.n)
             accepted.append(entry)
             if not sent.refused:
@@ -236,22 +243,51 @@ def _send_all(
 
 
 class _Memory:
-    """What the ledger has of a batch that goes out in several requests."""
+    """What the ledger has of a batch that goes out in several requests.
 
-    def __init__(self, ledger: Ledger, delivery: Delivery, n: int, before: Portions | None) -> None:
+    Args:
+        before: what earlier tries of this round came to.
+        earlier: what the round before came to, and which refused events the quarantine has, or had.
+
+    Attributes:
+        is_kept: there may be rows of the batch in the ledger.
+        is_divided: by answers, in this round or before.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        delivery: Delivery,
+        n: int,
+        before: Portions | None,
+        earlier: tuple[Portions, set[int]] | None,
+    ) -> None:
         self._ledger = ledger
         self._delivery = delivery
         self._n = n
         self._before = before
+        self._earlier = earlier
         self.is_kept = before is not None or delivery.round > 1
+        self.is_divided = earlier is not None or (before is not None and before.is_divided)
 
     def recall(self) -> Portions | None:
+        if self._before is None and self._earlier is not None:
+            self._before = self._earlier[0].again()
+            requests = tuple((identity, portions.ranges(numbers)) for identity, numbers in self._before.requests)
+            self._before.is_divided = True
+            self.keep([Step(refused=self._before.refused, requests=requests)])
         return self._before
 
     def keep(self, steps: Sequence[Step]) -> None:
         self.is_kept = True
+        self.is_divided |= any(step.divides for step in steps)
         with self._ledger.write() as tx:
             portions.add(tx, self._delivery, self._n, steps)
+
+    def refused_now(self, refused: Mapping[int, str]) -> dict[int, str]:
+        """Those of the *refused* events that were not in an earlier round: these wait in the quarantine, or did."""
+        before = self._earlier[1] if self._earlier is not None else set()
+        return {number: reason for number, reason in refused.items() if number not in before}
 
 
 def _batches(

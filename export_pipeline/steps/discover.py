@@ -122,17 +122,23 @@ def with_days(files: Iterable[SourceFile], layout: Layout, found: Found) -> Iter
 
 
 def unknown(
-    files: Iterator[DatedFile], ledger: Ledger, source_id: int, found: Found, progress: Progress | None = None
+    files: Iterator[DatedFile],
+    ledger: Ledger,
+    source_id: int,
+    found: Found,
+    progress: Progress | None = None,
+    *,
+    on_overwrite: str,
 ) -> Iterator[tuple[DatedFile, bool]]:
     """The files that the ledger does not know, and whether other content of their key was taken, and not given up.
 
-    Also those that were ignored, where what was taken in their stead was given up since.
+    Also those that were ignored, where what was taken in their stead was given up since, or overwrites are read now.
     """
     while chunk := list(islice(files, _COMPARED_AT_ONCE)):
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            seen = known.between(tx, source_id, chunk)
+            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite == "read")
         for one in seen.new_among(chunk):
             file, day = one.file, one.day
             if seen.was_ignored(file.key, file.etag):
@@ -281,7 +287,7 @@ class Discovery:
                     last_key_of_now = last_key
                 yield one
 
-        for one in self.owed(unknown(watched(), self.ledger, self.source_id, found, progress)):
+        for one in self.owed(self._unknown(watched(), progress)):
             if len(new) == max_files:
                 found.more = True
                 last_key = new[-1].file.key
@@ -291,6 +297,10 @@ class Discovery:
         if walk.is_cut and not found.more:
             found.more, last_key = True, walk.last_key
         return new, last_key
+
+    def _unknown(self, files: Iterator[DatedFile], progress: Progress | None) -> Iterator[tuple[DatedFile, bool]]:
+        on_overwrite = self.settings.on_overwrite
+        return unknown(files, self.ledger, self.source_id, self.found, progress, on_overwrite=on_overwrite)
 
     def list_past(
         self, begin: NextListing, *, max_files: int, progress: Progress | None

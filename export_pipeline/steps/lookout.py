@@ -114,7 +114,7 @@ def wanted_files(
         known: its subscriptions; empty: none is known yet, and any file may be wanted.
     """
     listing = with_days(files, settings.layout, Found())
-    for one, overwrites in unknown(listing, ledger, source_id or 0, Found()):
+    for one, overwrites in unknown(listing, ledger, source_id or 0, Found(), on_overwrite=settings.on_overwrite):
         if one.day < settings.start_date or (overwrites and settings.on_overwrite == "ignore"):
             continue
         if not known or any(subscription.owes(one.file, one.day) for subscription in known):

@@ -24,6 +24,7 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.retention import bring_back
+from export_pipeline.steps.retry import finish_retry
 from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
 
 _OTHER_READER_SECONDS = 600
@@ -140,6 +141,8 @@ def _see_to(place: Workspace, manifest_id: str, outcome: ReadOutcome, progress: 
     if manifest.state.is_read and place.staging.holds(manifest.id, len(batches)):
         outcome.staged = Staged(manifest, batches)
         return None
+    if not manifest.is_of_source or len(manifest.files) == 1:
+        finish_retry(place, manifest)
     started = time.monotonic()
     try:
         return _read(place, manifest, outcome, progress, run_id=run_id)

@@ -4,13 +4,22 @@ A manifest that others have got never changes. Where a file of it cannot be read
 get the sound ones in a part of the manifest, and the file by itself is given up for them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from export_pipeline.errors import FileError, FileFailed, FileForbidden, FileReplaced, FileTooSlow, FileUnreachable
+from export_pipeline.errors import (
+    FileError,
+    FileFailed,
+    FileForbidden,
+    FileReplaced,
+    FileTooSlow,
+    FileUnreachable,
+    LedgerError,
+)
 from export_pipeline.ledger import deliveries, manifests, parts, unreadable
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers, manifest_id_of
@@ -78,7 +87,7 @@ def set_apart(
         raise _wait(place, manifest, failures, reasons, began=began, others_read=others_read, run_id=run_id)
     apart = [file for file in manifest.files if file.key in failures]
     rest = None
-    with place.ledger.write(durable=True) as tx:
+    with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
         if several:
             rest = unreadable.isolate(tx, manifest, reasons, url=place.source.url, run=Run(run_id, utc_now()))
         else:
@@ -141,13 +150,37 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
     Later runs read them, and what is sound of them is out of danger.
     """
     groups = [[one.file for one in group] for group in unreadable.grouped(manifest.part_files, DIVIDED_INTO)]
-    with place.ledger.write(durable=True) as tx:
+    with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
         ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run=Run(run_id, utc_now()))
     place.staging.delete(manifest.id)
     place.quarantine.archive_stretches(manifest.id, manifest.day)
     files = counted(len(manifest.files), "file")
     note = f"manifest {manifest.id} of {files} was divided into {len(ids)}, which the next runs read apart: {why}"
     return Apart(notes=(note,))
+
+
+@contextmanager
+def _nobody_delivers(place: Workspace, manifest: Manifest) -> Iterator[None]:
+    """Inside the block no batch of the manifest is under way, and none was accepted: it may change.
+
+    A batch that another run has just handed over would else come again under the id of another manifest.
+
+    Raises:
+        LedgerError: another run delivers it, or has.
+    """
+    with ExitStack() as held:
+        with place.ledger.read() as tx:
+            owed_to = deliveries.owed_to(tx, manifest.id)
+        claims = (place.ledger.claims.claim(f"deliver:{manifest.id}:{number}") for number in owed_to)
+        is_alone = all(held.enter_context(claim) for claim in claims)
+        with place.ledger.read() as tx:
+            may_change = deliveries.is_untouched(tx, manifest.id)
+        if not (is_alone and may_change):
+            raise LedgerError(
+                f"manifest {manifest.id} cannot be read whole, and another run delivers what it has read; the next run "
+                "sees to what is left"
+            )
+        yield
 
 
 def reading_differs(

@@ -104,6 +104,22 @@ def test_a_claim_dies_with_its_holder(ledger: Ledger, ledger_url: str) -> None:
     assert time.monotonic() - started < 10
 
 
+def test_a_link_to_a_ledger_leads_to_its_claims(tmp_path: Path) -> None:
+    """Who opens an SQLite ledger by a symbolic link, of the file or of its folder, finds the claims of all others."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "folder").symlink_to(tmp_path / "real")
+    (tmp_path / "link.db").symlink_to(tmp_path / "real" / "ledger.db")
+    with ExitStack() as opened:
+        ledgers = [Ledger(str(tmp_path / name)) for name in ("real/ledger.db", "link.db", "folder/ledger.db")]
+        for one in ledgers:
+            opened.callback(one.close)
+        with ledgers[0].claims.claim("work") as mine:
+            assert mine
+            for other in ledgers[1:]:
+                with other.claims.claim("work") as also_mine:
+                    assert not also_mine
+
+
 def test_claims_of_one_process_exclude_each_other(ledger: Ledger) -> None:
     """The same claim cannot be held twice, not even by one process, and is free again after the block."""
     with ledger.claims.claim("work") as first, ledger.claims.claim("work") as second:

@@ -86,6 +86,18 @@ def test_the_same_key_with_new_content_is_a_file_of_its_own(export: Export) -> N
     assert export.run().overwritten == 0
 
 
+def test_ignored_overwrites_are_taken_once_overwrites_are_read(export: Export) -> None:
+    """Content that was ignored under on_overwrite: ignore is planned by the first run with on_overwrite: read, once."""
+    export.settings = replace(SETTINGS, on_overwrite="ignore")
+    export.put("2026/11/23/00/a")
+    export.run()
+    export.put("2026/11/23/00/a", text="{}\n{}\n")
+    assert export.run().files == 0
+    export.settings = SETTINGS
+    assert export.run().files == 1
+    assert export.run().files == 0
+
+
 def test_overwrites_can_be_ignored(export: Export) -> None:
     """With on_overwrite: ignore new content under a known key is reported once and not planned."""
     export.settings = replace(SETTINGS, on_overwrite="ignore")

@@ -131,19 +131,23 @@ def test_an_event_that_is_refused_again_can_be_retried_again(export: Retries) ->
     assert export.waiting() == []
 
 
-def test_what_a_replay_delivered_is_not_retried(export: Retries) -> None:
-    """What a subscriber refused once, and accepted in a replay of the day, waits in the quarantine no longer."""
+def test_a_replay_leaves_refused_events_to_a_retry(export: Retries) -> None:
+    """A replay of the day repeats what was accepted, as it came; what was refused then waits for a retry."""
     export.put(A, text='{"n":1}\n{"bad":1}\n')
     export.work()
     assert len(export.waiting()) == 1
     export.mend("crm")
     export.replay_all()
+    assert export.receiver("crm").lines == [b'{"n":1}']
+    assert len(export.waiting()) == 1
+    export.retry()
+    export.work()
     assert export.receiver("crm").lines == [b'{"n":1}', b'{"bad":1}']
     assert export.waiting() == []
 
 
 def test_a_replay_repeats_a_retried_event_once(export: Retries) -> None:
-    """A replay of the day brings an event that was refused, retried and taken in the batch in which it was refused."""
+    """A replay of the day brings an event that was refused, retried and taken under the id by which it was taken."""
     export.put(A, text='{"n":1}\n{"bad":1}\n')
     export.work()
     export.mend("crm")
@@ -169,7 +173,7 @@ def test_equal_events_of_two_files_are_two_events(export: Retries) -> None:
 
 @pytest.mark.parametrize("text", [ONE_GOOD_ONE_BAD, ONE_FLAT_ONE_DEEP])
 def test_a_retry_that_died_plans_nothing_twice(export: Retries, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between planning and archiving, a retry that is asked for again only archives, also after a run."""
+    """Killed between planning and archiving, a retry that is asked for again only archives, and so does a run."""
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
@@ -186,7 +190,8 @@ def test_a_retry_that_died_plans_nothing_twice(export: Retries, text: str, monke
             with pytest.raises(KeyboardInterrupt):
                 export.retry()
         assert export.waiting() == waiting
-        export.work()
+    export.work()
+    assert export.waiting() == []
     export.retry()
     export.work()
     assert len(export.receiver("crm").calls) == 1

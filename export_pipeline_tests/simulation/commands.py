@@ -1,0 +1,225 @@
+"""What the product's processes do in a world: one function a command, each as a process that has just started."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import select
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.subscriber import Deliverer
+from export_pipeline.errors import Blocked, ExportError, Refused, TryLater
+from export_pipeline.ledger import deliveries
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.records import Run
+from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
+from export_pipeline.steps.retention import fold_old_days
+from export_pipeline.steps.retry import retry_quarantined
+from export_pipeline.steps.run import Done, export, take, work
+from export_pipeline.subscribers import filters
+from export_pipeline_tests.simulation.seams import CALL, CURSOR, NOW, TAKEN, seam, unwatched
+from export_pipeline_tests.simulation.world import REFUSED_MARK, Mood, Receipt, World
+
+Command = Callable[[World], None]
+
+
+class Receiver:
+    """A subscriber. What it has is outside: it outlives whoever delivers."""
+
+    retry_for_seconds = 0.0
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name = world, name
+        self.max_in_flight = world.outside.rules.in_flight
+
+    @property
+    def mood(self) -> Mood:
+        return self.world.outside.moods.get(self.name, Mood())
+
+    def secret_values(self) -> tuple[str, ...]:
+        return ()
+
+    def select(self, batch: Batch) -> filters.Selected:
+        only = {"kind": [self.mood.only]} if self.mood.only else {}
+        found = filters.select(batch, only=only, but={}, drop_fields=())
+        left_out = [line for index, line in enumerate(batch.lines()) if index not in found.indices]
+        self.world.outside.filtered |= {(self.name, json.loads(line)["n"]) for line in left_out}
+        return found
+
+    def deliver(self, batch: Batch) -> None:
+        """Take the batch, or answer in today's mood."""
+        seam(CALL, f"{self.name} {batch.id}", is_effect=False)
+        outside, mood = self.world.outside, self.mood
+        names = tuple(json.loads(line)["n"] for line in batch.lines())
+        marked = [index for index, name in enumerate(names) if name.endswith(REFUSED_MARK)]
+        if mood.is_down:
+            raise Blocked("gone")
+        if mood.later:
+            outside.moods[self.name] = replace(mood, later=mood.later - 1)
+            raise TryLater("busy")
+        if marked and mood.refuses:
+            raise Refused("refused", events=dict.fromkeys(marked, "marked") if mood.refuses == "index" else None)
+        outside.received[Receipt(self.name, batch.id, names)] += 1
+        seam(TAKEN, f"{self.name} {batch.id}")
+        if mood.loses:
+            outside.moods[self.name] = replace(mood, loses=mood.loses - 1)
+            outside.lost_answers += 1
+            raise TryLater("the answer got lost")
+
+
+def run(world: World) -> None:
+    """``export_job``: list, plan, choose, sweep, fold, read and deliver."""
+    outside = world.outside
+
+    def move_cursor(to: str) -> None:
+        seam(CURSOR)
+        outside.cursor = to or outside.cursor
+
+    def do(place: Workspace, run_id: str) -> Done:
+        return export(
+            place,
+            world.discovery_settings(),
+            _receivers(world),
+            cursor=outside.cursor,
+            move_cursor=move_cursor,
+            wanted=dict(outside.subscribers),
+            max_files=outside.rules.max_files,
+            keep_days=outside.rules.keep_days,
+            run=Run(run_id, _now(world)),
+            other_runs=lambda: world.under_way - {run_id},
+        )
+
+    _job(world, do)
+
+
+def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, ...] = ()) -> None:
+    """``backfill_job`` of a day, for the *chosen* subscribers or all; *again*: with what they have."""
+
+    def do(place: Workspace, run_id: str) -> Done:
+        planned = plan_day(
+            place.source,
+            place.ledger,
+            world.discovery_settings(),
+            day=date.fromisoformat(day),
+            wanted=dict(world.outside.subscribers),
+            chosen=list(chosen),
+            again=again,
+            run=Run(run_id, _now(world)),
+        )
+        world.outside.done["repeated"] += planned.repeated
+        world.outside.done["added"] += planned.added
+        to = planned.found.subscriptions
+        take(place.ledger, planned.manifests, to, run_id=run_id)
+        return work(place, planned.manifests, to, _receivers(world), run_id=run_id)
+
+    if again:
+        for name, event in _acknowledged(world):
+            if event[:10].replace("/", "-") == day and (not chosen or name in chosen):
+                world.outside.wanted_again[name, event] = world.outside.times()[name, event] + 1
+        world.outside.replays.append((day, chosen))
+    _job(world, do)
+
+
+def _acknowledged(world: World) -> set[tuple[str, str]]:
+    """Subscriber and event, where the product knows that the subscriber has it."""
+    a, d, n = t.acceptances.c, t.deliveries.c, t.subscriptions.c
+    with unwatched(), world.workspace() as place, place.ledger.read() as tx:
+        rows = select(n.name, a.manifest_id, a.n).join(t.subscriptions, n.id == a.subscription_id)
+        batches = {(name, f"{manifest}-{number}") for name, manifest, number in tx.execute(rows)}
+        done = select(n.name, d.manifest_id).join(t.deliveries, n.id == d.subscription_id)
+        whole = {(name, manifest) for name, manifest in tx.execute(done.where(deliveries.is_delivered()))}
+    return {
+        (one.subscriber, event)
+        for one in world.outside.received
+        for event in one.events
+        if (one.subscriber, "-".join(one.batch.split("-")[:2])) in batches
+        or (one.subscriber, one.batch.partition("-")[0]) in whole
+    }
+
+
+def retry(world: World) -> None:
+    """``quarantine retry --all``."""
+
+    def do(place: Workspace) -> None:
+        names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
+        done = retry_quarantined(place, names, run=Run("retry", _now(world)))
+        world.outside.done["retried"] += len(done.files) + done.stretches + done.refused
+
+    world.outside.retries += 1
+    _alone(world, do)
+
+
+def fold(world: World) -> None:
+    """What a run does at last: fold old days."""
+
+    def do(place: Workspace) -> None:
+        days = world.outside.rules.keep_days
+        world.outside.done["folded"] += fold_old_days(place.source, place.ledger, keep_days=days, now=_now(world))
+
+    _alone(world, do)
+
+
+def rebuild(world: World) -> None:
+    """``ledger rebuild``: from the listing, and from what the subscribers hold."""
+
+    def marks(name: str) -> Callable[[date], set[str]]:
+        return lambda _: {one.batch for one in world.outside.received if one.subscriber == name}
+
+    def do(place: Workspace) -> None:
+        rebuild_ledger(
+            place.source,
+            place.ledger,
+            world.discovery_settings(),
+            wanted=dict(world.outside.subscribers),
+            marks={name: marks(name) for name in world.outside.subscribers},
+            from_day=None,
+            run=Run("rebuild", _now(world)),
+        )
+
+    world.outside.replays.append(("", ()))
+    _alone(world, do)
+
+
+def _now(world: World) -> datetime:
+    return NOW + timedelta(days=world.outside.days)
+
+
+def _receivers(world: World) -> dict[str, Deliverer]:
+    return {name: Receiver(world, name) for name in world.outside.subscribers}
+
+
+def _job(world: World, do: Callable[[Workspace, str], Done]) -> None:
+    """A run of a job: what it does not get done stays owed."""
+    world.outside.runs += 1
+    run_id = f"run-{world.outside.runs}"
+    world.under_way.add(run_id)
+
+    def work_and_tell(place: Workspace) -> None:
+        done = do(place, run_id)
+        for outcome in done.read:
+            world.failures += outcome.unreadable.values()
+        for error in done.failures:
+            _tell(world, error)
+
+    try:
+        _alone(world, work_and_tell)
+    finally:
+        world.under_way.discard(run_id)
+
+
+def _alone(world: World, do: Callable[[Workspace], None]) -> None:
+    """A process of its own."""
+    try:
+        with world.workspace() as place:
+            do(place)
+    except Exception as error:  # noqa: BLE001 (it fails, whatever it was)
+        _tell(world, error)
+
+
+def _tell(world: World, error: Exception) -> None:
+    """No command may fail for a reason that the package does not know."""
+    told = world.failures if isinstance(error, ExportError) else world.surprises
+    told.append(f"{type(error).__name__}: {error}")

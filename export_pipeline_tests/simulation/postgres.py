@@ -1,0 +1,71 @@
+"""A world whose ledger is a PostgreSQL database: its rows are saved and put back, and the server says who waits."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import create_engine, select, text
+
+from export_pipeline.ledger import tables as t
+from export_pipeline_tests.simulation.world import Saved, World, canonical_rows
+
+
+class SavedRows(NamedTuple):
+    """As :class:`.world.Saved`, with the ledger's rows beside what is no file."""
+
+    files: dict[str, tuple[bytes | None, int]]
+    outside: bytes
+    rows: bytes
+
+
+class PostgresWorld(World):
+    """A world beside a database. No process of it is alive while its state is saved."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root, url)
+        url = url.replace("postgresql:", "postgresql+psycopg2:")
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        self._connection = self._engine.connect()
+
+    def waits(self, backend: int) -> bool:
+        """Whether the server keeps the backend of this number waiting for another."""
+        asked = text("SELECT cardinality(pg_blocking_pids(:backend))")
+        return bool(self._connection.execute(asked, {"backend": backend}).scalar())
+
+    def save(self) -> Saved:
+        saved = super().save()
+        return SavedRows(saved.files, saved.outside, pickle.dumps(self._rows()))  # type: ignore[return-value]
+
+    def restore(self, saved: Saved) -> None:
+        super().restore(saved)
+        assert isinstance(saved, SavedRows)
+        tables = t.metadata.sorted_tables
+        self._connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)} RESTART IDENTITY CASCADE"))
+        for table in tables:
+            rows = pickle.loads(saved.rows)[table.name]
+            if rows:
+                self._connection.execute(table.insert(), rows)
+            if "id" in table.c and table.c.id.type.python_type is int:
+                known = max((row["id"] for row in rows), default=0)
+                sequence = f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {known + 1}, false)"
+                self._connection.execute(text(sequence))
+
+    def fingerprint(self) -> bytes:
+        digest = hashlib.blake2b(super().fingerprint(), digest_size=16)
+        rows = self._rows()
+        tables = {
+            name: (list(some[0]) if some else [], [tuple(row.values()) for row in some]) for name, some in rows.items()
+        }
+        for table in canonical_rows(tables):
+            digest.update(repr(table).encode())
+        return digest.digest()
+
+    def close(self) -> None:
+        super().close()
+        self._connection.close()
+        self._engine.dispose()
+
+    def _rows(self) -> dict[str, list[dict[str, Any]]]:
+        tables = t.metadata.sorted_tables
+        return {one.name: [dict(row) for row in self._connection.execute(select(one)).mappings()] for one in tables}

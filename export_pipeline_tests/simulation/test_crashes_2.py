@@ -1,0 +1,15 @@
+"""Every single crash of a quarter of the scenarios; in several files, so that several processes share them."""
+
+import pytest
+
+from export_pipeline_tests.simulation.crashes import explore
+from export_pipeline_tests.simulation.play import Stage
+from export_pipeline_tests.simulation.scenarios import SCENARIOS
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS)[1::4])
+def test_no_crash_breaks_a_promise(empty: Stage, name: str) -> None:
+    """Wherever a process of the scenario dies, all promises hold once the next runs are over."""
+    explored = explore(SCENARIOS[name], empty.world, empty.begin)
+    assert explored.points > 10
+    assert not explored.broken, "\n".join(map(str, explored.broken[:10]))

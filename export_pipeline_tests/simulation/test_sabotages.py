@@ -1,0 +1,154 @@
+"""The simulation's power: small sabotages of the product, each of which it must find."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from export_pipeline.batching.batch import Batch
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.staging import Staging
+from export_pipeline.ledger import deliveries, manifests, portions, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger import unreadable as unreadable_in_ledger
+from export_pipeline.ledger.claims import FileClaims
+from export_pipeline.steps import deliver, read, retry, unreadable
+from export_pipeline_tests.simulation.crashes import explore
+from export_pipeline_tests.simulation.pairs import PAIRS
+from export_pipeline_tests.simulation.play import Stage
+from export_pipeline_tests.simulation.scenarios import SCENARIOS
+from export_pipeline_tests.simulation.schedules import one_preemption, race_all
+
+Patch = pytest.MonkeyPatch
+
+
+def acceptance_before_quarantine(patch: Patch) -> None:
+    """What was refused is kept when the delivery is closed, and no longer before the batch is accepted."""
+    later: list[Callable[[], None]] = []
+    keep, commit = Quarantine.put_refused, deliveries.commit
+
+    def put_refused(self: Quarantine, **of: Any) -> None:
+        later.append(partial(keep, self, **of))
+
+    def keep_and_commit(*given: Any, **named: Any) -> Any:
+        while later:
+            later.pop()()
+        return commit(*given, **named)
+
+    patch.setattr(Quarantine, "put_refused", put_refused)
+    patch.setattr(deliveries, "commit", keep_and_commit)
+
+
+def without_claims_of(what: str, patch: Patch) -> None:
+    """Whoever asks for such a claim gets it."""
+    claim = FileClaims.claim
+
+    @contextmanager
+    def given(self: FileClaims, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
+        with nullcontext(True) if name.startswith(what) else claim(self, name, wait_seconds=wait_seconds) as mine:
+            yield mine
+
+    patch.setattr(FileClaims, "claim", given)
+
+
+def commit_of_any_round(patch: Patch) -> None:
+    """A delivery is closed though a replay was asked for meanwhile."""
+    d = t.deliveries.c
+    any_round = lambda found: (d.manifest_id == found.manifest_id) & (d.subscription_id == found.subscription_id)  # noqa: E731
+    patch.setattr(deliveries, "_this_round", any_round)
+
+
+def ids_of_a_run(patch: Patch) -> None:
+    """A batch has another id each time that it is staged and sent."""
+    numbers = iter(range(1_000_000))
+    patch.setattr(deliver, "Batch", lambda id, **of: Batch(id=f"{id[:24]}-{1_000 + next(numbers)}", **of))
+
+
+def staging_is_kept(patch: Patch) -> None:
+    """What everybody has stays in staging."""
+    patch.setattr(Staging, "delete", lambda *_: None)
+
+
+def archived_before_it_is_planned(patch: Patch) -> None:
+    """A retry takes an object out of the quarantine, and then plans it."""
+    plan, archive = retry._plan, retry._archive
+
+    def archive_and_plan(place: Any, name: str, records: Any, **named: Any) -> bool:
+        archive(place, name, records)
+        return plan(place, name, records, **named)
+
+    patch.setattr(retry, "_plan", archive_and_plan)
+    patch.setattr(
+        retry, "_archive", lambda place, name, records: records[0].kind == "file" and archive(place, name, records)
+    )
+
+
+def newcomers_are_owed_nothing(patch: Patch) -> None:
+    """Who is added is owed what comes from then on."""
+    patch.setattr(subscriptions, "owe_missing", lambda *_, **__: 0)
+
+
+def manifests_always_change(patch: Patch) -> None:
+    """Files are set apart from a manifest that somebody has got."""
+    patch.setattr(deliveries, "is_untouched", lambda *_: True)
+
+
+def limits_of_today(patch: Patch) -> None:
+    """A second reading of a manifest takes the limits that hold then."""
+    get = manifests.get
+    patch.setattr(manifests, "get", lambda tx, identity: replace(get(tx, identity), read_limits=None))
+
+
+def all_of_it_is_given_up(patch: Patch) -> None:
+    """Where one file is gone, a newcomer gets none of the others."""
+    shares = unreadable_in_ledger.shares
+
+    def given_up(*given: Any, **named: Any) -> list[unreadable_in_ledger.Share]:
+        return [replace(share, sound=(), lost=(), is_indivisible=True) for share in shares(*given, **named)]
+
+    patch.setattr(unreadable_in_ledger, "shares", given_up)
+
+
+SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
+    "acceptance before quarantine": (acceptance_before_quarantine, "events refused by name"),
+    "delivery without claim": (partial(without_claims_of, "deliver:"), "run beside run, in the middle"),
+    "planning without claim": (partial(without_claims_of, "plan:"), "run beside run, in the middle"),
+    "commit of any round": (commit_of_any_round, "run beside replay, in the middle"),
+    "ids of a run": (ids_of_a_run, "files of two days"),
+    "staging is kept": (staging_is_kept, "files of two days"),
+    "a retry archives before it plans": (archived_before_it_is_planned, "refused, mended, retried"),
+    "a retry leaves the archiving to nobody": (
+        lambda patch: patch.setattr(read, "finish_retry", lambda *_: None),
+        "refused, mended, retried",
+    ),
+    "a retry takes what is not final": (
+        lambda patch: patch.setattr(retry, "_is_final", lambda *_: True),
+        "bad lines, retried",
+    ),
+    "newcomers are owed nothing": (newcomers_are_owed_nothing, "a subscriber added"),
+    "manifests always change": (manifests_always_change, "a file vanishes before a newcomer reads it"),
+    "a file is set apart during a delivery": (
+        lambda patch: patch.setattr(unreadable, "_nobody_delivers", lambda *_: nullcontext()),
+        "run beside a run after a loss, two files, one run",
+    ),
+    "a replay forgets how a batch was divided": (
+        lambda patch: patch.setattr(portions, "of_earlier_rounds", lambda *_: {}),
+        "refused, mended, retried, replayed",
+    ),
+    "limits of today": (limits_of_today, "limits changed between two tries"),
+    "one lost file gives up all": (all_of_it_is_given_up, "a file vanishes before a newcomer reads it"),
+}
+
+
+@pytest.mark.parametrize("name", list(SABOTAGES))
+def test_it_is_found(empty: Stage, name: str, monkeypatch: Patch) -> None:
+    """With this sabotage a promise is broken in this scenario, by one crash or one preemption at most."""
+    sabotage, where = SABOTAGES[name]
+    sabotage(monkeypatch)
+    if where in SCENARIOS:
+        assert explore(SCENARIOS[where], empty.world, empty.begin, enough=1).broken
+    else:
+        assert race_all(PAIRS[where], empty, one_preemption, enough=1).broken

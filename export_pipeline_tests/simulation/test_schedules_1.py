@@ -1,0 +1,15 @@
+"""Every schedule with one preemption of a third of the pairs of commands; in several files, as the crashes are."""
+
+import pytest
+
+from export_pipeline_tests.simulation.pairs import OFTEN, PAIRS
+from export_pipeline_tests.simulation.play import Stage
+from export_pipeline_tests.simulation.schedules import one_preemption, race_all
+
+
+@pytest.mark.parametrize("name", OFTEN[0::3])
+def test_no_schedule_breaks_a_promise(empty: Stage, name: str) -> None:
+    """Wherever one of two commands is stopped while the other runs to its end, all promises hold."""
+    raced = race_all(PAIRS[name], empty, one_preemption)
+    assert raced.schedules > 10
+    assert not raced.broken, "\n".join(map(str, raced.broken[:10]))

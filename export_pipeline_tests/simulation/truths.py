@@ -1,0 +1,252 @@
+"""What must be true in the end, whatever happened: a model of the promises, not a copy of the ledger."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from export_pipeline.batching.quarantine import FILE, REFUSED, STRETCH, Record
+from export_pipeline.ledger import balance, inspection, owed, sources, subscriptions
+from export_pipeline.ledger import tables as t
+from export_pipeline.steps.completeness import compare
+from export_pipeline_tests.simulation import commands
+from export_pipeline_tests.simulation.seams import NOW
+from export_pipeline_tests.simulation.world import REFUSED_MARK, Mood, Outside, Version, World
+
+_MOST_RUNS = 14
+
+
+@dataclass
+class Ending:
+    """How the world looks when all is quiet.
+
+    Attributes:
+        stuck: why it does not get quiet; empty: it did.
+        manifests, deliveries: state → how many.
+        folded: how many manifests are.
+        parts: how many manifests are a part of another.
+        records: what waits in the quarantine.
+        given_up: keys that ``status`` would name.
+        standings: subscriber → files that it is owed, and that it will not get, as ``status`` would say.
+    """
+
+    stuck: str = ""
+    imbalances: list[str] = field(default_factory=list)
+    waiting: dict[str, int] = field(default_factory=dict)
+    lists_on: bool = False
+    manifests: Counter[str] = field(default_factory=Counter)
+    deliveries: Counter[str] = field(default_factory=Counter)
+    folded: int = 0
+    parts: int = 0
+    staged: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
+    standings: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def kinds(self) -> Counter[str]:
+        """Kind → how many records of it wait in the quarantine."""
+        return Counter(record.kind for record in self.records)
+
+
+def look(world: World) -> Ending:
+    """How the world looks now."""
+    ending = Ending()
+    with world.workspace() as place:
+        with place.ledger.read() as tx:
+            number = sources.source_id(tx, place.source.url)
+            if number is not None:
+                _look_at_ledger(tx, number, ending)
+        ending.staged = list(place.staging.manifests())
+        ending.records = [record for _, record in place.quarantine.records()]
+    return ending
+
+
+def _look_at_ledger(tx: Connection, number: int, ending: Ending) -> None:
+    m, d = t.manifests.c, t.deliveries.c
+    active = subscriptions.active(tx, number)
+    ending.imbalances = list(balance.imbalances(tx, number))
+    ending.waiting = {one.subscriber: one.manifests for one in owed.waiting(tx, number, active) if one.manifests}
+    ending.lists_on = sources.more_to_list(tx, number) or bool(sources.listing_state(tx, number).after)
+    ending.manifests = Counter(tx.execute(select(m.state)).scalars())
+    ending.deliveries = Counter(tx.execute(select(d.state)).scalars())
+    ending.folded, ending.parts = tx.execute(select(func.count(m.folded_at), func.count(m.part_of))).one()
+    ending.given_up = [key for one in inspection.given_up(tx, number, most=100) for key in one.keys]
+    ending.standings = {
+        one.subscriber: (one.owed_files, one.given_up_files)
+        for one in inspection.standings(tx, number)
+        if one.is_active
+    }
+
+
+def settle(world: World) -> Ending:
+    """Let all that passes by itself pass, and run until nothing is left to do."""
+    moods = world.outside.moods
+    for name, mood in moods.items():
+        moods[name] = replace(mood, later=0, loses=0, is_down=False)
+    for _ in range(_MOST_RUNS):
+        world.failures = []
+        commands.run(world)
+        ending = look(world)
+        if not (ending.waiting or ending.lists_on or world.failures):
+            return ending
+    ending.stuck = f"{ending.waiting} wait, {'; '.join(world.failures[:2]) or 'nothing failed'}"
+    return ending
+
+
+def broken_promises(world: World, ending: Ending) -> list[str]:
+    """Each promise that was not kept, as a sentence."""
+    broken = [f"nobody gets on: {ending.stuck}"] if ending.stuck else []
+    broken += [f"an error nobody foresaw: {one}" for one in world.surprises]
+    broken += [f"the equations: {one}" for one in ending.imbalances]
+    broken += [f"staging keeps {one}" for one in ending.staged]
+    broken += _one_id_one_body(world) + _repeats(world) + _replays(world)
+    for name in world.outside.subscribers:
+        broken += _all_events_once(world, ending, name)
+    broken += _quarantine(world, ending) + _completeness(world) + _what_status_says(world, ending)
+    return broken
+
+
+def _one_id_one_body(world: World) -> list[str]:
+    bodies: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    filtering = {name for name, _ in world.outside.filtered}
+    for one in world.outside.received:
+        if one.subscriber in filtering:
+            continue  # another filter leaves another part of the same batch
+        bodies.setdefault((one.subscriber, one.batch), set()).add(one.events)
+    return [f"{name}: batch {batch} has several bodies" for (name, batch), some in bodies.items() if len(some) > 1]
+
+
+def _repeats(world: World) -> list[str]:
+    """A batch comes once more where a process died, an answer got lost, or somebody asked for its day again."""
+    outside = world.outside
+    repeats: Counter[tuple[str, str]] = Counter()
+    for one, times in outside.received.items():
+        day = one.events[0][:10].replace("/", "-")
+        asked = sum(
+            1 for of, names in outside.replays if of in ("", day) and one.subscriber in (names or [one.subscriber])
+        )
+        planned = one.subscriber, "-".join(one.batch.split("-")[:2])
+        repeats[planned] = max(repeats[planned], times - 1 - asked)
+    allowed = outside.crashes * outside.rules.in_flight + outside.lost_answers
+    number = repeats.total()
+    return [f"{number} batches came again where {allowed} may have"] if number > allowed else []
+
+
+def _replays(world: World) -> list[str]:
+    outside = world.outside
+    times = outside.times()
+    return [
+        f"{name}: a replay asked for {event}, which came {times[name, event]} times of {wanted}"
+        for (name, event), wanted in outside.wanted_again.items()
+        if times[name, event] < wanted and name in outside.subscribers
+    ]
+
+
+def _all_events_once(world: World, ending: Ending, name: str) -> list[str]:
+    """Each event of each file that is there: received under one id, or in the quarantine, and never both."""
+    outside = world.outside
+    mood = outside.moods.get(name, Mood())
+    ids: dict[str, set[str]] = {}
+    for one in outside.received:
+        if one.subscriber == name:
+            for event in one.events:
+                ids.setdefault(event, set()).add(one.batch)
+    broken = [f"{name} got {event} as {sorted(some)}" for event, some in ids.items() if len(some) > 1]
+    refused = Counter(
+        json.loads(record.data)["n"]
+        for record in ending.records
+        if record.kind == REFUSED and record.subscriber == name
+    )
+    # A limit of today may make a bad line of an event.
+    bad_lines = {(record.text or "").strip() for record in ending.records if record.kind == STRETCH}
+    for version in outside.versions:
+        is_wanted = version.is_there and wants(world.outside, name, version)
+        for event in version.events:
+            times = refused.pop(event, 0)
+            if event in ids and times:
+                broken.append(f"{name} has {event}, which waits in the quarantine, too")
+            if not is_wanted:
+                continue
+            is_refused = bool(mood.refuses) and event.endswith(REFUSED_MARK)
+            is_filtered = (name, event) in outside.filtered
+            if is_refused and times != 1:
+                broken.append(f"{name}: {event}, which it refuses, is {times} times in the quarantine")
+            is_kept = times or any(event in line for line in bad_lines) or _is_excused(version, ending, world)
+            if not (is_refused or is_filtered or event in ids or is_kept):
+                broken.append(f"{name} lost {event}")
+    return broken
+
+
+def wants(outside: Outside, name: str, version: Version) -> bool:
+    """Whether a subscriber gets the file, by the deployment file. All files arrived before the simulation began."""
+    since, rules = outside.subscribers[name], outside.rules
+    is_ignored = version.number > 0 and rules.on_overwrite == "ignore"
+    if since == "now" or is_ignored or version.day < rules.start_date:
+        return False
+    return since in (None, "beginning") or version.day >= date.fromisoformat(str(since))
+
+
+def _is_excused(version: Version, ending: Ending, world: World) -> bool:
+    """Whether the file could not be read once, and the quarantine says so: a person has to ask for it again."""
+    keys = {record.key for record in ending.records if record.kind == FILE}
+    return version.key in world.outside.troubled and (version.key in keys or "" in keys)
+
+
+def _quarantine(world: World, ending: Ending) -> list[str]:
+    outside = world.outside
+    broken = []
+    stretches = Counter((record.text or "").strip() for record in ending.records if record.kind == STRETCH)
+    for version in outside.versions:
+        lines = [f"garbage {version.key}@{version.number}.{n}" for n in range(version.garbage)]
+        times = [stretches.pop(line, 0) for line in lines]
+        if not (version.is_there and any(wants(outside, name, version) for name in outside.subscribers)):
+            continue
+        if not version.is_valid:
+            if not any(record.kind == FILE and record.key == version.key for record in ending.records):
+                broken.append(f"{version.key} cannot be read, and the quarantine does not have it")
+        elif times != [1] * len(lines) and not _is_excused(version, ending, world):
+            broken.append(f"the quarantine has the bad lines of {version.key} {times} times")
+    strangers = (line for line in stretches if not line.startswith("{"))
+    broken += [f"the quarantine has {line!r}, which is in no file" for line in strangers]
+    strange = {record.key for record in ending.records if record.kind == FILE and record.key} - outside.troubled
+    return broken + [f"the quarantine has {key}, which could be read all along" for key in sorted(strange)]
+
+
+def _completeness(world: World) -> list[str]:
+    """What the check ``completeness`` finds: nothing, now that all is done."""
+    with world.workspace() as place:
+        found = compare(
+            place.source,
+            place.ledger,
+            world.discovery_settings(),
+            first_day=date(2026, 11, 1),
+            last_day=date(2026, 11, 25),
+            wanted=list(world.outside.subscribers),
+            due_before=NOW + timedelta(days=400),
+        )
+    missing = [f"completeness misses {one.file.key}" for one in found.missing]
+    late = [
+        f"completeness: {name} waits for {tally.overdue_keys}"
+        for name, tally in found.subscribers.items()
+        if tally.overdue
+    ]
+    return missing + late
+
+
+def _what_status_says(world: World, ending: Ending) -> list[str]:
+    """``status`` names what is given up, and nothing else; nobody is owed anything."""
+    broken = []
+    names = {record.key for record in ending.records if record.kind == FILE} - {""}
+    for key in set(ending.given_up) - names:
+        if not any(record.kind == FILE and not record.key for record in ending.records) and not key.startswith(
+            "retries/"
+        ):
+            broken.append(f"status says that {key} is given up, and the quarantine does not have it")
+    for key in names - set(ending.given_up):
+        broken.append(f"the quarantine has {key}, and status does not say so")
+    for name in world.outside.subscribers:
+        if ending.standings.get(name, (0, 0))[0] and not ending.stuck:
+            broken.append(f"status says that {name} is owed files")
+    return broken
