@@ -218,7 +218,7 @@ def test_a_ledger_of_another_version_is_left_alone(project: Project, cli: Comman
     done = cli("status")
     assert done.code == 1
     assert "is at schema 0000" in done.err
-    assert "its next run, or `export-pipeline check`, migrates" in done.err
+    assert "its next run or `export-pipeline check` migrates" in done.err
 
 
 def test_a_database_that_does_not_answer(project: Project, cli: CommandLine) -> None:
