@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
+_ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
 # A connection without an answer is given up after half a minute, by either side.
 _KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
@@ -140,9 +141,6 @@ def _parse(url: str) -> URL:
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigurationError(f"ledger.url: an SQLite ledger in memory would be lost; allowed: {_ALLOWED}")
     return parsed
-
-
-_ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
 
 
 def _postgres_engine(url: URL) -> Engine:
