@@ -115,7 +115,7 @@ def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
     def one(name: str, subscriber: str, beside: str = FLOOR, **options: Any) -> Way:
         return Way(name, {"way": "ours", "subscriber": subscriber, "options": options}, beside)
 
-    aws = {"endpoint_url": url, "region": "eu-central-1"}
+    aws = {"endpoint_url": url, "region_name": "eu-central-1"}
     duckdb = {"destination": "duckdb", "url": "{folder}/ours.duckdb"}
     into_postgres = {"destination": "postgres", "connection": postgres, "table_name": "events"}
     ways = [

@@ -117,8 +117,7 @@ def copy(told: dict[str, Any]) -> Work:
 def dlt_alone(told: dict[str, Any]) -> Work:
     """dlt, as its documentation loads JSON lines, with objects as JSON."""
     os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false"}
-    import dlt
-
+    dlt: Any = importlib.import_module("dlt")
     destination: Any = {
         "duckdb": lambda: dlt.destinations.duckdb(told["file"]),
         "postgres": lambda: dlt.destinations.postgres(told.get("url")),
