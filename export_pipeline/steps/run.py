@@ -25,7 +25,7 @@ _RETRIES_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenOn:
     """What a run took upon itself.
 
     Attributes:
@@ -38,7 +38,7 @@ class Taken:
 
 
 @dataclass(slots=True)
-class Done:
+class RunResult:
     """What a run came to.
 
     Attributes:
@@ -52,7 +52,7 @@ class Done:
 
 def take_what_is_owed(
     ledger: Ledger, url: str, subscriptions: Sequence[Subscription], *, max_files: int, run_id: str
-) -> Taken:
+) -> TakenOn:
     """Choose the oldest manifests owed, and note that this run takes them.
 
     Args:
@@ -69,7 +69,7 @@ def take_what_is_owed(
         one.subscriber: one.files - sum(each.files for each in chosen if one.subscriber in each.subscribers)
         for one in waiting
     }
-    return Taken(chosen, left)
+    return TakenOn(chosen, left)
 
 
 def take(
@@ -105,9 +105,9 @@ def work(
     subscribers: Mapping[str, Deliverer],
     *,
     run_id: str,
-) -> Done:
+) -> RunResult:
     """Read and deliver what the run took, one manifest after the other; what fails keeps nothing else from going on."""
-    done = Done()
+    done = RunResult()
 
     def step(call: Callable[[], object]) -> None:
         try:
@@ -141,7 +141,7 @@ def export(
     keep_days: int | None,
     run: Run,
     other_runs: Callable[[], Collection[str]] = tuple,
-) -> Done:
+) -> RunResult:
     """One whole run: list, plan, take, read and deliver.
 
     Args:

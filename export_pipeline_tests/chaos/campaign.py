@@ -14,14 +14,10 @@ from export_pipeline_tests.chaos.account import FAILED, KILLED, THROUGH, Account
 from export_pipeline_tests.chaos.daemon import episode
 from export_pipeline_tests.chaos.faults import Fault, Weather, faults_of, run_during
 from export_pipeline_tests.chaos.site import Site
-from export_pipeline_tests.chaos.worker import FAILED_LOUDLY, PLACES
+from export_pipeline_tests.chaos.worker import FAILED_LOUDLY
 from export_pipeline_tests.integration import killer
 
-RANDOM_KILL, BOUNDARY_KILL, TWO_AT_ONCE = (
-    "SIGKILL at a random moment",
-    "SIGKILL at a step's boundary",
-    "two runs at once",
-)
+RANDOM_KILL, TWO_AT_ONCE = "SIGKILL at a random moment", "two runs at once"
 JOB_KILL = "SIGKILL of `dagster job execute`"
 _CALM_RUNS = 40
 _LONGEST_RUN_SECONDS = 120
@@ -81,30 +77,24 @@ class Campaign:
         for name, events in self.site.received().items():
             self.account.delivered["guests" if name.startswith("guest") else name] += len(events)
 
-    def _planned(self) -> Iterator[tuple[str, Fault | None, str]]:
-        """Every fault once before one comes again, each with a kill, with two runs at once, or with neither."""
+    def _planned(self) -> Iterator[tuple[str, Fault | None]]:
+        """Every fault once, and as often none, before one comes again; where each process dies the simulation tries."""
         faults = faults_of(self.site.ledger_url)
         while True:
-            kills = [*self._boundaries(), *[""] * len(faults)]
-            self.chance.shuffle(kills)
-            names = list(faults) + [""] * int(len(kills) - len(faults))
+            names = list(faults) + [""] * len(faults)
             self.chance.shuffle(names)
-            for name, kill in zip(names, kills, strict=True):
-                yield name, faults.get(name), kill
+            for name in names:
+                yield name, faults.get(name)
 
-    def _boundaries(self) -> list[str]:
-        places = [name for name in PLACES if name != "move_cursor"]
-        return [f"{name}:{when}:{self.chance.randint(1, 3)}" for name in places for when in ("before", "after")]
-
-    def _round(self, name: str, fault: Fault | None, kill_at: str) -> None:
+    def _round(self, name: str, fault: Fault | None) -> None:
         weather = fault(self.site, self.chance) if fault else Weather()
         happened = [name] if name else []
-        how = BOUNDARY_KILL if kill_at else self.chance.choice([RANDOM_KILL, RANDOM_KILL, TWO_AT_ONCE, ""])
+        how = self.chance.choice([RANDOM_KILL, RANDOM_KILL, TWO_AT_ONCE, ""])
         if how:
             happened.append(how)
         during = run_during(weather)
         started = time.monotonic()
-        process = self.site.start_worker(kill_at=kill_at, **weather.order)
+        process = self.site.start_worker(**weather.order)
         others = [self.site.start_worker()] if how == TWO_AT_ONCE else []
         if how == RANDOM_KILL:
             process.join(self.chance.uniform(0, 1.2 * self.typical_seconds))

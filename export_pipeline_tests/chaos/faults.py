@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from export_pipeline_tests.chaos.site import HONOURING, Site
+from export_pipeline_tests.chaos.worker import COMMANDS
 from export_pipeline_tests.servers.http import Reply, ResetWhileAnswering, ResetWhileReading, Server, Silence
 
 _DAY_SECONDS = 86_400.0
@@ -180,6 +181,16 @@ def subscribers_changed(site: Site, chance: random.Random) -> Weather:
     return Weather()
 
 
+def asked(command: str) -> Fault:
+    """A person asks for something right before the run. A replay repeats what the first day has."""
+
+    def fault(site: Site, chance: random.Random) -> Weather:
+        had = len({identity for identity, _ in site.forgetful.arrivals})
+        return Weather(order={"command": command}, may_repeat=had if command == "replay" else 0)
+
+    return fault
+
+
 RECEIVER_FAULTS: dict[str, Fault] = {
     "receiver times out": receiver(Silence(1.5)),
     "receiver refuses connections": refusing,
@@ -200,6 +211,7 @@ STORE_FAULTS: dict[str, Fault] = {
 DEPLOYMENT_FAULTS: dict[str, Fault] = {
     "limits changed between two tries": limits_changed,
     "subscribers added, removed, renamed": subscribers_changed,
+    **{f"a person asks for a {command}": asked(command) for command in COMMANDS},
 }
 COMMON: dict[str, Fault] = {
     **STORE_FAULTS,

@@ -1,6 +1,6 @@
 """One run of the export without Dagster's start-up, in a process that is made to be killed.
 
-It does what the ops of ``export_job`` do, by the same functions and in the same order. A server process imports all of
+It does what the ops of ``export_job`` do, by the function that they share. A server process imports all of
 this once and forks a worker for each run, so that hundreds of kills take minutes.
 """
 
@@ -11,25 +11,20 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from export_pipeline.deployment import load_deployment
-from export_pipeline.ledger import owed
+from export_pipeline.deployment import Deployment, load_deployment
 from export_pipeline.ledger.records import Run
-from export_pipeline.steps.deliver import deliver
-from export_pipeline.steps.discover import Found, discover
+from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.open import Workspace, discovery_settings, open_subscriber, open_workspace, wanted
-from export_pipeline.steps.read import ensure_staged
-from export_pipeline.steps.retention import sweep_staging
-from export_pipeline.subscribers import files, webhook
-from export_pipeline.subscribers.base import Subscriber
-from export_pipeline_tests.integration import killer
+from export_pipeline.steps.retention import fold_old_days
+from export_pipeline.steps.retry import retry_quarantined
+from export_pipeline.steps.run import export
 
 # Imported late by the package, and needed by each worker: importing them here, once, spares every fork a second.
 for _late in (
@@ -44,9 +39,6 @@ for _late in (
     importlib.import_module(_late)
 
 FAILED_LOUDLY = 3
-PLACES = {**killer.PLACES, "deliver_webhook": (webhook.Webhook, "deliver"), "deliver_files": (files.Files, "deliver")}
-"""Name → the function at a step's boundary, right before and right after which a worker can die. ``move_cursor`` is a
-cursor of Dagster's, which only Dagster's own runs move."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Order:
     """What one worker does, and what happens to it.
 
     Attributes:
-        kill_at: ``<place>:<before|after>:<n>``; empty: nothing.
+        command: of :data:`COMMANDS`, done first; empty: none.
         shift_seconds: how far this worker's clock is off.
         largest_file_bytes: the disk is full for every file behind this size; None: it is not. (RLIMIT_FSIZE)
         log: file to which what went wrong is written.
@@ -64,15 +56,13 @@ class Order:
     run_id: str
     cursor: Path
     log: Path
-    kill_at: str = ""
+    command: str = ""
     shift_seconds: float = 0.0
     largest_file_bytes: int | None = None
 
 
 def work(order: Order) -> None:
     """Run once; exit with 0, or with FAILED_LOUDLY after telling the log why."""
-    if order.kill_at:
-        killer.arm(order.kill_at, PLACES)
     if order.shift_seconds:
         _shift_clock(order.shift_seconds)
     problems: list[str] = []
@@ -95,64 +85,63 @@ def work(order: Order) -> None:
 
 def _run(order: Order, problems: list[str]) -> None:
     deployment = load_deployment(str(order.deployment))
-    with open_workspace(deployment) as place:
-        found = discover(
-            place.source,
-            place.ledger,
+    run = Run(order.run_id, _now())
+    with open_workspace(deployment) as place, ExitStack() as stack:
+        subscribers = {
+            name: stack.enter_context(open_subscriber(entry)) for name, entry in deployment.subscribers.items()
+        }
+        if order.command:
+            COMMANDS[order.command](place, deployment, run)
+
+        def move_cursor(to: str) -> None:
+            if to:
+                order.cursor.write_text(to)
+
+        done = export(
+            place,
             discovery_settings(deployment),
+            subscribers,
             cursor=order.cursor.read_text() if order.cursor.exists() else "",
+            move_cursor=move_cursor,
             wanted=wanted(deployment),
             max_files=deployment.max_files,
-            run=Run(order.run_id, _now()),
+            keep_days=None,
+            run=run,
         )
-        if found.cursor:
-            order.cursor.write_text(found.cursor)
-        chosen = _choose(place, found, deployment.max_files, order.run_id)
-        sweep_staging(place.staging, place.ledger, keep={manifest.id for manifest in chosen})
-        with ExitStack() as stack:
-            open_ones = {
-                name: stack.enter_context(open_subscriber(entry)) for name, entry in deployment.subscribers.items()
-            }
-            for manifest in chosen:
-                _deliver(place, open_ones, found, manifest, run_id=order.run_id, problems=problems)
+    problems += [f"unreadable: {one.unreadable}" for one in done.read if one.staged is None]
+    problems += ["".join(traceback.format_exception(error)) for error in done.failures]
 
 
-def _choose(place: Workspace, found: Found, max_files: int, run_id: str) -> list[owed.OwedManifest]:
-    with place.ledger.read() as tx:
-        chosen = owed.choose(tx, found.subscriptions, max_files=max_files, max_retries=max(1, max_files // 10))
-    if chosen:
-        with place.ledger.write() as tx:
-            owed.assign(tx, chosen, found.subscriptions, run_id)
-    return chosen
+def _retry(place: Workspace, _: Deployment, run: Run) -> None:
+    names = dict.fromkeys(name for name, _ in place.quarantine.records())
+    retry_quarantined(place, names, run=run)
 
 
-def _deliver(
-    place: Workspace,
-    subscribers: Mapping[str, Subscriber],
-    found: Found,
-    manifest: owed.OwedManifest,
-    *,
-    run_id: str,
-    problems: list[str],
-) -> None:
-    outcome = _step(problems, lambda: ensure_staged(place, manifest.id, run_id=run_id))
-    if outcome is None or outcome.staged is None:
-        problems.append(f"unreadable: {outcome and outcome.unreadable}")
-        return
-    for subscription in found.subscriptions:
-        if subscription.name not in manifest.subscribers:
-            continue
-        one = subscribers[subscription.name]
-        _step(problems, partial(deliver, place, manifest.id, subscription, one, run_id=run_id))
+def _fold(place: Workspace, _: Deployment, run: Run) -> None:
+    fold_old_days(place.source, place.ledger, keep_days=1, now=run.now)
 
 
-def _step(problems: list[str], call: Callable[[], Any]) -> Any:
-    """What *call* gives; where it raises, this step has failed, and the others go on."""
-    try:
-        return call()
-    except Exception:  # noqa: BLE001 (as Dagster does)
-        problems.append(traceback.format_exc())
-        return None
+def _ask_for_the_first_day(place: Workspace, deployment: Deployment, run: Run, *, again: bool) -> None:
+    """Owe it; the run that follows delivers it."""
+    plan_day(
+        place.source,
+        place.ledger,
+        discovery_settings(deployment),
+        day=first_day(),
+        wanted=wanted(deployment),
+        chosen=[],
+        again=again,
+        run=run,
+    )
+
+
+COMMANDS: dict[str, Callable[[Workspace, Deployment, Run], None]] = {
+    "retry": _retry,
+    "fold": _fold,
+    "backfill": partial(_ask_for_the_first_day, again=False),
+    "replay": partial(_ask_for_the_first_day, again=True),
+}
+"""What a person may ask for beside the runs."""
 
 
 def _now() -> datetime:

@@ -18,7 +18,7 @@ from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
-from export_pipeline.steps.run import Done, export, take, work
+from export_pipeline.steps.run import RunResult, export, take, work
 from export_pipeline.subscribers import filters
 from export_pipeline_tests.simulation.seams import CALL, CURSOR, NOW, TAKEN, seam, unwatched
 from export_pipeline_tests.simulation.world import REFUSED_MARK, Mood, Receipt, World
@@ -78,7 +78,7 @@ def run(world: World) -> None:
         seam(CURSOR)
         outside.cursor = to or outside.cursor
 
-    def do(place: Workspace, run_id: str) -> Done:
+    def do(place: Workspace, run_id: str) -> RunResult:
         return export(
             place,
             world.discovery_settings(),
@@ -98,7 +98,7 @@ def run(world: World) -> None:
 def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, ...] = ()) -> None:
     """``backfill_job`` of a day, for the *chosen* subscribers or all; *again*: with what they have."""
 
-    def do(place: Workspace, run_id: str) -> Done:
+    def do(place: Workspace, run_id: str) -> RunResult:
         planned = plan_day(
             place.source,
             place.ledger,
@@ -191,7 +191,7 @@ def _receivers(world: World) -> dict[str, Deliverer]:
     return {name: Receiver(world, name) for name in world.outside.subscribers}
 
 
-def _job(world: World, do: Callable[[Workspace, str], Done]) -> None:
+def _job(world: World, do: Callable[[Workspace, str], RunResult]) -> None:
     """A run of a job: what it does not get done stays owed."""
     world.outside.runs += 1
     run_id = f"run-{world.outside.runs}"
