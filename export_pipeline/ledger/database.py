@@ -34,8 +34,8 @@ _BUSY_TIMEOUT_SECONDS = 60
 _VERSIONS = slice(18, 20)
 _WAL = b"\x02\x02"
 _WAIT_SECONDS = 60
-# The newest migration under migrations/versions. A test holds this against Alembic's own idea of head: knowing it here
-# spares every run the import of Alembic.
+# The newest migration in migrations/versions. A test compares it with Alembic's own idea of head: knowing it here saves
+# every run the import of Alembic.
 HEAD = "0008"
 _MIGRATION_WAIT_SECONDS = 300
 _MARK_DIGITS = 8

@@ -129,7 +129,7 @@ def is_counted() -> ColumnElement[bool]:
 
 
 def is_open() -> ColumnElement[bool]:
-    """Whether a delivery is not done with for good: owed, given up, or waived after some batches were accepted."""
+    """Whether a delivery is not final: owed, given up, or waived after some batches were accepted."""
     d, a, p = t.deliveries.c, t.acceptances.c, t.portions.c
     accepted, in_part = (
         select(func.count())
@@ -492,13 +492,13 @@ def states_of_days(
 
 
 def is_untouched(tx: Connection, manifest_id: str) -> bool:
-    """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
+    """Whether files may still be isolated from this manifest: nobody has accepted any of it, or is done with it."""
     d = t.deliveries.c
     for table in (t.acceptances, t.portions):
         if tx.execute(select(table.c.n).where(table.c.manifest_id == manifest_id).limit(1)).first() is not None:
             return False
-    # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
-    # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
-    # who never got it may change.
+    # The acceptances of folded deliveries are gone, and a manifest without events has no accepted batches. Their
+    # deliveries show it: one that is done, or was before a replay requested a new round. What was folded only for
+    # subscribers that never received it may change.
     done = select(d.state).where(d.manifest_id == manifest_id, or_(is_delivered(), d.round > 1))
     return tx.execute(done.limit(1)).first() is None

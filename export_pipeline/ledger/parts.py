@@ -122,7 +122,7 @@ def not_accepted(
 
 
 def _without(events: int, accepted: Collection[int]) -> list[tuple[int, int]]:
-    """The stretches of so many events that none of *accepted* lies in."""
+    """The ranges of *events* events that contain none of *accepted*."""
     bounds = [-1, *sorted(accepted), events]
     return [(before + 1, after) for before, after in pairwise(bounds) if before + 1 < after]
 
