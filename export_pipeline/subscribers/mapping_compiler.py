@@ -171,7 +171,9 @@ class _Writer:
             value = self.value(spec)
             self._line(f"if {value}.__class__ is dict: {made}.update({value})")
         one = "one if one.__class__ is not list else one[0]"
-        self._line(f"{made} = {{key: {one} for key, one in {made}.items() if one or one.__class__ is not list}}")
+        # Looked for first: in most objects there is none, and to make another of each would take longer.
+        self._line(f"if list in map(type, {made}.values()):")
+        self._line(f"    {made} = {{key: {one} for key, one in {made}.items() if one or one.__class__ is not list}}")
         return made, _OBJECT
 
     def moment(self, spec: object, spelled: Callable[[Any], Any]) -> tuple[str, str]:

@@ -119,8 +119,8 @@ class Warehouse(Subscriber):
     timeout_seconds: float = Field(
         default=1_800.0,
         gt=0,
-        description="How long loading a batch may take. One that takes longer cannot be stopped and is waited for "
-        "before the next; its batch counts as not delivered, and comes again.",
+        description="How long one load may take, of a batch or of several. One that takes longer cannot be stopped and "
+        "is waited for before the next; its batches count as not delivered, and come again.",
     )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "msgspec", "pyarrow")
     folder_options: ClassVar[tuple[str, ...]] = ("url",)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.batching.batch import Batch, Receipt
@@ -18,6 +18,8 @@ from export_pipeline.subscribers.packing import Cut, Limits, pack
 from export_pipeline.testing import RecordingSubscriber
 from export_pipeline_tests.delivery.test_sending import SHARDS, Clock, batch_of, suspecting
 
+# Another process may have the machine.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Answer = Callable[[Batch], Receipt | None]
 
 
@@ -238,6 +240,7 @@ def test_a_batch_of_many_requests_is_written_once_and_then_now_and_then() -> Non
     assert kept.writes == 1 + 2
 
 
+@UNHURRIED
 @given(st.data())
 def test_no_event_is_taken_under_two_ids(data: st.DataObject) -> None:
     """Whatever a receiver that honours ids answers, whenever the process is killed, and however limits grow."""

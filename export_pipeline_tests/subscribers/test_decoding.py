@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.batching.batch import Batch
@@ -23,6 +23,8 @@ from export_pipeline.subscribers.posthog import Posthog
 from export_pipeline.subscribers.segment import Segment
 from export_pipeline.testing import sample_event
 
+# Another process may have the machine.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NUMBERS = [
     "0", "-0", "1.0", "1e2", "1E+2", "-0.0", "0.0", "5e-324", "1e-400", "-1e-400", "1e15", "1e16", "1.5e-7", "0.00001",
     "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809",
@@ -106,6 +108,7 @@ def assert_same(fast: Any, slow: Any) -> None:
     assert fast == slow
 
 
+@UNHURRIED
 @given(LINES)
 def test_an_event_is_read_as_json_loads_reads_it(line: bytes) -> None:
     """Values, types, order of names, and which of repeated names wins."""
@@ -113,6 +116,7 @@ def test_an_event_is_read_as_json_loads_reads_it(line: bytes) -> None:
     assert repr(fast) == repr(slow)
 
 
+@UNHURRIED
 @given(SPECS, LINES)
 @example({"x": {"$first": ["a", {"$milliseconds": "title"}]}}, b'{"a":1,"title":"never"}')
 def test_a_mapping_makes_the_same(spec: dict[str, Any], line: bytes) -> None:
@@ -121,6 +125,7 @@ def test_a_mapping_makes_the_same(spec: dict[str, Any], line: bytes) -> None:
 
 
 @pytest.mark.parametrize("subscriber", ANALYTICS, ids=lambda one: type(one).__name__)
+@UNHURRIED
 @given(line=LINES)
 @example(line=sample_event(1))
 def test_the_default_mappings_make_the_same(subscriber: MappedSubscriber, line: bytes) -> None:
@@ -137,6 +142,7 @@ GROUPS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("legacy", [False, True])
+@UNHURRIED
 @given(line=LINES)
 @example(line=sample_event(1))
 @example(line=sample_event(2).replace(b'"click"', b'"pageView"'))
@@ -158,6 +164,7 @@ def batch_of(line: bytes) -> Batch:
     return Batch(id="m-0", data=line + b"\n", events=1, files=("f",), date=date(2026, 11, 28))
 
 
+@UNHURRIED
 @given(CONDITIONS, CONDITIONS, LINES)
 @example({"a.b": [1]}, {"a.a": ["x"]}, b'{"a":{"b":1},"a":{"a":"x"}}')
 @example({"a": ["a"]}, {}, b'{"a":"b","\\u0061":"a"}')
@@ -177,6 +184,7 @@ DROPPED = st.lists(
 )
 
 
+@UNHURRIED
 @given(DROPPED, LINES)
 @example([["a"], ["b"]], b'{"a":1,"b":{"a":2},"a":3}')
 @example([["b", "*"]], b'{"a":" , ","b":[1,[2],{"c":"}"}],"c":0}')
