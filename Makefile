@@ -27,7 +27,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough test-newest fuzz chaos simulate check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-millions bench-ledger bench-spread lock audit dist clean
+.PHONY: help install demo dev test test-thorough test-newest fuzz chaos simulate check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-destinations bench-millions bench-ledger bench-spread lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -126,6 +126,9 @@ bench-scale: $(VENV)/.installed  ## Measure how cost grows with files, subscribe
 
 bench-warehouse: $(VENV)/.installed  ## Measure the cost of a batch in a warehouse
 	$(BIN)/python -m benchmarks.warehouse
+
+bench-destinations: $(VENV)/.installed-dev  ## Measure what each destination costs, beside the tools of others
+	$(BIN)/python -m benchmarks.destinations $(BENCH_DESTINATIONS_FLAGS)
 
 bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, and write docs/scale.md
 	$(BIN)/python -m benchmarks.millions $(BENCH_MILLIONS_FLAGS)

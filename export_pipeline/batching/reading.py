@@ -24,6 +24,12 @@ from export_pipeline.source.framing import Framer
 
 Item = TypeVar("Item")
 
+Ranges = tuple[tuple[int, int], ...]
+"""Events of a file by their numbers from 0: the first of each range, and the one after its last."""
+
+_Piece = tuple[SourceFile, bytes | None]
+"""A file, and its next bytes; None after the last ones."""
+
 _LOADS_AHEAD = 1
 
 
@@ -40,13 +46,6 @@ def ahead(items: Iterator[Item], *, depth: int) -> Generator[Item, None, None]:
                 yield item
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-Ranges = tuple[tuple[int, int], ...]
-"""Events of a file by their numbers from 0: the first of each range, and the one after its last."""
-
-_Piece = tuple[SourceFile, bytes | None]
-"""A file, and its next bytes; None after the last ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Detect a destination inside the source: what it writes would be read as new files, in an endless loop."""
+"""Detect output inside the source: what is written there would be read as new files, in an endless loop."""
 
 import os
 import re
@@ -13,6 +13,9 @@ from export_pipeline.configuration.validation import DeploymentDraft
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.storage.location import Location, parse_location
 
+_OWN = ("staging", "quarantine", "ledger")
+"""Sections whose url says where this project keeps something."""
+_CONSEQUENCE = "files written there would be read as new files, in an endless loop; allowed: a place outside the source"
 _SOURCE: Place = ("source", "url")
 _AWS = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104 (as a name, nothing listens)
@@ -22,7 +25,7 @@ _OF_LETTERS = frozenset("aAbBpZcxXDF")
 
 
 def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEntry], root: Path) -> Iterator[Problem]:
-    """Every URL of a subscriber whose files the source would list.
+    """Every URL below which a subscriber, or this project itself, would write files that the source lists.
 
     Args:
         draft: a file without other problems.
@@ -31,6 +34,13 @@ def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEn
     source = _location(draft.value(_SOURCE), root)
     if source is None:
         return
+    for name in _OWN:
+        url = draft.value((name, "url"))
+        target = _location(url.removeprefix("sqlite:///"), root) if isinstance(url, str) else None
+        if target is None or not _is_one_store(source, target, draft, (name,)) or _is_hidden(source, target):
+            continue
+        if (why := _overlap(source, target, None)) is not None:
+            yield draft.problem((name, "url"), f"found {target.url}, {why} source.url ({source.url}): {_CONSEQUENCE}")
     for entry in subscribers.values():
         above: Place = ("subscribers", entry.name)
         options = {option: draft.value((*above, option)) for option in entry.options}
@@ -42,9 +52,14 @@ def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEn
             if (why := _overlap(source, target, patterns.get(option))) is not None:
                 yield draft.problem(
                     (*above, option),
-                    f"found {target.url}, {why} source.url ({source.url}): files written there would be read as new "
-                    "files, in an endless loop; allowed: a place outside the source",
+                    f"found {target.url}, {why} source.url ({source.url}): {_CONSEQUENCE}",
                 )
+
+
+def _is_hidden(source: Location, target: Location) -> bool:
+    """Whether it lies in a folder of the source that begins with a dot, such as ``.dagster``: nothing is read there."""
+    outer, inner = _parts(source), _parts(target)
+    return inner[: len(outer)] == outer and any(part.startswith(".") for part in inner[len(outer) :])
 
 
 def _overlap(source: Location, target: Location, pattern: str | None) -> str | None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
-from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import TryLater
+
+T = TypeVar("T")
 
 
 class PartAccepted(TryLater):
@@ -24,7 +26,7 @@ class Pace:
     sleep: Callable[[float], None]
     clock: Callable[[], float]
 
-    def keep_trying(self, call: Callable[[], Receipt]) -> Receipt:
+    def keep_trying(self, call: Callable[[], T]) -> T:
         """*call*, again after each TryLater while there is time.
 
         Raises:
@@ -42,7 +44,7 @@ class Pace:
                 return True
             return self.clock() - started + state.upcoming_sleep > self.retry_for_seconds
 
-        def counted() -> Receipt:
+        def counted() -> T:
             nonlocal tries
             tries += 1
             return call()
@@ -79,6 +81,27 @@ class Pace:
         error = _error(state)
         if self.on_wait is not None and isinstance(error, TryLater):
             self.on_wait(error, state.upcoming_sleep)
+
+
+def pace(
+    retry_for_seconds: float,
+    *,
+    base_wait_seconds: float = 0.5,
+    max_wait_seconds: float = 10.0,
+    retry_after_cap_seconds: float = 60.0,
+    on_wait: Callable[[TryLater, float], None] | None,
+    sleep: Callable[[float], None],
+    clock: Callable[[], float],
+) -> Pace:
+    """The pace of one call, as :func:`~export_pipeline.delivery.sending.send` describes it."""
+    return Pace(
+        retry_for_seconds=retry_for_seconds,
+        retry_after_cap_seconds=retry_after_cap_seconds,
+        jitter=wait_random_exponential(multiplier=base_wait_seconds, max=max_wait_seconds),
+        on_wait=on_wait,
+        sleep=sleep,
+        clock=clock,
+    )
 
 
 def _error(state: RetryCallState) -> BaseException | None:

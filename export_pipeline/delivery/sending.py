@@ -26,11 +26,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from tenacity import wait_random_exponential
-
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.delivery.memory import Memory, Steps
-from export_pipeline.delivery.pacing import Pace, PartAccepted
+from export_pipeline.delivery.pacing import Pace, PartAccepted, pace
 from export_pipeline.delivery.subscriber import Cuts, Deliverer, Selects, ours
 from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.ledger.portions import Portions
@@ -190,10 +188,11 @@ def send(
         steps=Steps(memory, numbers, clock),
         deliver=deliver,
         cut=cut,
-        pace=Pace(
-            retry_for_seconds=retry_for_seconds,
+        pace=pace(
+            retry_for_seconds,
+            base_wait_seconds=base_wait_seconds,
+            max_wait_seconds=max_wait_seconds,
             retry_after_cap_seconds=retry_after_cap_seconds,
-            jitter=wait_random_exponential(multiplier=base_wait_seconds, max=max_wait_seconds),
             on_wait=on_wait,
             sleep=sleep,
             clock=clock,

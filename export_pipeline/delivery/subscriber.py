@@ -1,7 +1,7 @@
 """What sending asks of a subscriber, and how it calls one: whatever is raised is one of our errors, without secrets."""
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
@@ -45,6 +45,14 @@ class Cuts(Protocol):
 
     def cut(self, batch: Batch) -> Cut:
         """*batch* as the requests for it."""
+
+
+@runtime_checkable
+class Loads(Deliverer, Protocol):
+    """A subscriber that takes several batches at once: only where a repeat of all of them is harmless."""
+
+    def deliver_many(self, batches: Sequence[Batch]) -> Sequence[Receipt | None]:
+        """A receipt for each batch, once every event of all is accepted or refused."""
 
 
 @runtime_checkable

@@ -10,9 +10,10 @@ from itertools import chain
 from typing import TypeVar
 
 from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.loads import send_loads
 from export_pipeline.delivery.memory import Memory
 from export_pipeline.delivery.sending import Sent, send_to
-from export_pipeline.delivery.subscriber import Deliverer, check_before
+from export_pipeline.delivery.subscriber import Deliverer, Loads, check_before
 from export_pipeline.errors import Blocked, DeliveryError, TryLater
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ def send_many(
 
     Before the first batch the subscriber is asked to check itself; one that is blocked gets none. After the first
     failure no further batch is begun; those under way are waited for and yielded, so that what they
-    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread.
+    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread. A subscriber that is
+    loaded (``deliver_many``) gets one load after the other, whatever ``max_in_flight``.
 
     Args:
         subscriber: where to.
@@ -64,6 +66,9 @@ def send_many(
         except DeliveryError as error:
             return error
 
+    if isinstance(subscriber, Loads):
+        yield from send_loads(subscriber, batches, memory=memory, secrets=hidden, on_wait=on_wait, sleep=sleep)
+        return
     if max_in_flight == 1:
         for own, batch in batches:
             outcome = attempt(own, batch, sleep)

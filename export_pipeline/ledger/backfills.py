@@ -1,4 +1,4 @@
-"""The days that backfills ask for: who gets them is fixed once, and a day that no run came to is found."""
+"""The days that backfills request: their subscribers are fixed once, and a day that no run processed is found."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,11 @@ from export_pipeline.ledger import tables as t
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a backfill asks for.
+    """What a backfill requests.
 
     Attributes:
-        subscribers: names of those that get its days.
-        again: also what they have already, under the same batch ids.
+        subscribers: names of those that receive its days.
+        again: also what they have received already, under the same batch ids.
     """
 
     subscribers: tuple[str, ...]
@@ -25,7 +25,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class AskedDay:
-    """A day of a backfill that no run has come to."""
+    """A day of a backfill that no run has processed."""
 
     backfill_id: str
     day: date
@@ -35,9 +35,9 @@ class AskedDay:
 def ask(
     tx: Connection, source_url: str, backfill_id: str, days: Iterable[date], asked: Asked, *, now: datetime
 ) -> Asked:
-    """Write down the days of a backfill, and for whom, where this was not done before; what it was written down as.
+    """Record the days of a backfill and its subscribers, unless they are recorded; returns the recorded request.
 
-    The first one who sees a backfill fixes its subscribers: one that is added later gets nothing of it.
+    The first run that sees a backfill fixes its subscribers: one added later receives nothing of it.
     """
     b = t.backfill_days.c
     of_backfill = (b.source_url == source_url, b.backfill_id == backfill_id)
@@ -62,7 +62,7 @@ def ask(
 
 
 def settle(tx: Connection, source_url: str, backfill_id: str, days: Iterable[date], *, now: datetime) -> None:
-    """Keep that days need no run any more: they are owed, which is a matter of deliveries, or were taken back."""
+    """Record that days need no run any more: they are owed, which is up to deliveries, or were cancelled."""
     b = t.backfill_days.c
     tx.execute(
         update(t.backfill_days)
@@ -72,14 +72,14 @@ def settle(tx: Connection, source_url: str, backfill_id: str, days: Iterable[dat
 
 
 def known(tx: Connection, source_url: str, backfill_ids: Sequence[str]) -> set[str]:
-    """Those of *backfill_ids* that are written down."""
+    """Those of *backfill_ids* that are recorded."""
     b = t.backfill_days.c
     found = select(b.backfill_id).distinct().where(b.source_url == source_url, b.backfill_id.in_(backfill_ids))
     return set(tx.execute(found).scalars())
 
 
 def unsettled(tx: Connection, source_url: str) -> list[AskedDay]:
-    """Days that were asked for and that no run has come to, the earliest day first."""
+    """Requested days that no run has processed, the earliest first."""
     b = t.backfill_days.c
     rows = tx.execute(
         select(b.backfill_id, b.day, b.subscribers, b.again)

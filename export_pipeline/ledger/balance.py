@@ -1,9 +1,9 @@
-"""The two conservation equations with their sums, for people who look.
+"""The two conservation equations with their sums, for people.
 
     events framed = events in batches + events quarantined   checked before they are kept: manifests.record_reading
     events in batches = accepted + refused + filtered        checked before they are kept: deliveries.commit
 
-Numbers that break one never enter the ledger. Here it is seen whether what is in it still adds up.
+Numbers that break one never enter the ledger. This module checks whether the ledger still adds up.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from export_pipeline.ledger.records import Subscription
 
 @dataclass(frozen=True, slots=True)
 class ReadingBalance:
-    """All that was read from a source.
+    """Everything read from a source.
 
     Attributes:
-        framed, batched, quarantined: events; the first is the sum of the other two where the ledger is sound.
+        framed, batched, quarantined: events; the first is the sum of the other two in a consistent ledger.
         wrong: a sentence for each manifest where it is not.
     """
 
@@ -35,10 +35,10 @@ class ReadingBalance:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryBalance:
-    """All that was delivered to a subscriber, replays counted once.
+    """Everything delivered to a subscriber, replays counted once.
 
     Attributes:
-        batched, accepted, refused, filtered: events; the first is the sum of the others where the ledger is sound.
+        batched, accepted, refused, filtered: events; the first is the sum of the others in a consistent ledger.
         wrong: a sentence for each manifest where it is not.
     """
 
@@ -76,12 +76,12 @@ def delivery_balance(tx: Connection, source_id: int, subscription: Subscription)
 
 
 def imbalances(tx: Connection, source_id: int, *, day: date | None = None) -> Sequence[str]:
-    """Every place where a conservation equation does not hold, as a sentence; none in a sound ledger."""
+    """Every violation of a conservation equation, as a sentence; none in a consistent ledger."""
     return [*reading_imbalances(tx, source_id, day=day), *delivery_imbalances(tx, source_id, day=day)]
 
 
 def reading_imbalances(tx: Connection, source_id: int, *, day: date | None = None) -> list[str]:
-    """Manifests where events framed are not events in batches and in the quarantine."""
+    """Manifests whose framed events differ from those in batches and in the quarantine."""
     m = t.manifests.c
     rows = tx.execute(
         select(m.id, m.events_framed, m.events_batched, m.events_quarantined).where(
@@ -101,7 +101,7 @@ def reading_imbalances(tx: Connection, source_id: int, *, day: date | None = Non
 def delivery_imbalances(
     tx: Connection, source_id: int, *, day: date | None = None, subscription: int | None = None
 ) -> list[str]:
-    """Deliveries, of one subscription or of all, where events in batches are not accepted, refused and filtered."""
+    """Deliveries, of one subscription or of all, whose events in batches differ from accepted, refused and filtered."""
     m, d, s = t.manifests.c, t.deliveries.c, t.subscriptions.c
     rows = tx.execute(
         select(m.id, s.name, m.events_batched, d.accepted, d.refused, d.filtered)

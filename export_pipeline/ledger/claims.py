@@ -1,8 +1,8 @@
-"""Claims: who works on what right now, even among processes that know nothing of each other.
+"""Claims: locks on what is being worked on, even among processes that know nothing of each other.
 
 A claim is not a row with an expiry time. It is a lock that the operating system (SQLite: one machine) or PostgreSQL
-(many machines) gives back by itself the moment its holder dies. So a killed run blocks nobody, and a slow one keeps
-its claim however long one request takes: there is no lease to outlive.
+(many machines) releases by itself as soon as its holder dies. So a killed run blocks nobody, and a slow one keeps its
+claim however long a request takes: there is no lease to outlive.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 _STALE_LOCK_FILE_SECONDS = 24 * 3600
 _POLL_SECONDS = 0.05
-# Those beyond are known to work only by what they write into their run's log.
+# Processes beyond these show that they are working only by what they write to their run's log.
 _PROCESSES_OF_A_RUN = 32
 _RENEW_SECONDS = 2.0
 # A database that does not answer must not keep a run from ending.
@@ -27,26 +27,26 @@ _LET_GO_SECONDS = 10.0
 
 
 class Claims(Protocol):
-    """Exclusive rights to named pieces of work."""
+    """Exclusive locks on named pieces of work."""
 
     @contextmanager
     def claim(self, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
-        """Hold *name* inside the block; yields False where somebody else holds it still after *wait_seconds*."""
+        """Hold *name* inside the block; yields False if another process still holds it after *wait_seconds*."""
 
     def sweep(self) -> None:
-        """Forget what abandoned claims left behind, if they leave anything."""
+        """Clean up after abandoned claims, if they leave anything behind."""
 
 
 @contextmanager
 def at_work(claims: Claims, run_id: str) -> Iterator[None]:
-    """Be known to work for a run inside the block; several processes may be, each with a claim of its own."""
+    """Show inside the block that this process works for a run; several may, each with a claim of its own."""
     with _first_free(claims, _of_run(run_id)):
         yield
 
 
 def someone_is_at_work(claims: Claims, run_id: str) -> bool:
-    """Whether a process that lives is in a block of :func:`at_work` for the run."""
-    # Twice, since whoever renews its claim takes another one first, and may so pass by the first look.
+    """Whether a live process is inside a block of :func:`at_work` for the run."""
+    # Twice, since a process that renews its claim first takes another one, and may be missed by the first look.
     return any(_somebody_holds(claims, name) for _ in range(2) for name in _of_run(run_id))
 
 
@@ -68,7 +68,7 @@ def _first_free(claims: Claims, names: Iterable[str]) -> ExitStack:
 
 
 class FileClaims:
-    """Claims as locked files in a folder: for SQLite, whose ledger lives on one machine as well."""
+    """Claims as locked files in a folder: for SQLite, whose ledger is on one machine as well."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -93,7 +93,7 @@ class FileClaims:
             lock.release()
 
     def sweep(self) -> None:
-        """Remove lock files nobody has used for a day; the lock's holder is the only one who unlinks it."""
+        """Delete lock files unused for a day; only the lock's holder unlinks one."""
         from filelock import FileLock, Timeout
 
         if not self._folder.is_dir():
@@ -110,7 +110,7 @@ class FileClaims:
 
 
 class PostgresClaims:
-    """Claims as PostgreSQL's advisory locks, each on a connection of its own that dies with its process."""
+    """Claims as PostgreSQL's advisory locks, each on its own connection, which dies with its process."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -136,7 +136,7 @@ class PostgresClaims:
                 try:
                     connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": number})
                 except DBAPIError as error:
-                    # With the connection PostgreSQL has given it back, and what was done under it is done.
+                    # PostgreSQL has released it with the connection, and the work done under it is done.
                     if not error.connection_invalidated:
                         raise
 
@@ -146,12 +146,12 @@ class PostgresClaims:
 
 @contextmanager
 def kept_at_work(claims: Callable[[], Claims], run_id: str) -> Iterator[None]:
-    """As :func:`at_work`, but that the claim is taken anew every two seconds, by a thread.
+    """As :func:`at_work`, but a thread takes the claim again every two seconds.
 
-    So it outlives broken connections: the database was restarted, or failed over to another machine.
+    So it survives broken connections: a restart of the database, or a failover to another machine.
 
     Args:
-        claims: of the ledger; called again where the ledger is out of reach.
+        claims: of the ledger; called again if the ledger is unreachable.
     """
     ended = Event()
     holder = Thread(target=_hold, args=(claims, run_id, ended), name="claim of the run", daemon=True)
@@ -166,8 +166,8 @@ def kept_at_work(claims: Callable[[], Claims], run_id: str) -> Iterator[None]:
 def _hold(claims: Callable[[], Claims], run_id: str, ended: Event) -> None:
     held = ExitStack()
     while not ended.is_set():
-        # Whatever goes wrong here is for those to report who read and write. A connection that breaks raises what
-        # SQLAlchemy knows, or the driver's own errors, and is no reason to go without a claim from then on.
+        # Those who read and write report whatever is wrong. A broken connection raises SQLAlchemy's errors or the
+        # driver's own, and is no reason to continue without a claim.
         with suppress(Exception):
             taken = ExitStack()
             taken.enter_context(at_work(claims(), run_id))

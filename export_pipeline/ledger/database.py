@@ -1,7 +1,7 @@
 """The ledger's database: one engine, short transactions, claims.
 
-Its schema is made on first use, migrated on start, and never downgraded by accident. SQLite keeps a write-ahead log,
-in which who reads and who writes do not wait for each other.
+The schema is created on first use, migrated on start, and never downgraded by accident. SQLite uses a write-ahead log,
+so that readers and writers do not block each other.
 """
 
 import os
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
+_ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
 # A connection without an answer is given up after half a minute, by either side.
 _KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
-# https://www.sqlite.org/fileformat2.html: bytes 18 and 19 of the file are 2 where it is kept in WAL mode.
+# https://www.sqlite.org/fileformat2.html: bytes 18 and 19 of the file are 2 in WAL mode.
 _VERSIONS = slice(18, 20)
 _WAL = b"\x02\x02"
 _WAIT_SECONDS = 60
-# The newest migration under migrations/versions. A test holds this against Alembic's own idea of head: knowing it here
-# spares every run the import of Alembic.
+# The newest migration in migrations/versions. A test compares it with Alembic's own idea of head: knowing it here saves
+# every run the import of Alembic.
 HEAD = "0008"
 _MIGRATION_WAIT_SECONDS = 300
 _MARK_DIGITS = 8
@@ -46,16 +47,16 @@ def utc_now() -> datetime:
 
 
 class Ledger:
-    """An open ledger. A file of SQLite is made for its owner only (mode 0600, SQLite's files beside it alike).
+    """An open ledger. A SQLite file, like SQLite's files next to it, is accessible only to its owner (mode 0600).
 
     Args:
-        url: a SQLAlchemy URL (``postgresql://user:password@host/name``, ``sqlite:///path``) or a bare path, which is
-            taken as SQLite. A relative path starts at the working folder.
-        create: whether to make the ledger, or to bring an older one to this version. Who only looks does neither.
+        url: a SQLAlchemy URL (``postgresql://user:password@host/name``, ``sqlite:///path``) or a path, which means
+            SQLite. A relative path is relative to the working folder.
+        create: whether to create the ledger, or migrate an older one. Read-only users do neither.
 
     Raises:
-        LedgerMissing: there is none, and it must not be made.
-        LedgerError: it was written by a newer version, or an older one where it must not be changed.
+        LedgerMissing: there is none, and it must not be created.
+        LedgerError: it was written by a newer version, or by an older one and must not be changed.
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
@@ -66,11 +67,11 @@ class Ledger:
         if self.is_sqlite:
             path = Path(parsed.database or "")
             if create:
-                # Whatever hinders this hinders SQLite too, which says so.
+                # Whatever prevents this prevents SQLite too, which reports it.
                 with suppress(OSError):
                     make_private_file(os.path.abspath(path))
             elif not path.exists():
-                raise LedgerMissing(f"there is no ledger at {path}; the first run makes it")
+                raise LedgerMissing(f"there is no ledger at {path}; the first run creates it")
             self._engine = _sqlite_engine(parsed)
             # Of the file itself: whoever reaches it by a symbolic link has to find the claims of all others.
             real = Path(os.path.realpath(path))
@@ -97,29 +98,29 @@ class Ledger:
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[Connection]:
-        """A transaction that is kept whole or not at all.
+        """A transaction that is committed completely or not at all.
 
         Args:
-            durable: kept even when the machine loses power right after. Plans need it: a plan that was forgotten after
-                its batches were delivered would be made again with other ids. A forgotten acceptance only repeats
-                a batch under its old id, so it need not wait for the disk.
+            durable: it survives a power failure right after the commit. Plans need this: a forgotten plan whose batches
+                were delivered would be made again with other ids. A forgotten acceptance only repeats a batch under its
+                old id, so it need not wait for the disk.
         """
         with self._engine.connect().execution_options(begin_immediate=True) as connection:
             if self.is_sqlite:
-                # On the driver's own connection: SQLAlchemy would begin a transaction first, and SQLite does not
-                # change this inside one.
+                # On the driver's own connection: SQLAlchemy would begin a transaction first, and SQLite does not change
+                # this setting inside one.
                 driver_connection: Any = connection.connection.driver_connection
                 driver_connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with connection.begin():
                 yield connection
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close all connections."""
         self._engine.dispose()
 
     @property
     def engine(self) -> Engine:
-        """For schema tools and tests; everything else goes through :meth:`read` and :meth:`write`."""
+        """For schema tools and tests; everything else uses :meth:`read` and :meth:`write`."""
         return self._engine
 
 
@@ -128,14 +129,14 @@ def _parse(url: str) -> URL:
         parsed = make_url(url if "://" in url else f"sqlite:///{url}")
     except (ArgumentError, ValueError):
         # SQLAlchemy's own message would repeat the password.
-        raise ConfigurationError(f"ledger.url: found something that is no database URL; allowed: {_ALLOWED}") from None
+        raise ConfigurationError(f"ledger.url: found an invalid database URL; allowed: {_ALLOWED}") from None
     backend = parsed.get_backend_name()
     if backend == "postgres":
         parsed, backend = parsed.set(drivername="postgresql"), "postgresql"
     if backend not in ("sqlite", "postgresql"):
         raise ConfigurationError(f"ledger.url: found a {backend} URL; allowed: {_ALLOWED}")
     if parsed.drivername == "postgresql":
-        # SQLAlchemy 2.1 would look for psycopg 3; dagster-postgres brings psycopg2, so one driver serves both.
+        # SQLAlchemy 2.1 would look for psycopg 3; dagster-postgres installs psycopg2, so one driver serves both.
         parsed = parsed.set(drivername="postgresql+psycopg2")
     if backend == "sqlite" and parsed.host:
         raise ConfigurationError(f"ledger.url: found an SQLite URL with a host; allowed: {_ALLOWED}")
@@ -144,15 +145,12 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-_ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://user:password@host:5432/name"
-
-
 def _postgres_engine(url: URL) -> Engine:
     engine = create_engine(
         url,
-        # Between two ticks a firewall or a restart may have closed the connection.
+        # Between two ticks, a firewall or a restart may have closed the connection.
         pool_pre_ping=True,
-        # Keys are Unicode, whatever encoding the database was made with.
+        # Keys are Unicode, whatever the database's encoding.
         client_encoding="utf8",
         connect_args={
             "keepalives_idle": _KEEPALIVE_SECONDS,
@@ -162,8 +160,8 @@ def _postgres_engine(url: URL) -> Engine:
         },
     )
 
-    # A machine that lost power says no goodbye: without this PostgreSQL would keep its claims for two hours. Not among
-    # the options of connecting, which poolers refuse.
+    # A machine that loses power does not say goodbye: without this, PostgreSQL would keep its claims for two hours. Not
+    # as connection options, which poolers reject.
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
@@ -180,8 +178,8 @@ def _postgres_engine(url: URL) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
 
-    # SQLAlchemy documents these two hooks as the way to BEGIN oneself: the driver's implicit BEGIN comes too late for
-    # a read, and a write must take its lock at the start or two writers deadlock on the upgrade.
+    # SQLAlchemy documents these two hooks as the way to control BEGIN: the driver's implicit BEGIN comes too late for a
+    # read, and a write must take its lock at the start, or two writers deadlock on the upgrade.
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
@@ -198,11 +196,12 @@ def _sqlite_engine(url: URL) -> Engine:
 def ensure_wal(path: Path, claims: Claims) -> None:
     """Put the database at *path* into WAL mode, where it stays.
 
-    The switch needs the file for itself, and where two processes try it at once SQLite tells one of them "database is
-    locked" without waiting for its busy timeout. So it is made under a claim, and the mode is looked up in the file.
+    The switch needs exclusive access to the file, and if two processes try it at once, SQLite tells one of them
+    "database is locked" without waiting for its busy timeout. So it is made under a claim, and the mode is read from
+    the file.
 
     Raises:
-        LedgerError: the file holds something else, or another process has been using it in another mode for a minute.
+        LedgerError: the file is not a database, or another process has used it in another mode for a minute.
     """
     if _is_in_wal(path):
         return
@@ -220,7 +219,7 @@ def _switch(path: Path) -> None:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            raise LedgerError(f"ledger.url: found {path}, which holds no SQLite database: {error}") from None
+            raise LedgerError(f"ledger.url: found {path}, which is not a SQLite database: {error}") from None
 
 
 def _is_in_wal(path: Path) -> bool:
@@ -231,7 +230,7 @@ def _is_in_wal(path: Path) -> bool:
 
 
 def ensure_schema(engine: Engine, claims: Claims) -> None:
-    """Bring the database to :data:`HEAD`.
+    """Migrate the database to :data:`HEAD`.
 
     Raises:
         LedgerError: the ledger was written by a newer version of export_pipeline.
@@ -247,24 +246,24 @@ def ensure_schema(engine: Engine, claims: Claims) -> None:
 
 
 def require_schema(engine: Engine, description: str) -> None:
-    """See that the database stands at :data:`HEAD`, and change nothing.
+    """Check that the database is at :data:`HEAD`, and change nothing.
 
     Raises:
-        LedgerMissing: it holds no ledger.
-        LedgerError: it holds one of another version.
+        LedgerMissing: it contains no ledger.
+        LedgerError: it contains one of another version.
     """
     found = schema_version(engine)
     if found is None:
-        raise LedgerMissing(f"there is no ledger in {description}; the first run makes it")
+        raise LedgerMissing(f"there is no ledger in {description}; the first run creates it")
     if found != HEAD:
         raise LedgerError(
-            f"the ledger in {description} is at schema {found}, this version of export_pipeline reads {HEAD}; its next "
-            "run, or `export-pipeline check`, migrates an older one, a newer one needs the version that wrote it"
+            f"the ledger in {description} is at schema {found}, but this version of export_pipeline reads {HEAD}; "
+            "its next run or `export-pipeline check` migrates an older one; a newer one needs the version that wrote it"
         )
 
 
 def schema_version(engine: Engine) -> str | None:
-    """The migration that the database stands at; None where it has no ledger yet."""
+    """The database's current migration; None if it has no ledger yet."""
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
@@ -273,7 +272,7 @@ def schema_version(engine: Engine) -> str | None:
 
 
 def alembic_config() -> "Config":
-    """Alembic, pointed at the migrations inside this package."""
+    """Alembic, configured for the migrations inside this package."""
     from alembic.config import Config
 
     config = Config()
@@ -298,7 +297,7 @@ def _migrate(engine: Engine, found: str | None) -> None:
 
 
 def identity(tx: Connection) -> str:
-    """What tells this ledger from all others: 32 hexadecimal digits, drawn at random when it was made.
+    """Distinguishes this ledger from all others: 32 hexadecimal digits, drawn at random when it was created.
 
     Two deployments may share a folder, a Dagster instance or the names of their jobs, but not the identity of a ledger.
     A copy of a ledger (a restored backup, say) has the identity of the original.
@@ -307,16 +306,16 @@ def identity(tx: Connection) -> str:
 
 
 def source_mark(tx: Connection, url: str) -> str:
-    """8 hexadecimal digits that stand for the source at *url* in this ledger, for places that people read."""
+    """8 hexadecimal digits that represent the source at *url* in this ledger, where people read it."""
     return sha256(f"{identity(tx)}\n{url}".encode("utf-8", "surrogatepass")).hexdigest()[:_MARK_DIGITS]
 
 
 def knows_source(path: Path, source_urls: Sequence[str]) -> bool:
-    """Whether the SQLite file at *path* is a ledger in which one of these sources was listed; nothing is made there."""
+    """Whether the SQLite file at *path* is a ledger in which one of these sources was listed; creates nothing."""
     marks = ", ".join("?" for _ in source_urls)
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute(f"SELECT 1 FROM sources WHERE url IN ({marks})", source_urls)  # noqa: S608
             return found.fetchone() is not None
     except sqlite3.Error:
-        return False  # no ledger, or one of a version before there were sources
+        return False  # no ledger, or one of a version before sources existed

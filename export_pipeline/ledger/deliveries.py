@@ -1,11 +1,11 @@
-"""Deliveries: who is owed which manifest, which batches were accepted, and the moment when a manifest is done.
+"""Deliveries: who is owed which manifest, which batches were accepted, and when a manifest is done.
 
-The states of a delivery, and what leads from one to another:
+The states of a delivery and their transitions:
 
     – ── owe, owe_missing ─▶ owed ── commit ─▶ delivered ── owe_day (again) ─▶ owed, one round more
-    owed ── waive (the start of a subscriber moved, or it has it after a rebuild) ─▶ waived ── owe_day ─▶ owed
+    owed ── waive (a subscriber's start moved, or it has it after a rebuild) ─▶ waived ── owe_day ─▶ owed
     owed ── give_up ─▶ given_up ── reopen, owe_day ─▶ owed
-    owed ── split ─▶ split (what is left of it is owed in parts; for good)
+    owed ── split ─▶ split (the rest of it is owed in parts; final)
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -20,42 +20,42 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.records import Subscription, Totals
 from export_pipeline.ledger.sources import hold_still
 
-# Its states, as the ledger has them; outside this module they are for showing and for tests.
+# The states as stored in the ledger; outside this module they are only for display and for tests.
 OWED, DELIVERED, WAIVED, GIVEN_UP, SPLIT = "owed", "delivered", "waived", "given_up", "split"
 
 
 class DeliveryState(str):
-    """How one subscriber stands with one manifest, by the state's name in the ledger."""
+    """The state of one manifest for one subscriber, named as in the ledger."""
 
     __slots__ = ()
 
     @property
     def is_owed(self) -> bool:
-        """Whether it still has to get it."""
+        """Whether the subscriber is still to receive it."""
         return self == OWED
 
     @property
     def is_delivered(self) -> bool:
-        """Whether it has accepted all batches."""
+        """Whether the subscriber has accepted all batches."""
         return self == DELIVERED
 
     @property
     def is_waived(self) -> bool:
-        """Whether it is owed no more, since it lies before the subscriber's start."""
+        """Whether it is no longer owed, since it is before the subscriber's start."""
         return self == WAIVED
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the subscriber does not get it, since it cannot be read."""
+        """Whether the subscriber does not receive it, since it cannot be read."""
         return self == GIVEN_UP
 
     @property
     def is_split(self) -> bool:
-        """Whether the subscriber gets what it had not accepted in parts, which are manifests of their own."""
+        """Whether the subscriber receives what it had not accepted in parts, which are manifests of their own."""
         return self == SPLIT
 
 
-# One object a state, however many deliveries are asked about.
+# One object per state, however many deliveries are queried.
 STATES = {name: DeliveryState(name) for name in (OWED, DELIVERED, WAIVED, GIVEN_UP, SPLIT)}
 
 
@@ -79,7 +79,7 @@ class Delivery:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the subscriber was done with it before, and gets it once more."""
+        """Whether the subscriber was done with it before, and receives it again."""
         return self.round > 1
 
 
@@ -93,12 +93,12 @@ class Receiver:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether it was done with the manifest before, and is to get it once more."""
+        """Whether it was done with the manifest before, and is to receive it again."""
         return self.round > 1
 
 
 def is_owed() -> ColumnElement[bool]:
-    """Whether a subscriber still has to get a manifest."""
+    """Whether a subscriber is still to receive a manifest."""
     return t.deliveries.c.state == OWED
 
 
@@ -108,28 +108,28 @@ def is_delivered() -> ColumnElement[bool]:
 
 
 def is_given_up() -> ColumnElement[bool]:
-    """Whether a subscriber does not get a manifest since it cannot be read."""
+    """Whether a subscriber does not receive a manifest since it cannot be read."""
     return t.deliveries.c.state == GIVEN_UP
 
 
 def is_split() -> ColumnElement[bool]:
-    """Whether a subscriber gets what it had not accepted of a manifest in parts, which are manifests of their own."""
+    """Whether a subscriber receives what it had not accepted of a manifest in parts, which are manifests."""
     return t.deliveries.c.state == SPLIT
 
 
 def is_taken_by_run() -> ColumnElement[bool]:
-    """Whether a delivery counts among those that its latest run took upon itself: it is delivered, or will be."""
+    """Whether a delivery counts among those of its latest run: it is delivered, or will be."""
     return t.deliveries.c.state.in_((OWED, DELIVERED))
 
 
 def is_counted() -> ColumnElement[bool]:
-    """Joins a delivery with the batches that were accepted since it was owed last, in the round that is now."""
+    """Joins a delivery with the batches accepted since it was last owed, in the current round."""
     d, a = t.deliveries.c, t.acceptances.c
     return and_(a.manifest_id == d.manifest_id, a.subscription_id == d.subscription_id, a.round == d.round)
 
 
 def is_open() -> ColumnElement[bool]:
-    """Whether a delivery is not done with for good: owed, given up, or waived after some batches were accepted."""
+    """Whether a delivery is not final: owed, given up, or waived after some batches were accepted."""
     d, a, p = t.deliveries.c, t.acceptances.c, t.portions.c
     accepted, in_part = (
         select(func.count())
@@ -142,7 +142,7 @@ def is_open() -> ColumnElement[bool]:
 
 
 def delivery(tx: Connection, manifest_id: str, subscription: Subscription) -> Delivery | None:
-    """The delivery of a manifest to a subscription; None where it was never owed."""
+    """The delivery of a manifest to a subscription; None if it was never owed."""
     d, a = t.deliveries.c, t.acceptances.c
     row = tx.execute(
         select(d.state, d.round, d.attempts).where(d.manifest_id == manifest_id, d.subscription_id == subscription.id)
@@ -156,7 +156,7 @@ def delivery(tx: Connection, manifest_id: str, subscription: Subscription) -> De
 
 
 def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: datetime) -> None:
-    """Keep that batch *n* was accepted. Only the holder of the delivery's claim calls this."""
+    """Record that batch *n* was accepted. Only the holder of the delivery's claim calls this."""
     tx.execute(
         insert(t.acceptances),
         {
@@ -173,11 +173,11 @@ def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: date
 
 
 def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tuple[Totals, bool]:
-    """Close the round of a delivery whose batches were all accepted, and only that one.
+    """Close the round of a delivery, and only this round, once all its batches were accepted.
 
     Returns:
-        What the round came to, and whether the delivery is closed: it is not where a replay that was asked for in the
-        meantime began another round, which stays owed.
+        The totals of the round, and whether the delivery is closed: it is not if a replay requested in the meantime
+        began another round, which stays owed.
 
     Raises:
         LedgerError: events accepted, refused and filtered do not add up to the events in the manifest's batches.
@@ -220,7 +220,7 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tu
 
 
 def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: datetime, is_blocked: bool = False) -> None:
-    """Keep why an attempt at this round failed; the delivery stays owed.
+    """Record why an attempt in this round failed; the delivery stays owed.
 
     Args:
         is_blocked: later runs will fail too, until a person changes something.
@@ -239,7 +239,7 @@ def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: date
 
 
 def _this_round(found: Delivery) -> ColumnElement[bool]:
-    """The delivery, as long as nobody has begun another round of it."""
+    """The delivery, unless another round of it has begun."""
     d = t.deliveries.c
     return and_(
         d.manifest_id == found.manifest_id,
@@ -249,7 +249,7 @@ def _this_round(found: Delivery) -> ColumnElement[bool]:
 
 
 def subscribers_of(tx: Connection, manifest_id: str) -> list[tuple[int, str]]:
-    """Number and name of everybody whom a manifest is, or was, owed to."""
+    """Number and name of every subscriber that a manifest is or was owed to."""
     d, s = t.deliveries.c, t.subscriptions.c
     rows = tx.execute(
         select(s.id, s.name).join(t.deliveries, d.subscription_id == s.id).where(d.manifest_id == manifest_id)
@@ -273,13 +273,13 @@ def is_settled(tx: Connection, manifest: str, subscriber: str, batch: str) -> bo
 def owe_day(
     tx: Connection, source_id: int, subscriptions: Iterable[Subscription], *, day: date, again: bool, now: datetime
 ) -> tuple[int, int]:
-    """Owe a day's manifests to subscriptions, whatever their start: what a backfill asks for.
+    """Owe a day's manifests to subscriptions, whatever their start, as a backfill requests.
 
-    Also what was given up since others had got the rest of its manifest, or as files of a folded manifest were gone:
-    they may be back. Other files that lie in the quarantine wait for a retry from there.
+    Includes what was given up because others had received the rest of its manifest, or because files of a folded
+    manifest were gone: they may be back. Other files in the quarantine wait for a retry from there.
 
     Args:
-        again: also those which were delivered before, if only in part; they get a new round, with the same batch ids.
+        again: also those delivered before, even in part; they get a new round, with the same batch ids.
 
     Returns:
         How many deliveries were added, and how many are repeated.
@@ -326,7 +326,7 @@ def owe(
     now: datetime,
     run_id: str | None = None,
 ) -> None:
-    """Owe a manifest to subscriptions that it was never owed to; *run_id* takes it to them, where one does already."""
+    """Owe a manifest to subscriptions that it was never owed to; *run_id*: the run that already delivers it."""
     rows = [
         {
             "manifest_id": manifest_id,
@@ -348,8 +348,8 @@ def owe(
 def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
     """Owe a subscription every living manifest that is *wanted* and was never owed to it; returns how many.
 
-    Not those of refused events: they were another's, and come to this subscription in the batches they were refused of.
-    Nor parts, which were made for others; this subscription is owed the whole.
+    Except refused events: they were another subscriber's, and this one receives them in their original batches. And
+    except parts, which were made for others; this subscription is owed the whole.
     """
     m, d = t.manifests.c, t.deliveries.c
     known = exists().where(d.manifest_id == m.id, d.subscription_id == subscription_id)
@@ -369,26 +369,26 @@ def owe_missing(tx: Connection, subscription_id: int, *wanted: ColumnElement[boo
 
 
 def owe_waived(tx: Connection, subscription_id: int, *wanted: ColumnElement[bool], now: datetime) -> int:
-    """Owe a subscription again what was waived, and is *wanted* now; returns how many."""
+    """Owe a subscription again what was waived and is *wanted* now; returns how many."""
     waived = (t.deliveries.c.subscription_id == subscription_id, t.deliveries.c.state == WAIVED)
     return tx.execute(update(t.deliveries).where(*waived, *wanted).values(state=OWED, owed_at=now)).rowcount
 
 
 def waive(tx: Connection, subscription_id: int, *unwanted: ColumnElement[bool]) -> int:
-    """Owe a subscription no longer what is *unwanted* now; returns how many."""
+    """Stop owing a subscription what is *unwanted* now; returns how many."""
     owed = (t.deliveries.c.subscription_id == subscription_id, is_owed())
     return tx.execute(update(t.deliveries).where(*owed, *unwanted).values(state=WAIVED)).rowcount
 
 
 def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> None:
-    """Owe *some* nothing of earlier days than *day*: they have it."""
+    """Owe *some* nothing of days before *day*: they have it."""
     d = t.deliveries.c
     of_them = update(t.deliveries).where(d.day < day, d.subscription_id.in_([one.id for one in some]))
     tx.execute(of_them.values(state=WAIVED))
 
 
 def give_up(tx: Connection, manifest_id: str) -> None:
-    """Give up, for everybody that it is owed to, a manifest that cannot be read."""
+    """Give up a manifest that cannot be read, for all subscribers that it is owed to."""
     d = t.deliveries.c
     tx.execute(update(t.deliveries).where(d.manifest_id == manifest_id, is_owed()).values(state=GIVEN_UP))
 
@@ -400,21 +400,21 @@ def give_up_for(tx: Connection, manifest_id: str, subscription_id: int, reason: 
 
 
 def split_for(tx: Connection, manifest_id: str, subscription_id: int) -> None:
-    """Keep that a subscription gets what is left of a manifest in parts."""
+    """Record that a subscription receives the rest of a manifest in parts."""
     tx.execute(update(t.deliveries).where(*_of(manifest_id, subscription_id)).values(state=SPLIT, last_error=None))
 
 
 def reopen(tx: Connection, manifest_id: str) -> int:
-    """Owe a manifest again to those for whom it was given up; returns how many they are."""
+    """Owe a manifest again to those for whom it was given up; returns how many there are."""
     given_up = (t.deliveries.c.manifest_id == manifest_id, is_given_up())
     return tx.execute(update(t.deliveries).where(*given_up).values(state=OWED)).rowcount
 
 
 def take_away(tx: Connection, manifest_id: str) -> list[tuple[int, str | None]]:
-    """Forget every delivery of a manifest in whose place others come.
+    """Delete all deliveries of a manifest that others replace.
 
     Returns:
-        The subscriptions that it was owed to, each with the run that takes it there, if one does.
+        The subscriptions that it was owed to, each with the run that delivers it, if one does.
     """
     d = t.deliveries.c
     rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == manifest_id, is_owed()))
@@ -440,7 +440,7 @@ def receivers(tx: Connection, manifest_id: str, subscription_ids: Collection[int
 
 
 def ever_accepted(tx: Connection, manifest_id: str, receiver: Receiver, *, batches: int) -> frozenset[int]:
-    """Numbers of the batches that a subscriber has accepted, in whichever round.
+    """Numbers of the batches that a subscriber has accepted, in any round.
 
     Args:
         batches: how many the manifest has.
@@ -450,20 +450,20 @@ def ever_accepted(tx: Connection, manifest_id: str, receiver: Receiver, *, batch
     accepted = frozenset(tx.execute(select(a.n).where(*of_it)).scalars())
     before = (*of_it, a.round < receiver.round)
     if receiver.is_repeated and not tx.execute(select(func.count()).where(*before)).scalar():
-        # It was done with, and what it accepted then was folded.
+        # It was done with, and its acceptances were folded.
         return frozenset(range(batches))
     return accepted
 
 
 def taken_by(tx: Connection, manifest_ids: Sequence[str], run_ids: Collection[str]) -> set[str]:
-    """Those of some manifests that one of these runs took last, and that are still owed to somebody."""
+    """Those of some manifests that one of these runs took last, and that are still owed to some subscriber."""
     d = t.deliveries.c
     busy = select(d.manifest_id).where(d.manifest_id.in_(manifest_ids), is_owed(), d.last_run_id.in_(list(run_ids)))
     return set(tx.execute(busy).scalars())
 
 
 def waived_for(tx: Connection, manifest_id: str) -> set[int]:
-    """The subscriptions that a manifest is no longer owed to, since it lies before their start."""
+    """The subscriptions that a manifest is no longer owed to, since it is before their start."""
     d = t.deliveries.c
     return set(tx.execute(select(d.subscription_id).where(d.manifest_id == manifest_id, d.state == WAIVED)).scalars())
 
@@ -478,7 +478,7 @@ def owed_to(tx: Connection, manifest_id: str) -> list[int]:
 def states_of_days(
     tx: Connection, source_id: int, *, first_day: date, last_day: date
 ) -> dict[str, dict[int, DeliveryState]]:
-    """Manifest → subscription → how it stands with it, of all manifests of some days."""
+    """Manifest → subscription → state of its delivery, for all manifests of some days."""
     m, d = t.manifests.c, t.deliveries.c
     rows = tx.execute(
         select(d.manifest_id, d.subscription_id, d.state)
@@ -492,13 +492,13 @@ def states_of_days(
 
 
 def is_untouched(tx: Connection, manifest_id: str) -> bool:
-    """Whether files may still be set apart from this manifest: nobody has accepted any of it, or was done with it."""
+    """Whether files may still be isolated from this manifest: nobody has accepted any of it, or is done with it."""
     d = t.deliveries.c
     for table in (t.acceptances, t.portions):
         if tx.execute(select(table.c.n).where(table.c.manifest_id == manifest_id).limit(1)).first() is not None:
             return False
-    # Of what was folded the acceptances are gone, and no batch was ever accepted of a manifest without events. Its
-    # deliveries tell: one that is done, or was before a replay asked for a new round. What was folded for those alone
-    # who never got it may change.
+    # The acceptances of folded deliveries are gone, and a manifest without events has no accepted batches. Their
+    # deliveries show it: one that is done, or was before a replay requested a new round. What was folded only for
+    # subscribers that never received it may change.
     done = select(d.state).where(d.manifest_id == manifest_id, or_(is_delivered(), d.round > 1))
     return tx.execute(done.limit(1)).first() is None

@@ -1,12 +1,13 @@
-"""Folding: of manifests that are done for long, the rows of files, batches and acceptances become one row each.
+"""Folding: replaces the rows of files, batches and acceptances of long-done manifests by one row each.
 
-What stays is enough for every promise: manifests and deliveries with their counts, so that both equations can be
-checked; a fingerprint of each file, so that one which is listed again is known; and every batch's checksum, so that a
+What remains is sufficient for every promise: manifests and deliveries with their counts, so that both equations can be
+checked; a fingerprint of each file, so that it is recognized when listed again; and every batch's checksum, so that a
 replay gives the same batches. To read a folded manifest again, its files are found in the source by their fingerprints,
-and its id, a hash of their keys and etags, proves that they are the ones.
+and its id, a hash of their keys and etags, proves that they are the right ones.
 
-A fingerprint is 16 bytes: 8 of BLAKE2b of the key, 8 of BLAKE2b of key and etag. New content of a folded key passes for
-the folded one once in 10^19, a new key for a folded one with new content, among 10,000 near it, once in 10^15.
+A fingerprint has 16 bytes: 8 of BLAKE2b of the key, 8 of BLAKE2b of key and etag. New content of a folded key is
+mistaken for the folded one once in 10^19; a new key is mistaken for a folded one with new content, among 10,000 near
+it, once in 10^15.
 """
 
 import json
@@ -33,22 +34,22 @@ _WHOLE = 2 * _HALF
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """The folded files of a stretch of keys: of each a fingerprint is left.
+    """The folded files in a range of keys: only a fingerprint of each is left.
 
     Attributes:
         keys: the first half of each fingerprint.
-        manifests: fingerprint → the manifest that holds the file.
+        manifests: fingerprint → the manifest of the file.
     """
 
     keys: frozenset[bytes]
     manifests: dict[bytes, str]
 
     def has_key(self, key: str) -> bool:
-        """Whether a file under *key*, with whatever content, was folded."""
+        """Whether a file under *key*, with any content, was folded."""
         return bool(self.keys) and _of_key(key) in self.keys
 
     def manifest_of(self, file: SourceFile) -> str | None:
-        """The manifest that holds exactly *file*; None where it is none of these."""
+        """The manifest of exactly *file*; None if it is none of these."""
         found = self.manifests.get(fingerprint(file)) if self.manifests else None
         return found or (self._by_other_spelling(file.key, file.etag) if self.has_key(file.key) else None)
 
@@ -66,22 +67,22 @@ class Fingerprints:
 
 
 def fingerprint(file: SourceFile) -> bytes:
-    """16 bytes that stand for one content of one key."""
+    """16 bytes that identify one content of one key."""
     return _of_content(file.key, file.etag)
 
 
 def stands_for(one: bytes, key: str) -> bool:
-    """Whether a fingerprint is one of *key*, with whatever content."""
+    """Whether a fingerprint belongs to *key*, with any content."""
     return one[:_HALF] == _of_key(key)
 
 
 def near(
     tx: Connection, source_id: int, *, first_key: str, last_key: str, days: Iterable[date] | None = None
 ) -> Fingerprints:
-    """Every folded file between two keys, both included, and some beside them.
+    """Every folded file between two keys, both included, and some near them.
 
     Args:
-        days: those that the keys tell; None: not known, which costs a walk of all that was folded.
+        days: those of the keys; None: unknown, which costs a scan of everything folded.
     """
     c = t.folded.c
     of_days = [c.day.in_(sorted(days))] if days is not None else []
@@ -110,8 +111,8 @@ def days_among(tx: Connection, source_id: int, days: Iterable[date]) -> set[date
 def fold(tx: Connection, source_id: int, *, before: date, most: int, now: datetime) -> int:
     """Fold at most *most* manifests of days before *before*; returns how many were, 0 once none is left.
 
-    Left alone is what is owed to anybody, what was given up (the quarantine may bring it back), and what a subscriber
-    has accepted in part. The caller keeps others from planning meanwhile.
+    Excluded are manifests that are owed to anyone, that were given up (the quarantine may bring them back), or of which
+    a subscriber has accepted a part. The caller prevents concurrent planning.
     """
     m, c, f = t.manifests.c, t.folded.c, t.files.c
     rows = tx.execute(
@@ -154,10 +155,10 @@ def fold(tx: Connection, source_id: int, *, before: date, most: int, now: dateti
 
 
 def unfold(tx: Connection, manifest_id: str, files: Sequence[SourceFile], *, url: str, now: datetime) -> None:
-    """Put the rows of a folded manifest back.
+    """Restore the rows of a folded manifest.
 
     Args:
-        files: all of it, in key order.
+        files: all of its files, in key order.
         url: of its source.
 
     Raises:
@@ -200,7 +201,7 @@ def unfold(tx: Connection, manifest_id: str, files: Sequence[SourceFile], *, url
 
 
 def stretch(tx: Connection, manifest_id: str) -> tuple[str, str, tuple[bytes, ...]]:
-    """First key, last key and fingerprints, in key order, of the files of a manifest, folded or not."""
+    """First key, last key and fingerprints, in key order, of a manifest's files, folded or not."""
     c, f = t.folded.c, t.files.c
     row = tx.execute(select(c.first_key, c.last_key, c.fingerprints).where(c.manifest_id == manifest_id)).first()
     if row is not None:
@@ -243,10 +244,10 @@ def count_files(tx: Connection, source_id: int) -> int:
 
 def _is_done() -> tuple[ColumnElement[bool], ...]:
     m, d = t.manifests.c, t.deliveries.c
-    # Counted for each manifest, which has an index: of EXISTS PostgreSQL makes a join with all deliveries.
+    # Counted per manifest, for which there is an index: PostgreSQL turns EXISTS into a join with all deliveries.
     of_it = select(func.count()).where(d.manifest_id == m.id, deliveries.is_open())
     still_open = of_it.correlate(t.manifests).scalar_subquery()
-    # A part has no rows of files that could be folded.
+    # A part has no file rows that could be folded.
     return manifests.is_of_source(), m.part_of.is_(None), manifests.is_living(), still_open == 0
 
 
@@ -277,10 +278,10 @@ def _split(fingerprints: bytes) -> Iterator[bytes]:
 
 
 def folded_before(tx: Connection, source_id: int) -> date | None:
-    """The day up to which folding has been; None: it never was."""
+    """The day up to which everything was folded; None: nothing ever was."""
     return tx.execute(select(t.sources.c.folded_before).where(t.sources.c.id == source_id)).scalar()
 
 
 def set_folded_before(tx: Connection, source_id: int, day: date) -> None:
-    """Note that of days before *day* nothing is left that can be folded."""
+    """Record that nothing of days before *day* is left to fold."""
     tx.execute(update(t.sources).where(t.sources.c.id == source_id).values(folded_before=day))

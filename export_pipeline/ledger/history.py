@@ -1,4 +1,4 @@
-"""The life of one file as the ledger knows it. Changes nothing."""
+"""The life of one file according to the ledger. Read-only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ from export_pipeline.source.file import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class ManifestLife:
-    """A manifest with the file in it.
+    """A manifest that contains the file.
 
     Attributes:
-        origin: source; quarantine or refused where the file is driven again from the quarantine.
+        origin: source; quarantine or refused if the file is retried from the quarantine.
         state: see :mod:`ledger.manifests`.
         batches: how many it was cut into; None while unread.
-        batches_with_file: numbers of those that hold events of the file.
+        batches_with_file: numbers of those with events of the file.
         events_framed, events_batched, events_quarantined: of all its files; None while unread.
-        holds_events: false where it is known that the file holds none.
+        holds_events: false if the file is known to contain none.
     """
 
     id: str
@@ -45,7 +45,7 @@ class ManifestLife:
 
     @property
     def is_of_source(self) -> bool:
-        """Whether its files lie in the source; if not, they are driven again from the quarantine."""
+        """Whether its files are in the source; if not, they are retried from the quarantine."""
         return self.origin == manifests.SOURCE
 
 
@@ -57,7 +57,7 @@ class DeliveryLife:
         state: see :mod:`ledger.deliveries`.
         round: 1, and one more for each replay.
         accepted_batches: how many were accepted in this round so far.
-        run_id: which run delivered it, or tried last; None where none did.
+        run_id: the run that delivered it, or tried last; None if none did.
     """
 
     subscriber: str
@@ -77,9 +77,9 @@ class FileLife:
 
     Attributes:
         file: as it was listed.
-        note: why it was seen and not taken; None where it was taken.
-        manifest: None only where it was not taken.
-        deliveries: of the manifest, by subscriber; of a part of it to whom it goes in parts.
+        note: why it was seen but not taken; None if it was taken.
+        manifest: None only if it was not taken.
+        deliveries: of the manifest, by subscriber; for those that receive it in parts, of the part.
     """
 
     file: SourceFile
@@ -90,7 +90,7 @@ class FileLife:
     deliveries: tuple[DeliveryLife, ...]
 
     def subscribers_by_state(self) -> dict[str, list[str]]:
-        """State → names of the subscribers for which it is this."""
+        """State → names of the subscribers with that state."""
         found: dict[str, list[str]] = {}
         for one in self.deliveries:
             found.setdefault(one.state, []).append(one.subscriber)
@@ -98,7 +98,7 @@ class FileLife:
 
 
 def lives(tx: Connection, source_id: int, keys: Sequence[str]) -> list[FileLife]:
-    """What the ledger knows of the files under *keys*: one for each content, in the order in which they were seen."""
+    """What the ledger knows about the files under *keys*: one entry per content, in the order they were seen."""
     f = t.files.c
     rows = tx.execute(
         select(t.files).where(f.source_id == source_id, f.key.in_(keys)).order_by(f.seen_at, f.key, f.etag)
@@ -117,7 +117,7 @@ def lives(tx: Connection, source_id: int, keys: Sequence[str]) -> list[FileLife]
 
 
 def life_by_fingerprint(tx: Connection, source_id: int, file: SourceFile) -> FileLife | None:
-    """What is left of the life of a file that was folded; None where it is not among these."""
+    """What is left of the life of a folded file; None if it is not folded."""
     manifest_id = folding.near(tx, source_id, first_key=file.key, last_key=file.key).manifest_of(file)
     if manifest_id is None:
         return None
@@ -152,19 +152,19 @@ def _manifest(tx: Connection, manifest_id: str, key: str) -> ManifestLife:
         events_framed=row.events_framed,
         events_batched=row.events_batched,
         events_quarantined=row.events_quarantined,
-        # Of a folded one the files are not known any more.
+        # The files of a folded manifest are no longer known.
         holds_events=bool(with_file or not positions or row.batches is None) and row.events_batched != 0,
     )
 
 
 def _deliveries(tx: Connection, manifest_id: str, key: str) -> tuple[DeliveryLife, ...]:
-    """Of the manifest, or of the part of it that holds the file: to whom it went in parts, the part tells."""
+    """Of the manifest, or of the part that contains the file, for subscribers that received it in parts."""
     whole = _of(tx, manifest_id)
     split = {one.subscriber for one in whole if one.state.is_split}
     if not split:
         return whole
     held = [one for part in parts.holding(tx, manifest_id, key) for one in _of(tx, part) if one.subscriber in split]
-    # Who had accepted all events of the file before is owed none of it in a part.
+    # A subscriber that had accepted all events of the file before is not owed any of it in a part.
     had_it = split - {part.subscriber for part in held}
     delivered = deliveries.STATES[deliveries.DELIVERED]
     done = [replace(one, state=delivered) for one in whole if one.subscriber in had_it]

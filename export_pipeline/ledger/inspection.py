@@ -1,4 +1,4 @@
-"""How an export stands: queries for people who look, which change nothing."""
+"""The status of an export: read-only queries for people."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from export_pipeline.source.file import utf8
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far one subscriber is.
+    """The progress of one subscriber.
 
     Attributes:
         is_active: whether it is configured; what a removed one was owed stays in the ledger.
-        since: what the deployment file said when it was last applied; None: nothing.
-        start_day, start_at: it is owed no file of an earlier day, or that arrived earlier; None: no bound.
-        delivered_day, delivered_key: everything up to this file was delivered; None where nothing was.
-        owed_manifests, owed_files: what waits for it.
-        oldest_arrival: when the oldest owed file arrived in the store; None where nothing is owed.
-        given_up_files: files that it will not get, since they could not be read and lie in the quarantine.
-        last_error: why the latest attempt failed; None while it went well.
+        since: as in the deployment file when it was last applied; None: not set.
+        start_day, start_at: it is owed no file of an earlier day, or that arrived earlier; None: no limit.
+        delivered_day, delivered_key: everything up to this file was delivered; None if nothing was.
+        owed_manifests, owed_files: its backlog.
+        oldest_arrival: when the oldest owed file arrived in the store; None if nothing is owed.
+        given_up_files: files that it will not receive, since they could not be read and are in the quarantine.
+        last_error: why the latest attempt failed; None if it succeeded.
         is_blocked: later attempts will fail too, until a person changes something.
     """
 
@@ -49,13 +49,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Files that are given up: nobody tries them again before a person does.
+    """Files that were given up: they are not retried until a person asks for it.
 
     Attributes:
-        keys: of the files; only the first one where the manifest is folded.
-        files: how many they are.
-        subscribers: who does not get them; empty: nobody was owed them.
-        reason: why they could not be read; None where that is not known any more.
+        keys: of the files; only the first one if the manifest is folded.
+        files: their number.
+        subscribers: those that do not receive them; empty: they were owed to nobody.
+        reason: why they could not be read; None if that is no longer known.
     """
 
     day: date
@@ -67,16 +67,16 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of all files of a source.
+    """The totals of all files of a source.
 
     Attributes:
-        files: seen, ignored ones included.
+        files: all that were seen, including ignored ones.
         ignored_files: seen and, by configuration, not taken.
         unread_files: planned, and not read yet.
-        unreadable_files: the ones that could not be read so far and are tried again.
-        given_up_files: kept in the quarantine as a whole.
+        unreadable_files: those that could not be read so far and are retried.
+        given_up_files: kept in the quarantine as whole files.
         events_framed, events_batched, events_quarantined: of the files read; the first is the sum of the other two.
-        refused_events: in the quarantine because a subscriber refused them, each subscriber counted.
+        refused_events: in the quarantine because a subscriber refused them, counted per subscriber.
         more_to_list: the last listing stopped at ``max_files``.
     """
 
@@ -93,7 +93,7 @@ class Account:
 
 
 NOTHING = Account(0, 0, 0, 0, 0, 0, 0, 0, 0, more_to_list=False)
-"""Of a source that no run has seen."""
+"""For a source that no run has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class DayTotal:
 
     Attributes:
         events: in batches, or accepted by a subscriber.
-        files: that they come from.
+        files: where they come from.
     """
 
     events: int
@@ -111,12 +111,12 @@ class DayTotal:
 
 @dataclass(frozen=True, slots=True)
 class RunStanding:
-    """What a run delivers to one subscriber, or to all, each one counted.
+    """What a run delivers to one subscriber, or to all, counted per subscriber.
 
     Attributes:
-        bytes_done, bytes_total: of the files as they are stored; of a manifest under way, by its accepted batches.
-        files_done, files_total: files of manifests that are delivered as a whole, and of all.
-        events: accepted, refused or filtered so far; how many there will be is known only once all is read.
+        bytes_done, bytes_total: stored bytes of the files; a manifest in progress counts by its accepted batches.
+        files_done, files_total: files of completely delivered manifests, and of all.
+        events: accepted, refused or filtered so far; the total is known only once everything is read.
     """
 
     bytes_done: int = 0
@@ -142,7 +142,7 @@ class UnreadableFile:
     Attributes:
         reason: what is wrong with it, without secrets.
         attempts: how many runs have tried it.
-        is_tried_again: by later runs; if not, it lies in the quarantine as a whole.
+        is_tried_again: by later runs; if not, it is in the quarantine as a whole.
     """
 
     key: str
@@ -153,7 +153,7 @@ class UnreadableFile:
 
 
 def standings(tx: Connection, source_id: int) -> list[Standing]:
-    """Every subscriber that the ledger knows, by name; removed ones only where they are owed something."""
+    """Every subscriber in the ledger, by name; removed ones only if they are owed something."""
     s = t.subscriptions.c
     rows = tx.execute(select(t.subscriptions).where(s.source_id == source_id).order_by(s.name)).all()
     known = [Subscription(row.id, row.name, row.start_day, row.start_at) for row in rows]
@@ -187,9 +187,9 @@ def standings(tx: Connection, source_id: int) -> list[Standing]:
 
 
 def account(tx: Connection, source_id: int) -> Account:
-    """What became of all files. Walks every file and manifest of the source once."""
+    """The totals of all files. Scans every file and manifest of the source once."""
     f, m, d = t.files.c, t.manifests.c, t.deliveries.c
-    # What is driven again from the quarantine has files of its own there.
+    # What is retried from the quarantine has files of its own there.
     of_source = or_(manifests.is_of_source(), f.manifest_id.is_(None))
     files, taken = tx.execute(
         select(func.count(), func.count(f.manifest_id))
@@ -199,7 +199,7 @@ def account(tx: Connection, source_id: int) -> Account:
     unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source_id, manifests.is_planned())
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
     framed, batched, quarantined = tx.execute(
-        # What is in a part was counted when the whole was read.
+        # The events of a part were counted when the whole was read.
         select(*sums).where(
             m.source_id == source_id, manifests.is_read(), manifests.is_of_source(), m.part_of.is_(None)
         )
@@ -225,7 +225,7 @@ def account(tx: Connection, source_id: int) -> Account:
 
 
 def given_up(tx: Connection, source_id: int, *, most: int) -> list[GivenUp]:
-    """What was given up, for everybody or for some, the newest days first; at most *most* manifests."""
+    """What was given up, for all or for some, the newest days first; at most *most* manifests."""
     m, d, f, s = t.manifests.c, t.deliveries.c, t.files.c, t.subscriptions.c
     for_some = exists().where(d.manifest_id == m.id, deliveries.is_given_up())
     rows = tx.execute(
@@ -259,7 +259,7 @@ def _given_up_files(tx: Connection, source_id: int) -> dict[int, int]:
 
 
 def _delivered_up_to(tx: Connection, subscription: int) -> tuple[date | None, str | None]:
-    """The last file of the source before the first one that is owed; one that holds no event was not delivered."""
+    """The last file of the source before the first owed one; a file without events was not delivered."""
     d, m = t.deliveries.c, t.manifests.c
     of_source = select(d.day, d.first_key, d.manifest_id).join(t.manifests, m.id == d.manifest_id)
     of_source = of_source.where(d.subscription_id == subscription, manifests.is_of_source())
@@ -286,7 +286,7 @@ def read_of_day(tx: Connection, source_id: int, day: date) -> DayTotal:
 
 
 def delivered_of_day(tx: Connection, source_id: int, subscription: Subscription, day: date) -> DayTotal:
-    """What a subscriber has got of *day*; what it gets once more counts once."""
+    """What a subscriber has received of *day*; what it receives again counts once."""
     d, m = t.deliveries.c, t.manifests.c
     found = (
         select(func.sum(d.accepted), func.sum(m.files))
@@ -298,7 +298,7 @@ def delivered_of_day(tx: Connection, source_id: int, subscription: Subscription,
 
 
 def run_standings(tx: Connection, run_id: str) -> dict[str, RunStanding]:
-    """Subscriber → how far the deliveries are that *run_id* took upon itself (``owed.assign``); sorted by name."""
+    """Subscriber → progress of the deliveries that *run_id* took on (``owed.assign``); sorted by name."""
     d, m, a, s = t.deliveries.c, t.manifests.c, t.acceptances.c, t.subscriptions.c
     together = (
         t.deliveries.join(t.manifests, m.id == d.manifest_id)
@@ -338,8 +338,8 @@ def unreadable_files(
     """What one of these runs took of these days and could not read, in key order.
 
     Args:
-        days: the manifests of these are looked at; there is an index for that, and none by run.
-        run_ids: a run and those it re-executes. A file that a later run took is that one's to report.
+        days: only manifests of these are queried; there is an index by day, but none by run.
+        run_ids: a run and those it re-executes. A file that a later run took is reported by that run.
     """
     d, f, m = t.deliveries.c, t.files.c, t.manifests.c
     rows = tx.execute(

@@ -1,6 +1,6 @@
-"""What the ledger knows of files: the one place that says whether a file was seen, taken, ignored or folded.
+"""What the ledger knows of files: the one place that decides whether a file was seen, taken, ignored or folded.
 
-That a file is planned once rests on it, whoever found the file: a listing, a message, a check, a backfill.
+Because of this, a file is planned once, however it was found: by a listing, a message, a check or a backfill.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Known:
         return key in self.taken or key in self.never_read or self._fingerprints(day).has_key(key)
 
     def was_taken(self, key: str, day: date | None) -> bool:
-        """Whether other content of *key* was taken and can be read: a new one overwrites it."""
+        """Whether other content of *key* was taken and can be read: new content overwrites it."""
         return key in self.taken or self._fingerprints(day).has_key(key)
 
     def was_ignored(self, key: str, etag: str) -> bool:
@@ -68,13 +68,13 @@ class Known:
         return bool(self.never_read) and etag not in self.never_read.get(key, {etag}) and (key, etag) in self.manifests
 
     def manifest_of(self, file: SourceFile, day: date | None) -> str | None:
-        """The manifest that holds exactly *file*."""
+        """The manifest of exactly *file*."""
         return self._fingerprints(day).manifest_of(file) or self.manifests.get(self._spelling(file))
 
     def _spelling(self, file: SourceFile) -> tuple[str, str]:
-        """Key and tag of *file* as they were written down: earlier versions kept other spellings of some tags.
+        """Key and etag of *file* as they were recorded: earlier versions kept other spellings of some etags.
 
-        Not of a key of which nothing could be read. That may be for its spelling alone, and the file is tried anew.
+        Except for a key of which nothing could be read: the spelling may be the only cause, so the file is tried again.
         """
         as_listed = file.key, file.etag
         if as_listed in self.manifests or file.key not in self.taken:
@@ -94,7 +94,7 @@ def between(tx: Connection, source_id: int, files: Sequence[DatedFile], *, takes
     """
     first_key, last_key = files[0].file.key, files[-1].file.key
     f = t.files.c
-    # All at once: asked for row by row they take a sixth more time.
+    # All at once: row by row takes a sixth longer.
     rows = tx.execute(
         select(f.key, f.etag, f.manifest_id).where(f.source_id == source_id, f.key.between(first_key, last_key))
     ).all()
@@ -105,10 +105,10 @@ def between(tx: Connection, source_id: int, files: Sequence[DatedFile], *, takes
 
 
 def of_keys(tx: Connection, source_id: int, days: Mapping[str, date | None]) -> Known:
-    """What is known of keys that may lie far apart.
+    """What is known about keys that may be far apart.
 
     Args:
-        days: key → its day, None where it tells none.
+        days: key → its day; None if it has none.
     """
     f = t.files.c
     keys = sorted(days)
@@ -153,13 +153,13 @@ def _together(some: Sequence[Fingerprints]) -> Fingerprints:
 def _never_read(
     tx: Connection, source_id: int, first_key: str, last_key: str, days: Mapping[str, date | None] | None
 ) -> dict[str, set[str]]:
-    """Keys between two, both included, whose every content that was taken is closed → its etags.
+    """Keys between two, both included, for which every content that was taken is closed → its etags.
 
-    Not those of which an earlier content was folded, since that was delivered.
+    Except those with an earlier folded content, since that was delivered.
     """
     m, f = t.manifests.c, t.files.c
-    # By an index of what could not be read, which is all but empty. A file that is given up stands alone, so that the
-    # first key is the only one.
+    # Uses the index of what could not be read, which is nearly empty. A file that is given up is alone in its manifest,
+    # so that the first key is the only one.
     closed = select(m.first_key, m.day).where(
         m.source_id == source_id, m.read_attempts > 0, ~manifests.is_living(), m.first_key.between(first_key, last_key)
     )
@@ -179,7 +179,7 @@ def _never_read(
 
 
 def etags_of(tx: Connection, source_id: int, keys: Sequence[str]) -> dict[str, set[str]]:
-    """Key → etags of those of *keys* that the ledger has seen, however far apart they lie."""
+    """Key → etags that the ledger has seen, for those of *keys* that it knows, however far apart they are."""
     f = t.files.c
     known: dict[str, set[str]] = {}
     for at in range(0, len(keys), _KEYS_A_QUERY):

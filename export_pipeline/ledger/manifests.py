@@ -1,13 +1,13 @@
-"""Manifests: what is planned to be read, and what reading it came to.
+"""Manifests: what is planned to be read, and the result of reading it.
 
-The states of a manifest, and what leads from one to another:
+The states of a manifest and their transitions:
 
     planned ── record_reading ─▶ read
-    planned, read ── isolate, divide ─▶ superseded (its files go on in others)
+    planned, read ── isolate, divide ─▶ superseded (others replace it)
     planned, read ── give_up ─▶ given_up ── reopen, owe_day (of a part) ─▶ planned, read
-    planned, read, and done for everybody ── fold ─▶ folded_at is set ── unfold ─▶ as before
+    planned, read, and done for all subscribers ── fold ─▶ folded_at is set ── unfold ─▶ as before
 
-While a manifest's state changes nobody can be added to it: see ``sources.hold_still``.
+While a manifest's state changes, no subscriber can be added to it: see ``sources.hold_still``.
 """
 
 import hashlib
@@ -25,41 +25,41 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.records import LedgerBatch, PartFile, Ranges, ReadingResult, Run
 from export_pipeline.source.file import ReadLimits, SourceFile
 
-# The states and kinds of manifests, as the ledger has them; outside this module they are for showing and for tests.
+# The states and kinds of manifests as stored in the ledger; outside this module they are only for display and tests.
 PLANNED, READ, GIVEN_UP, SUPERSEDED = "planned", "read", "given_up", "superseded"
 SOURCE, QUARANTINE, REFUSED = "source", "quarantine", "refused"
 
-# What a part has as its whole has it.
+# What a part inherits from its whole.
 OF_WHOLE = ("source_id", "origin", "day", "max_events", "max_bytes", "read_limits")
 
 
 class ManifestState(str):
-    """The state of one manifest, by its name in the ledger."""
+    """The state of one manifest, named as in the ledger."""
 
     __slots__ = ()
 
     @property
     def is_read(self) -> bool:
-        """Whether it was read: a second reading must come to the same."""
+        """Whether it was read: a second reading must give the same result."""
         return self == READ
 
     @property
     def is_replaced(self) -> bool:
-        """Whether its files go on in other manifests."""
+        """Whether other manifests replace it."""
         return self == SUPERSEDED
 
     @property
     def is_closed(self) -> bool:
-        """Whether there is nothing to read of it: its files go on in others, or the one that it has was given up.
+        """Whether there is nothing to read of it: other manifests replace it, or its only file was given up.
 
-        A file belongs to the manifest that it goes on in. So whose manifest is closed lies in the quarantine as a
-        whole, and no run tries it again before a person does.
+        A file belongs to the manifest that replaces its old one. So if a file's manifest is closed, the file is in the
+        quarantine as a whole, and no run retries it before a person does.
         """
         return self == GIVEN_UP or self.is_replaced
 
 
 class ReadingDiffers(LedgerError):
-    """A second reading of a manifest came to something else than the first: its batches cannot be made again."""
+    """A second reading of a manifest gave another result than the first: its batches cannot be recreated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,16 @@ class Manifest:
     """A planned group of files.
 
     Attributes:
-        origin: where the files lie: ``source`` or ``quarantine``.
+        origin: where the files are: ``source`` or ``quarantine``.
         state: see the top of this module.
-        read_attempts: failed readings so far, of a file that was isolated.
-        is_folded: its files and batches are folded, and have to be brought back before it can be read.
-        reading_run_id: the run that began to read it and has not ended. Who holds the claim of reading it knows that
-            this one died.
+        read_attempts: failed readings so far, for an isolated file.
+        is_folded: its files and batches are folded, and must be restored before it can be read.
+        reading_run_id: the run that began to read it and has not finished. Whoever holds the claim of reading it knows
+            that this run has died.
         reading_deaths: how many readings in a row died before that one.
-        read_limits: what it was first read with; None: it was not read yet, or by a version that did not keep them.
+        read_limits: limits of the first reading; None: not read yet, or by a version that did not record them.
         part_of: the manifest that it is a part of; None: of none.
-        ranges: key → which of its events belong to it; of a file that is not here, all.
+        ranges: key → which of its events belong to it; files that are missing here belong to it completely.
         events_framed, events_batched, events_quarantined: set once read; the first is the sum of the other two.
     """
 
@@ -101,17 +101,17 @@ class Manifest:
 
     @property
     def needs_files(self) -> bool:
-        """Whether only fingerprints of its files are known, by which they are to be found before it can be read."""
+        """Whether only fingerprints of its files are known, by which they must be found before it can be read."""
         return self.is_folded or any(map(records.is_nameless, self.files))
 
     @property
     def is_of_source(self) -> bool:
-        """Whether its files lie in the source; if not, in the quarantine, from where they are driven again."""
+        """Whether its files are in the source; if not, they are in the quarantine, from where they are retried."""
         return self.origin == SOURCE
 
     @property
     def is_refused(self) -> bool:
-        """Whether it holds events that a subscriber refused, and that are nobody else's."""
+        """Whether it contains events that one subscriber refused, and that belong to nobody else."""
         return self.origin == REFUSED
 
     @property
@@ -131,39 +131,39 @@ def is_planned() -> ColumnElement[bool]:
 
 
 def is_living() -> ColumnElement[bool]:
-    """Whether a manifest can be owed: it is neither given up, nor do its files go on in others."""
+    """Whether a manifest can be owed: it is neither given up nor replaced by others."""
     return t.manifests.c.state.in_((PLANNED, READ))
 
 
 def is_given_up() -> ColumnElement[bool]:
-    """Whether nobody tries to read a manifest again before a person, or a backfill of a part, asks for it."""
+    """Whether a manifest is not read again before a person, or a backfill of a part, requests it."""
     return t.manifests.c.state == GIVEN_UP
 
 
 def is_replaced() -> ColumnElement[bool]:
-    """Whether a manifest's files go on in others."""
+    """Whether other manifests replace a manifest."""
     return t.manifests.c.state == SUPERSEDED
 
 
 def is_of_source() -> ColumnElement[bool]:
-    """Whether a manifest's files lie in the source."""
+    """Whether a manifest's files are in the source."""
     return t.manifests.c.origin == SOURCE
 
 
 def is_refused() -> ColumnElement[bool]:
-    """Whether a manifest holds events that one subscriber refused, and that others have got in another manifest."""
+    """Whether a manifest contains events that one subscriber refused, and that others received in another manifest."""
     return t.manifests.c.origin == REFUSED
 
 
 def in_store_of(tx: Connection, manifest_id: str) -> tuple[ColumnElement[bool], ...]:
-    """Whether the files of manifests lie in the store of this one's: of one source, or of its quarantine."""
+    """Whether the files of manifests are in the same store as this one's: of one source, or of its quarantine."""
     m = t.manifests.c
     own = tx.execute(select(m.source_id, m.origin).where(m.id == manifest_id)).one()
     return m.source_id == own.source_id, is_of_source() if own.origin == SOURCE else ~is_of_source()
 
 
 def manifest_id_of(url: str, files: Iterable[SourceFile], *, max_events: int, max_bytes: int) -> str:
-    """The name of exactly these bytes cut by exactly these limits: 24 hexadecimal digits of a SHA-256."""
+    """Identifies exactly these bytes cut by exactly these limits: 24 hexadecimal digits of a SHA-256."""
     digest = hashlib.sha256(f"{url}\n{max_events}\n{max_bytes}\n".encode())
     for file in files:
         digest.update(f"{file.key}\0{file.etag}\0".encode("utf-8", "surrogatepass"))
@@ -182,7 +182,7 @@ def add(
     run: Run,
     origin: str = SOURCE,
 ) -> None:
-    """Write down a manifest that nobody has read yet. Its files are written, or moved, by the caller."""
+    """Record a manifest that has not been read yet. The caller writes or moves its files."""
     tx.execute(
         insert(t.manifests).values(
             id=manifest_id,
@@ -203,7 +203,7 @@ def add(
 
 
 def add_like(tx: Connection, found: Manifest, files: Sequence[SourceFile], *, url: str, run: Run) -> str:
-    """Write down a manifest of *files*, which lie where those of *found* do, and is cut like it; returns its id."""
+    """Record a manifest of *files*, which are where those of *found* are, and which is cut like it; returns its id."""
     return _add_like(tx, found, files, url=url, run=run, origin=found.origin)
 
 
@@ -216,7 +216,7 @@ def add_retry(
     url: str,
     run: Run,
 ) -> str:
-    """Write down a manifest of *files* in the quarantine, which hold what was kept there of *found*; returns its id.
+    """Record a manifest of *files* in the quarantine, which hold what was kept there of *found*; returns its id.
 
     Args:
         is_refused: events that one subscriber refused.
@@ -249,10 +249,10 @@ def add_part(
     why_lost: str | None,
     run: Run,
 ) -> None:
-    """Write down a part of a manifest, or open the one that is there already.
+    """Record a part of a manifest, or reopen it if it exists.
 
     Args:
-        described: what it has of the whole, and of its files.
+        described: what it inherits from the whole, and of its files.
         why_lost: why it is given up at once, if it is new; None: it is to be read.
     """
     m = t.manifests.c
@@ -270,7 +270,7 @@ def add_part(
             )
         )
     elif known.state == SUPERSEDED:
-        # Its files were set apart for others since; for these they are tried together first.
+        # Its files were isolated for others since; for these subscribers they are first tried together.
         values: dict[str, Any] = {"state": state, "last_error": why_lost, "successor_id": None, "read_at": None}
         tx.execute(update(t.manifests).where(m.id == manifest_id).values(**values, read_attempts=0, batches=None))
     elif known.state == GIVEN_UP and why_lost is None:
@@ -279,7 +279,7 @@ def add_part(
 
 
 def get(tx: Connection, manifest_id: str) -> Manifest:
-    """The manifest called *manifest_id*, or the one that took its place when unreadable files were set apart."""
+    """The manifest *manifest_id*, or the one that replaced it when unreadable files were isolated."""
     row = _row(tx, manifest_id)
     while row.successor_id is not None:
         row = _row(tx, row.successor_id)
@@ -318,7 +318,7 @@ def exists(tx: Connection, manifest_id: str) -> bool:
 
 
 def is_of(tx: Connection, manifest_id: str, url: str) -> bool:
-    """Whether a manifest holds files of the source at *url*."""
+    """Whether a manifest contains files of the source at *url*."""
     m, s = t.manifests.c, t.sources.c
     found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == manifest_id, s.url == url)
     return tx.execute(found).first() is not None
@@ -352,9 +352,9 @@ def batches(tx: Connection, manifest_id: str) -> tuple[LedgerBatch, ...]:
 
 
 def begin_reading(tx: Connection, manifest_id: str, run_id: str) -> None:
-    """Write down that a run reads a manifest, before it does: should its process die of that, the next one knows.
+    """Record that a run is about to read a manifest: if its process dies of that, the next run knows.
 
-    :func:`record_reading` and :func:`end_reading` take that back.
+    :func:`record_reading` and :func:`end_reading` undo that.
     """
     m = t.manifests.c
     deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
@@ -362,16 +362,16 @@ def begin_reading(tx: Connection, manifest_id: str, run_id: str) -> None:
 
 
 def end_reading(tx: Connection, manifest_id: str) -> None:
-    """Note that a reading came to nothing, and that the process which read lives."""
+    """Record that a reading failed, but that the reading process is alive."""
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(reading_run_id=None))
 
 
 def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, now: datetime) -> None:
-    """Keep what reading *found* came to; a second reading must have come to exactly the same.
+    """Record the result of reading *found*; a second reading must have given exactly the same.
 
     Raises:
         ReadingDiffers: the bytes are not those of the first reading.
-        LedgerError: the numbers do not add up, or others have come in its place meanwhile.
+        LedgerError: the numbers do not add up, or others have replaced it meanwhile.
     """
     batched = sum(batch.events for batch in reading.batches)
     if reading.events_framed != batched + reading.events_quarantined:
@@ -402,7 +402,7 @@ def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, n
         )
     )
     if written.rowcount != 1:
-        raise LedgerError(f"manifest {found.id} was {found.state} when it was read, and is not any more")
+        raise LedgerError(f"manifest {found.id} was {found.state} when it was read, but no longer is")
     rows = [
         {
             "manifest_id": found.id,
@@ -419,19 +419,19 @@ def record_reading(tx: Connection, found: Manifest, reading: ReadingResult, *, n
 
 
 def give_up(tx: Connection, manifest_id: str, reason: str) -> None:
-    """Close a manifest that nobody tries to read again before a retry opens it."""
+    """Close a manifest that is not read again before a retry reopens it."""
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(state=GIVEN_UP, last_error=reason))
 
 
 def reopen(tx: Connection, manifest_id: str) -> bool:
-    """Open a manifest that was given up; returns whether it was."""
+    """Reopen a manifest that was given up; returns whether it was."""
     m = t.manifests.c
     opened = update(t.manifests).where(m.id == manifest_id, m.state == GIVEN_UP).values(state=_before_given_up())
     return bool(tx.execute(opened).rowcount)
 
 
 def reopen_parts(tx: Connection, source_id: int, day: date) -> None:
-    """Open the parts of manifests of a day that were given up: their files may be back."""
+    """Reopen the parts of a day's manifests that were given up: their files may be back."""
     m = t.manifests.c
     given_up_parts = (m.source_id == source_id, m.day == day, m.part_of.is_not(None), is_given_up())
     opened = {"state": _before_given_up(), "read_attempts": 0, "last_error": None}
@@ -439,15 +439,15 @@ def reopen_parts(tx: Connection, source_id: int, day: date) -> None:
 
 
 def _before_given_up() -> Case[Any]:
-    # What was read before it was given up has its batches in the ledger: a second reading has to come to the same.
+    # What was read before it was given up has its batches in the ledger: a second reading must give the same.
     return case((t.manifests.c.read_at.is_not(None), READ), else_=PLANNED)
 
 
 def replace(tx: Connection, manifest_id: str, successor: str | None) -> None:
-    """Close a manifest whose files go on in others, and whose batches are nobody's.
+    """Close a manifest that others replace, and whose batches belong to nobody.
 
     Args:
-        successor: the one that holds the readable files, if there is one.
+        successor: the one with the readable files, if there is one.
     """
     values = {"state": SUPERSEDED, "successor_id": successor, "reading_run_id": None}
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
@@ -462,16 +462,16 @@ def count_failure(tx: Connection, manifest_id: str, reason: str) -> int:
 
 
 def note_failure(tx: Connection, manifest_id: str, reason: str) -> None:
-    """Write down why a manifest could not be read where no file of it is to blame, so that none counts a try.
+    """Record why a manifest could not be read if no file of it is to blame, so that no attempt counts.
 
-    Reading it clears that.
+    Reading it successfully clears that.
     """
     values = {"last_error": reason, "reading_run_id": None}
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
 def forget_failures(tx: Connection, manifest_id: str) -> None:
-    """Let a manifest count its failed readings from none again."""
+    """Reset a manifest's count of failed readings."""
     values = {"read_attempts": 0, "last_error": None, "reading_run_id": None}
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
@@ -493,5 +493,5 @@ def _must_be_the_same(manifest_id: str, first: Sequence[LedgerBatch], second: Se
     position = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
     raise ReadingDiffers(
         f"manifest {manifest_id}: a second reading differs from the first, from batch {position} on "
-        f"({len(first)} batches then, {len(second)} now), so that its batches cannot be made again"
+        f"({len(first)} batches then, {len(second)} now), so its batches cannot be recreated"
     )

@@ -1,4 +1,4 @@
-"""What is owed: which manifests a run works on, and how much waits."""
+"""What is owed: which manifests a run processes, and the size of the backlog."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ from export_pipeline.ledger.deliveries import is_owed
 from export_pipeline.ledger.records import Subscription
 from export_pipeline.source.file import utf8
 
-# Before a file that failed by itself once, twice, … is tried again with more than the few of each run. No longer: after
-# an outage all that waits is to be read soon.
+# Pauses before a file that failed by itself once, twice, … is retried in addition to the few of each run. No longer:
+# after an outage the whole backlog should be read soon.
 _PAUSES_MINUTES = (2, 4, 8, 16)
 
 
@@ -36,10 +36,10 @@ class OwedManifest:
     """A manifest that a run will read and deliver.
 
     Attributes:
-        files, size_bytes: how many files it has, and their size as they are stored.
-        subscribers: names of those it is owed to and who are served in this run.
-        is_suspect: a run began to read it and has not ended. Where none does so now, it died.
-        tried_at: when that was seen last; None: never.
+        files, size_bytes: number and stored size of its files.
+        subscribers: names of those it is owed to and that this run serves.
+        is_suspect: a run began to read it and has not finished. If none is reading it now, that run died.
+        tried_at: when that was last seen; None: never.
     """
 
     id: str
@@ -54,7 +54,7 @@ class OwedManifest:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What one subscriber is still owed.
+    """The backlog of one subscriber.
 
     Attributes:
         oldest_arrival: when the oldest owed file arrived in the store; None: nothing is owed.
@@ -76,19 +76,19 @@ def choose(
     max_retries: int,
     now: datetime | None = None,
 ) -> list[OwedManifest]:
-    """The oldest manifests owed: at most *max_files* files for each subscriber, at least one manifest.
+    """The oldest owed manifests: at most *max_files* files per subscriber, at least one manifest.
 
-    Where some of them could not be read before, since the store refused or a run died, they take half of that at most
-    as long as others wait that were never tried. Files that failed by themselves are tried again alone, at most
-    *max_retries* of them on top, and as many as fit into what the others leave: those after a pause that doubles with
-    each try. So nothing that cannot be read keeps waiting what can.
+    Manifests that could not be read before, since the store refused access or a run died, take at most half of that as
+    long as untried ones wait. Files that failed by themselves are retried alone, at most *max_retries* of them in
+    addition, plus as many as fit into what the others leave free: these after a pause that doubles with each attempt.
+    So nothing unreadable delays what can be read.
 
     Args:
         now: aware; None: now.
 
     Returns:
-        In key order, but those last whose reader died, since they may end this run as well; of these the one first
-        that was tried longest ago, so that each is seen apart from the others.
+        In key order, but those whose reader died come last, since they may end this run as well; of these the least
+        recently tried comes first, so that each is observed separately.
     """
     chosen: dict[str, OwedManifest] = {}
     wanted: dict[str, list[str]] = {}
@@ -126,7 +126,7 @@ def choose_among(
 
 
 def owed_of_day(tx: Connection, source_id: int, names: Iterable[str], *, day: date) -> dict[str, int]:
-    """Active subscriber out of *names* → how many files of one *day* it is still owed; without those owed nothing."""
+    """Active subscriber among *names* → how many files of one *day* it is still owed; omits those owed nothing."""
     d, m, s = t.deliveries.c, t.manifests.c, t.subscriptions.c
     rows = tx.execute(
         select(s.name, func.sum(m.files))
@@ -148,7 +148,7 @@ def owed_of_day(tx: Connection, source_id: int, names: Iterable[str], *, day: da
 def assign(
     tx: Connection, manifests: Iterable[OwedManifest], subscriptions: Iterable[Subscription], run_id: str
 ) -> None:
-    """Note which run takes which manifests to whom, so that its later steps, and people, can tell."""
+    """Record which run takes which manifests to whom, for its later steps and for people."""
     d = t.deliveries.c
     numbers = {subscription.name: subscription.id for subscription in subscriptions}
     rows = [
@@ -164,7 +164,7 @@ def assign(
 
 
 def assigned(tx: Connection, manifest_id: str, run_ids: Iterable[str]) -> list[str]:
-    """Names of the subscribers that one of these runs takes a manifest to, and that are still owed it."""
+    """Names of the subscribers that one of these runs delivers a manifest to, and that are still owed it."""
     d, s = t.deliveries.c, t.subscriptions.c
     return list(
         tx.execute(
@@ -177,7 +177,7 @@ def assigned(tx: Connection, manifest_id: str, run_ids: Iterable[str]) -> list[s
 
 
 def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
-    """Ids of the manifests that one of these runs took last, and that are still owed to somebody, in key order."""
+    """Ids of the manifests that one of these runs took last, and that are still owed to anyone, in key order."""
     d = t.deliveries.c
     rows = tx.execute(
         select(d.manifest_id)
@@ -188,7 +188,7 @@ def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
 
 
 def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
-    """How much each subscriber is owed. Walks the owed deliveries only, however old the ledger."""
+    """The backlog of each subscriber. Scans only the owed deliveries, however old the ledger is."""
     d, m = t.deliveries.c, t.manifests.c
     subscriptions = list(subscriptions)
     counted: Mapping[int, tuple[int, int]] = {
@@ -196,7 +196,7 @@ def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription
         for row in tx.execute(
             select(d.subscription_id, func.count(), func.sum(m.files))
             .join(t.manifests, m.id == d.manifest_id)
-            # Not by the source: SQLite would take that for the way in, and walk every manifest of it.
+            # Not by the source: SQLite would choose that index, and scan every manifest of it.
             .where(is_owed(), d.subscription_id.in_([subscription.id for subscription in subscriptions]))
             .group_by(d.subscription_id)
         )
@@ -213,8 +213,8 @@ def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription
 def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | None:
     """When the oldest owed file arrived.
 
-    Looked for in two manifests, of which one comes first by day and key, and one has been owed for longest: what is
-    planned early arrived early. To look at the files of all would take as long as the backlog.
+    Only two manifests are examined: the first by day and key, and the one owed for longest, since what is planned early
+    arrived early. Examining all files would take time proportional to the backlog.
     """
     d, m = t.deliveries.c, t.manifests.c
     # The rows of a part's files are those of the whole.
@@ -240,7 +240,7 @@ def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> li
     owed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts == 0)
     owed = owed.order_by(d.day, d.first_key).limit(max_files)
     fresh = _as_many(tx.execute(owed.where(m.last_error.is_(None), m.reading_run_id.is_(None))), max_files)
-    # By an index of just these, as the condition stands: else SQLite would look for them in the whole backlog.
+    # With the index of exactly these rows, as the condition is written: else SQLite would scan the whole backlog.
     troubled = or_(m.last_error.is_not(None), m.reading_run_id.is_not(None))
     failed = _as_many(tx.execute(owed.where(troubled)), max_files)
     if fresh and failed:
@@ -253,7 +253,7 @@ def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> li
 def _retries(tx: Connection, subscription: Subscription, *, most: int, more: int, now: datetime) -> list[OwedManifest]:
     """Manifests that failed by themselves: *most* of them, and *more* of those whose pause is over."""
     d, m = t.deliveries.c, t.manifests.c
-    # Those tried least come first, then those tried longest ago, so that all get their turn.
+    # The least often tried come first, then the least recently tried, so that all get their turn.
     failed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
     failed = failed.order_by(m.read_attempts, m.tried_at.nulls_first(), d.day, d.first_key)
     found = [_manifest(row) for row in tx.execute(failed.limit(most))]
@@ -273,7 +273,7 @@ def _pauses_over(now: datetime) -> Iterator[ColumnElement[bool]]:
 
 
 def _as_many(rows: Iterable[Any], max_files: int) -> list[OwedManifest]:
-    """The first of *rows* that have *max_files* files together, and at least one."""
+    """The first of *rows* that have *max_files* files together, but at least one."""
     chosen: list[OwedManifest] = []
     files = 0
     for row in rows:
@@ -300,9 +300,9 @@ def _with_subscribers(manifest: OwedManifest, names: Iterable[str]) -> OwedManif
 
 
 def gets_on(tx: Connection, subscription: Subscription) -> bool:
-    """Whether anything is owed to the subscriber that no reading failed of: each run takes some of that.
+    """Whether the subscriber is owed anything that no reading failed for: each run takes some of that.
 
-    Not whether anything is owed: where the store is down, or a file is corrupt, run after run would be started.
+    Not whether anything is owed: if the store is down or a file is corrupt, run after run would be started.
     """
     d, m = t.deliveries.c, t.manifests.c
     fresh = (
@@ -322,9 +322,9 @@ def failing_subscriptions(tx: Connection, source_id: int) -> set[int]:
 
 
 def nobody_waits(tx: Connection, manifest_id: str) -> bool:
-    """Whether a manifest is owed to nobody that receives now, so that its staged batches can go.
+    """Whether a manifest is owed to no active subscriber, so that its staged batches can be deleted.
 
-    For a subscriber that was removed, nothing is kept staged: should it come back, the manifest is read again.
+    For a removed subscriber nothing is kept staged: if it comes back, the manifest is read again.
     """
     d, s = t.deliveries.c, t.subscriptions.c
     owed = (

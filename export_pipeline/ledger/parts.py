@@ -1,10 +1,10 @@
-"""Parts: what goes on alone of a manifest that must not change, and that can no longer be read whole.
+"""Parts: the rest of a manifest that must not change, but can no longer be read as a whole.
 
-Others have got the manifest, so its batches stay what they are. Those it is still owed to get the files that can be
-read in one part, and each of the others in a part of its own that may be tried again. A part is a manifest in every
-respect, with two exceptions: the rows of its files stay those of the whole, so it keeps a list of them; and of a file
-of which its subscribers have accepted events under the ids of the whole it holds only the others. So no event comes to
-a subscriber under two ids. A part is owed only to those for whom it was made.
+Other subscribers have received the manifest, so its batches stay as they are. Those it is still owed to receive the
+readable files in one part, and each of the other files in a part of its own that may be retried. A part is a manifest
+in every respect, with two exceptions: the file rows stay with the whole, so a part keeps a list of its files; and of a
+file of which its subscribers have accepted events under the ids of the whole, it contains only the others. So no event
+reaches a subscriber under two ids. A part is owed only to the subscribers it was made for.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from export_pipeline.source.file import SourceFile
 
 
 def set_files(tx: Connection, manifest_id: str, files: Sequence[PartFile]) -> None:
-    """Give the files of a part their names, now that they were found; its id stays what it is."""
+    """Set the names of a part's files, now that they were found; its id stays the same."""
     values = {"part_files": records.dump_part_files(files), "first_key": files[0].file.key}
     tx.execute(update(t.manifests).where(t.manifests.c.id == manifest_id).values(values))
 
 
 def part_id(whole: str, files: Sequence[PartFile]) -> str:
-    """The name of exactly these events of the manifest *whole*."""
+    """Identifies exactly these events of the manifest *whole*."""
     rows = [[one.file.key, one.file.etag, one.ranges] for one in files]
     return hashlib.sha256(f"{whole}\n{json.dumps(rows)}".encode()).hexdigest()[:24]
 
 
 def described(tx: Connection, whole: str, files: Sequence[PartFile]) -> dict[str, Any]:
-    """What the row of a part has of the whole, and of its files."""
+    """What the row of a part inherits from the whole, and of its files."""
     of: RowMapping = tx.execute(select(t.manifests).where(t.manifests.c.id == whole)).mappings().one()
     return {
         **{name: of[name] for name in manifests.OF_WHOLE},
@@ -50,7 +50,7 @@ def described(tx: Connection, whole: str, files: Sequence[PartFile]) -> dict[str
 
 
 def holding(tx: Connection, whole: str, key: str) -> list[str]:
-    """The ids of those parts of the manifest *whole* that hold events of the file under *key*."""
+    """The ids of those parts of the manifest *whole* that contain events of the file under *key*."""
     m = t.manifests.c
     rows = tx.execute(select(m.id, m.part_files).where(m.part_of == whole, ~manifests.is_replaced()).order_by(m.id))
     return [row.id for row in rows if any(_is_of(one.file, key) for one in records.load_part_files(row.part_files))]
@@ -61,9 +61,9 @@ def _is_of(file: SourceFile, key: str) -> bool:
 
 
 def delivery_states(tx: Connection, whole: str, key: str) -> dict[int, DeliveryState]:
-    """Subscription → how it stands with the file under *key*, of those that get the manifest *whole* in parts.
+    """Subscription → state of the file under *key*, for those that receive the manifest *whole* in parts.
 
-    Who has accepted all events of the file before the manifest was split has it: delivered.
+    A subscriber that accepted all events of the file before the manifest was split has it: delivered.
     """
     d = t.deliveries.c
     split = select(d.subscription_id).where(d.manifest_id == whole, deliveries.is_split())
@@ -87,13 +87,13 @@ def not_accepted(
 
     Args:
         files: of the manifest, in order.
-        batch_events: how many events each of its batches holds.
+        batch_events: how many events each of its batches contains.
         accepted: numbers of batches.
         accepted_events: number of another batch → the numbers in it of the events that were accepted.
         events_of_files: how many events of each file the batches hold; None: not known.
 
     Returns:
-        Files with the events that are left, in order; None where it cannot be told.
+        Files with the events that are left, in order; None if unknown.
     """
     by_themselves = {n: events for n, events in (accepted_events or {}).items() if n not in accepted}
     if not accepted and not by_themselves:
@@ -122,7 +122,7 @@ def not_accepted(
 
 
 def _without(events: int, accepted: Collection[int]) -> list[tuple[int, int]]:
-    """The stretches of so many events that none of *accepted* lies in."""
+    """The ranges of *events* events that contain none of *accepted*."""
     bounds = [-1, *sorted(accepted), events]
     return [(before + 1, after) for before, after in pairwise(bounds) if before + 1 < after]
 

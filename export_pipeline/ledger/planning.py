@@ -1,4 +1,4 @@
-"""Planning: new files become manifests, and every manifest is owed to whom it concerns, in one transaction."""
+"""Planning: groups new files into manifests, and owes each manifest to its subscribers, in one transaction."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
@@ -50,7 +50,7 @@ def plan(
 
 
 def note_ignored(tx: Connection, *, source_id: int, files: Sequence[DatedFile], note: str, now: datetime) -> None:
-    """Remember files that were seen and, by configuration, not taken: they are reported once, not at every run."""
+    """Record files that were seen and, by configuration, not taken: they are reported once, not at every run."""
     rows = [
         {
             "source_id": source_id,
@@ -71,10 +71,10 @@ def note_ignored(tx: Connection, *, source_id: int, files: Sequence[DatedFile], 
 def _groups(
     files: Sequence[DatedFile], subscriptions: Sequence[Subscription], away: Sequence[Subscription], limits: PlanLimits
 ) -> list[tuple[date, tuple[int, ...], list[SourceFile]]]:
-    """Days, to whom they are owed, and files that belong together: nobody's start lies among them.
+    """Days, the subscribers they are owed to, and files that belong together: no subscriber's start is among them.
 
     Args:
-        away: owed nothing now, but all within their start when they come back.
+        away: owed nothing now, but everything after their start when they come back.
     """
     together: dict[tuple[date, tuple[int, ...], tuple[int, ...]], list[SourceFile]] = {}
     for dated in files:

@@ -1,4 +1,4 @@
-"""Portions: what a subscriber has of a batch that it has not settled as a whole.
+"""Portions: what a subscriber has received of a batch that it has accepted only in part.
 
 A batch goes out in several requests where the destination takes only so much in one, or where its answers divide it: it
 refused the whole and took one half, or took some events and postponed the others. The steps by which that came about
@@ -23,7 +23,7 @@ from export_pipeline.ledger.records import Ranges
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one answer made of a request; events are told by their numbers in the planned batch.
+    """The result of one request; events are identified by their numbers in the planned batch.
 
     Attributes:
         of: id of the request; None: the batch was divided before any was sent.
@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(slots=True)
 class Portions:
-    """How a batch stands.
+    """The state of a batch.
 
     Attributes:
         accepted: numbers of the events that the destination has.
@@ -84,7 +84,7 @@ class Portions:
 
 
 def ranges(ascending: Iterable[int]) -> Ranges:
-    """Numbers as stretches."""
+    """Numbers as ranges."""
     found: list[tuple[int, int]] = []
     for number in ascending:
         if found and found[-1][1] == number:
@@ -95,12 +95,12 @@ def ranges(ascending: Iterable[int]) -> Ranges:
 
 
 def numbers(stretches: Iterable[tuple[int, int]]) -> list[int]:
-    """Stretches as numbers."""
+    """Ranges as numbers."""
     return [number for start, stop in stretches for number in range(start, stop)]
 
 
 def add(tx: Connection, found: Delivery, n: int, steps: Sequence[Step]) -> None:
-    """Keep *steps*, which follow those kept before. Only the holder of the delivery's claim calls this."""
+    """Record *steps*, which follow those recorded before. Only the holder of the delivery's claim calls this."""
     told = zlib.compress(json.dumps([asdict(step) for step in steps], separators=(",", ":")).encode(), 1)
     row = {"manifest_id": found.manifest_id, "subscription_id": found.subscription_id, "round": found.round, "n": n}
     c = t.portions.c
@@ -109,7 +109,7 @@ def add(tx: Connection, found: Delivery, n: int, steps: Sequence[Step]) -> None:
 
 
 def of_delivery(tx: Connection, found: Delivery) -> dict[int, Portions]:
-    """Number of batch → how it stands, of the batches that were settled in part in this round."""
+    """Number of batch → its state, for batches accepted only in part in this round."""
     return _of(tx, found.manifest_id, found.subscription_id, t.portions.c.round == found.round)
 
 
@@ -136,7 +136,7 @@ def of_earlier_rounds(tx: Connection, found: Delivery) -> dict[int, tuple[Portio
 
 
 def accepted(tx: Connection, manifest: str, subscription: int) -> dict[int, set[int]]:
-    """Number of batch → its events that a subscriber has, in whichever round, of those that it has only in part."""
+    """Number of batch → its events that a subscriber has received, in any round, for batches received only in part."""
     found = _of(tx, manifest, subscription)
     return {n: one.accepted for n, one in found.items() if one.accepted}
 

@@ -1,4 +1,4 @@
-"""What the ledger tells of files, manifests, batches, deliveries and subscriptions, as plain values."""
+"""Files, manifests, batches, deliveries and subscriptions of the ledger, as plain values."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class DatedFile(NamedTuple):
-    """A file and the day that its key tells."""
+    """A file and the day that its key encodes."""
 
     file: SourceFile
     day: date
@@ -36,10 +36,10 @@ class PlanLimits:
     """How files are grouped and later cut. The cutting limits are part of a manifest's identity.
 
     Attributes:
-        max_events: most events a batch.
-        max_bytes: most NDJSON bytes a batch.
-        manifest_max_files: most files a manifest.
-        manifest_max_bytes: most stored bytes a manifest, so that staging stays small; one larger file stands alone.
+        max_events: most events per batch.
+        max_bytes: most NDJSON bytes per batch.
+        manifest_max_files: most files per manifest.
+        manifest_max_bytes: most stored bytes per manifest, so that staging stays small; a larger file is alone in one.
     """
 
     max_events: int
@@ -53,8 +53,8 @@ class Subscription:
     """One subscriber of one source, as the ledger knows it.
 
     Attributes:
-        start_day: files of earlier days are not owed; None: no bound.
-        start_at: files that arrived earlier are not owed; None: no bound.
+        start_day: files of earlier days are not owed; None: no limit.
+        start_at: files that arrived earlier are not owed; None: no limit.
     """
 
     id: int
@@ -63,14 +63,14 @@ class Subscription:
     start_at: datetime | None
 
     def owes(self, file: SourceFile, day: date) -> bool:
-        """Whether *file*, which belongs to *day*, lies within this subscription."""
+        """Whether *file*, of *day*, is within this subscription."""
         if self.start_day is not None and day < self.start_day:
             return False
         return self.start_at is None or file.last_modified >= self.start_at
 
     @property
     def first_day(self) -> date | None:
-        """The earliest day that can hold an owed file, as far as is known; None: any."""
+        """The earliest day that can contain an owed file, as far as is known; None: any."""
         return self.start_day or (self.start_at.date() if self.start_at else None)
 
 
@@ -79,10 +79,10 @@ class PartFile:
     """A file of a part.
 
     Attributes:
-        file: of a folded manifest, where the file is gone and only its fingerprint is left, one without a key, and with
-            the fingerprint in the place of its etag; see :func:`is_nameless`.
-        ranges: which of its events belong to the part, by their numbers from 0: first one, and the one behind the last;
-            None: all of them.
+        file: if the file of a folded manifest is gone and only its fingerprint is left, a file without a key, and with
+            the fingerprint as its etag; see :func:`is_nameless`.
+        ranges: which of its events belong to the part, by their numbers from 0: the first of each range, and the one
+            after its last; None: all of them.
     """
 
     file: SourceFile
@@ -107,11 +107,11 @@ class LedgerBatch:
 
 @dataclass(frozen=True, slots=True)
 class ReadingResult:
-    """What reading came to. events_framed = events in batches + events_quarantined.
+    """The result of a reading. events_framed = events in batches + events_quarantined.
 
     Attributes:
-        events_of_files: of each file, in order, how many events the batches hold; None: not told.
-        limits: what it was read with; None: not told.
+        events_of_files: how many events of each file, in order, are in batches; None: unknown.
+        limits: limits of the reading; None: unknown.
     """
 
     batches: tuple[LedgerBatch, ...]
@@ -132,7 +132,7 @@ class Totals:
 
 
 def dump_part_files(files: Iterable[PartFile]) -> str:
-    """*files* as they are kept in the ledger."""
+    """*files* as they are stored in the ledger."""
     rows = [
         [one.file.key, one.file.etag, one.file.size_bytes, one.file.last_modified.timestamp(), one.ranges]
         for one in files
@@ -141,7 +141,7 @@ def dump_part_files(files: Iterable[PartFile]) -> str:
 
 
 def load_part_files(text: str) -> list[PartFile]:
-    """What :func:`dump` kept."""
+    """The inverse of :func:`dump_part_files`."""
     return [
         PartFile(
             SourceFile(key, etag, size_bytes, datetime.fromtimestamp(modified, timezone.utc)),

@@ -1,4 +1,4 @@
-"""Which objects of the quarantine a retry has planned, until that is read: a retry may die before it archives them."""
+"""The quarantine objects that a retry has planned, until they are read: a retry may die before it archives them."""
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
@@ -7,7 +7,7 @@ from export_pipeline.ledger.manifests import Manifest
 
 
 def note_file(tx: Connection, identity: str, name: str, *, key: str, etag: str) -> None:
-    """Keep that a file which was given up is tried again, out of the quarantine's object *name*.
+    """Record that a file that was given up is retried, from the quarantine's object *name*.
 
     Args:
         identity: its manifest.
@@ -19,13 +19,13 @@ def note_file(tx: Connection, identity: str, name: str, *, key: str, etag: str) 
 
 
 def of_manifest(tx: Connection, found: Manifest) -> set[str]:
-    """The objects that a retry made the manifest of, or opened it again from, and that nobody has archived for sure."""
+    """The objects from which a retry created or reopened the manifest, and which may not have been archived yet."""
     f = t.files.c
     return set(tx.execute(select(f.note).where(_rows_of(found), f.note.is_not(None))).scalars())
 
 
 def forget(tx: Connection, found: Manifest) -> None:
-    """Note that none of them waits any more."""
+    """Record that none of them is waiting any more."""
     tx.execute(update(t.files).where(_rows_of(found)).values(note=None))
 
 

@@ -1,13 +1,13 @@
-"""What the ledger keeps of a source: its number, and how far it is listed.
+"""What the ledger keeps of a source: its number, and how far it has been listed.
 
-The ledger alone says how far a source is listed; the cursor of ``new_files`` only shows it.
+Only the ledger decides how far a source has been listed; the cursor of ``new_files`` only shows it.
 
               after                 next listing  frontier
     ────────────┬─────────────────────────┬───────────┬───────────────▶ keys
       planned   │ may hold files that     │ planned   │ not listed yet
                 │ no run has listed       │           │
 
-The next listing begins at the frontier less the lookback.
+The next listing begins at the frontier minus the lookback.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from export_pipeline.ledger import tables as t
 
 @dataclass(frozen=True, slots=True)
 class ListingState:
-    """How far listing is.
+    """The progress of the listing.
 
     Attributes:
-        frontier: every key up to this one was listed, and planned where somebody is owed it, except what ``after``
+        frontier: every key up to this one was listed, and planned if any subscriber is owed it, except as ``after``
             says; never dated in the future. Empty: nothing was listed yet.
-        after: behind this key, and before where the next listing begins, keys may be unlisted: a subscriber or a person
+        after: after this key, and before the start of the next listing, keys may be unlisted: a subscriber or a person
             wants what no earlier listing had to find, or a listing stopped at its limit. Empty: none are.
-        complete_at: when the last listing began that came to the end of the source; None: none did yet.
+        complete_at: start of the last listing that reached the end of the source; None: none did yet.
         start_date: ``source.start_date`` when the source was last listed; None: it never was.
-        listed_at: with notifications, when the last listing began that came to its end; None: none ever did.
-        began_at: when the listing of what ``after`` says began; None: none is under way.
+        listed_at: with notifications, start of the last listing that reached its end; None: none did yet.
+        began_at: start of the listing that ``after`` describes; None: none is in progress.
     """
 
     frontier: str = ""
@@ -42,12 +42,12 @@ class ListingState:
 
 
 def source_id(tx: Connection, url: str) -> int | None:
-    """The ledger's number of the source at *url*; None where it was never seen."""
+    """The ledger's number of the source at *url*; None if it was never seen."""
     return tx.execute(select(t.sources.c.id).where(t.sources.c.url == url)).scalar()
 
 
 def add_source(tx: Connection, url: str) -> int:
-    """Give the source at *url* its number."""
+    """Assign a number to the source at *url*."""
     found = source_id(tx, url)
     if found is not None:
         return found
@@ -56,7 +56,7 @@ def add_source(tx: Connection, url: str) -> int:
 
 
 def listing_state(tx: Connection, source_id: int) -> ListingState:
-    """How far the listing of a source is."""
+    """How far a source has been listed."""
     s = t.sources.c
     columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
     frontier, after, *times = tx.execute(select(*columns).where(s.id == source_id)).one()
@@ -64,7 +64,7 @@ def listing_state(tx: Connection, source_id: int) -> ListingState:
 
 
 def set_listing_state(tx: Connection, source_id: int, to: ListingState) -> None:
-    """Write down how far it is."""
+    """Record how far it has been listed."""
     tx.execute(
         update(t.sources)
         .where(t.sources.c.id == source_id)
@@ -90,10 +90,10 @@ def more_to_list(tx: Connection, source_id: int) -> bool:
 
 
 def hold_still(tx: Connection, source_id: int) -> None:
-    """Keep others, to the end of this transaction, from owing manifests of a source or from ending their lives.
+    """Until the end of this transaction, keep others from owing manifests of a source, or from closing them.
 
-    Who adds a subscriber looks for the living manifests, and who sets files apart or gives up looks for those that wait
-    for a manifest. PostgreSQL lets both look at what was before the other: the newcomer would be owed what lives no
-    longer, and never what took its place. On SQLite one transaction writes at a time anyway.
+    Adding a subscriber reads the living manifests, and isolating files or giving up reads who is owed a manifest.
+    PostgreSQL lets both see the state before the other: the new subscriber would be owed replaced manifests, and
+    never their replacements. On SQLite only one transaction writes at a time anyway.
     """
     tx.execute(select(t.sources.c.id).where(t.sources.c.id == source_id).with_for_update(key_share=True))

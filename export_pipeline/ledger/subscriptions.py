@@ -1,4 +1,4 @@
-"""Subscriptions: who receives, and from where on."""
+"""Subscriptions: who receives events, and from which start."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ BEGINNING, NOW = "beginning", "now"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What :func:`register` did.
+    """The result of :func:`register`.
 
     Attributes:
-        subscriptions: the active ones, in the order asked for.
+        subscriptions: the active ones, in the requested order.
         notes: one sentence for each change, for the log.
         list_again: a subscription begins before what earlier runs may have listed: list from ``list_from`` on.
-        list_from: the first day wanted; None: from the very beginning.
+        list_from: the first day needed; None: from the very beginning.
     """
 
     subscriptions: tuple[Subscription, ...]
@@ -35,7 +35,7 @@ class Registration:
 
 
 def active(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
-    """The subscriptions that receive now, by name."""
+    """The active subscriptions, by name."""
     s = t.subscriptions.c
     rows = tx.execute(
         select(s.id, s.name, s.start_day, s.start_at)
@@ -46,7 +46,7 @@ def active(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
 
 
 def inactive(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
-    """The subscriptions that are out of the deployment file, and may come back."""
+    """The subscriptions that were removed from the deployment file, and may come back."""
     s = t.subscriptions.c
     rows = tx.execute(
         select(s.id, s.name, s.start_day, s.start_at).where(s.source_id == source_id, s.inactive_since.is_not(None))
@@ -55,7 +55,7 @@ def inactive(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
 
 
 def is_registered(tx: Connection, source_id: int, wanted: Mapping[str, str | None]) -> bool:
-    """Whether the ledger already holds exactly *wanted* (name → since): then there is nothing to write."""
+    """Whether the ledger already has exactly *wanted* (name → since): then there is nothing to write."""
     s = t.subscriptions.c
     rows = tx.execute(select(s.name, s.since).where(s.source_id == source_id, s.inactive_since.is_(None)))
     return {row.name: row.since for row in rows} == dict(wanted)
@@ -64,11 +64,11 @@ def is_registered(tx: Connection, source_id: int, wanted: Mapping[str, str | Non
 def register(
     tx: Connection, source_id: int, wanted: Mapping[str, str | None], *, start_from: str, now: datetime
 ) -> Registration:
-    """Make the ledger's subscriptions those that are configured.
+    """Update the ledger's subscriptions to the configured ones.
 
     Args:
         wanted: subscriber → its ``since`` (``now``, ``beginning``, a date) or None.
-        start_from: the start of subscribers without ``since`` in a ledger that has none yet.
+        start_from: the start of subscribers without ``since`` in a ledger that has no subscribers yet.
         now: aware.
     """
     hold_still(tx, source_id)
@@ -100,7 +100,9 @@ def register(
             notes.append(f"subscriber {name} now starts at: {since}")
         elif row.inactive_since is not None:
             tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since, inactive_since=None))
-            notes.append(f"subscriber {name} is back and goes on where it was removed, {_removed(row.inactive_since)}")
+            notes.append(
+                f"subscriber {name} is back and continues where it was removed, {_removed(row.inactive_since)}"
+            )
         else:
             if since != row.since:
                 tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since))
@@ -132,10 +134,10 @@ def register(
 
 
 def _removed(moment: datetime) -> str:
-    # Who shares a ledger by mistake sees one subscriber after the other come back, run after run.
+    # If two exports share a ledger by mistake, one subscriber after the other comes back, run after run.
     return (
-        f"at {moment:%Y-%m-%d %H:%M} UTC; should another export use this ledger for the same source, give each a "
-        "ledger of its own"
+        f"at {moment:%Y-%m-%d %H:%M} UTC; if another export uses this ledger for the same source, give each its "
+        "own ledger"
     )
 
 
@@ -143,7 +145,7 @@ def _bounds(start: str, now: datetime) -> tuple[date | None, datetime | None]:
     if start == BEGINNING:
         return None, None
     if start == NOW:
-        # Stores keep arrival times in whole seconds, cut off.
+        # Stores truncate arrival times to whole seconds.
         return None, now.replace(microsecond=0)
     try:
         return date.fromisoformat(start), None
@@ -161,46 +163,46 @@ def _in_order(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -
 
 
 def _within(subscription: Subscription) -> ColumnElement[bool]:
-    """Whether a manifest lies within the start of *subscription*, with all its files."""
+    """Whether a manifest, with all its files, is within the start of *subscription*."""
     m = t.manifests.c
     bounds: list[ColumnElement[bool]] = [true()]
     if subscription.start_day is not None:
         bounds.append(m.day >= subscription.start_day)
     if subscription.start_at is not None:
-        # Planning keeps files on both sides of a start apart. What was planned before it cannot hold a later file,
-        # which spares a walk through a ledger of years.
+        # Planning separates files on both sides of a start. What was planned before it cannot contain a later file,
+        # which saves scanning a ledger of years.
         bounds += [m.planned_at >= subscription.start_at, *folding.none_arrived_before(subscription.start_at)]
     return and_(*bounds)
 
 
 def _owe_again(tx: Connection, before: Subscription, after: Subscription, *, now: datetime) -> int:
-    """Owe what was waived because it lay before the start, and lies behind it now; returns how many."""
+    """Owe what was waived because it was before the start, and is now after it; returns how many."""
     m, d = t.manifests.c, t.deliveries.c
     regained = exists().where(m.id == d.manifest_id, manifests.is_living(), _within(after), not_(_within(before)))
     return deliveries.owe_waived(tx, after.id, regained, now=now)
 
 
 def _waive(tx: Connection, before: Subscription, after: Subscription) -> int:
-    """Waive what the start has moved past; returns how many. What lay before it all along is owed by a replay."""
+    """Waive what the start has moved past; returns how many. What was always before it is owed by a replay."""
     m, d = t.manifests.c, t.deliveries.c
     passed = exists().where(m.id == d.manifest_id, _within(before), not_(_within(after)))
     return deliveries.waive(tx, after.id, passed)
 
 
 def spent_seconds(tx: Connection, subscription: int, run_id: str) -> float:
-    """Seconds that the run called *run_id* has spent on a subscription so far."""
+    """Seconds that the run *run_id* has spent on a subscription so far."""
     s = t.subscriptions.c
     found = tx.execute(select(s.spent_seconds).where(s.id == subscription, s.spent_run_id == run_id)).scalar()
     return float(found or 0.0)
 
 
 def set_spent(tx: Connection, subscription: int, run_id: str, seconds: float) -> None:
-    """Keep that this is what the run has spent on a subscription. Of an earlier run nothing is kept."""
+    """Record how long the run has spent on a subscription. Values of earlier runs are not kept."""
     s = t.subscriptions.c
     tx.execute(update(t.subscriptions).where(s.id == subscription).values(spent_run_id=run_id, spent_seconds=seconds))
 
 
 def failed_in_run(tx: Connection, subscription: Subscription, run_id: str) -> str | None:
-    """Why this subscriber failed earlier in the same run; None where it did not."""
+    """Why this subscriber failed earlier in the same run; None if it did not."""
     s = t.subscriptions.c
     return tx.execute(select(s.last_error).where(s.id == subscription.id, s.last_error_run_id == run_id)).scalar()

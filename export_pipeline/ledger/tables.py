@@ -4,8 +4,8 @@
              │                      │      ├─ folded
              └─ subscriptions ── deliveries ┴─ acceptances
 
-A manifest is planned once and never changed; deliveries say to whom each manifest is owed. Both conservation equations
-are columns here, so that anybody can check them with one query.
+A manifest is planned once and never changed; deliveries record to whom each manifest is owed. Both conservation
+equations are columns here, so that anybody can check them with one query.
 """
 
 from datetime import datetime, timezone
@@ -35,13 +35,13 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC: aware in Python, without a zone in the database (SQLite knows none)."""
+    """A moment in UTC: aware in Python, without a time zone in the database (SQLite has none)."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a moment without a zone rather than guess one."""
+        """Reject a moment without a time zone instead of guessing one."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -49,7 +49,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(timezone.utc).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give back what was stored, as UTC."""
+        """Return what was stored, as UTC."""
         return None if value is None else value.replace(tzinfo=timezone.utc)
 
 
@@ -60,7 +60,7 @@ def key_type() -> TypeEngine[str]:
 
 metadata = MetaData()
 
-# One row, written when the ledger is made: what tells this ledger from all others; see ledger.database.
+# One row, written when the ledger is created: distinguishes this ledger from all others; see ledger.database.
 identity = Table(
     "identity",
     metadata,
@@ -75,9 +75,9 @@ sources = Table(
     Column("url", Text, nullable=False, unique=True),
     # Set while the last listing stopped at max_files: the sensor then starts the next run at once.
     Column("more_to_list", Boolean, nullable=False, default=False),
-    # Whatever of earlier days can be folded is; null: nothing was folded yet.
+    # Everything foldable of earlier days is folded; null: nothing was folded yet.
     Column("folded_before", Date),
-    # How far the source is listed; see ledger.sources.
+    # How far the source has been listed; see ledger.sources.
     Column("listed_at", UtcDateTime),
     Column("listing_began_at", UtcDateTime),
     Column("listing_after", key_type()),
@@ -91,8 +91,8 @@ manifests = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("source_id", ForeignKey("sources.id"), nullable=False),
-    # Where its files lie: in the source, or in the quarantine, from where they are driven again. "refused" is also
-    # there: events that one subscriber refused, and that all others have got in the batches of another manifest.
+    # Where its files are: in the source, or in the quarantine, from where they are retried. "refused" is also there:
+    # events that one subscriber refused, and that all others received in the batches of another manifest.
     Column("origin", String(12), nullable=False, default="source"),
     Column("day", Date, nullable=False),
     Column("first_key", key_type(), nullable=False),
@@ -100,35 +100,35 @@ manifests = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("max_events", Integer, nullable=False),
     Column("max_bytes", BigInteger, nullable=False),
-    # See ledger.manifests for what leads from one to another.
+    # See ledger.manifests for the transitions.
     Column("state", String(12), nullable=False),
     Column("planned_at", UtcDateTime, nullable=False),
     Column("planned_by_run", String(64), nullable=False),
     Column("read_at", UtcDateTime),
     Column("read_attempts", Integer, nullable=False, default=0),
-    # When the latest reading that failed began; see ledger.manifests.
+    # When the latest failed reading began; see ledger.manifests.
     Column("tried_at", UtcDateTime),
-    # Which run began to read it and has not ended; where nobody holds the claim of reading it, that run died doing so.
+    # The run that began to read it and has not finished; if nobody holds the claim of reading it, that run died of it.
     Column("reading_run_id", String(64)),
     # How many readings in a row died before the one that reading_run_id began.
     Column("reading_deaths", Integer),
     Column("last_error", Text),
-    # The same files without those that could not be read; set once, when state becomes superseded.
+    # The manifest with the same files except the unreadable ones; set once, when state becomes superseded.
     Column("successor_id", ForeignKey("manifests.id")),
     Column("bytes_unpacked", BigInteger),
     Column("batches", Integer),
-    # What it was first read with, as JSON: a second reading has to find the same events.
+    # Limits of the first reading, as JSON: a second reading must find the same events.
     Column("read_limits", Text),
-    # Of each file, in key order, how many events its batches hold; as JSON.
+    # For each file, in key order, how many of its events are in batches; as JSON.
     Column("events_of_files", Text),
-    # Of a manifest that must not change and cannot be read whole any more, what goes on alone; see ledger.parts.
+    # For the rest of a manifest that must not change and can no longer be read as a whole; see ledger.parts.
     Column("part_of", String(32)),
     Column("part_files", Text),
     # events_framed = events_batched + events_quarantined
     Column("events_framed", BigInteger),
     Column("events_batched", BigInteger),
     Column("events_quarantined", BigInteger),
-    # Set while its files, batches and acceptances stand in ``folded`` instead of their own tables.
+    # Set while its files, batches and acceptances are in ``folded`` instead of their own tables.
     Column("folded_at", UtcDateTime),
     Index("ix_manifests_day", "source_id", "day"),
     Index("ix_manifests_read_at", "source_id", "read_at"),
@@ -151,7 +151,7 @@ files = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("last_modified", UtcDateTime, nullable=False),
     Column("day", Date, nullable=False),
-    # Null only where the file was seen and, by configuration, not taken; note then says why.
+    # Null only if the file was seen and, by configuration, not taken; note then says why.
     Column("manifest_id", ForeignKey("manifests.id")),
     Column("seen_at", UtcDateTime, nullable=False),
     # Else the quarantine's object that a retry planned it from, until it is read; see ledger.retries.
@@ -179,20 +179,20 @@ subscriptions = Table(
     Column("id", Integer, primary_key=True),
     Column("source_id", ForeignKey("sources.id"), nullable=False),
     Column("name", String(64), nullable=False),
-    # What the deployment file said when it was last applied; null: nothing.
+    # As in the deployment file when it was last applied; null: not set.
     Column("since", String(32)),
-    # A file is owed when its day and its arrival are not before these; null: no bound.
+    # A file is owed if its day and its arrival are not before these; null: no limit.
     Column("start_day", Date),
     Column("start_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("inactive_since", UtcDateTime),
     Column("last_success_at", UtcDateTime),
-    # Null while the latest attempt went well.
+    # Null if the latest attempt succeeded.
     Column("last_error", Text),
     Column("last_error_at", UtcDateTime),
-    # It failed for good, until a person changes something: a wrong password, a place that is gone.
+    # It failed for good, until a person changes something: a wrong password, a destination that is gone.
     Column("is_blocked", Boolean, nullable=False, default=False, server_default=false()),
-    # Later manifests are held back for the rest of the run in which one failed: order, and no storm on a sick receiver.
+    # After a failure, later manifests are held back for the rest of the run, to keep order and to spare the receiver.
     Column("last_error_run_id", String(64)),
     # The run that delivered to it last, and how long that run has spent on it: its time budget.
     Column("spent_run_id", String(64)),
@@ -205,12 +205,12 @@ deliveries = Table(
     metadata,
     Column("manifest_id", ForeignKey("manifests.id"), primary_key=True),
     Column("subscription_id", ForeignKey("subscriptions.id"), primary_key=True),
-    # Copied from the manifest so that "the oldest owed" is one short walk of an index, however old the ledger.
+    # Copied from the manifest so that "the oldest owed" is a short scan of an index, however old the ledger is.
     Column("day", Date, nullable=False),
     Column("first_key", key_type(), nullable=False),
-    # See ledger.deliveries for what leads from one to another.
+    # See ledger.deliveries for the transitions.
     Column("state", String(12), nullable=False),
-    # Grows when a replay asks for the same manifest again.
+    # Increases when a replay requests the same manifest again.
     Column("round", Integer, nullable=False, default=1),
     Column("owed_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
@@ -228,7 +228,7 @@ deliveries = Table(
         "day",
         "first_key",
         sqlite_where=text("state = 'owed'"),
-        # On PostgreSQL, too, as the migration says. To name it here would load that dialect, 34 ms, at every start.
+        # Also on PostgreSQL, as in the migration. Naming it here would load that dialect, 34 ms, at every start.
     ),
 )
 
@@ -269,9 +269,9 @@ folded = Table(
     Column("last_key", key_type(), nullable=False),
     Column("files", Integer, nullable=False),
     Column("first_modified", UtcDateTime, nullable=False),
-    # 16 bytes a file, in key order; see ledger.folding.
+    # 16 bytes per file, in key order; see ledger.folding.
     Column("fingerprints", LargeBinary, nullable=False),
-    # The rows of ``batches``, as compressed JSON: the counts and checksums that a second reading has to come to.
+    # The rows of ``batches``, as compressed JSON: the counts and checksums that a second reading must give.
     Column("batches", LargeBinary, nullable=False),
     Index("ix_folded_day", "source_id", "day", "first_key"),
 )
@@ -279,7 +279,7 @@ folded = Table(
 backfill_days = Table(
     "backfill_days",
     metadata,
-    # By url: a backfill may be asked for before any run has seen the source.
+    # By url: a backfill may be requested before any run has seen the source.
     Column("source_url", Text, primary_key=True),
     Column("backfill_id", String(64), primary_key=True),
     Column("day", Date, primary_key=True),
@@ -287,7 +287,7 @@ backfill_days = Table(
     Column("subscribers", Text, nullable=False),
     Column("again", Boolean, nullable=False),
     Column("asked_at", UtcDateTime, nullable=False),
-    # When its manifests were owed, or it was taken back; none: no run has come to it.
+    # When its manifests were owed, or it was cancelled; null: no run has processed it.
     Column("settled_at", UtcDateTime),
     Index("ix_backfill_days_unsettled", "source_url", "day", sqlite_where=text("settled_at IS NULL")),
 )

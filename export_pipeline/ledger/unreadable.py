@@ -1,8 +1,8 @@
-"""What becomes of a manifest that cannot be read, or not whole.
+"""Handles manifests that cannot be read, or not completely.
 
-Nobody has accepted any of it: its unreadable files are set apart, each in a manifest of its own that is tried alone.
-Others have got it: it is split, and those it is still owed to get parts of it. A file that no try can read is given up,
-and opened again by a retry from the quarantine.
+If no subscriber has accepted any of it, its unreadable files are isolated, each in a manifest of its own that is
+retried alone. If others have received it, it is split, and those it is still owed to receive parts of it. A file that
+no attempt can read is given up, and reopened by a retry from the quarantine.
 """
 
 import json
@@ -31,13 +31,13 @@ from export_pipeline.source.file import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one subscriber gets of a manifest that is split.
+    """What one subscriber receives of a manifest that is split.
 
     Attributes:
-        sound: files, or events of them, that it has not accepted yet, and that can be read.
-        lost: the same, of files that cannot be read.
-        is_indivisible: it has no share: it has got all before and was to get it once more, or it has accepted some and
-            nobody can tell which events these were.
+        sound: readable files, or events of them, that it has not accepted yet.
+        lost: the same, of unreadable files.
+        is_indivisible: it has no share: it received everything before and was to receive it again, or it has accepted
+            some events and nobody can tell which.
     """
 
     subscription: int
@@ -48,13 +48,13 @@ class Share:
 
 
 def isolate(tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run: Run) -> str | None:
-    """Set unreadable files apart, each in a manifest of its own that later runs try alone.
+    """Isolate unreadable files, each in a manifest of its own that later runs read alone.
 
     Args:
         unreadable: key → what is wrong with it.
 
     Returns:
-        The id of the manifest that holds the readable files; None where none is left.
+        The id of the manifest with the readable files; None if none is left.
     """
     owed_to = _take_away(tx, found)
     readable = [one for one in found.part_files if one.file.key not in unreadable]
@@ -68,9 +68,9 @@ def isolate(tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, u
 
 
 def divide(tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile]], *, url: str, run: Run) -> list[str]:
-    """Put a manifest of each of *groups* in the place of one whose reader died, so that the cause is found.
+    """Replace a manifest whose reader died by one manifest for each of *groups*, to find the cause.
 
-    No file of it is to blame so far, and none counts a try.
+    No file of it is to blame so far, so no attempt is counted.
 
     Returns:
         Their ids.
@@ -83,21 +83,21 @@ def divide(tx: Connection, found: Manifest, groups: Iterable[Sequence[SourceFile
 
 
 def give_up(tx: Connection, manifest_id: str, reason: str) -> None:
-    """Close a manifest whose file lies in the quarantine as a whole; a retry from there opens it again."""
+    """Close a manifest whose file is in the quarantine as a whole; a retry from there reopens it."""
     _hold_still(tx, manifest_id)
     manifests.give_up(tx, manifest_id, reason)
     deliveries.give_up(tx, manifest_id)
 
 
 def reopen(tx: Connection, manifest_id: str) -> None:
-    """Owe a given-up manifest again, as if it had never been tried; also to who began to receive since."""
+    """Owe a given-up manifest again, as if it had never been tried; also to subscribers added since."""
     _hold_still(tx, manifest_id)
     opened = manifests.reopen(tx, manifest_id)
     if deliveries.reopen(tx, manifest_id) or opened:
         manifests.forget_failures(tx, manifest_id)
     if not opened:
-        return  # it was given up for some alone, and stayed open to whoever is new
-    # While it was given up nobody new was owed it. Who is out of the deployment file now is when coming back.
+        return  # it was given up for some alone, and stayed open for new subscribers
+    # While it was given up, no new subscriber was owed it. Removed subscribers are owed it when they come back.
     found = manifests.get(tx, manifest_id)
     for one in subscriptions.active(tx, found.source_id):
         if all(one.owes(file, found.day) for file in found.files):
@@ -109,10 +109,10 @@ def _hold_still(tx: Connection, manifest_id: str) -> None:
 
 
 def _take_away(tx: Connection, found: Manifest) -> list[tuple[int, str | None]]:
-    """Take a manifest's deliveries and batches away, for others come in its place.
+    """Delete a manifest's deliveries and batches, because others replace it.
 
     Returns:
-        The subscriptions that it was owed to, each with the run that takes it there, if one does.
+        The subscriptions that it was owed to, each with the run that delivers it, if one does.
     """
     hold_still(tx, found.source_id)
     owed_to = deliveries.take_away(tx, found.id)
@@ -151,10 +151,10 @@ def shares(
     *,
     differs: bool = False,
 ) -> list[Share]:
-    """What those of *subscriptions* that a manifest is owed to would get, without the files under *unreadable*.
+    """What those of *subscriptions* that a manifest is owed to would receive, without the files under *unreadable*.
 
     Args:
-        differs: it can be read, but comes to other events than before, so that those accepted cannot be told.
+        differs: it can be read, but gives other events than before, so that the accepted ones cannot be identified.
     """
     batch_events = [batch.events for batch in manifests.batches(tx, found.id)]
     known = tx.execute(select(t.manifests.c.events_of_files).where(t.manifests.c.id == found.id)).scalar_one()
@@ -165,8 +165,8 @@ def shares(
             found.part_files,
             batch_events=batch_events,
             accepted=accepted,
-            events_of_files=None if differs or known is None else json.loads(known),
             accepted_events=portions.accepted(tx, found.id, one.subscription_id),
+            events_of_files=None if differs or known is None else json.loads(known),
         )
         has_got_all = one.is_repeated and not left
         result.append(
@@ -184,7 +184,7 @@ def shares(
 def shares_by_fingerprint(
     tx: Connection, found: Manifest, sound: Sequence[SourceFile], gone: Sequence[bytes], subscriptions: Collection[int]
 ) -> list[Share]:
-    """As :func:`shares`, of a folded manifest: whom it is owed to for the first time has accepted none of it.
+    """As :func:`shares`, for a folded manifest: those that it is owed to for the first time have accepted nothing.
 
     Args:
         sound: its files that are in the source.
@@ -200,7 +200,7 @@ def shares_by_fingerprint(
 
 
 def lost_parts(found: Manifest, given: Iterable[Share]) -> dict[str, PartFile]:
-    """The id of each part that will hold a file which cannot be read → that file."""
+    """The id of each part that will contain an unreadable file → that file."""
     whole = found.part_of or found.id
     return {parts.part_id(whole, [one]): one for share in given for one in share.lost}
 
@@ -215,17 +215,17 @@ def split(
     groups: int = 1,
     run: Run,
 ) -> list[str]:
-    """Give each subscriber its share: what is sound is owed in parts, what is lost is given up, each file by itself.
+    """Give each subscriber its share: readable files are owed in parts, lost ones are given up, each by itself.
 
     The caller holds the claims of reading the manifest and of delivering it to them.
 
     Args:
         reasons: key → why it cannot be read.
         reason: why what cannot be split is given up.
-        groups: into how many parts what is sound is cut, at most.
+        groups: into at most how many parts the readable files are divided.
 
     Returns:
-        The ids of the sound parts.
+        The ids of the readable parts.
     """
     hold_still(tx, found.source_id)
     whole = found.part_of or found.id
@@ -240,13 +240,13 @@ def split(
             deliveries.give_up_for(tx, found.id, share.subscription, reason)
         else:
             deliveries.split_for(tx, found.id, share.subscription)
-    # Should it be owed to anybody again, all tries are left.
+    # If it is owed to anybody again, its attempts start from zero.
     manifests.forget_failures(tx, found.id)
     return list(dict.fromkeys(sound))
 
 
 def grouped(files: Sequence[PartFile], groups: int) -> list[Sequence[PartFile]]:
-    """*files* in order, in at most so many groups of about one size."""
+    """*files* in order, in at most *groups* groups of about equal size."""
     size = max(1, -(-len(files) // groups))
     return [files[at : at + size] for at in range(0, len(files), size)]
 
@@ -260,11 +260,11 @@ def _add_part(
     why_lost: str | None = None,
     run: Run,
 ) -> str:
-    """Write down a part of the manifest *whole*, or owe the one that is there already.
+    """Record a part of the manifest *whole*, or owe the existing one.
 
     Args:
-        owed_to: subscriptions, each with the run that takes it to them, if one does.
-        why_lost: it lies in the quarantine, and is given up for these subscriptions. For others that it is owed to it
+        owed_to: subscriptions, each with the run that delivers it to them, if one does.
+        why_lost: it is in the quarantine, and is given up for these subscriptions. For others that it is owed to it
             stays open.
 
     Returns:
@@ -285,14 +285,14 @@ def _add_part(
 
 
 def note_attempts(tx: Connection, manifest_ids: Iterable[str], *, began: datetime) -> None:
-    """Keep when an attempt to read these manifests began that failed."""
+    """Record when a failed attempt to read these manifests began."""
     tx.execute(update(t.manifests).where(t.manifests.c.id.in_(list(manifest_ids))).values(tried_at=began))
 
 
 def others_read(tx: Connection, manifest_id: str, *, began: datetime) -> bool:
-    """Whether another manifest was read since the latest noted attempt at this one: the store and the login work.
+    """Whether another manifest was read since the latest recorded attempt at this one: store and login work.
 
-    Asked before the attempt under way, which *began* then, is noted.
+    Called before the current attempt, which *began* then, is recorded.
     """
     m = t.manifests.c
     tried_at = tx.execute(select(m.tried_at).where(m.id == manifest_id)).scalar_one()
@@ -300,13 +300,13 @@ def others_read(tx: Connection, manifest_id: str, *, began: datetime) -> bool:
 
 
 def others_read_since_planned(tx: Connection, manifest_id: str) -> bool:
-    """Whether another manifest was read since this one was planned, or set apart: runs are able to read."""
+    """Whether another manifest was read since this one was planned, or isolated: runs are able to read."""
     m = t.manifests.c
     return _others_read_since(tx, manifest_id, tx.execute(select(m.planned_at).where(m.id == manifest_id)).scalar_one())
 
 
 def _others_read_since(tx: Connection, manifest_id: str, since: datetime) -> bool:
     m = t.manifests.c
-    # What is driven again lies in the quarantine: to read that says nothing about the source, nor the other way round.
+    # What is retried is in the quarantine: reading it says nothing about the source, and the other way round.
     found = select(m.id).where(*manifests.in_store_of(tx, manifest_id), m.read_at >= since, m.id != manifest_id)
     return tx.execute(found.limit(1)).first() is not None

@@ -27,6 +27,12 @@ _ODD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
 
 _NOT_PARTIAL = "non-partial response"
 """obstore's error for a part that is sent with the status of a whole object."""
+_BY_STATUS: dict[int, type[FileForbidden | FileGone | FileReplaced]] = {
+    401: FileForbidden,
+    403: FileForbidden,
+    404: FileGone,
+    412: FileReplaced,
+}
 
 
 class S3Source(BucketSource):
@@ -207,11 +213,3 @@ def _behind(page: Page, key: str) -> Page:
     """*page* and the pages after it, without the files up to *key*."""
     rest = page.rest
     return Page([file for file in page.files if file[0] > key], rest and (lambda: _behind(rest(), key)))
-
-
-_BY_STATUS: dict[int, type[FileForbidden | FileGone | FileReplaced]] = {
-    401: FileForbidden,
-    403: FileForbidden,
-    404: FileGone,
-    412: FileReplaced,
-}

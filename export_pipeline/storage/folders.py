@@ -11,6 +11,13 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 """Modes of folders and files that only their owner may read."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_MAX_CHARACTERS = 500
+# A query may contain a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
+_QUERY = re.compile(r"(https?://[^\s?\"'<>)]*)\?[^\s\"'<>)]*")
+_USERINFO = re.compile(r"(https?://)[^/\s@\"']+@")
+_SECRET_ELEMENTS = re.compile(
+    r"<(AWSAccessKeyId|SignatureProvided|StringToSign\w*|CanonicalRequest\w*|X-Amz-Security-Token)>.*?</\1>", re.DOTALL
+)
 
 
 def make_folder(folder: str, mode: int) -> None:
@@ -51,15 +58,6 @@ def told_if_open(path: str) -> str:
         return ""
     private = PRIVATE_FOLDER if os.path.isdir(path) else PRIVATE_FILE
     return f"; other users of this machine can read it: chmod {private:o} {path}"
-
-
-_MAX_CHARACTERS = 500
-# A query may contain a signature (presigned URLs, Azure's SAS tokens); userinfo a password.
-_QUERY = re.compile(r"(https?://[^\s?\"'<>)]*)\?[^\s\"'<>)]*")
-_USERINFO = re.compile(r"(https?://)[^/\s@\"']+@")
-_SECRET_ELEMENTS = re.compile(
-    r"<(AWSAccessKeyId|SignatureProvided|StringToSign\w*|CanonicalRequest\w*|X-Amz-Security-Token)>.*?</\1>", re.DOTALL
-)
 
 
 def brief(error: BaseException) -> str:

@@ -13,6 +13,11 @@ from export_pipeline.storage.folders import PRIVATE_FILE, PRIVATE_FOLDER, brief,
 from export_pipeline.storage.location import Location
 from export_pipeline.storage.objects import Objects, checked_name
 
+_TRIES = 3
+# For 5 MB in one piece, Linux allocates 2 MiB blocks in its page cache, which a virtual machine may have returned to
+# its host while they were free: writing then takes up to ten times as long.
+_PIECE_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -70,12 +75,6 @@ def link(file: str, path: str, *, like: Made | None, beside: str) -> bool:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(beside)
-
-
-_TRIES = 3
-# For 5 MB in one piece, Linux allocates 2 MiB blocks in its page cache, which a virtual machine may have returned to
-# its host while they were free: writing then takes up to ten times as long.
-_PIECE_BYTES = 64 * 1024
 
 
 class FolderObjects(Objects):

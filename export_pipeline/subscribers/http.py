@@ -12,7 +12,8 @@ from export_pipeline.subscribers import paths
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.http_options import IdempotentOptions
-from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, to_json
+from export_pipeline.subscribers.mapping import compile_mapping, to_json
+from export_pipeline.subscribers.mapping_compiler import Call
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
@@ -76,7 +77,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
     )
     error_reason_path: str = Field(default="message", description="Path within each of these to the reason.")
     separator_bytes: ClassVar[int] = 1
-    _reader: Reader | None = PrivateAttr(default=None)
+    _call: Call | None = PrivateAttr(default=None)
 
     @property
     def _rest(self) -> dict[str, Any]:
@@ -99,9 +100,9 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         """The event as it is, or as the mapping makes it."""
         if not self.mapping:
             return (event,)
-        if self._reader is None:
-            self._reader = compile_mapping(self.mapping)
-        return (to_json(self._reader(Event(event))),)
+        if self._call is None:
+            self._call = Call(self.mapping)
+        return (self._call(event),)
 
     def post(self, request: Packed) -> Receipt | None:
         """One request, and what its answer says of single events."""

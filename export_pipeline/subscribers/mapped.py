@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
+from export_pipeline.subscribers.mapping import compile_mapping, extended
+from export_pipeline.subscribers.mapping_compiler import Call
 from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
 
@@ -25,7 +26,7 @@ class MappedSubscriber(HttpRequestSubscriber):
     hosts: ClassVar[Mapping[str, str]]
     path: ClassVar[str]
     default_mapping: ClassVar[Mapping[str, Any]]
-    _reader: Reader | None = PrivateAttr(default=None)
+    _call: Call | None = PrivateAttr(default=None)
 
     @field_validator("region")
     @classmethod
@@ -46,11 +47,9 @@ class MappedSubscriber(HttpRequestSubscriber):
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The call for one event."""
-        if self._reader is None:
-            self._reader = compile_mapping(extended(self.default_mapping, self.mapping))
-        call = self._reader(Event(event))
-        self.look_at(call)
-        return (to_json(call),)
+        if self._call is None:
+            self._call = Call(extended(self.default_mapping, self.mapping), self.look_at)
+        return (self._call(event),)
 
     @property
     def endpoint(self) -> str:

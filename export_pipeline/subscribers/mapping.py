@@ -20,16 +20,16 @@ A time in the event is a number of milliseconds since 1970, the same in digits, 
 time the destination would give it the time of its arrival.
 
 Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
-empty object is left out; an empty text is kept.
+empty object is left out; an empty text is kept. A number with an exponent may be spelled otherwise than in the event
+(``1e16`` for ``1e+16``), which is the same number.
 """
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from functools import cached_property
-from typing import Any
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
 
 from export_pipeline.subscribers import moments, paths
 from export_pipeline.subscribers.parsing import Unfit, parse
@@ -37,15 +37,17 @@ from export_pipeline.subscribers.parsing import Unfit, parse
 Reader = Callable[["Event"], Any]
 """Event → a value; None where there is none."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MS = timedelta(milliseconds=1)
-_LAST_MS = 253_402_300_799_999
+_EPOCH = datetime(1970, 1, 1)  # in UTC; a zone would be spelled
+LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999, beyond which datetime knows none."""
 _TOO_LARGE = "a number is too large for this destination"
 
 
 class Event:
     """An event with what is derived from it.
+
+    Args:
+        fields: of *line*, where it was read before.
 
     Attributes:
         line: its bytes.
@@ -55,9 +57,9 @@ class Event:
         Unfit: Python cannot read it.
     """
 
-    def __init__(self, line: bytes) -> None:
+    def __init__(self, line: bytes, fields: dict[str, Any] | None = None) -> None:
         self.line = line
-        self.fields = parse(line)
+        self.fields = parse(line) if fields is None else fields
 
     @cached_property
     def sha256(self) -> str:
@@ -159,14 +161,14 @@ def _first_id(specs: object, place: str) -> Reader:
             if isinstance(found, str):
                 if found and not found.isspace():
                     return found
-            elif (number := _numeric_id(found)) is not None:
+            elif (number := numeric_id(found)) is not None:
                 return number
         return None
 
     return read
 
 
-def _numeric_id(found: object) -> str | None:
+def numeric_id(found: object) -> str | None:
     """The number *found*, as text; None where it is none.
 
     Raises:
@@ -192,36 +194,55 @@ def _merge(specs: object, place: str) -> Reader:
 
 
 def _time(spec: object, place: str) -> Reader:
-    return _moment(spec, place, lambda moment: moment.isoformat(timespec="seconds"))
+    return _of_value(spec, place, time_of(spec))
 
 
 def _iso(spec: object, place: str) -> Reader:
-    return _moment(spec, place, lambda moment: moment.isoformat(timespec="milliseconds"))
+    return _of_value(spec, place, iso_of(spec))
 
 
 def _milliseconds(spec: object, place: str) -> Reader:
+    return _of_value(spec, place, milliseconds_of(spec))
+
+
+def _of_value(spec: object, place: str, made: Callable[[Any], Any]) -> Reader:
     reader = compile_mapping(spec, place)
-    exactly = _moment(spec, place, lambda moment: (moment - _EPOCH) // _MS)
-
-    def read(event: Event) -> Any:
-        found = reader(event)
-        # What most events have; all else is looked at.
-        return found if type(found) is int and 0 <= found <= _LAST_MS else exactly(event)
-
-    return read
+    return lambda event: made(reader(event))
 
 
-def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Reader:
-    reader = compile_mapping(spec, place)
+def time_of(spec: object) -> Callable[[Any], str | None]:
+    """What ``$time`` makes of a value at *spec*; raises Unfit where it is no time."""
+    return _moment(spec, lambda milliseconds: f"{_second(milliseconds // 1000)}+00:00")
 
-    def read(event: Event) -> Any:
-        found = reader(event)
+
+def iso_of(spec: object) -> Callable[[Any], str | None]:
+    """What ``$iso`` makes of a value at *spec*; raises Unfit where it is no time."""
+    return _moment(spec, lambda ms: f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00")
+
+
+def milliseconds_of(spec: object) -> Callable[[Any], int | None]:
+    """What ``$milliseconds`` makes of a value at *spec*; raises Unfit where it is no time."""
+
+    def known(milliseconds: int) -> int:
+        _second(milliseconds // 1000)
+        return milliseconds
+
+    exactly = _moment(spec, known)
+    # What most events have; all else is looked at.
+    return lambda found: found if type(found) is int and 0 <= found <= LAST_MS else exactly(found)
+
+
+T = TypeVar("T")
+
+
+def _moment(spec: object, spelled: Callable[[int], T]) -> Callable[[Any], T | None]:
+    def made(found: Any) -> T | None:
         if found is None:
             return None
         milliseconds = found if type(found) is int else moments.milliseconds(found)
         if milliseconds is not None:
             try:
-                return spelled(_EPOCH + timedelta(milliseconds=milliseconds // 1))
+                return spelled(int(milliseconds // 1))
             except (OverflowError, ValueError):
                 pass  # beyond what datetime knows
         raise Unfit(
@@ -229,7 +250,17 @@ def _moment(spec: object, place: str, spelled: Callable[[datetime], Any]) -> Rea
             "ISO 8601 such as 2026-11-28T09:00:00Z"
         )
 
-    return read
+    return made
+
+
+@lru_cache(maxsize=4096)  # events that come together happened within a few seconds
+def _second(seconds: int) -> str:
+    """So many seconds after 1970 as ``YYYY-MM-DDTHH:MM:SS``.
+
+    Raises:
+        OverflowError: datetime knows no such year.
+    """
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def _shown(found: object) -> str:
@@ -239,15 +270,18 @@ def _shown(found: object) -> str:
 
 
 def _string(spec: object, place: str) -> Reader:
-    reader = compile_mapping(spec, place)
+    return _of_value(spec, place, as_text)
 
-    def read(event: Event) -> str | None:
-        found = reader(event)
-        if isinstance(found, str):
-            return found
-        return None if is_nothing(found) else _as_json(found)
 
-    return read
+def as_text(found: object) -> str | None:
+    """*found* as text; None where there is nothing.
+
+    Raises:
+        Unfit: it holds a number that JSON has no form for.
+    """
+    if isinstance(found, str):
+        return found
+    return None if is_nothing(found) else _as_json(found)
 
 
 def _as_json(found: object) -> str:
@@ -270,7 +304,13 @@ def _id(characters: object, place: str) -> Reader:
 def _uuid(of: object, place: str) -> Reader:
     if of != "event":
         raise ValueError(f"{place}: {of!r}; allowed is event")
-    return lambda event: str(uuid.UUID(hex=event.sha256[:32], version=5))
+    return lambda event: uuid_of(event.sha256)
+
+
+def uuid_of(digits: str) -> str:
+    """The first 128 bits of a hash as a UUID of version 5: RFC 9562 puts the version and the variant in."""
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def _each(specs: object, place: str) -> list[Reader]:

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from export_pipeline.subscribers.decoding import UNUSUAL, decode
+
 _TOO_DEEP = "nested too deeply to be read by this subscriber"
 # Half of a surrogate pair can stand in JSON only as an escape.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -20,6 +22,14 @@ def parse(line: bytes) -> dict[str, Any]:
         Unfit: it is nested too deeply.
     """
     try:
+        return decode(line)
+    except UNUSUAL:
+        return parse_unusual(line)
+
+
+def parse_unusual(line: bytes) -> dict[str, Any]:
+    """:func:`parse`, of what msgspec refuses, and slowly of everything."""
+    try:
         return _object(line)
     except RecursionError:
         raise Unfit(_TOO_DEEP) from None
@@ -34,6 +44,10 @@ def parse_exactly(line: bytes) -> dict[str, Any]:
         Unfit: it is nested too deeply, has a whole number of more digits than Python converts, or half of a surrogate
             pair.
     """
+    try:
+        return decode(line)  # which refuses what cannot be stored, and some of what can
+    except UNUSUAL:
+        pass
     try:
         event = _object(line)
         if may_hold_surrogates(line):

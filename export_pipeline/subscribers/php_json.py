@@ -3,42 +3,56 @@
 Seen by running PHP 8.2 with its default ``serialize_precision`` of -1.
 """
 
+import codecs
 import json
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from export_pipeline.subscribers.parsing import parse
+from export_pipeline.subscribers.decoding import UNUSUAL, encode
 
 _LARGEST = 2**63
 _DIGITS = 17
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
-def php_print(line: bytes) -> str:
-    """The event in *line* as PHP prints it; five times as fast as :func:`php_json` where nothing in it is rare."""
-    if _LONG_NUMBER.search(line) is None:
-        try:
-            value = json.loads(line, parse_float=_plain_float, object_hook=_as_array)
-        except _Rare:
-            return php_json(parse(line))
-        text = json.dumps(value, separators=(",", ":"))
-        if "\\u007f" not in text:
-            return text.replace("/", "\\/")
-    return php_json(parse(line))
+def php_print(event: dict[str, Any]) -> str:
+    """:func:`php_json` of an event, and many times as fast where nothing in it is rare."""
+    try:
+        data = encode(_plain(event))
+    except (*UNUSUAL, _Rare):
+        return php_json(event)
+    return data.replace(b"/", b"\\/").decode().encode("ascii", _ESCAPED).decode()
 
 
 class _Rare(Exception):
-    """A number that Python and PHP spell differently."""
+    """A number that msgspec and PHP spell differently."""
 
 
-def _plain_float(text: str) -> int | float:
-    """A number whose shortest form is the same in Python and PHP; 1250.0 is 1250 in PHP."""
-    value = float(text)
-    if 1e-4 <= abs(value) < 1e15:
+def _plain(value: Any) -> Any:
+    """*value* with the objects that PHP takes for lists as such, and 1250.0 as 1250, which PHP prints."""
+    kind = value.__class__
+    if kind is dict:
+        plain = {key: one if one.__class__ is str else _plain(one) for key, one in value.items()}
+        return _as_array(plain)
+    if kind is list:
+        return [one if one.__class__ is str else _plain(one) for one in value]
+    if kind is int and not -_LARGEST <= value < _LARGEST:
+        raise _Rare
+    if kind is float:
+        if not 1e-4 <= abs(value) < 1e15:
+            raise _Rare
         return int(value) if value.is_integer() else value
-    raise _Rare
+    return value
+
+
+def _escape(found: UnicodeError) -> tuple[str, int]:
+    """What is not ASCII as JSON's escapes: called by ``encode``, which finds it."""
+    assert isinstance(found, UnicodeEncodeError)  # noqa: S101 (nobody decodes with it)
+    return json.dumps(found.object[found.start : found.end])[1:-1], found.end
+
+
+_ESCAPED = "export_pipeline.json"
+codecs.register_error(_ESCAPED, _escape)
 
 
 def _as_array(value: dict[str, Any]) -> Any:

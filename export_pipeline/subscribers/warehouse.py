@@ -1,6 +1,6 @@
 """Load every batch into a warehouse or lake."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Loader(Protocol):
     """What loads rows, in one thread."""
 
-    def load(self, batch: Batch, table: Table) -> Receipt:
-        """Insert those events of *batch* that *table* does not have, or raise whatever the driver raises."""
+    def load_many(self, batches: Sequence[Batch], table: Table) -> Sequence[Receipt]:
+        """Insert those events of *batches* that *table* does not have, or raise whatever the driver raises."""
 
     def check(self) -> None:
         """Reach the destination."""
@@ -141,7 +141,16 @@ class Warehouse(Subscriber):
         Raises:
             TryLater, Blocked, Refused: as the database's error says.
         """
-        return self._do(lambda loader: self._load_alone(loader, batch))
+        (receipt,) = self.deliver_many([batch])
+        return receipt
+
+    def deliver_many(self, batches: Sequence[Batch]) -> Sequence[Receipt]:
+        """Load several batches in one transaction, or as one package of dlt: a load costs more than a batch does.
+
+        Raises:
+            TryLater, Blocked, Refused: as the database's error says; nothing was loaded.
+        """
+        return self._do(lambda loader: self._load_alone(loader, batches))
 
     def check(self) -> None:
         """Reach the destination."""
@@ -181,14 +190,14 @@ class Warehouse(Subscriber):
         except Overdue:
             raise TryLater(f"{self.destination}: not done after {self.timeout_seconds:g} s") from None
 
-    def _load_alone(self, loader: Loader, batch: Batch) -> Receipt:
+    def _load_alone(self, loader: Loader, batches: Sequence[Batch]) -> Sequence[Receipt]:
         # dlt empties a table of new rows beside the real one, fills it and merges it; a second load at the same moment
         # would empty what the first has filled, and both would report success. And no two may name columns at once.
         # Held here, in the thread of the loads, until the load has ended, whoever waits for it.
         table = self._table()
         place = f"{self.destination} {table.schema}.{table.name}"
         with self.alone(place, wait_seconds=self.timeout_seconds / 2):
-            return loader.load(batch, table)
+            return loader.load_many(batches, table)
 
     def _table(self) -> Table:
         # As dlt names them, so that its tables are continued.

@@ -25,8 +25,8 @@ _REDUCED = str.maketrans("+-*@|", "x_xal")
 _BREAK_BEFORE_WORD = re.compile("([^_])([A-Z][a-z]+)")
 _BREAK_BEFORE_CAPITAL = re.compile("([a-z0-9])([A-Z])")
 _UNDERSCORES = re.compile("__+")
-_NOT_ASCII_WORD = re.compile(r"[^a-zA-Z0-9_]")
-_NOT_WORD = re.compile(r"\W")
+_NOT_ASCII_WORD = re.compile(r"[^a-zA-Z0-9_]+")
+_NOT_WORD = re.compile(r"\W+")
 _LONGEST_SUFFIX_BYTES = len("__v_bigint")
 
 INT64 = (-(2**63), 2**63 - 1)
@@ -111,6 +111,12 @@ class TableColumns:
                     self.slots[owner.member] = Slot(column)
                 elif owner.member in self.slots:
                     self.slots[owner.member].variants[owner.kind] = column
+
+    def settle(self) -> None:
+        """The columns that were added are in the table now, and it is kept whose they are."""
+        self.existing |= {column.name: column for column in self.added}
+        self.added = []
+        self.claimed = {}
 
     def sort_key(self, member: str) -> tuple[bool, str]:
         """In this order members get their names: who is called just like a column keeps the name."""

@@ -62,6 +62,10 @@ class Dlt:
         self._pipeline: Any = None
         self._current = _Current("")
 
+    def load_many(self, batches: Sequence[Batch], table: Table) -> list[Receipt]:
+        """Load *batches*, each as a package of dlt."""
+        return [self.load(batch, table) for batch in batches]
+
     def load(self, batch: Batch, table: Table) -> Receipt:
         """Load *batch* as one package of dlt."""
         import dlt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from export_pipeline.errors import DeliveryError
 from export_pipeline.subscribers.warehouse_columns import Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_duckdb
-from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Prepared, Table, TableLayout, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +32,12 @@ class _DuckdbSession(LoadSession):
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
         self._connection = connection
+        self._expected: Sequence[str] = ()
+        self._present: dict[str, set[str]] | None = None
+
+    def expect(self, batch_ids: Sequence[str]) -> None:
+        """One look at the table for all of them, as there is no index."""
+        self._expected = batch_ids
 
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, list(parameters)).fetchall()
@@ -52,14 +58,19 @@ class _DuckdbSession(LoadSession):
         return {found for (found,) in self.ask(statement, [list(ids)])}
 
     def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
-        statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _batch_id = ?"  # noqa: S608
-        parameters = [batch_id]
+        place = quoted(table.schema, table.name)
         if with_parts:
-            statement += " OR starts_with(_batch_id, ?)"
-            parameters.append(f"{batch_id}-")
-        return {found for (found,) in self.ask(statement, parameters)}
+            statement = f"SELECT _event_id FROM {place} WHERE _batch_id = ? OR starts_with(_batch_id, ?)"  # noqa: S608
+            return {found for (found,) in self.ask(statement, [batch_id, f"{batch_id}-"])}
+        if self._present is None:
+            self._present = {one: set() for one in (batch_id, *self._expected)}
+            marks = ", ".join("?" * len(self._present))
+            statement = f"SELECT _batch_id, _event_id FROM {place} WHERE _batch_id IN ({marks})"  # noqa: S608
+            for found, event in self.ask(statement, list(self._present)):
+                self._present[found].add(event)
+        return self._present[batch_id]
 
-    def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
+    def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> Prepared:
         import pyarrow as pa
 
         types = {
@@ -68,13 +79,23 @@ class _DuckdbSession(LoadSession):
             "bool": pa.bool_(),
             "timestamp": pa.timestamp("us", "UTC"),
         }
+        arrays = [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns]
+        # As such DuckDB does not check again that it is JSON.
+        is_json = pa.json_(pa.string())
         incoming = pa.Table.from_arrays(
-            [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns],
+            [
+                pa.ExtensionArray.from_storage(is_json, array) if kind == "json" else array
+                for array, (_, kind, _) in zip(arrays, columns, strict=True)
+            ],
             names=[f"c{number}" for number in range(len(columns))],
         )
-        names = ", ".join(quoted(name) for name, _, _ in columns)
-        self._connection.register(_INCOMING, incoming)
-        self.ask(f"INSERT INTO {quoted(table.schema, table.name)} ({names}) SELECT * FROM {_INCOMING}")  # noqa: S608
+        return Prepared(", ".join(quoted(name) for name, _, _ in columns), incoming)
+
+    def write(self, table: Table, rows: Prepared) -> None:
+        self._connection.register(_INCOMING, rows.data)
+        place = quoted(table.schema, table.name)
+        self.ask(f"INSERT INTO {place} ({rows.columns}) SELECT * FROM {_INCOMING}")  # noqa: S608
+        self._connection.unregister(_INCOMING)
 
 
 class Duckdb(Database):

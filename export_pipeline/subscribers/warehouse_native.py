@@ -1,15 +1,16 @@
 """Load a batch into a table without dlt: rows, new columns and the note of whose they are in one transaction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import DeliveryError
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS, Column, Owner, TableColumns
-from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows, place, read_rows
+from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows, read_slices
+from export_pipeline.subscribers.warehouse_rows import place as place_rows
 
 OWNERS_TABLE = "_export_columns"
 """Table beside the data that tells for each column which member's values it holds."""
@@ -49,6 +50,21 @@ class TableLayout:
     used: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows on their way into a table.
+
+    Attributes:
+        columns: their names, quoted and joined.
+        data: in whatever form the database takes.
+        form: which form that is, where there are several.
+    """
+
+    columns: str
+    data: Any
+    form: str = ""
+
+
 class LoadSession(ABC):
     """An open transaction in a database."""
 
@@ -83,9 +99,36 @@ class LoadSession(ABC):
     def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
         """Which of these ``_event_id`` are in *table* from the batch *batch_id*, and from what was a part of it."""
 
+    def expect(self, batch_ids: Sequence[str]) -> None:  # noqa: B027 (most have nothing to prepare)
+        """Rows of these batches come next."""
+
+    def refuses_repeats(self, table: Table) -> bool:
+        """Whether *table* takes no ``_event_id`` twice, and :meth:`write_once` tells so."""
+        return False
+
     @abstractmethod
-    def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
-        """Insert rows. *columns*: name, kind (``timestamp`` beside those of a column) and values of each."""
+    def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> "Prepared":
+        """Rows as :meth:`write` takes them; may be called while something is under way.
+
+        Args:
+            columns: name, kind (``timestamp`` beside those of a column) and values of each.
+        """
+
+    @abstractmethod
+    def write(self, table: Table, rows: "Prepared") -> None:
+        """Insert *rows*."""
+
+    def write_once(self, table: Table, rows: "Prepared") -> bool:
+        """:meth:`write`; False, and nothing was written, where *table* has one of the rows already."""
+        raise NotImplementedError
+
+    def begin(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Do *work*, perhaps at the same time as what comes next; what is returned waits until it is done.
+
+        The session is not used by anything else meanwhile.
+        """
+        work()
+        return _nothing_to_wait_for
 
 
 class Database(ABC):
@@ -118,19 +161,57 @@ class Database(ABC):
             statement = f"SELECT 1 FROM {kept} WHERE table_name = {session.mark} LIMIT 1"  # noqa: S608
             return bool(session.ask(statement, [table.name]))
 
-    def load(self, batch: Batch, table: Table) -> Receipt:
-        """Insert those events of *batch* that *table* does not have.
+    def load_many(self, batches: Sequence[Batch], table: Table) -> list[Receipt]:
+        """Insert those events of *batches* that *table* does not have, in one transaction.
 
         Raises:
             Whatever the driver raises; nothing was inserted then.
         """
-        kind = self.session_type
-        rows = read_rows(batch, by_content=table.by_content, takes_nul=kind.takes_nul)
-        present = 0
-        if rows.positions:
-            with self.session() as session:
-                present = _load(session, rows, table)
-        return Receipt(refused=rows.refused, detail=_told(len(rows.positions), present, rows.repeated))
+        told = [_Told() for _ in batches]
+        with self.session() as session:
+            session.expect([batch.whole_id or batch.id for batch in batches])
+            loading = _Loading(session, table)
+            wait = _nothing_to_wait_for
+            for batch, became in zip(batches, told, strict=True):
+                # Of a batch that comes in slices all may add columns where it makes the table.
+                may_grow = loading.may_grow
+                for rows in read_slices(
+                    batch,
+                    by_content=table.by_content,
+                    takes_nul=self.session_type.takes_nul,
+                    slice_bytes=SLICE_BYTES,
+                ):
+                    ready = loading.place(rows, became, may_grow=may_grow)
+                    wait()  # for the slice before, which was written while this one was read
+                    wait = loading.put(rows, ready, became)
+            wait()
+        return [one.receipt() for one in told]
+
+
+SLICE_BYTES = 8 << 20
+"""How much of a batch is turned into rows at a time."""
+
+
+def _nothing_to_wait_for() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class _Told:
+    """What became of a batch."""
+
+    refused: dict[int, str] = field(default_factory=dict)
+    inserted: int = 0
+    present: int = 0
+    repeated: int = 0
+
+    def receipt(self) -> Receipt:
+        text = f"{self.inserted} rows inserted"
+        if self.present:
+            text += f", {self.present} were in the table already"
+        if self.repeated:
+            text += f", {self.repeated} equal events left out (dedupe: content)"
+        return Receipt(refused=self.refused, detail=text)
 
 
 def quoted(*names: str) -> str:
@@ -138,44 +219,88 @@ def quoted(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _told(inserted: int, present: int, repeated: int) -> str:
-    text = f"{inserted} rows inserted"
-    if present:
-        text += f", {present} were in the table already"
-    if repeated:
-        text += f", {repeated} equal events left out (dedupe: content)"
-    return text
+class _Loading:
+    """Inserts rows into one table, in one transaction."""
+
+    def __init__(self, session: LoadSession, table: Table) -> None:
+        self._session = session
+        self._table = table
+        session.lock(table)
+        self._read_layout()
+        self._was_there = self._exists
+        self._refuses_repeats = (
+            self._exists and not (self._is_continued or table.by_content) and session.refuses_repeats(table)
+        )
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether columns may be added."""
+        return not (self._table.is_frozen and self._exists)
+
+    def place(self, rows: Rows, became: _Told, *, may_grow: bool) -> Prepared | None:
+        """Decide on the columns of *rows*, without the database; None: it has to be asked before they are written."""
+        columns = self._columns
+        place_rows(
+            rows,
+            columns,
+            may_grow=may_grow,
+            overflow=self._table.overflow,
+            max_row_bytes=self._session.max_row_bytes,
+        )
+        became.refused |= rows.refused
+        became.repeated += rows.repeated
+        if not rows.positions or not self._exists or columns.added or columns.claimed:
+            return None
+        return self._session.prepare(list(rows_to_write(rows, columns)))
+
+    def put(self, rows: Rows, ready: Prepared | None, became: _Told) -> Callable[[], None]:
+        """Insert *rows*, and note what became of them; what is returned waits until that is done."""
+        session = self._session
+        if ready is None:
+            if rows.positions:
+                _grow(session, self._table, self._columns, exists=self._exists)
+            self._read_layout()  # where no row is left, the new columns are forgotten
+            if not rows.positions:
+                return _nothing_to_wait_for
+            ready = session.prepare(list(rows_to_write(rows, self._columns)))
+        prepared = ready
+
+        def write() -> None:
+            became.present += self._write(rows, prepared)
+            became.inserted += len(rows.positions)
+
+        return session.begin(write)
+
+    def _read_layout(self) -> None:
+        session, table = self._session, self._table
+        layout = session.layout(table)
+        self._exists = bool(layout.columns)
+        owners, self._is_continued = _owners(session, table, exists=self._exists)
+        self._columns = TableColumns(
+            layout.columns,
+            owners,
+            max_name_bytes=session.max_name_bytes,
+            max_columns=min(table.max_columns, session.max_columns),
+            used=layout.used,
+        )
+
+    def _write(self, rows: Rows, ready: Prepared) -> int:
+        """Insert those of *rows* that the table does not have; return how many it had."""
+        session, table = self._session, self._table
+        if self._refuses_repeats and session.write_once(table, ready):
+            return 0
+        # Of this load itself only equal events can be there.
+        look = self._was_there or table.by_content
+        present = _leave_out_present(session, rows, table, is_continued=self._is_continued) if look else 0
+        if present and rows.positions:
+            ready = session.prepare(list(rows_to_write(rows, self._columns)))
+        if rows.positions:
+            session.write(table, ready)
+        return present
 
 
-def _load(session: LoadSession, rows: Rows, table: Table) -> int:
-    """Insert *rows*; return how many of them were there already, and are in *rows* no longer."""
-    session.lock(table)
-    layout = session.layout(table)
-    owners, is_continued = _owners(session, table, exists=bool(layout.columns))
-    columns = TableColumns(
-        layout.columns,
-        owners,
-        max_name_bytes=session.max_name_bytes,
-        max_columns=min(table.max_columns, session.max_columns),
-        used=layout.used,
-    )
-    place(
-        rows,
-        columns,
-        may_grow=not (table.is_frozen and layout.columns),
-        overflow=table.overflow,
-        max_row_bytes=session.max_row_bytes,
-    )
-    if not rows.positions:
-        return 0
-    _grow(session, table, layout, columns)
-    present = _leave_out_present(session, rows, table, is_continued=is_continued) if layout.columns else 0
-    if rows.positions:
-        session.write(table, list(_to_write(rows, columns)))
-    return present
-
-
-def _to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
+def rows_to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
+    """Name, kind and values of each column."""
     own = dict(rows.own_columns())
     for name, values in own.items():
         yield name, "timestamp" if name == "_exported_at" else "text", values
@@ -228,11 +353,11 @@ def _note(session: LoadSession, table: Table, noted: Iterable[tuple[str, str | N
         )
 
 
-def _grow(session: LoadSession, table: Table, layout: TableLayout, columns: TableColumns) -> None:
+def _grow(session: LoadSession, table: Table, columns: TableColumns, *, exists: bool) -> None:
     place_ = quoted(table.schema, table.name)
     own = {name: session.own_types[name] for name in OWN_COLUMNS if name not in columns.existing}
     new = {column.name: session.types[column.kind] for column in columns.added}
-    if not layout.columns:
+    if not exists:
         defined = ", ".join(f"{quoted(name)} {kind}" for name, kind in {**own, **new}.items())
         session.ask(f"CREATE TABLE {place_} ({defined})")
     else:

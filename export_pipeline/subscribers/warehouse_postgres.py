@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
@@ -14,7 +16,7 @@ from export_pipeline.errors import Blocked, DeliveryError
 from export_pipeline.subscribers.scrubbing import scrub
 from export_pipeline.subscribers.warehouse_columns import INT64, Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_postgres
-from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Table, TableLayout, quoted
+from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Prepared, Table, TableLayout, quoted
 
 _KINDS = {"float8": "double", "bool": "bool", "text": "text", "varchar": "text", "jsonb": "json", "json": "json"}
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
@@ -48,6 +50,7 @@ class _PostgresSession(LoadSession):
 
     def __init__(self, connection: Any) -> None:
         self._cursor = connection.cursor()
+        self._writer: ThreadPoolExecutor | None = None
 
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         self._cursor.execute(statement, list(parameters) or None)
@@ -79,13 +82,52 @@ class _PostgresSession(LoadSession):
         statement += " AND (_batch_id = %s OR starts_with(_batch_id, %s))"
         return {found for (found,) in self.ask(statement, [list(ids), batch_id, f"{batch_id}-"])}
 
-    def write(self, table: Table, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> None:
-        # The text format, not CSV: there a line that holds \. alone ends the data, also inside of quotes.
-        texts = [_COPIED[kind](values) for _, kind, values in columns]
-        data = "\n".join(map("\t".join, zip(*texts, strict=True))) + "\n"
+    def refuses_repeats(self, table: Table) -> bool:
+        """It has a unique index of ``_event_id`` alone, unless a person dropped it."""
+        return bool(
+            self.ask(
+                "SELECT 1 FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] "
+                "WHERE indrelid = to_regclass(%s) AND attname = '_event_id' AND indisunique AND indisvalid "
+                "AND indimmediate AND indnkeyatts = 1 AND indpred IS NULL",
+                [quoted(table.schema, table.name)],
+            )
+        )
+
+    def write_once(self, table: Table, rows: Prepared) -> bool:
+        from psycopg2.errors import UniqueViolation
+
+        self.ask(f"SAVEPOINT {_BEFORE_ROWS}")
+        try:
+            self.write(table, rows)
+        except UniqueViolation:
+            self.ask(f"ROLLBACK TO SAVEPOINT {_BEFORE_ROWS}")
+            return False
+        self.ask(f"RELEASE SAVEPOINT {_BEFORE_ROWS}")
+        return True
+
+    def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> Prepared:
         names = ", ".join(quoted(name) for name, _, _ in columns)
-        statement = f"COPY {quoted(table.schema, table.name)} ({names}) FROM STDIN"
-        self._cursor.copy_expert(statement, io.BytesIO(data.encode()))
+        data = as_csv(columns)
+        if _ENDS_DATA.search(data) is None:
+            return Prepared(names, data, "csv")
+        texts = [_COPIED[kind](values) for _, kind, values in columns]
+        return Prepared(names, ("\n".join(map("\t".join, zip(*texts, strict=True))) + "\n").encode(), "text")
+
+    def write(self, table: Table, rows: Prepared) -> None:
+        place = quoted(table.schema, table.name)
+        statement = f"COPY {place} ({rows.columns}) FROM STDIN (FORMAT {rows.form})"
+        self._cursor.copy_expert(statement, io.BytesIO(rows.data))
+
+    def begin(self, work: Callable[[], None]) -> Callable[[], None]:
+        """In a thread of its own: most of the time the server works and this side waits."""
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="copy")
+        return self._writer.submit(work).result
+
+    def end(self) -> None:
+        """Wait for what is under way."""
+        if self._writer is not None:
+            self._writer.shutdown()
 
 
 class Postgres(Database):
@@ -108,7 +150,11 @@ class Postgres(Database):
             self._connection = self._connect()
         try:
             with self._connection:  # a transaction
-                yield _PostgresSession(self._connection)
+                session = _PostgresSession(self._connection)
+                try:
+                    yield session
+                finally:
+                    session.end()
         except BaseException:
             self.close()  # whatever became of it: the next load begins with a connection of its own
             raise
@@ -162,6 +208,27 @@ def _column(name: str, kind: str, modifier: int, is_generated: bool) -> Column:
         return Column(name, "bigint", (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
     most = modifier - _VARCHAR_HEADER if kind == "varchar" and modifier > 0 else None
     return Column(name, _KINDS.get(kind, "other"), INT64, most)
+
+
+_BEFORE_ROWS = "export_rows"
+# In CSV a line that holds \. alone ends the data, also inside of quotes.
+_ENDS_DATA = re.compile(rb"[\r\n]\\\.[\r\n]")
+
+
+def as_csv(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
+    """Rows as CSV: every text in quotes, so that an empty one is none of those that are missing."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    types = {"bigint": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), "timestamp": pa.timestamp("us", "UTC")}
+    table = pa.Table.from_arrays(
+        [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns],
+        names=[f"c{number}" for number in range(len(columns))],
+    )
+    sink = pa.BufferOutputStream()
+    csv.write_csv(table, sink, csv.WriteOptions(include_header=False))
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 _NULL = r"\N"

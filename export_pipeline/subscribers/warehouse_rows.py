@@ -87,14 +87,35 @@ def read_rows(batch: Batch, *, by_content: bool, takes_nul: bool) -> Rows:
         by_content: equal events are one row, as ``dedupe: content`` wants it.
         takes_nul: the destination stores U+0000 in a text.
     """
+    (rows,) = read_slices(batch, by_content=by_content, takes_nul=takes_nul, slice_bytes=len(batch.data))
+    return rows
+
+
+def read_slices(batch: Batch, *, by_content: bool, takes_nul: bool, slice_bytes: int) -> Iterator[Rows]:
+    """As :func:`read_rows`, of about *slice_bytes* of events at a time: as rows they take several times as much."""
     files = batch.files[0] if len(batch.files) == 1 else f"{batch.files[0]} … {batch.files[-1]}"
     # A key may hold what no text of a database does.
     files = files.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
-    rows = Rows(batch, files, datetime.now(timezone.utc))
-    members = rows.members
+    now = datetime.now(timezone.utc)
     seen: dict[str, int] = {}
-    whole_id, places = rows.batch_id, batch.positions
-    for position, line in enumerate(batch.lines()):
+    lines = batch.lines()
+    start, size = 0, 0
+    for stop, line in enumerate(lines, start=1):
+        size += len(line) + 1
+        if size >= slice_bytes or stop == len(lines):
+            rows = Rows(batch, files, now)
+            _read(rows, lines, range(start, stop), seen, by_content=by_content, takes_nul=takes_nul)
+            yield rows
+            start, size = stop, 0
+
+
+def _read(
+    rows: Rows, lines: Sequence[bytes], positions: range, seen: dict[str, int], *, by_content: bool, takes_nul: bool
+) -> None:
+    members = rows.members
+    whole_id, places = rows.batch_id, rows.batch.positions
+    for position in positions:
+        line = lines[position]
         content = hashlib.sha256(line).hexdigest()
         number = seen.get(content, 0) + 1
         if by_content and number > 1:
@@ -117,7 +138,6 @@ def read_rows(batch: Batch, *, by_content: bool, takes_nul: bool) -> Rows:
             member.rows.append(row)
             member.kinds.append(kind)
             member.values.append(value)
-    return rows
 
 
 def event_id(whole_id: str, places: Sequence[int] | None, position: int, content: str) -> str:

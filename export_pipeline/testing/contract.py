@@ -25,6 +25,8 @@ import pytest
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
+from export_pipeline.delivery.subscriber import Loads
+from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.testing.samples import (
@@ -139,6 +141,14 @@ class SubscriberContract:
             sent = list(pool.map(lambda batch: self.send(subscriber, batch), batches))
         assert [one.accepted for one in sent] == [4] * self.batches_in_parallel
         self.assert_holds(*batches)
+
+    def test_several_batches(self, subscriber: Subscriber) -> None:
+        """Batches that come one after the other arrive, and where they come as one load, its repeat is harmless."""
+        batches = [batch_of([sample_event(10 * n + m) for m in range(3)], f"several-{n}") for n in range(3)]
+        for _ in range(2 if isinstance(subscriber, Loads) else 1):
+            sent = [outcome for _, _, outcome in send_many(subscriber, enumerate(batches))]
+            assert [one.accepted for one in sent if isinstance(one, Sent)] == [3, 3, 3]
+            self.assert_holds(*batches)
 
     def test_a_bad_event_is_refused_and_all_others_accepted(self, subscriber: Subscriber) -> None:
         """An event that can never be accepted is reported with a reason, and all others are delivered."""

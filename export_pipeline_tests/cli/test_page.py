@@ -40,6 +40,7 @@ def names(text: str) -> list[str]:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(1800)
 def test_every_command_shown_works(tmp_path: Path) -> None:
     """Each command on the page, then those of README and all other pages, end well with a sample bucket of the days."""
     until = datetime(2026, 11, 3, 18, tzinfo=timezone.utc)

@@ -48,7 +48,7 @@ def test_an_export_without_any_run(project: Project, cli: CommandLine) -> None:
     """Before the first run the configured subscribers are shown, and no ledger is made by looking."""
     done = cli("status")
     assert done.code == 0
-    assert "none yet: the first run makes it" in done.out
+    assert "none yet: the first run creates it" in done.out
     assert "Listed        nothing yet" in done.out
     assert "there was no run yet" in done.out
     assert "not known before its first run" in done.out
@@ -218,7 +218,7 @@ def test_a_ledger_of_another_version_is_left_alone(project: Project, cli: Comman
     done = cli("status")
     assert done.code == 1
     assert "is at schema 0000" in done.err
-    assert "its next run, or `export-pipeline check`, migrates" in done.err
+    assert "its next run or `export-pipeline check` migrates" in done.err
 
 
 def test_a_database_that_does_not_answer(project: Project, cli: CommandLine) -> None:

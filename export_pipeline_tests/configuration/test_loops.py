@@ -105,3 +105,27 @@ def test_a_warehouse_of_files_in_the_source_is_refused(problems: Problems) -> No
         "subscribers:\n  lake: {type: warehouse, destination: filesystem, url: 's3://acme/events/lake'}\n"
     )
     assert "subscribers.lake.url: found s3://acme/events/lake, which is inside source.url" in "\n".join(problems(text))
+
+
+@pytest.mark.parametrize("name", ["staging", "quarantine", "ledger"])
+@pytest.mark.parametrize(("source", "kept"), [("bucket", "bucket"), ("bucket/", "./bucket/kept/here"), (".", "kept")])
+def test_what_the_project_keeps_does_not_lie_in_the_source(
+    problems: Problems, name: str, source: str, kept: str
+) -> None:
+    """Staged batches, quarantined events and the ledger would be read as new files."""
+    found = "\n".join(problems(f"source: {{url: '{source}'}}\n{name}: {{url: '{kept}'}}\n"))
+    assert f"{name}.url: found " in found
+    assert "would be read as new files, in an endless loop; allowed: a place outside the source" in found
+
+
+@pytest.mark.parametrize("kept", [".kept/here", "../kept", "bucket-kept", "postgresql://user@host/name"])
+def test_what_the_project_keeps_may_lie_beside_the_source_and_in_hidden_folders(load: Load, kept: str) -> None:
+    """Where nothing is read: names that begin with a dot are not, and ``.dagster`` is where things are by default."""
+    load("source: {url: .}\n" if kept.startswith(".k") else "source: {url: bucket}\n" + f"ledger: {{url: '{kept}'}}\n")
+
+
+def test_the_store_of_staging_counts(problems: Problems, load: Load) -> None:
+    """The same bucket name at another server is another bucket."""
+    text = "source: {url: 's3://acme/events'}\nstaging: {url: 's3://acme/events/staged'%s}\n"
+    assert "staging.url: found s3://acme/events/staged, which is inside source.url" in "\n".join(problems(text % ""))
+    load(text % ", endpoint_url: 'https://minio.example.com'")

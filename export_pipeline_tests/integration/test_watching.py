@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_told_and_what_is_well_again(
             dev.wait_for(told(chat, f"run {run_id[:8]} of export_job failed"))
             assert told(chat, "its process was killed, or ended without an error message: Run execution process for")()
             broken = project.root / "ledger.db"
-            reason = f"new_files: tick failed: ledger.url: found {broken}, which holds no SQLite database"
+            reason = f"new_files: tick failed: ledger.url: found {broken}, which is not a SQLite database"
             assert told(chat, reason)()
             reasons = dev.wait_for(lambda: failed_ticks(dev, "alerts"))
             assert "MAIL: Failed to send JSON" in reasons[0]

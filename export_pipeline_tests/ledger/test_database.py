@@ -195,7 +195,7 @@ def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
 
 def test_who_only_looks_makes_no_ledger(ledger_url: str, tmp_path: Path) -> None:
     """Opened without `create`, a ledger that is not there is an error that says so, and nothing is made."""
-    with pytest.raises(LedgerError, match=r"no ledger .*; the first run makes it"):
+    with pytest.raises(LedgerError, match=r"no ledger .*; the first run creates it"):
         Ledger(ledger_url, create=False)
     assert list(tmp_path.iterdir()) == []
 

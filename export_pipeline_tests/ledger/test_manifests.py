@@ -132,7 +132,7 @@ def test_a_reading_of_what_was_divided_meanwhile_is_not_kept(ledger: Ledger) -> 
     found = get(ledger, manifest_id)
     with ledger.write() as tx:
         unreadable.divide(tx, found, [[one] for one in found.files], url=URL, run=Run("run-2", NOW))
-    with pytest.raises(LedgerError, match="was planned when it was read, and is not any more"), ledger.write() as tx:
+    with pytest.raises(LedgerError, match="was planned when it was read, but no longer is"), ledger.write() as tx:
         manifests.record_reading(tx, found, READING, now=NOW)
     assert get(ledger, manifest_id).state == manifests.SUPERSEDED
 

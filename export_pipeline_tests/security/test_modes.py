@@ -129,7 +129,7 @@ def test_make_closes_dagsters_folder(tmp_path: Path) -> None:
     """The folder in which Dagster keeps its logs is made with 0700 by `make dev` and `make demo`, before Dagster."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    for target in ("dev", "demo"):
+    for target, program in (("dev", "export_pipeline.cli dev"), ("demo", "export_pipeline.demo")):
         steps = subprocess.run(
             ["make", "--dry-run", target, f"PYTHON={sys.executable}"],
             cwd=tmp_path,
@@ -137,7 +137,7 @@ def test_make_closes_dagsters_folder(tmp_path: Path) -> None:
             text=True,
             check=True,
         ).stdout.splitlines()
-        dagster = next(n for n, step in enumerate(steps) if "dagster dev" in step or "export_pipeline.demo" in step)
+        dagster = next(n for n, step in enumerate(steps) if program in step)
         assert steps.index("mkdir -m 700 .dagster") < dagster
     subprocess.run(["make", ".dagster"], cwd=tmp_path, capture_output=True, check=True)
     assert mode(tmp_path / ".dagster") == 0o700

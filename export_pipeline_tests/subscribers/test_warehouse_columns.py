@@ -1,6 +1,6 @@
 """Names of columns: dlt's where it made the table, and never one for two members."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from export_pipeline.subscribers.warehouse_columns import Column, Owner, TableColumns, in_snake_case, is_reserved
@@ -11,6 +11,8 @@ LIKE = st.lists(st.text("aA_. é1ε", max_size=5), min_size=1, max_size=12, uniq
 
 @settings(deadline=None)  # another process may have the machine
 @given(st.text(min_size=1))
+@example("))")
+@example("a)_)")
 def test_a_name_is_the_one_that_dlt_gives(member: str) -> None:
     """So that a table that dlt made goes on with its columns, and dlt leaves the names that we give alone."""
     from dlt.common.normalizers.naming.snake_case import NamingConvention

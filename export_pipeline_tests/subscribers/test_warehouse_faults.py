@@ -94,7 +94,7 @@ elif where == "before the load is noted":
         session.write = dies_after(session.write)
 else:
     Pipeline.load = dies_after(Pipeline.load)
-    warehouse_native.Database.load = dies_after(warehouse_native.Database.load)
+    warehouse_native.Database.load_many = dies_after(warehouse_native.Database.load_many)
 Warehouse(**options).deliver(batch_of([sample_event(n) for n in range(int(sys.argv[3]))]))
 """
 

@@ -1,0 +1,347 @@
+"""What each destination costs: ``python -m benchmarks.destinations``, which ``make bench-destinations`` runs.
+
+Every subscriber gets the same batches, in a process of its own, from the code that hands them over in a run. Whatever
+it sends to is a process of its own, too, and takes it at once. Beside them stand the tools of others, with the same
+events: DuckDB's ``read_json`` into a table, PostgreSQL's COPY of the same CSV, dlt alone, and the vendors' own SDKs.
+CPU is that of the sending process, above that of one that only reads the batches; of PostgreSQL the server's is beside
+it.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.data import UNTIL
+from benchmarks.destinations_receiver import PASSWORD, TOPIC, USER
+from benchmarks.environments import NotInstalled, environment
+from benchmarks.machine import description
+from benchmarks.markdown import rewrite, table
+from benchmarks.page import PAGE
+from benchmarks.serving import ROOT
+from export_pipeline.batching.batch import Batch
+from export_pipeline.sample_bucket import sample_events
+from export_pipeline.subscribers.warehouse_columns import TableColumns
+from export_pipeline.subscribers.warehouse_native import rows_to_write
+from export_pipeline.subscribers.warehouse_postgres import as_csv
+from export_pipeline.subscribers.warehouse_rows import place, read_rows
+
+BATCH_BYTES = 5 * 1024 * 1024
+_MIB = 1024 * 1024
+FLOOR = "http"
+SDKS = {
+    "segment": ("segment-analytics-python", "segment_sdk"),
+    "mixpanel": ("mixpanel", "mixpanel_sdk"),
+    "amplitude": ("amplitude-analytics", "amplitude_sdk"),
+    "posthog": ("posthog", "posthog_sdk"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to hand the batches over.
+
+    Attributes:
+        name: as the page has it.
+        told: what the task is told.
+        beside: name of the way that it is compared with; none: the floor.
+        requirements: of an environment of its own; none: this one.
+    """
+
+    name: str
+    told: dict[str, Any]
+    beside: str = FLOOR
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Costs:
+    """Of all rounds, in the order in which they were run."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
+    peak: list[int] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=50_000, help="beside those of a first batch that does not count")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each way is gone, in turns")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="in the table whose load's memory is measured")
+    parser.add_argument("--only", nargs="*", default=[], help="names of ways, beside the floor")
+    parser.add_argument("--no-page", action="store_true", help="print, and leave docs/benchmarks.md alone")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, _receiver(Path(name)) as addresses:
+        folder = Path(name)
+        events, size_bytes = _write_batches(folder / "batches", arguments.events)
+        ways = _ways(addresses, folder)
+        chosen = [way for way in ways if not arguments.only or way.name in (*arguments.only, "empty", FLOOR)]
+        found: dict[str, Costs] = {}
+        notes: dict[str, str] = {}
+        for run in range(arguments.rounds):
+            for way in chosen:
+                _go(way, folder, run, found, notes)
+        full = _into_full_table(folder, arguments.rows, arguments.rounds) if not arguments.only else {}
+    text = "\n".join(
+        [
+            *_shown(chosen, found, notes, events),
+            *(["", *_shown_full(full, found, arguments.rows)] if full else []),
+            "",
+            f"{date.today():%Y-%m-%d}, {description()}; median of {arguments.rounds} rounds of {events:,} events of "
+            f"{size_bytes / events:,.0f} bytes.",
+        ]
+    )
+    print(text)
+    if not arguments.no_page:
+        rewrite(PAGE, "bench-destinations", text)
+
+
+def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
+    url = addresses["http"]
+    postgres = addresses["postgres"]
+
+    def one(name: str, subscriber: str, beside: str = FLOOR, **options: Any) -> Way:
+        return Way(name, {"way": "ours", "subscriber": subscriber, "options": options}, beside)
+
+    aws = {"endpoint_url": url, "region_name": "eu-central-1"}
+    duckdb = {"destination": "duckdb", "url": "{folder}/ours.duckdb"}
+    into_postgres = {"destination": "postgres", "connection": postgres, "table_name": "events"}
+    ways = [
+        Way("empty", {"way": "empty"}),
+        one(FLOOR, "http:Http", url=url + "/events"),
+        one("webhook", "webhook:Webhook", url=url + "/events", secret="whsec_" + "QUJD" * 12, body="array"),
+        one("files", "files:Files", url="{folder}/files"),
+        one("kafka", "kafka:Kafka", bootstrap_servers=addresses["kafka"], topic=TOPIC),
+        one("kinesis", "kinesis:Kinesis", stream_name="s", **aws),
+        one("firehose", "firehose:Firehose", stream_name="s", **aws),
+        one("sqs", "sqs:Sqs", queue_url=url + "/1/q.fifo", **aws),
+        one("opensearch", "opensearch:Opensearch", api_url=url, index="events"),
+        one(
+            "clickhouse",
+            "clickhouse:Clickhouse",
+            api_url=addresses["clickhouse"],
+            username=USER,
+            password=PASSWORD,
+            table="events",
+            skip_unknown_fields=True,
+        ),
+        one("mixpanel", "mixpanel:Mixpanel", token="k", api_url=url),
+        one("amplitude", "amplitude:Amplitude", api_key="k", api_url=url),
+        one("posthog", "posthog:Posthog", api_key="k", api_url=url),
+        one("segment", "segment:Segment", write_key="k", api_url=url),
+        one("segment, legacy_message_ids", "segment:Segment", write_key="k", api_url=url, legacy_message_ids=True),
+        Way("DuckDB `read_json`", {"way": "read_json", "file": "{folder}/native.duckdb"}),
+        one("warehouse, DuckDB", "warehouse:Warehouse", "DuckDB `read_json`", **duckdb),
+        one("warehouse, PostgreSQL", "warehouse:Warehouse", "PostgreSQL `COPY`", **into_postgres),
+        Way("PostgreSQL `COPY`", {"way": "copy", "url": postgres}),
+        one(
+            "warehouse, Parquet files",
+            "warehouse:Warehouse",
+            "dlt alone, Parquet files",
+            destination="filesystem",
+            url="{folder}/parquet",
+        ),
+        Way("dlt alone, DuckDB", {"way": "dlt_alone", "destination": "duckdb", "file": "{folder}/dlt.duckdb"}),
+        Way(
+            "dlt alone, PostgreSQL",
+            {"way": "dlt_alone", "destination": "postgres", "file": "{folder}/dlt-postgres", "url": postgres},
+        ),
+        Way(
+            "dlt alone, Parquet files",
+            {"way": "dlt_alone", "destination": "filesystem", "file": "{folder}/dlt-parquet"},
+        ),
+    ]
+    for name, (package, made) in SDKS.items():
+        ways.append(Way(f"`{package}`", {"way": made, "url": url}, name, (package,)))
+    for way in ways:
+        if "postgres" in json.dumps(way.told.get("options", {})) or way.told["way"] == "copy":
+            way.told["server_of"] = postgres
+    return ways
+
+
+def _go(way: Way, folder: Path, run: int, found: dict[str, Costs], notes: dict[str, str]) -> None:
+    """Go one way once; what hinders it is noted, and hinders nothing else."""
+    if way.name in notes:
+        return
+    own = folder / f"run-{run}"
+    own.mkdir(exist_ok=True)
+    told = json.loads(json.dumps({**way.told, "run": run}).replace("{folder}", str(own)))
+    try:
+        python = sys.executable
+        if way.requirements:
+            python = environment(ROOT / ".bench" / way.requirements[0], way.requirements).python
+        cost = _measure(python, {**told, "batches": str(folder / "batches")})
+    except (NotInstalled, RuntimeError) as error:
+        notes[way.name] = str(error)
+        print(f"{way.name}: {error}", file=sys.stderr, flush=True)
+        return
+    costs = found.setdefault(way.name, Costs())
+    for name in ("cpu", "wall", "server", "peak"):
+        getattr(costs, name).append(cost[name])
+    print(
+        f"{way.name}, round {run + 1}: CPU {cost['cpu']:.2f} s, wall {cost['wall']:.2f} s", file=sys.stderr, flush=True
+    )
+
+
+def _measure(python: str, told: dict[str, Any]) -> dict[str, Any]:
+    script = Path(__file__).with_name("destinations_task.py")
+    credentials = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    done = subprocess.run(
+        [python, "-W", "ignore", str(script), json.dumps(told)],
+        env={**os.environ, **credentials},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1_800,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise RuntimeError(said[-1][:300] if said else f"ended with code {done.returncode}")
+    cost: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return cost
+
+
+def _into_full_table(folder: Path, rows: int, rounds: int) -> dict[str, Costs]:
+    """A load into a new table of DuckDB, and into one that has so many rows."""
+    found: dict[str, Costs] = {}
+    notes: dict[str, str] = {}
+    for name, before in (("a new table", 0), (f"a table of {rows:,} rows", rows)):
+        file = folder / f"full-{before}.duckdb"
+        options = {"destination": "duckdb", "url": str(file)}
+        way = Way(name, {"way": "ours", "subscriber": "warehouse:Warehouse", "options": options})
+        for run in range(rounds):
+            if run == 0 and before:
+                _fill(file, folder / "batches", before)
+            _go(way, folder, 100 + run, found, notes)
+    return found
+
+
+def _fill(file: Path, batches: Path, rows: int) -> None:
+    """Make the table by one batch, and add rows with ids like ours, in a process whose memory does not count."""
+    first = {"way": "ours", "subscriber": "warehouse:Warehouse", "run": "first", "batches": str(batches)}
+    _measure(sys.executable, {**first, "options": {"destination": "duckdb", "url": str(file)}})
+    statement = (
+        "INSERT INTO export.events (_event_id, _batch_id, _file, _exported_at, event_type) "
+        "SELECT md5((i // 5000)::VARCHAR) || '-' || (i % 5000) || '-' || substr(md5(i::VARCHAR), 1, 16), "
+        "md5((i // 5000)::VARCHAR), 'f', now(), 'x' "
+        f"FROM range({rows}) t(i)"
+    )
+    program = f"import duckdb; c = duckdb.connect({str(file)!r}); c.execute({statement!r}); c.close()"
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _write_batches(folder: Path, count: int) -> tuple[int, int]:
+    """The batches as NDJSON, and as the CSV that COPY gets; returns events and bytes without those of the first one."""
+    folder.mkdir()
+    events = sample_events(random.Random(1), 10**9, UNTIL)
+    written = size = 0
+    number = 0
+    columns = TableColumns([], {}, max_name_bytes=63, max_columns=1_000)
+    while written < count:
+        lines: list[bytes] = []
+        bytes_ = 0
+        most = 500 if number == 0 else count - written
+        for line in islice(events, most):
+            lines.append(line + b"\n")
+            bytes_ += len(line) + 1
+            if bytes_ >= BATCH_BYTES:
+                break
+        file = folder / f"{number:04}.ndjson"
+        file.write_bytes(b"".join(lines))
+        batch = Batch(f"copy-{number}", b"".join(lines), len(lines), ("f",), date(2026, 11, 20))
+        rows = read_rows(batch, by_content=False, takes_nul=False)
+        place(rows, columns, may_grow=True, overflow="json", max_row_bytes=7_700)
+        prepared = list(rows_to_write(rows, columns))
+        names = ", ".join(f'"{name}"' for name, _, _ in prepared)
+        file.with_suffix(".csv").write_bytes(names.encode() + b"\n" + as_csv(prepared))
+        if number:
+            written += len(lines)
+            size += bytes_
+        number += 1
+    return written, size
+
+
+@contextmanager
+def _receiver(folder: Path) -> Iterator[dict[str, str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.destinations_receiver", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        addresses: dict[str, str] = json.loads(process.stdout.readline())
+        yield addresses
+    finally:
+        process.stdin.close()
+        process.wait(60)
+
+
+def _shown(ways: Sequence[Way], found: dict[str, Costs], notes: dict[str, str], events: int) -> list[str]:
+    """The table of all ways."""
+    nothing = found["empty"]
+
+    def cpu(name: str) -> float:
+        """Of both sides; PostgreSQL's server does a part of the work."""
+        costs = found[name]
+        own = [one - before for one, before in zip(costs.cpu, nothing.cpu, strict=True)]
+        return median(one + server for one, server in zip(own, costs.server, strict=True))
+
+    rows = []
+    for way in ways:
+        if way.name == "empty":
+            continue
+        if way.name not in found:
+            rows.append([way.name, notes.get(way.name, ""), "", "", "", ""])
+            continue
+        costs = found[way.name]
+        server = median(costs.server)
+        beside = f"{cpu(way.beside) / cpu(way.name):.2f} of {way.beside}" if way.beside in found else ""
+        rows.append(
+            [
+                way.name,
+                f"{cpu(way.name) / events * 1e6:.1f}" + (f" (server {server / events * 1e6:.1f})" if server else ""),
+                f"{median(costs.wall) / events * 1e6:.1f}",
+                f"{cpu(FLOOR) / cpu(way.name):.2f}",
+                "" if way.beside == FLOOR else beside,
+                f"{(median(costs.peak) - median(nothing.peak)) / _MIB:.0f}",
+            ]
+        )
+    head = [
+        "way",
+        "CPU µs an event",
+        "wall µs an event",
+        f"rate, times {FLOOR}",
+        "rate, times another's",
+        "MiB above empty",
+    ]
+    return table(head, rows)
+
+
+def _shown_full(full: dict[str, Costs], found: dict[str, Costs], rows: int) -> list[str]:
+    nothing = median(found["empty"].peak)
+    shown = [
+        [name, f"{median(costs.cpu):.2f}", f"{median(costs.wall):.2f}", f"{(max(costs.peak) - nothing) / _MIB:.0f}"]
+        for name, costs in full.items()
+    ]
+    return table(["DuckDB, one load of all events into", "CPU s", "wall s", "MiB above empty, at most"], shown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""A mapping as one Python function: what :mod:`export_pipeline.subscribers.mapping` means, several times as fast.
+
+The function takes an event as :func:`~export_pipeline.subscribers.decoding.decode` gives it. Every path is walked once,
+however often it stands in the mapping, and steps that paths share are shared; what stands in a mapping twice is made
+once. The text of the function holds no text of the mapping but names and numbers, as Python literals.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from export_pipeline.subscribers import mapping, paths
+from export_pipeline.subscribers.decoding import UNUSUAL, decode, encode
+from export_pipeline.subscribers.parsing import Unfit
+
+Made = Callable[[Mapping[str, Any], bytes], tuple[dict[str, Any], ...]]
+"""Event and its bytes → what each mapping makes of it."""
+
+_ALWAYS, _TEXT, _OBJECT, _ANYTHING = "always", "text", "object", "anything"
+"""What a value can be: never left out; left out where None; an object, left out where empty; whatever an event has."""
+
+
+def as_function(specs: Sequence[Mapping[str, Any]]) -> Made | None:
+    """One function for all of *specs*, which are sound mappings; None where it would not do exactly the same."""
+    try:
+        return _Writer().function(specs)
+    except (_Odd, SyntaxError, RecursionError):  # Python takes no more than a hundred levels
+        return None
+
+
+class Call:
+    """What a mapping makes of an event, as JSON.
+
+    Args:
+        spec: a sound mapping.
+        look_at: raises Unfit where the call would be of no use.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], look_at: Callable[[Mapping[str, Any]], None] | None = None) -> None:
+        self._made = as_function([spec])
+        self._exactly = mapping.compile_mapping(spec)
+        self._look_at = look_at
+
+    def __call__(self, line: bytes) -> bytes:
+        """The call for the event in *line*.
+
+        Raises:
+            Unfit: it cannot be said in the destination's terms.
+        """
+        if self._made is not None:
+            try:
+                (call,) = self._made(decode(line), line)
+                if self._look_at is not None:
+                    self._look_at(call)
+                return encode(call)
+            except UNUSUAL:
+                pass
+        call = self._exactly(mapping.Event(line))
+        if self._look_at is not None:
+            self._look_at(call)
+        return mapping.to_json(call)
+
+
+class _Odd(Exception):
+    """The mapping holds what JSON has no name or value for."""
+
+
+class _Writer:
+    """Writes the text of one function."""
+
+    def __init__(self) -> None:
+        self.body: list[str] = []
+        self.depth = 1
+        self.made = 0
+        self.names: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self.steps: dict[str, Any] = {}
+        self.variables: dict[tuple[str, ...], str] = {(): "event"}
+        self.needs_hash = False
+        self.constants: dict[str, Any] = {
+            "text_of": mapping.as_text,
+            "id_of": mapping.numeric_id,
+            "uuid_of": mapping.uuid_of,
+            "sha256": hashlib.sha256,
+        }
+
+    def function(self, specs: Sequence[Mapping[str, Any]]) -> Made:
+        for spec in specs:
+            for path in _paths(spec):
+                node = self.steps
+                for step in paths.split(path):
+                    node = node.setdefault(step, {})
+        results = [self.value(spec) for spec in specs]
+        head = ["def made(event, line):"]
+        if self.needs_hash:
+            head.append("    digest = sha256(line).hexdigest()")
+        walked: list[str] = []
+        self._walk(walked, self.steps, ())
+        text = "\n".join([*head, *walked, *self.body, f"    return ({', '.join(results)},)", ""])
+        # Of literals and of names that are made here; dataclasses and msgspec make their methods in the same way.
+        exec(compile(text, "<mapping>", "exec"), self.constants)  # noqa: S102
+        made: Made = self.constants["made"]
+        return made
+
+    def value(self, spec: object) -> str:
+        """The variable that holds what *spec* makes; its kind is in ``kinds``."""
+        key = repr(spec)
+        if key not in self.names:
+            name, kind = self._value(spec)
+            self.names[key] = name
+            self.kinds[name] = kind
+        return self.names[key]
+
+    def _value(self, spec: object) -> tuple[str, str]:
+        if isinstance(spec, str):
+            return self._variable(tuple(paths.split(spec))), _ANYTHING
+        assert isinstance(spec, Mapping)  # noqa: S101 (compile_mapping has seen it)
+        operator = next((key for key in spec if key in _OPERATORS), None)
+        if operator is None:
+            return self._object(spec), _OBJECT
+        return _OPERATORS[operator](self, spec[operator])
+
+    def _object(self, spec: Mapping[Any, object]) -> str:
+        made = self._new()
+        self._line(f"{made} = {{}}")
+        for key, inner in spec.items():
+            if not isinstance(key, str):
+                raise _Odd
+            value = self.value(inner)
+            kind = self.kinds[value]
+            if kind == _ALWAYS:
+                self._line(f"{made}[{key!r}] = {value}")
+                continue
+            there = {
+                _TEXT: f"{value} is not None",
+                _OBJECT: value,
+                _ANYTHING: f"{value} or not ({_nothing(value)})",
+            }[kind]
+            self._line(f"if {there}: {made}[{key!r}] = {value}")
+        return made
+
+    def first(self, specs: Sequence[object]) -> tuple[str, str]:
+        made = self._new()
+        self._line(f"{made} = None")
+        with self._nested() as deeper:
+            for spec in specs:
+                value = self.value(spec)
+                self._line(f"{made} = {value}")
+                deeper(f"if not {made} and ({_nothing(made)}):")
+            self._line(f"{made} = None")
+        return made, _ANYTHING
+
+    def first_id(self, specs: Sequence[object]) -> tuple[str, str]:
+        made = self._new()
+        self._line(f"{made} = None")
+        with self._nested() as deeper:
+            for spec in specs:
+                value = self.value(spec)
+                self._line(f"if {value}.__class__ is str:")
+                self._line(f"    if {value} and not {value}.isspace(): {made} = {value}")
+                self._line(f"elif {value} is not None: {made} = id_of({value})")
+                deeper(f"if {made} is None:")
+            self._line("pass")
+        return made, _TEXT
+
+    def merge(self, specs: Sequence[object]) -> tuple[str, str]:
+        made = self._new()
+        self._line(f"{made} = {{}}")
+        for spec in specs:
+            value = self.value(spec)
+            self._line(f"if {value}.__class__ is dict: {made}.update({value})")
+        one = "one if one.__class__ is not list else one[0]"
+        self._line(f"{made} = {{key: {one} for key, one in {made}.items() if one or one.__class__ is not list}}")
+        return made, _OBJECT
+
+    def moment(self, spec: object, spelled: Callable[[Any], Any]) -> tuple[str, str]:
+        made, value, function = self._new(), self.value(spec), self._constant(spelled)
+        self._line(f"{made} = {function}({value})")
+        return made, _TEXT
+
+    def milliseconds(self, spec: object) -> tuple[str, str]:
+        made, value = self._new(), self.value(spec)
+        exactly = self._constant(mapping.milliseconds_of(spec))
+        usual = f"{value}.__class__ is int and 0 <= {value} <= {mapping.LAST_MS}"
+        self._line(f"{made} = {value} if {usual} else {exactly}({value})")
+        return made, _TEXT
+
+    def string(self, spec: object) -> tuple[str, str]:
+        made, value = self._new(), self.value(spec)
+        self._line(f"{made} = {value} if {value}.__class__ is str else text_of({value})")
+        return made, _TEXT
+
+    def constant(self, value: object) -> tuple[str, str]:
+        try:
+            same = encode(value) == mapping.to_json(value)  # type: ignore[arg-type]
+        except (*UNUSUAL, TypeError, Unfit):
+            same = False
+        if not same:
+            raise _Odd
+        return self._constant(value), _ANYTHING if mapping.is_nothing(value) else _ALWAYS
+
+    def id(self, characters: int) -> tuple[str, str]:
+        self.needs_hash = True
+        return self._made(f"digest[:{characters:d}]")
+
+    def uuid(self, of: object) -> tuple[str, str]:
+        self.needs_hash = True
+        return self._made("uuid_of(digest)")
+
+    def _made(self, expression: str) -> tuple[str, str]:
+        made = self._new()
+        self._line(f"{made} = {expression}")
+        return made, _ALWAYS
+
+    @contextmanager
+    def _nested(self) -> Iterator[Callable[[str], None]]:
+        """What is made behind a condition is there only within it."""
+        depth, names = self.depth, dict(self.names)
+
+        def deeper(condition: str) -> None:
+            self._line(condition)
+            self.depth += 1
+
+        yield deeper
+        self.depth = depth
+        self.names = names
+
+    def _line(self, text: str) -> None:
+        self.body.append("    " * self.depth + text)
+
+    def _new(self) -> str:
+        self.made += 1
+        return f"v{self.made}"
+
+    def _constant(self, value: object) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def _variable(self, steps: tuple[str, ...]) -> str:
+        return self.variables.setdefault(steps, f"p{len(self.variables)}")
+
+    def _walk(self, lines: list[str], node: Mapping[str, Any], steps: tuple[str, ...]) -> None:
+        """Look up what paths have behind *steps*, and go on from there."""
+        if not node:
+            return
+        here = self._variable(steps)
+        children = {step: self._variable((*steps, step)) for step in node}
+        lines.append(f"    if {here}.__class__ is dict:")
+        lines.append(f"        get = {here}.get")
+        lines += [f"        {child} = get({step!r})" for step, child in children.items()]
+        numbers = {step: child for step, child in children.items() if step.isdecimal()}
+        if numbers:
+            lines.append(f"    elif {here}.__class__ is list:")
+            for step, child in children.items():
+                found = f"{here}[{int(step)}] if len({here}) > {int(step)} else None" if step in numbers else "None"
+                lines.append(f"        {child} = {found}")
+        lines.append("    else:")
+        lines.append(f"        {' = '.join(children.values())} = None")
+        for step, inner in node.items():
+            self._walk(lines, inner, (*steps, step))
+
+
+def _nothing(name: str) -> str:
+    """Whether a value that is false is left out, as an expression."""
+    return f"{name} is None or {name}.__class__ is list or {name}.__class__ is dict"
+
+
+def _paths(spec: object) -> Iterator[str]:
+    if isinstance(spec, str):
+        yield spec
+    elif isinstance(spec, Mapping):
+        operator = next((key for key in spec if key in _OPERATORS), None)
+        if operator in ("$value", "$id", "$uuid"):
+            return
+        inner: Iterable[object] = spec.values() if operator is None else [spec[operator]]
+        for one in inner:
+            yield from _each(one)
+
+
+def _each(spec: object) -> Iterator[str]:
+    if isinstance(spec, Sequence) and not isinstance(spec, str):
+        for one in spec:
+            yield from _paths(one)
+    else:
+        yield from _paths(spec)
+
+
+_OPERATORS: dict[str, Callable[[_Writer, Any], tuple[str, str]]] = {
+    "$first": _Writer.first,
+    "$first_id": _Writer.first_id,
+    "$merge": _Writer.merge,
+    "$time": lambda writer, spec: writer.moment(spec, mapping.time_of(spec)),
+    "$iso": lambda writer, spec: writer.moment(spec, mapping.iso_of(spec)),
+    "$milliseconds": _Writer.milliseconds,
+    "$string": _Writer.string,
+    "$value": _Writer.constant,
+    "$id": _Writer.id,
+    "$uuid": _Writer.uuid,
+}
