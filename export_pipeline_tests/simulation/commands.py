@@ -1,6 +1,7 @@
 """What the product's processes do in a world: one function a command, each as a process that has just started."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -116,28 +117,27 @@ def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, 
         return work(place, planned.manifests, to, _receivers(world), run_id=run_id)
 
     if again:
-        for name, event in _acknowledged(world):
+        for (name, event), times in _acknowledged(world).items():
             if event[:10].replace("/", "-") == day and (not chosen or name in chosen):
-                world.outside.wanted_again[name, event] = world.outside.times()[name, event] + 1
+                world.outside.wanted_again[name, event] = times + 1
         world.outside.replays.append((day, chosen))
     _job(world, do)
 
 
-def _acknowledged(world: World) -> set[tuple[str, str]]:
-    """Subscriber and event, where the product knows that the subscriber has it."""
+def _acknowledged(world: World) -> dict[tuple[str, str], int]:
+    """Subscriber and event → how often the product knows that it came; what is in flight answers a replay as well."""
     a, d, n = t.acceptances.c, t.deliveries.c, t.subscriptions.c
     with unwatched(), world.workspace() as place, place.ledger.read() as tx:
         rows = select(n.name, a.manifest_id, a.n).join(t.subscriptions, n.id == a.subscription_id)
-        batches = {(name, f"{manifest}-{number}") for name, manifest, number in tx.execute(rows)}
+        rounds = Counter((name, f"{manifest}-{number}") for name, manifest, number in tx.execute(rows))
         done = select(n.name, d.manifest_id).join(t.deliveries, n.id == d.subscription_id)
         whole = {(name, manifest) for name, manifest in tx.execute(done.where(deliveries.is_delivered()))}
-    return {
-        (one.subscriber, event)
-        for one in world.outside.received
-        for event in one.events
-        if (one.subscriber, "-".join(one.batch.split("-")[:2])) in batches
-        or (one.subscriber, one.batch.partition("-")[0]) in whole
-    }
+    found = {}
+    for one in world.outside.received:
+        times = rounds[one.subscriber, "-".join(one.batch.split("-")[:2])]
+        if times or (one.subscriber, one.batch.partition("-")[0]) in whole:
+            found.update({(one.subscriber, event): max(times, 1) for event in one.events})
+    return found
 
 
 def retry(world: World) -> None:

@@ -90,7 +90,9 @@ def _count(line: Line, stage: Stage, name: str, schedules: object, most: int | N
 
 def table(lines: list[Line], *, seconds: float, seed: int) -> str:
     """The lines as Markdown."""
-    rows = [f"| {one.what} | {one.of:,} | {one.tried:,} | {one.states:,} | {len(one.broken):,} |" for one in lines]
+    rows = [
+        f"| {one.what} | {one.of:,} | {one.tried:,} | {one.states:,} | {len(one.broken):,} |" for one in lines if one.of
+    ]
     head = f"{date.today().isoformat()}, seed {seed}, {seconds:,.0f} s of one core, SQLite."
     columns = "| what | scenarios or pairs | crash points or schedules | different states | promises broken |"
     return "\n".join([head, "", columns, "|---|---:|---:|---:|---:|", *rows])

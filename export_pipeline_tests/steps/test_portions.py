@@ -89,7 +89,8 @@ def test_the_next_run_sends_the_other_half_alone(export: Export, tmp_path: Path)
     assert outcome.totals.accepted == 8
     assert taken(tmp_path) == [FIRST, SECOND]
     with export.ledger.read() as tx:
-        assert tx.execute(select(func.count()).select_from(t.portions)).scalar() == 0
+        # Kept, since an answer divided the batch: a replay sends it in the same parts.
+        assert tx.execute(select(func.count()).select_from(t.portions)).scalar_one() > 0
         assert balance.imbalances(tx, 1) == []
 
 
