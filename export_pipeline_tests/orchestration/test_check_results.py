@@ -23,20 +23,20 @@ def compared(tally: SubscriberTally) -> tuple[Result, Verified]:
         (
             SubscriberTally(wanted=5, delivered=3, overdue=2, overdue_keys=["a", "b"]),
             True,
-            "2026-11-23: crm has 3 of 5 objects, 2 owed for too long, the first is a",
-            "crm has 3 of the 5 objects that it gets; owed for more than an hour: 2 objects: a, b",
+            "2026-11-23: crm has received 3 of 5 objects, 2 overdue, the first is a",
+            "crm has received 3 of 5 objects; owed for more than an hour: 2 objects: a, b",
         ),
         (
             SubscriberTally(wanted=5, delivered=4, given_up=1, given_up_keys=["c"]),
             False,
-            "2026-11-23: crm has 4 of 5 objects, 1 unreadable and in the quarantine",
-            "crm has 4 of the 5 objects that it gets; given up: 1 object: c",
+            "2026-11-23: crm has received 4 of 5 objects, 1 unreadable and quarantined",
+            "crm has received 4 of 5 objects; given up: 1 object: c",
         ),
         (
             SubscriberTally(wanted=5, delivered=4),
             True,
-            "2026-11-23: crm has 4 of 5 objects, 1 missing",
-            "crm has 4 of the 5 objects that it gets, 1 missing",
+            "2026-11-23: crm has received 4 of 5 objects, 1 missing",
+            "crm has received 4 of 5 objects, 1 missing",
         ),
     ],
     ids=["overdue", "given-up", "missing"],
@@ -56,4 +56,4 @@ def test_what_is_on_its_way_is_well() -> None:
     """What arrived so lately that it may be owed fails nothing."""
     result, seen = compared(SubscriberTally(wanted=5, delivered=4, waiting=1))
     assert (result.passed, seen.is_well) == (True, True)
-    assert result.text == "2026-11-23: crm has 4 of 5 objects, 1 on their way"
+    assert result.text == "2026-11-23: crm has received 4 of 5 objects, 1 in progress"
