@@ -156,7 +156,7 @@ def test_verify_compares_the_source_with_the_ledger(project: Project, cli: Comma
     project.run()
     done = cli("status", "--verify")
     assert done.code == 0, done.out
-    assert "4 objects of the layout listed, 4 planned" in done.out
+    assert "4 objects in the layout listed, 4 planned" in done.out
     assert "copy has received 4 of 4 objects" in done.out
     assert "not compared" not in done.out
     project.put("2026/11/01/late.gz", [{"a": 1}])
