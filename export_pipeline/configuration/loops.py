@@ -57,7 +57,7 @@ def loop_problems(draft: DeploymentDraft, subscribers: Mapping[str, SubscriberEn
 
 
 def _is_hidden(source: Location, target: Location) -> bool:
-    """Whether it lies in a folder of the source that begins with a dot, such as ``.dagster``: nothing is read there."""
+    """Whether *target* is in a hidden folder of the source, such as ``.dagster``: nothing is read there."""
     outer, inner = _parts(source), _parts(target)
     return inner[: len(outer)] == outer and any(part.startswith(".") for part in inner[len(outer) :])
 

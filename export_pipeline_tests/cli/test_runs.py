@@ -145,7 +145,7 @@ def test_a_replay_stops_at_the_first_day_that_fails(two: Project, cli: CommandLi
         (["2026-11-02", "2026-11-01"], "allowed: days from 2020-01-01 (source.start_date) to "),
         (["2019-12-31"], "allowed: days from 2020-01-01 (source.start_date) to "),
         (["2999-01-01"], "(today, UTC), the earlier one first"),
-        (["2026-11-01", "-s", "crmm"], "--subscriber: found crmm; configured are crm, dwh"),
+        (["2026-11-01", "-s", "crmm"], "--subscriber: found crmm; allowed: crm, dwh"),
         (["2026-11-01", "--only", "some"], "Invalid value for '--only'"),
     ],
 )

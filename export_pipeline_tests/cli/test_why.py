@@ -230,7 +230,7 @@ def test_before_every_subscriber(project: Project, cli: CommandLine) -> None:
     project.put_days("20", "23")
     project.run()
     assert codes(cli, "2026/11/20/00/000.gz") == ["before_subscribers"]
-    assert "copy from 2026-11-23 on" in cli("why", "2026/11/20/00/000.gz").out
+    assert "copy from 2026-11-23" in cli("why", "2026/11/20/00/000.gz").out
     project.config["subscribers"] = {}
     assert codes(cli, "2026/11/20/00/000.gz") == ["no_subscriber"]
 

@@ -118,7 +118,7 @@ def test_an_unknown_subscriber_is_named(two: Project) -> None:
     """A backfill to a subscriber that is not configured fails and lists those that are."""
     run = two.run("backfill_job", partition="2026-11-21", config=options("missing", "crmm"))
     assert not run.success
-    assert run.failures == {"list_day_files": "subscribers: found crmm; configured are crm, dwh"}
+    assert run.failures == {"list_day_files": "subscribers: found crmm; allowed: crm, dwh"}
 
 
 def test_an_empty_day_ends_well(two: Project) -> None:
@@ -156,7 +156,7 @@ def test_a_backfill_is_resumed_after_a_failure(two: Project, received: Path) -> 
         (
             {"export_pipeline/subscribers": "crm,dwhh"},
             {},
-            "tag export_pipeline/subscribers: found dwhh; configured are ",
+            "tag export_pipeline/subscribers: found dwhh; allowed: ",
         ),
         (
             {},

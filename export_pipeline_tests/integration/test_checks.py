@@ -52,7 +52,7 @@ def test_all_is_well_after_a_run(two: Project) -> None:
         "2 events framed in 1 manifest = 2 in batches + 0 quarantined"
     )
     assert found["crm", "every_event_accounted_for"].metadata["accepted"] == 2
-    assert found["crm", "completeness"].text.endswith(": crm has 2 of 2 objects")
+    assert found["crm", "completeness"].text.endswith(": crm has received 2 of 2 objects")
     assert found["dwh", "freshness"].text == "nothing is owed to dwh"
     assert found["dwh", "freshness"].metadata["lag_seconds"] == 0
 
@@ -83,7 +83,7 @@ def test_a_file_that_came_later_than_the_lookback_is_found_and_repaired(two: Pro
     assert (missing.passed, missing.severity) == (False, ERROR)
     assert (missing.metadata["objects"], missing.metadata["planned"], missing.metadata["missing"]) == (2, 1, 1)
     assert "late.gz" in missing.metadata["missing_keys"]
-    assert found["crm", "completeness"].text.endswith("crm has 1 of 2 objects, 1 missing")
+    assert found["crm", "completeness"].text.endswith("crm has received 1 of 2 objects, 1 missing")
     repaired = check(two, repair=True)["raw_events", "completeness"]
     assert (repaired.passed, repaired.severity) == (False, WARN)
     assert repaired.text.endswith("1 file planned now; the next run delivers them")

@@ -6,6 +6,8 @@ from export_pipeline_tests.simulation.pairs import OFTEN, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.schedules import one_preemption, race_all
 
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3600)]
+
 
 @pytest.mark.parametrize("name", OFTEN[0::3])
 def test_no_schedule_breaks_a_promise(empty: Stage, name: str) -> None:
