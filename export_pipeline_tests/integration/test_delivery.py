@@ -119,7 +119,7 @@ def test_refused_events_are_quarantined_and_the_rest_delivered(project: Project,
     assert receivers.events("picky", received) == [b'{"a":1}', b'{"b":3}']
     (record,) = project.quarantined()
     assert (record["subscriber"], record["reason"], record["text"]) == ("picky", "does not like it", '{"refuse":2}')
-    told = "refused 1 (quarantined;  export-pipeline quarantine list --day 2026-11-23)"
+    told = "refused 1 (quarantined; export-pipeline quarantine list --day 2026-11-23)"
     assert any(told in line for line in run.messages("info"))
     assert project.imbalances() == []
 

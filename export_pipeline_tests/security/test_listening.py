@@ -20,7 +20,8 @@ def test_the_webserver_asks_for_loopback() -> None:
     """Neither the Makefile nor a page opens it to other machines, but in the container, whose ports are closed."""
     (host,) = (option for option in dagster_webserver.params if option.name == "host")
     assert host.default == "127.0.0.1"
-    assert re.findall(r"\$\(BIN\)/dagster dev(.*)", (ROOT / "Makefile").read_text()) == [""]
+    options = re.findall(r"export_pipeline\.cli dev(.*)", (ROOT / "Makefile").read_text())
+    assert options == [" $(if $(PORT),--port $(PORT))"]
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
             if "dagster dev" in line or "dagster-webserver" in line:
