@@ -230,7 +230,7 @@ def test_keys_that_match_no_layout_do_not_stop_the_export(project: Project) -> N
     run = project.run(config={"list_new_files": {"config": {"max_files": 10}}})
     assert run.success
     assert sorted(project.copied()) == sorted(lines)
-    assert any("1,050 keys did not match the layout" in line for line in run.messages("warning"))
+    assert any("1,050 keys did not match source.layout" in line for line in run.messages("warning"))
 
 
 def test_max_files_of_the_launchpad_holds_for_one_run(project: Project) -> None:

@@ -55,7 +55,7 @@ def test_a_run_begins_nothing_after_its_time(project: Project, received: Path) -
     first = receivers.events("crm", received)
     assert len(first) < len(lines)
     left = [
-        message for message in run.messages("info") if "is left to the next run, because the run has used" in message
+        message for message in run.messages("info") if "is left for the next run, because the run has used" in message
     ]
     assert left
     project.config["max_run_seconds"] = 600
