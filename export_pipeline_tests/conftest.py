@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer, azure_server, google_server
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.servers.programs import python_path
 from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server, s3rver_server
+
+# A deadline is one of wall time, which a busy machine lets pass.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)
