@@ -24,6 +24,8 @@ EveryOption = Annotated[
 ]
 # Maximum polling interval while the source or the queue fails (exponential backoff).
 _LONGEST_PAUSE_SECONDS = 60.0
+# Enough from the shortest interval to the longest pause; 2 to the power of a day's failures would be no float.
+_MOST_DOUBLINGS = 10
 
 
 def follow(session: Session, every: EveryOption = 1.0) -> int:
@@ -63,6 +65,8 @@ class _Follower:
     Attributes:
         due: when the schedule would start the next run.
         told: the last reason not to check, so that it is logged once.
+        started_for: run key of the last file that a run was started for: if that run could not plan it, another one is
+            started no sooner than by the sensor ``new_files``.
     """
 
     runner: "Runner"
@@ -71,6 +75,7 @@ class _Follower:
     due: datetime | None = None
     told: str = ""
     failures: int = field(default=0)
+    started_for: str = ""
 
     def go_on(self, every_seconds: float) -> None:
         """Check and run until the process is terminated."""
@@ -90,11 +95,13 @@ class _Follower:
                     self.told = ""
                     self._run(reason)
                     continue
-            sleep(min(every_seconds * 2**self.failures, max(every_seconds, _LONGEST_PAUSE_SECONDS)))
+            longest = max(every_seconds, _LONGEST_PAUSE_SECONDS)
+            sleep(min(every_seconds * 2 ** min(self.failures, _MOST_DOUBLINGS), longest))
 
     def _reason_to_run(self, lookout: "Lookout") -> str:
         """Why a run should start now; empty if there is no reason."""
         from export_pipeline.ledger.database import utc_now
+        from export_pipeline.orchestration.new_files import run_key
         from export_pipeline.orchestration.schedule import reason_to_skip
         from export_pipeline.steps.lookout import gets_on
         from export_pipeline.steps.open import discovery_settings
@@ -108,7 +115,10 @@ class _Follower:
         now = utc_now()
         seen = lookout.look(self.source, ledger, discovery_settings(deployment), queue=self.queue, now=now)
         if seen:
-            return str(seen)
+            key = run_key(seen, "", now)
+            if not seen.key or key != self.started_for:
+                self.started_for = key
+                return str(seen)
         return self._due(now)
 
     def _due(self, now: datetime) -> str:

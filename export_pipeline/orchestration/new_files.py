@@ -25,6 +25,8 @@ from export_pipeline.steps.lookout import Lookout, Seen, gets_on
 
 # A new file that a run could not plan, for whatever reason, starts another run no sooner than in the next slot.
 _SLOT_SECONDS = 300
+# Other messages may wait a moment later, and nothing tells them apart.
+_SLOT_OF_MESSAGES_SECONDS = 2 * SENSOR_INTERVAL_SECONDS
 
 
 def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefinition:
@@ -80,8 +82,10 @@ def run_key(seen: Seen, mark: str, now: datetime) -> str:
     Args:
         mark: mark of the ledger and the source.
     """
-    what = f"{seen.key} {seen.etag}" if seen.key else "messages"
-    return f"{mark} {int(now.timestamp() // _SLOT_SECONDS)} {what}"
+    what, slot_seconds = f"{seen.key} {seen.etag}", _SLOT_SECONDS
+    if not seen.key:
+        what, slot_seconds = "messages", _SLOT_OF_MESSAGES_SECONDS
+    return f"{mark} {int(now.timestamp() // slot_seconds)} {what}"
 
 
 def _catch_up(deployment: Deployment) -> RunConfig:

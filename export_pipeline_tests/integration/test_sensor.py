@@ -128,6 +128,13 @@ def test_two_ticks_that_see_the_same_ask_for_one_run() -> None:
     assert len({key, *others}) == 6
 
 
+def test_messages_that_come_later_start_another_run_at_once() -> None:
+    """Messages in the queue are a reason for another run twenty seconds later, and for one run only until then."""
+    now = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+    keys = [run_key(Seen(messages=n), "m", now + timedelta(seconds=later)) for n, later in ((3, 0), (4, 19), (4, 20))]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_while_the_sensor_is_on_the_schedule_sweeps(project: Project, received: Path) -> None:
     """With the sensor on, a tick of the schedule starts a run only for what is owed, or once an hour; and says so."""
     project.config["subscribers"] = {"crm": CRM}
