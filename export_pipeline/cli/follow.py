@@ -41,8 +41,9 @@ def follow(session: Session, every: EveryOption = 1.0) -> int:
     from export_pipeline.source.store import open_source
 
     deployment = session.deployment(without_variables=True)
-    # The same handler that Dagster installs during a run.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # A script that starts it with & has it ignore SIGINT, and Dagster gives SIGTERM the handler of SIGINT in each run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with runner(session, deployment) as one:
         source = open_source(deployment.source)
         queue = NotificationQueue(deployment.source) if deployment.source.is_notified else None

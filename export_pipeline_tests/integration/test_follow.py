@@ -12,6 +12,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from export_pipeline_tests.integration.project import Project
 
 _MOST_SECONDS = 240
+_FOLLOW = (sys.executable, "-m", "export_pipeline.cli", "follow", "--every", "0.2")
 
 
 class Following:
@@ -22,7 +23,8 @@ class Following:
         self._log = project.root / "follow.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "export_pipeline.cli", "follow", "--every", "0.2"],
+                # As a script has it that starts a program with &: SIGINT is ignored.
+                ["sh", "-c", 'trap \'\' INT; exec "$0" "$@"', *_FOLLOW],
                 cwd=project.root,
                 env=project.environment(),
                 stdout=log,
