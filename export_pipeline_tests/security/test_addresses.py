@@ -55,7 +55,7 @@ def receiver() -> Iterator[Receiver]:
 
 def subscriber(kind: str, url: str, networks: Networks) -> Any:
     make: Any = {"webhook": Webhook, "http": Http}[kind]
-    return make(url=url, networks=networks, allow_http=True, secret_headers=LOGIN, timeout_seconds=5)
+    return make(url=url, networks=networks, allow_http=True, secret_headers=LOGIN, timeout_seconds=60)
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:

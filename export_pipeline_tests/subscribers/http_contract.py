@@ -53,6 +53,8 @@ class HttpContract(SubscriberContract):
         "422": Refused,
     }
     tells_retry_after = True
+    # Only these end by the client's patience; all others must end as they do however slow the machine is.
+    untimely = frozenset({"silent", "dripping", "dripping head", "one 1xx after another"})
     faults: Mapping[str, Fault] = {
         "500": Reply(500, b"out of order"),
         "429": Reply(429, headers={"retry-after": "1"}),
@@ -71,8 +73,8 @@ class HttpContract(SubscriberContract):
         **{status: Reply(int(status)) for status in ("400", "401", "403", "408", "410", "413", "425", "502", "504")},
     }
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
-        """The subscriber, with another address or another credential."""
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
+        """The subscriber, with another address, another credential or less patience."""
         raise NotImplementedError
 
     def broken(self, subscriber: Subscriber, failure: str) -> Subscriber:
@@ -81,7 +83,7 @@ class HttpContract(SubscriberContract):
         if failure == "nobody listens":
             return self.make(url="http://127.0.0.1:9")
         self.server.standing = self.faults[failure]
-        return subscriber
+        return self.make(timeout_seconds=0.5) if failure in self.untimely else subscriber
 
     def mend(self) -> None:
         self.server.standing = None

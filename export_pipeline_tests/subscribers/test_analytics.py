@@ -59,8 +59,8 @@ class TestMixpanel(AnalyticsContract):
 
     server_class = MixpanelServer
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
-        return Mixpanel(token=key or KEY, api_url=url or self.server.url, gzip=True, timeout_seconds=0.5)
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
+        return Mixpanel(token=key or KEY, api_url=url or self.server.url, gzip=True, timeout_seconds=timeout_seconds)
 
     def bad_event(self) -> bytes:
         return sample_event(50, event_timestamp="yesterday")
@@ -71,8 +71,8 @@ class TestAmplitude(AnalyticsContract):
 
     server_class = AmplitudeServer
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
-        return Amplitude(api_key=key or KEY, api_url=url or self.server.url, timeout_seconds=0.5)
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
+        return Amplitude(api_key=key or KEY, api_url=url or self.server.url, timeout_seconds=timeout_seconds)
 
     def bad_event(self) -> bytes:
         return sample_event(50, event_timestamp="yesterday")
@@ -83,8 +83,8 @@ class TestPosthog(AnalyticsContract):
 
     server_class = PosthogServer
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
-        return Posthog(api_key=key or KEY, api_url=url or self.server.url, gzip=True, timeout_seconds=0.5)
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
+        return Posthog(api_key=key or KEY, api_url=url or self.server.url, gzip=True, timeout_seconds=timeout_seconds)
 
     def bad_event(self) -> bytes:
         return sample_event(50, attributes={"choke": "1"})

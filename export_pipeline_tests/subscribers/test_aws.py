@@ -201,7 +201,7 @@ def server(moto: str) -> Iterator[AwsServer]:
 
 
 def options_of(server: AwsServer) -> dict[str, Any]:
-    return {**KEYS, "endpoint_url": server.url, "timeout_seconds": 5}
+    return {**KEYS, "endpoint_url": server.url, "timeout_seconds": 60}
 
 
 def put_counts(server: AwsServer) -> list[int]:

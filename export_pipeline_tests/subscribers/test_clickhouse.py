@@ -58,7 +58,7 @@ class TestContract(HttpContract):
         subscriber.close()
         self.mend()
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
         return make(
             self.clickhouse,
             self.table,
@@ -66,7 +66,7 @@ class TestContract(HttpContract):
             password=key or PASSWORD,
             format=self.format,
             gzip=True,
-            timeout_seconds=1,
+            timeout_seconds=timeout_seconds,
         )
 
     def held(self) -> Iterable[bytes]:

@@ -119,7 +119,7 @@ def test_a_server_that_asks_for_a_certificate_gets_it(kind: str, tmp_path: Path)
     cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(key))
     with server:
-        options: dict[str, Any] = {"ca_file": str(trusted), "timeout_seconds": 5}
+        options: dict[str, Any] = {"ca_file": str(trusted), "timeout_seconds": 60}
         without = outcome(KINDS[kind](server.url, **options))
         assert isinstance(without, TryLater), without
         assert server.requests == []
@@ -159,7 +159,7 @@ def test_requests_go_through_the_proxy_of_the_deployment(kind: str, no_proxies: 
     """With its credentials, and to a host that only the proxy knows."""
     with Anything() as server, Proxy(server.url) as proxy:
         address = f"http://me:pr0xy%2Fw0rd@{proxy.address}"
-        error = outcome(KINDS[kind]("http://receiver.invalid:8080", proxy_url=address, timeout_seconds=5))
+        error = outcome(KINDS[kind]("http://receiver.invalid:8080", proxy_url=address, timeout_seconds=60))
         assert isinstance(error, Blocked), error
         assert "receiver.invalid" in proxy.asked[0][0]
         assert proxy.asked[0][1] == "me:pr0xy/w0rd"
@@ -175,7 +175,7 @@ def test_https_goes_through_a_proxy_by_a_tunnel(kind: str, no_proxies: None, tmp
     with server, Proxy(server.url) as proxy:
         error = outcome(
             KINDS[kind](
-                "https://127.0.0.1:8443", proxy_url=f"http://{proxy.address}", ca_file=str(trusted), timeout_seconds=5
+                "https://127.0.0.1:8443", proxy_url=f"http://{proxy.address}", ca_file=str(trusted), timeout_seconds=60
             )
         )
         assert isinstance(error, Blocked), error
@@ -192,7 +192,7 @@ def test_a_socks_proxy(way: str, no_proxies: None, monkeypatch: pytest.MonkeyPat
             options["proxy_url"] = f"socks5://{proxy.address}"
         else:
             monkeypatch.setenv("ALL_PROXY", f"socks5h://{proxy.address}")
-        subscriber = Webhook(url="http://receiver.invalid:8080", allow_http=True, timeout_seconds=5, **options)
+        subscriber = Webhook(url="http://receiver.invalid:8080", allow_http=True, timeout_seconds=60, **options)
         subscriber.check()
         error = outcome(subscriber)
         assert isinstance(error, Blocked)
@@ -220,7 +220,7 @@ def test_a_no_proxy_with_ranges_of_ipv6_is_read(kind: str, no_proxies: None, mon
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "fd00::/8,::1/128, [::1]:8080,10.0.0.0/8,127.0.0.0/8,.svc.cluster.local")
     with Anything() as server:
-        error = outcome(KINDS[kind](server.url, timeout_seconds=5))
+        error = outcome(KINDS[kind](server.url, timeout_seconds=60))
         assert isinstance(error, Blocked), error
         assert len(server.requests) == 1
 

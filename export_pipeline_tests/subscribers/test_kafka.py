@@ -33,7 +33,7 @@ def topic(cluster: KafkaCluster) -> str:
 
 
 def make(cluster: KafkaCluster, topic: str, **options: Any) -> Kafka:
-    given = {"bootstrap_servers": cluster.bootstrap, "topic": topic, "timeout_seconds": 5, **options}
+    given = {"bootstrap_servers": cluster.bootstrap, "topic": topic, "timeout_seconds": 60, **options}
     return Kafka(**given)
 
 

@@ -53,9 +53,9 @@ class TestContract(HttpContract):
             yield subscriber
             subscriber.close()
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Subscriber:
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
         return Opensearch(
-            api_url=url or self.server.url, username="writer", password=key or PASSWORD, gzip=True, timeout_seconds=0.5
+            api_url=url or self.server.url, username="writer", password=key or PASSWORD, gzip=True, timeout_seconds=timeout_seconds
         )
 
     def held(self) -> Iterable[bytes]:

@@ -52,9 +52,9 @@ class TestContract(HttpContract):
         self.segment.close()
         assert server.dropped == []
 
-    def make(self, *, url: str | None = None, key: str | None = None) -> Segment:
+    def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Segment:
         groups = [{"groupId": "attributes.blogId", "traits": {"url": "attributes.url"}}]
-        options: Any = {"groups": groups, "gzip": self.gzip, "timeout_seconds": 0.5}
+        options: Any = {"groups": groups, "gzip": self.gzip, "timeout_seconds": timeout_seconds}
         return Segment(write_key=key or KEY, api_url=url or self.server.url, **options)
 
     def held(self) -> Iterable[object]:

@@ -241,7 +241,7 @@ def test_a_table_that_somebody_has_locked_is_tried_later_and_loaded_once(postgre
         deliver(options, batch_of([b'{"a":1}'], "b-1"))
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
         batch = batch_of([b'{"a":2}'], "b-2")
-        with opened({**options, "timeout_seconds": 1.5, "retry_for_seconds": 0}) as warehouse:
+        with opened({**options, "timeout_seconds": 1.5}) as warehouse:
             with engine.begin() as connection:
                 connection.execute(text("LOCK TABLE export.events IN ACCESS EXCLUSIVE MODE"))
                 for _ in range(2):

@@ -46,7 +46,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def webhook(receiver: Receiver) -> Iterator[Webhook]:
-    webhook = Webhook(url=f"{receiver.url}/hook", secret=SECRET, timeout_seconds=5)
+    webhook = Webhook(url=f"{receiver.url}/hook", secret=SECRET, timeout_seconds=60)
     yield webhook
     webhook.close()
 
@@ -90,7 +90,7 @@ class TestContract(SubscriberContract):
         yield subscriber
         subscriber.close()
 
-    def make(self, secret: str) -> Webhook:
+    def make(self, secret: str, timeout_seconds: float = 60) -> Webhook:
         url = self.receiver.url.replace("http://", "http://user:p4ssw0rd@")
         return Webhook(
             url=f"{url}/hook",
@@ -98,7 +98,7 @@ class TestContract(SubscriberContract):
             secret_headers={"Authorization-Too": "t0ken-t0ken"},
             gzip=self.gzip,
             body=self.body,
-            timeout_seconds=0.5,
+            timeout_seconds=timeout_seconds,
         )
 
     def held(self) -> Iterable[bytes]:
@@ -113,7 +113,7 @@ class TestContract(SubscriberContract):
         if failure == "nobody listens":
             return Webhook(url="http://127.0.0.1:9/hook", secret=SECRET)
         self.receiver.standing = self.faults[failure]
-        return subscriber
+        return self.make(SECRET, timeout_seconds=0.5) if failure in HttpContract.untimely else subscriber
 
     def mend(self) -> None:
         self.receiver.standing = None
@@ -445,7 +445,7 @@ def test_a_proxy_of_the_environment_is_checked_and_used(receiver: Receiver, monk
     """Where only a proxy leads outside, check() asks whether that is there, and batches go through it."""
     monkeypatch.setenv("http_proxy", receiver.url)
     monkeypatch.setenv("no_proxy", "")
-    webhook = Webhook(url="http://receiver.invalid/hook", secret=SECRET, allow_http=True, timeout_seconds=5)
+    webhook = Webhook(url="http://receiver.invalid/hook", secret=SECRET, allow_http=True, timeout_seconds=60)
     webhook.check()
     webhook.deliver(BATCH)
     assert receiver.requests[-1].target == "http://receiver.invalid/hook"
