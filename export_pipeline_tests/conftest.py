@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import settings
 
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer, azure_server, google_server
@@ -21,6 +23,23 @@ def _processes_find_the_tests() -> Iterator[None]:
     """Deployment files of the tests name classes of the tests; a process started in another folder must find them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", python_path())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_read_once() -> Iterator[None]:
+    """Dagster reads all its migrations anew whenever it makes a database; in a test's process it reads them once."""
+    read = ScriptDirectory.from_config
+    with pytest.MonkeyPatch.context() as patch:
+        once: dict[str | None, ScriptDirectory] = {}
+
+        def from_config(config: Config) -> ScriptDirectory:
+            place = config.get_main_option("script_location")
+            if place not in once:
+                once[place] = read(config)
+            return once[place]
+
+        patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
 
 

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from export_pipeline.cli.app import app
-from export_pipeline_tests.integration.conftest import project, received
+from export_pipeline_tests.integration.conftest import one_event_log, project, received
 from export_pipeline_tests.integration.project import Project
 
-__all__ = ["project", "received"]
+__all__ = ["one_event_log", "project", "received"]
 
 SCRIPT = Path(sys.executable).with_name("export-pipeline")
 

@@ -8,6 +8,8 @@ from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 PICKY = {"type": "python", "function": "export_pipeline_tests.integration.receivers:picky", "retry_for_seconds": 0}
 
 

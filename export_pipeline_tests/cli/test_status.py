@@ -5,11 +5,14 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text, update
 
 from export_pipeline.ledger import tables as t
 from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration.project import Project
+
+pytestmark = pytest.mark.usefixtures("one_event_log")
 
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 

@@ -12,6 +12,8 @@ from export_pipeline.storage.location import parse_location
 from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration.project import Project
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 PICKY = {"type": "python", "function": "export_pipeline_tests.integration.receivers:picky", "retry_for_seconds": 0}
 KEY = "2026/11/23/00/000.gz"

@@ -28,6 +28,21 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def one_event_log(project: Project) -> None:
+    """For runs in the test's own process: half of what such a run costs is making Dagster's databases."""
+    project.keep_one_event_log()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a ledger may be made: a file, and at night a database too, as for all tests of ledger and steps."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.db")
+    url: str = request.getfixturevalue("new_postgres")
+    return url
+
+
+@pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of Celery's broker, Redis or as the parameter says, which the deployment's variables have."""
     server = rabbitmq_server if getattr(request, "param", "redis") == "rabbitmq" else redis_server

@@ -97,6 +97,15 @@ class Project:
         }
         self.sent: dict[str, list[bytes]] = {}
 
+    def keep_one_event_log(self) -> None:
+        """Let Dagster keep the events of all runs in one database, as it does for tests: it makes no new one a run."""
+        storage = {
+            "module": "dagster._core.storage.event_log",
+            "class": "ConsolidatedSqliteEventLogStorage",
+            "config": {"base_dir": str(self.home / "storage")},
+        }
+        (self.home / "dagster.yaml").write_text(yaml.safe_dump({**DAGSTER_YAML, "event_log_storage": storage}))
+
     # --- the source
 
     def put(self, key: str, events: Iterable[bytes | dict[str, Any]], *, compress: bool = True) -> list[bytes]:

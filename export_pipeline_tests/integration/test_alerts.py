@@ -24,6 +24,8 @@ from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.alerts import AlertReceiver
 from export_pipeline_tests.servers.http import Reply
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 NOW = 1_795_000_000.0
 

@@ -10,6 +10,8 @@ from export_pipeline.source.fetch import fetch_in_order
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 RECEIVER = "export_pipeline_tests.integration.receivers"
 
 

@@ -14,6 +14,8 @@ from export_pipeline_tests.servers.http import Reply, Request
 from export_pipeline_tests.servers.receiver import Receiver
 from export_pipeline_tests.servers.segment import SegmentServer
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 KEY = "wr1te-key-of-the-source"
 
 

@@ -18,6 +18,8 @@ from export_pipeline_tests.integration.project import Project, Run
 from export_pipeline_tests.servers.http import Reply
 from export_pipeline_tests.servers.receiver import Receiver
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BROKEN = b"\x1f\x8b broken"
 

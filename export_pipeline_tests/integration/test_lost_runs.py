@@ -30,7 +30,7 @@ def reason(project: Project, instance: DagsterInstance, opened: Callable[[], Led
         return reason_to_skip(export, instance, ledger=opened or (lambda: ledger))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def either(project: Project, request: pytest.FixtureRequest) -> Project:
     """A project with either ledger."""
     if request.param == "postgresql":

@@ -19,8 +19,10 @@ from export_pipeline.orchestration.schedule import reason_to_skip
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.retrying import retry
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def neighbours(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Project, Project]:
     """Two projects whose deployment files have one name, with a ledger each, on the first one's Dagster instance."""
     found = []

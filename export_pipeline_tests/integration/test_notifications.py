@@ -16,6 +16,8 @@ from export_pipeline_tests.servers.queues import ServerQueue, let_visibility_pas
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from export_pipeline_tests.source.messages import of_sns
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 __all__ = ["cli"]
 
 LIST_NOW = {"list_new_files": {"config": {"listing": "now"}}}

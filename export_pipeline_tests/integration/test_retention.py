@@ -15,6 +15,8 @@ from export_pipeline.orchestration.names import FILES, FOUND_TAG, LEDGER_IDENTIT
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}
 ALL = {"list_day_files": {"config": {"only": "all"}}}

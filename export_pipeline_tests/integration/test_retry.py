@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from export_pipeline.steps.retry import Retried
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.retrying import retry
+
+pytestmark = pytest.mark.usefixtures("one_event_log")
 
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}

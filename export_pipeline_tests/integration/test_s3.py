@@ -9,6 +9,8 @@ import pytest
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> None:

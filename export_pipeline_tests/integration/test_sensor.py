@@ -18,6 +18,8 @@ from export_pipeline.source.local import LocalSource
 from export_pipeline.steps.lookout import Seen, gets_on
 from export_pipeline_tests.integration.project import Project
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 DWH = {"type": "python", "function": "export_pipeline_tests.integration.receivers:dwh", "retry_for_seconds": 0}
 

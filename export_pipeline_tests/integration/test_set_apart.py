@@ -15,6 +15,8 @@ from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.retrying import retry
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 KEY = "2026/11/23/00/000.gz"
 BROKEN = b'{"broken":'
 

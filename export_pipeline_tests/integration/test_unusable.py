@@ -12,6 +12,8 @@ from export_pipeline.orchestration.build import definitions_of
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.receiver import Receiver
 
+pytestmark = pytest.mark.usefixtures("one_event_log")
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 

@@ -55,7 +55,7 @@ def test_gives_what_was_packed(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", PACKERS)
 def test_a_large_file_comes_in_many_pieces(name: str) -> None:
     """What unpacks to more than a piece may hold comes in several, whether or not its parts end where pieces do."""
-    data = LINES * 12
+    data = LINES * (2 * PIECE_BYTES // len(LINES) + 1)
     assert len(data) > 2 * PIECE_BYTES
     assert unpack(PACKERS[name](data)) == data
 

@@ -61,8 +61,10 @@ def raising(error: Callable[[str], BaseException], *, at: tuple[str, ...]) -> It
         yield
 
 
-@pytest.mark.parametrize("kind", [FileArchived, FileForbidden, FileUnreachable, FileGone, FileCorrupt])
-@pytest.mark.parametrize("manifest_files", [1, 100])
+@pytest.mark.parametrize(
+    ("kind", "manifest_files"),
+    [*zip([FileArchived, FileForbidden, FileUnreachable, FileGone], [1, 100] * 2, strict=True), (FileCorrupt, 1)],
+)
 def test_new_files_come_in_the_next_run_whatever_the_oldest_do(
     export: Runs, kind: type[FileError], manifest_files: int
 ) -> None:
