@@ -176,7 +176,7 @@ def test_a_bar_in_a_terminal_and_plain_lines_elsewhere(project: Project, cli: Co
         assert "\x1b" not in plain.out + plain.err
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.thorough)])
 def test_tables_fit_the_terminal(project: Project, cli: CommandLine, columns: int) -> None:
     """In a terminal no line is longer than the terminal is wide; in a pipe nothing is cut off."""
     key = f"2026/11/23/00/{'a-very-long-name-as-firehose-gives-them-' * 3}.gz"

@@ -42,6 +42,13 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(params=["ceph", pytest.param("moto", marks=pytest.mark.thorough)])
+def s3(request: pytest.FixtureRequest) -> S3Server:
+    """A real S3 server; at night also moto's, against which the tests of the source always run."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
 @pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of Celery's broker, Redis or as the parameter says, which the deployment's variables have."""

@@ -212,7 +212,7 @@ def about_backfills(run: Run) -> list[str]:
     return [message for message in run.messages("warning") if message.startswith("backfill")]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def test_days_whose_runs_dagster_dropped_are_owed_by_the_next_run(
     two: Project, received: Path, database: str, request: pytest.FixtureRequest
 ) -> None:

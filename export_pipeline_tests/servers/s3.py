@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -42,10 +43,8 @@ class S3Server:
         }
 
     def client(self) -> "S3Client":
-        """A client of its own."""
-        import boto3
-
-        return boto3.session.Session().client("s3", **self.options)
+        """The tests' own client."""
+        return _client(self)
 
     def new_bucket(self) -> str:
         """Make a bucket, and tell its name."""
@@ -58,6 +57,14 @@ class S3Server:
         client = self.client()
         for key, content in objects.items():
             client.put_object(Bucket=bucket, Key=key, Body=content)
+
+
+@cache
+def _client(server: S3Server) -> "S3Client":
+    """One for each server: making it takes boto3 a tenth of a second of CPU time."""
+    import boto3
+
+    return boto3.session.Session().client("s3", **server.options)
 
 
 @contextmanager

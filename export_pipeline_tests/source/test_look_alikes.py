@@ -55,7 +55,7 @@ TAGS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
 }
 
 
-@pytest.mark.parametrize("knows_if_match", [True, False])
+@pytest.mark.parametrize("knows_if_match", [True, pytest.param(False, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("form", list(TAGS))
 def test_a_tag_in_any_spelling_is_the_same(form: str, knows_if_match: bool) -> None:
     """A file whose tag was not changed is read, whatever form a server gives it in listings and in headers."""
