@@ -183,26 +183,25 @@ def open_session(settings: StoreSettings) -> "boto3.Session":
 
     try:
         session = boto3.Session(
-            botocore_session=_new_session(),
+            botocore_session=_new_session(settings.profile_name),
             aws_access_key_id=resolve(settings.aws_access_key_id),
             aws_secret_access_key=resolve(settings.aws_secret_access_key),
             aws_session_token=resolve(settings.aws_session_token),
             region_name=settings.region_name,
-            profile_name=settings.profile_name,
         )
     except ProfileNotFound as error:
         raise ConfigurationError(f"profile_name: {error}") from None
     return _assume_role(session, settings.role_arn, settings.role_external_id) if settings.role_arn else session
 
 
-def _new_session() -> Any:
+def _new_session(profile_name: str | None = None) -> Any:
     """A session of botocore's that shares the descriptions of services with all others of this process.
 
     Otherwise each session parses them again: nine tenths of the CPU time that a new client takes.
     """
     from botocore.session import Session
 
-    session = Session()
+    session = Session(profile=profile_name)
     loader = _loader(session.get_config_variable("data_path"))
     # Each session of boto3's appends the same folder.
     loader.search_paths[:] = dict.fromkeys(loader.search_paths)
