@@ -64,7 +64,7 @@ def test_nothing_stays_staged_of_what_another_run_has_delivered(project: Project
         with open_subscriber(load_deployment(str(project.deployment_path)).subscribers["copy"]) as copy:
             assert isinstance(deliver(place, manifest.id, subscription, copy, run_id="first"), Delivered)
             assert deliver(place, manifest.id, subscription, copy, run_id="second") == NothingToDo(
-                "it was delivered already"
+                "it is already delivered"
             )
     assert project.staged() == []
 

@@ -65,7 +65,7 @@ def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, receive
     code, printed = project.execute()
     assert code == 0, printed
     assert (
-        "the cursor 2026/11/22 was set before this ledger knew how far the source is listed, so it was ignored"
+        "the cursor 2026/11/22 was set before this ledger recorded how far the source is listed, so it was ignored"
         in printed
     )
     assert receivers.events("crm", received) == lines

@@ -62,7 +62,7 @@ def test_files_come_by_messages(site: Site) -> None:
     lines = site.put("2026/11/22/10/before the queue")
     first = site.project.run()
     assert first.success
-    assert first.messages("info")[0].endswith("because it never was listed to its end")
+    assert first.messages("info")[0].endswith("because it was never listed to its end")
     lines += site.put("2026/11/23/10/part 1+é%2F&.gz", "2026/11/22/09/late")
     second = site.project.run()
     assert "received 2 messages: 2 new files" in second.messages("info")
@@ -85,7 +85,7 @@ def test_the_launchpad_can_ask_for_a_listing(site: Site) -> None:
     site.queue.client.purge_queue(QueueUrl=site.queue.url)
     assert site.project.run().messages("info") == []
     asked = site.project.run(config=LIST_NOW)
-    assert "listed the source in addition to its queue, because it was asked for" in asked.messages("info")
+    assert "listed the source in addition to its queue, because it was requested" in asked.messages("info")
     assert len(site.project.copied()) == 1
 
 

@@ -36,7 +36,7 @@ def test_what_is_newer_goes_on_beside_a_manifest_that_waits(lagging: Runs) -> No
         lagging.put_events(NEW)
         (failure,) = lagging.work()
         assert failure.startswith(f"{GONE}: the file does not exist; manifest ")
-        assert failure.endswith("try 1 of 2, then it is given up, and the other files go on without it")
+        assert failure.endswith("attempt 1 of 2, then it is given up, and the other files are delivered without it")
         lagging.work()
     assert lagging.got("dwh") == [NEW]
     assert lagging.got("crm") == [*OLD, NEW]
@@ -63,11 +63,11 @@ def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
     manifest_id = lagging.receivers["crm"].batches[0].id.partition("-")[0]
     part = lagging.receivers["dwh"].batches[0].id.partition("-")[0]
     assert failure == (
-        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 tries, and kept in the quarantine; the other "
-        f"files of manifest {manifest_id} go on to dwh alone, in 1 manifest: {part}"
+        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 attempts, and kept in the quarantine; the other "
+        f"files of manifest {manifest_id} stay owed to dwh, as 1 manifest: {part}"
     )
     assert (record.kind, record.key) == ("file", GONE)
-    assert record.reason == "the file does not exist; given up for dwh, which had not got it"
+    assert record.reason == "the file does not exist; given up for dwh, which had not received it"
     assert (lagging.got("crm"), lagging.got("dwh")) == ([*OLD], [OLD[0], OLD[2]])
     assert (lagging.owed("dwh"), lagging.imbalances()) == ([], [])
 

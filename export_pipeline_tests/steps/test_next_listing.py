@@ -19,9 +19,9 @@ from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 DAYS = [f"2026/11/{day}/00/a.json" for day in range(10, 24)]
 FOREIGN = "2026/11/23/11/theirs.json (ledger 0123abcd)"
 IGNORED = {
-    "nonsense": "is no key of the layout",
-    "2099/01/01": "lies ahead of 2026/11/23/00/a.json",
-    "2026/12/01/00/a.json": "lies ahead of 2026/11/23/00/a.json",
+    "nonsense": "does not match the layout",
+    "2099/01/01": "is ahead of 2026/11/23/00/a.json",
+    "2026/12/01/00/a.json": "is ahead of 2026/11/23/00/a.json",
     FOREIGN: "was written by another deployment",
     "2026/11/01 (ledger 0123abcd)": "was written by another deployment",
 }

@@ -182,7 +182,7 @@ def test_a_file_that_kills_its_reader_is_found_and_given_up(export: Runs) -> Non
     (record,) = export.records()
     assert (record.kind, record.key) == ("file", killer)
     assert record.reason.startswith("run run-")
-    assert "died while it read this file alone, for the 2. time" in record.reason
+    assert "died while it read this file alone, in attempt 2" in record.reason
     assert export.imbalances() == []
 
 
@@ -216,7 +216,7 @@ def test_what_a_kill_divided_says_so(export: Runs) -> None:
     assert export.work() == []
     (note,) = export.notes
     assert note.endswith(
-        "of 3 files was divided into 3, which the next runs read apart: run run-2 died while it read it"
+        "of 3 files was divided into 3, which the next runs read separately: run run-2 died while it read it"
     )
 
 

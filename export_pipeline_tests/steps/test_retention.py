@@ -106,7 +106,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
         folded.deliver()
     with pytest.raises(
-        OwedFileLost, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "
+        OwedFileLost, match=r"given up for dwh after 2 of 2 attempts.*; its other files are delivered .* manifest "
     ):
         folded.deliver()
     folded.deliver()

@@ -65,7 +65,7 @@ def test_what_backfill_and_listing_found_is_known(listed: Export) -> None:
         run=Run("backfill", NOW),
     )
     noticed = listed.run(list_now=True)
-    assert (noticed.why_listed, noticed.found.files) == ("it was asked for", 1)
+    assert (noticed.why_listed, noticed.found.files) == ("it was requested", 1)
     assert (noticed.taken.files, noticed.taken.known) == (0, 2)
     assert listed.planned() == ["2026/11/22/10/a", "2026/11/23/10/b"]
     assert listed.queue.bodies == {}
