@@ -302,14 +302,14 @@ def test_a_part_that_meets_a_passing_failure_is_tried_again_alone() -> None:
 def test_a_destination_that_refuses_everything_is_blocked() -> None:
     """Where not one event was accepted and 100 were refused, no event is at fault: nothing goes to the quarantine."""
     picky = Picky(set(range(1000)))
-    with pytest.raises(Blocked, match="each of the first 100 events was refused, the last with: 422 bad events"):
+    with pytest.raises(Blocked, match="each of the first 100 events was refused, the last one with: 422 bad events"):
         send(batch_of(1000), picky.deliver)
 
 
 @pytest.mark.parametrize("answer", [Receipt(refused={3: "?"}), Refused("422", events={-1: "?"})])
 def test_a_subscriber_that_names_foreign_events_is_blocked(answer: Receipt | Refused) -> None:
     """A subscriber that refuses an event which is not in the batch is wrong, and no event is lost over it."""
-    with pytest.raises(Blocked, match="was named as not accepted, in a batch of 3 events"):
+    with pytest.raises(Blocked, match="reported event . as not accepted, in a batch of 3 events"):
         send(batch_of(3), FlakySubscriber([answer]).deliver)
 
 
@@ -324,7 +324,7 @@ def suspecting(batch: Batch, refused: Sequence[int], *, trouble: str = SHARDS) -
 @pytest.mark.parametrize("count", [2, 99, 500])
 def test_a_trouble_of_the_destinations_own_that_meets_every_event_blocks(count: int) -> None:
     """Where all events of a batch are refused for the same suspected trouble, no event is at fault: all stay owed."""
-    with pytest.raises(Blocked, match=rf"{count} of {count} events .* \({SHARDS}\), the first with: 400: full"):
+    with pytest.raises(Blocked, match=rf"{count} of {count} events .* \({SHARDS}\), the first one with: 400: full"):
         send(batch_of(count), lambda batch: suspecting(batch, range(batch.events)))
 
 

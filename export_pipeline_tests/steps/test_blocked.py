@@ -63,8 +63,8 @@ def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
     manifest_id = lagging.receivers["crm"].batches[0].id.partition("-")[0]
     part = lagging.receivers["dwh"].batches[0].id.partition("-")[0]
     assert failure == (
-        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 attempts, and kept in the quarantine; the other "
-        f"files of manifest {manifest_id} stay owed to dwh, as 1 manifest: {part}"
+        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 attempts, and kept in the quarantine; the "
+        f"other files of manifest {manifest_id} stay owed to dwh, as 1 manifest: {part}"
     )
     assert (record.kind, record.key) == ("file", GONE)
     assert record.reason == "the file does not exist; given up for dwh, which had not received it"
@@ -98,7 +98,7 @@ def test_a_replaced_file_needs_no_further_try(lagging: Runs) -> None:
     lagging.put_events(NEW)
     (lagging.bucket / GONE).write_text('{"key":"other content"}\n')
     (failure,) = lagging.work()
-    assert "given up for dwh after 1 of 2 tries" in failure
+    assert "given up for dwh after 1 of 2 attempts" in failure
     lagging.work()
     lagging.work()
     assert lagging.got("dwh") == [OLD[0], OLD[2], "other content", NEW]

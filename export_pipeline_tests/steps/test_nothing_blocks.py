@@ -334,9 +334,9 @@ def test_a_second_reading_that_differs_is_no_end(export: Runs) -> None:
     path.write_text('{"key":"two"}\n')
     os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
     (first,) = export.work()
-    assert first.endswith("so its batches cannot be recreated; try 1 of 2")
+    assert first.endswith("so its batches cannot be recreated; attempt 1 of 2")
     (second,) = export.work()
-    assert "go on to dwh alone" in second
+    assert "stay owed to dwh, as" in second
     assert export.work() == []
     assert (export.got("crm"), export.got("dwh"), export.owed("dwh")) == (["one"], ["two"], [])
 

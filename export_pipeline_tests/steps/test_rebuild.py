@@ -61,7 +61,7 @@ def test_a_start_that_nobody_knows_any_more(
     export.put("2026/11/22/a.json")
     export.subscribers = {"crm": since}
     export.settings = replace(export.settings, start_from=start_from)
-    with pytest.raises(ConfigurationError, match=f"^{key} of crm: found now, .* allowed here: beginning, or the first day"):
+    with pytest.raises(ConfigurationError, match=f"^{key} of crm: found now, .* allowed here: beginning, or the first"):
         rebuilt(export)
     export.subscribers = {"crm": "2026-11-21"}
     rebuilt(export)

@@ -103,7 +103,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     folded.subscribers = {"crm": None, "dwh": "beginning"}
     folded.run()
     (folded.bucket / A).rename(away)
-    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+    with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
         folded.deliver()
     with pytest.raises(
         OwedFileLost, match=r"given up for dwh after 2 of 2 attempts.*; its other files are delivered .* manifest "
@@ -118,7 +118,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
             record.reason
         )
         assert folded.replay(again=False) == (0, 1)
-        with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+        with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
             folded.deliver()
         with pytest.raises(OwedFileLost, match="given up after 2 tries"):
             folded.deliver()
@@ -148,9 +148,9 @@ def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded
     """Who has had all of a folded manifest is told that a replay of it cannot come, and gets none of it again."""
     assert folded.replay(again=True) == (0, 1)
     (folded.bucket / A).unlink()
-    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+    with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 tries"):
+    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 attempts"):
         folded.deliver()
     folded.deliver()
     assert len(folded.ids("crm")) == 1

@@ -207,7 +207,7 @@ def test_what_is_an_events_fault_costs_no_other_event(clickhouse: ClickhouseServ
     assert (sent.accepted, list(sent.refused)) == (2, [1]), sent
     assert f"Code: {code}" in sent.refused[1] or f"code: {code}" in sent.refused[1].lower(), sent.refused[1]
     if expression:
-        with pytest.raises(Blocked, match="2 of 2 events were refused for what is no fault of theirs"):
+        with pytest.raises(Blocked, match="2 of 2 events were refused for a reason that is not in the events"):
             send_to(subscriber, batch_of([bad, bad], "another"))
     subscriber.close()
 

@@ -222,7 +222,7 @@ def test_what_may_be_the_clusters_fault_blocks_where_it_meets_every_document(
     if taken:
         assert len(send_to(search, batch).refused) == 499
     else:
-        with pytest.raises(Blocked, match="500 of 500 events were refused for what is no fault of theirs"):
+        with pytest.raises(Blocked, match="500 of 500 events were refused for a reason that is not in the events"):
             send_to(search, batch)
 
 
