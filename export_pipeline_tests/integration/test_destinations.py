@@ -38,7 +38,7 @@ def test_segment_gets_every_event_and_the_quarantine_what_it_cannot_take(project
     assert project.imbalances() == []
     reasons = {record["text"][:40]: record["reason"] for record in project.quarantined()}
     assert len(reasons) == 2
-    assert "the destination takes 32768 an event" in reasons[large.decode()[:40]]
+    assert "allowed: 32768 per event" in reasons[large.decode()[:40]]
     assert "neither userId nor anonymousId" in reasons[nobody.decode()]
 
 

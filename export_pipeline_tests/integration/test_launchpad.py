@@ -119,7 +119,7 @@ def test_a_secret_written_into_the_file_is_hidden_and_its_mask_refused(
     assert OLD_SECRET not in str(config)
     exit_code, printed = launch(project, "export_job", config)
     assert exit_code != 0
-    assert "leave it out of the run's config" in printed
+    assert "remove it from the run's config" in printed
     assert OLD_SECRET not in printed
     assert receiver.requests == []
 

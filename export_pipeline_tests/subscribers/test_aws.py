@@ -326,7 +326,7 @@ def test_an_oversized_event_is_refused_before_it_is_sent(server: AwsServer, kind
     place: Any = {"queue_url": "https://x/q"} if kind is Sqs else {"stream_name": "x"}
     cut = kind(**place, **options_of(server)).cut(batch_of([b"{}", b'{"x":"' + b"x" * 1_100_000 + b'"}']))
     assert list(cut.refused) == [1]
-    assert "bytes, the destination takes" in cut.refused[1]
+    assert "bytes; allowed: " in cut.refused[1]
 
 
 @pytest.mark.parametrize("kind", [TestKinesis, TestFirehose, TestSqs])

@@ -174,7 +174,7 @@ def test_behind_a_path(clickhouse: ClickhouseServer, table: str) -> None:
 def test_check(clickhouse: ClickhouseServer, table: str) -> None:
     """A missing table, and a wrong password, are told before anything is sent."""
     for subscriber, fault in (
-        (make(clickhouse, "nothing"), "there is no table events.nothing"),
+        (make(clickhouse, "nothing"), "the table events.nothing does not exist"),
         (make(clickhouse, table, password="wr0ng-password"), "Authentication failed"),
     ):
         with pytest.raises(Blocked, match=fault):

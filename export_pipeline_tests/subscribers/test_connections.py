@@ -264,7 +264,7 @@ def test_what_no_proxy_names(
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:9", "socks4://127.0.0.1:9", "http://"])
 def test_a_proxy_that_is_none(proxy: str, no_proxies: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told when the deployment loads, and of the environment's at the first request."""
-    with pytest.raises(ValidationError, match=r"is no proxy; allowed: http://…"):
+    with pytest.raises(ValidationError, match=r"is not a proxy; allowed: http://…"):
         Webhook(url="https://example.com", proxy_url=proxy)
     monkeypatch.setenv("https_proxy", proxy)
     assert isinstance(outcome(Webhook(url="https://example.com")), Blocked)

@@ -122,7 +122,7 @@ def test_limits_hold_and_each_request_has_its_id(api: Api) -> None:
     for _ in range(2):
         sent = send_to(http, batch_of(events))
         assert sent.accepted == 30
-        assert sent.refused == {30: "48 bytes, the destination takes 40 an event"}
+        assert sent.refused == {30: "48 bytes; allowed: 40 per event"}
     http.close()
     assert api.held() == events[:30]
     assert len(api.requests) == 2 * len(api.taken)
@@ -142,7 +142,7 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
         (b'{"ok":false}', TryLater, "ok is False, not True"),
         (b'{"ok":1}', TryLater, "ok is 1, not True"),
         (b'{"fine":true}', TryLater, "ok is None, not True"),
-        (b"<html>", Blocked, "that is no JSON"),
+        (b"<html>", Blocked, ": not JSON"),
         *(
             (
                 b'{"ok":true,"errors":%s}' % found,

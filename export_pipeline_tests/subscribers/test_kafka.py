@@ -166,7 +166,7 @@ def test_a_key_that_cannot_be_encoded_keeps_back_its_own_event_only(cluster: Kaf
     events = [rb'{"endpoint":{"Id":"%s"}}' % key for key in (b"a", rb"\ud83d-1", rb"\ud83d\ude00")]
     sent = send_to(kafka, batch_of(events))
     kafka.close()
-    assert sent == Sent(accepted=2, refused={1: "what it has at endpoint.Id holds half of a surrogate pair"})
+    assert sent == Sent(accepted=2, refused={1: "its value at endpoint.Id contains half of a surrogate pair"})
     assert {message.key() for message in cluster.messages(topic)} == {b"a", "\U0001f600".encode()}
 
 

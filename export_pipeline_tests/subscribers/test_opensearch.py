@@ -123,7 +123,7 @@ def test_an_answer_that_leaves_documents_out_is_no_success(server: SearchServer,
     """Each document has to be answered for."""
     body = b'{"errors":false,"items":[{"create":{"status":201}}]}'
     server.script.append(Reply(200, body, {"content-type": "application/json"}))
-    with pytest.raises(TryLater, match="2 documents were sent, and 1 answered for"):
+    with pytest.raises(TryLater, match="2 documents were sent, but the response has 1"):
         search.deliver(batch_of([sample_event(0), sample_event(1)]))
 
 
@@ -246,7 +246,7 @@ def test_a_200_that_is_no_answer_to_a_bulk_request_is_no_success(
     """Something else answers in the cluster's place: nothing counts as accepted."""
     kind = "text/html" if body.startswith(b"<") else "application/json"
     server.script.append(Reply(200, body, {"content-type": kind}))
-    with pytest.raises(TryLater, match="no answer to a bulk request"):
+    with pytest.raises(TryLater, match="answered 200, but not with a bulk response"):
         search.deliver(batch_of([sample_event(0)]))
 
 
@@ -255,7 +255,7 @@ def test_an_id_with_half_a_surrogate_pair_is_refused_alone(server: SearchServer)
     search = make(server, id_path="id")
     sent = send_to(search, batch_of([b'{"id":"a"}', rb'{"id":"\ud83d-1"}', b'{"id":" "}', rb'{"id":"\ud83d\ude00"}']))
     search.close()
-    assert (sent.accepted, sent.refused) == (3, {1: "what it has at id holds half of a surrogate pair"})
+    assert (sent.accepted, sent.refused) == (3, {1: "its value at id contains half of a surrogate pair"})
     assert set(server.indices[INDEX]) == {"a", hashlib.sha256(b'{"id":" "}').hexdigest(), "\U0001f600"}
 
 
@@ -267,7 +267,7 @@ def test_an_id_that_is_too_long_is_refused(server: SearchServer) -> None:
     )
     search.close()
     assert sent.accepted == 1
-    assert sent.refused == {1: "its id, at id, has 513 bytes; the destination takes 512"}
+    assert sent.refused == {1: "its id, at id, has 513 bytes; allowed: 512"}
 
 
 def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:

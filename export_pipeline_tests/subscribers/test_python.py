@@ -101,11 +101,11 @@ def test_any_exception_counts_as_try_later() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (f"{HERE}:recieve", "there is no 'recieve' in it; it has .*receive"),
+        (f"{HERE}:recieve", "'recieve' does not exist there; it has .*receive"),
         (f"{HERE}:not_callable", "not_callable is a int, not a function"),
         (f"{HERE}:one_argument", r"one_argument cannot be called with \(ndjson, batch\): too many positional"),
-        ("no_such_module:f", "there is no module 'no_such_module'"),
-        ("json.decoder.nothing:f", "there is no module 'json.decoder.nothing'"),
+        ("no_such_module:f", "no module 'no_such_module' found"),
+        ("json.decoder.nothing:f", "no module 'json.decoder.nothing' found"),
     ],
 )
 def test_a_wrong_name_blocks_and_says_what_there_is(function: str, message: str) -> None:

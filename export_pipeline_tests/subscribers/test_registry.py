@@ -50,9 +50,9 @@ def test_a_class_is_found_by_its_path() -> None:
         ("json:loads", "type 'json:loads' is a function, not a class"),
         ("json:JSONDecoder", "is not a subclass of export_pipeline.subscribers.base:Subscriber"),
         (f"{WHERE}.base:Subscriber", r"does not define deliver\(\)"),
-        (f"{WHERE}.nothing:X", f"there is no module '{WHERE}.nothing'"),
-        ("no_such_package.x:X", "there is no module 'no_such_package'"),
-        (f"{WHERE}.files:Flies", f"{WHERE}.files:Flies: there is no 'Flies' in it; it has .*Files"),
+        (f"{WHERE}.nothing:X", f"no module '{WHERE}.nothing' found"),
+        ("no_such_package.x:X", "no module 'no_such_package' found"),
+        (f"{WHERE}.files:Flies", f"{WHERE}.files:Flies: 'Flies' does not exist there; it has .*Files"),
     ],
 )
 def test_a_wrong_type_is_told_with_what_is_allowed(name: str, message: str) -> None:
@@ -106,7 +106,7 @@ def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch)
     """Which of two classes is meant must not depend on the order of installation."""
     both = [EntryPoint("same", f"{WHERE}.{value}", registry.GROUP) for value in ("files:Files", "webhook:Webhook")]
     monkeypatch.setattr(registry, "entry_points", lambda group: both)
-    with pytest.raises(ConfigurationError, match="two packages bring a subscriber 'same'"):
+    with pytest.raises(ConfigurationError, match="two packages register a subscriber 'same'"):
         known_types()
 
 
