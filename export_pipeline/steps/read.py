@@ -102,7 +102,7 @@ def ensure_staged(place: Workspace, manifest_id: str, *, run_id: str, progress: 
 
 @contextmanager
 def _failures_noted(place: Workspace, manifest_id: str) -> Iterator[None]:
-    """Record a failure that is no file's fault in the ledger, or the sensor would start run after run.
+    """Record a failure that no file caused in the ledger, or the sensor would start run after run.
 
     Also records that the reading is over, however it ended; the record is missing only if the process died.
     """

@@ -2,7 +2,7 @@
 
 Malformed records and refused events become separate files and manifests, so that every promise holds for them as well:
 they are read, checked, delivered once, and quarantined again if nothing was fixed. Files that were given up are tried
-as if for the first time. What was retried is moved to ``retried/`` in the quarantine, where it is kept.
+as if for the first time. What was retried is moved to ``retried/`` in the quarantine and kept there.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Send events to any HTTP API that accepts JSON and has no subscriber of its own."""
+"""Send events to any HTTP API that accepts JSON, if there is no specific subscriber for it."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -61,7 +61,7 @@ class Posthog(MappedSubscriber):
                     "utm_term": "attributes.qv_utm_term",
                     "utm_content": "attributes.qv_utm_content",
                     "$lib": {"$value": "export-pipeline"},
-                    # Otherwise PostHog would locate every person at the exporter's address.
+                    # Otherwise PostHog would locate every user at the exporter's address.
                     "$geoip_disable": {"$value": True},
                     "$set": {
                         "$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"],

@@ -21,6 +21,7 @@ REWRITTEN = (
     "configuration",
     "dagster_internals.py",
     "definitions.py",
+    "delivery",
     "demo.py",
     "deployment.py",
     "errors.py",
@@ -29,6 +30,8 @@ REWRITTEN = (
     "quantities.py",
     "sample_bucket.py",
     "secrets.py",
+    "steps",
+    "subscribers",
     "testing",
 )
 # Beside those of the pages: what occurs in messages and comments.

@@ -100,11 +100,11 @@ def test_a_table_that_dlt_made_is_continued(options: dict[str, Any], tmp_path: P
     """Its columns go on with their members, and a batch that was loaded and not recorded before comes to nothing."""
     batch = batch_of(EARLIER, "m-1")
     load_by_dlt(options, batch, tmp_path)
-    assert deliver(options, batch).details == ("0 rows inserted, 3 were in the table already",)
+    assert deliver(options, batch).details == ("0 rows inserted, 3 were already in the table",)
     halves = [batch.holding(EARLIER[:2], id="m-1-r0-2", positions=range(2)), batch]
     assert [deliver(options, one).details for one in halves] == [
-        ("0 rows inserted, 2 were in the table already",),
-        ("0 rows inserted, 3 were in the table already",),
+        ("0 rows inserted, 2 were already in the table",),
+        ("0 rows inserted, 3 were already in the table",),
     ]
     # The same events in another batch are other events.
     assert deliver(options, batch_of([*EARLIER, b'{"UserId":"of UserId","c":{"x":2},"d":1.5}'], "m-2")).accepted == 4
@@ -120,7 +120,7 @@ def test_by_content_a_table_that_dlt_made_knows_its_events(options: dict[str, An
     """With ``dedupe: content`` the ids are those of the version before, whatever batch an event came with."""
     load_by_dlt(options, batch_of(EARLIER, "m-1"), tmp_path)
     sent = deliver(options, batch_of([*EARLIER, b'{"a":4}'], "m-2"), dedupe="content")
-    assert sent.details == ("1 rows inserted, 3 were in the table already",)
+    assert sent.details == ("1 rows inserted, 3 were already in the table",)
 
 
 def test_a_table_with_dlts_own_columns_is_continued(options: dict[str, Any]) -> None:

@@ -344,7 +344,7 @@ def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -
     options: dict[str, Any] = {name: short}
     webhook = Webhook(url=receiver.url, **options)
     with pytest.raises(
-        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks asks for 24 to 64: make one with: "
+        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks requires 24 to 64: create one with: "
     ) as told:
         webhook.check()
     assert short not in str(told.value)
