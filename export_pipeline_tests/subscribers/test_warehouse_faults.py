@@ -144,7 +144,7 @@ def test_files_that_would_overwrite_each_other_block(tmp_path: Path, monkeypatch
     """Where dlt is told to make several files of a batch, nothing counts as accepted; the error says what to undo."""
     monkeypatch.setenv("NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS", "10")
     options = {"destination": "filesystem", "url": str(tmp_path), "max_table_nesting": 1}
-    with pytest.raises(Blocked, match=r"more than one file of the table events .*: do not set data_writer\.file_max_items"):
+    with pytest.raises(Blocked, match=r"more than one file of the table events .*: do not set data_writer\.file"):
         deliver(options, batch_of([b'{"a":%d}' % n for n in range(50)]))
 
 
