@@ -217,7 +217,7 @@ COMMON: dict[str, Fault] = {
     **STORE_FAULTS,
     **RECEIVER_FAULTS,
     **DEPLOYMENT_FAULTS,
-    "ledger locked by somebody else": ledger_locked,
+    "ledger locked by another process": ledger_locked,
     "clock jumps": clock_jumps,
 }
 SQLITE_ONLY: dict[str, Fault] = {
