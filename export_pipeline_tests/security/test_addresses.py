@@ -206,7 +206,7 @@ def test_a_real_metadata_address(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("private http://169.254.169.254 has the address 169.254.169.254, which is one where")
+    assert lines[0].startswith("private http://169.254.169.254 has the address 169.254.169.254, which is one at which")
     assert lines[2].startswith("public http://169.254.169.254 has the address")
     assert [lines[1], lines[3], lines[4]] == ["private 0", "public 0", "any 1"]
 

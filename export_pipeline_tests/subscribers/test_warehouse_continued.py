@@ -134,7 +134,7 @@ def test_a_table_with_dlts_own_columns_is_continued(options: dict[str, Any]) -> 
 def test_dlt_does_not_go_on_with_a_table_of_ours(options: dict[str, Any]) -> None:
     """It would not know the columns; the error says what to do, and nothing is loaded."""
     deliver(options, batch_of([b'{"a":1}'], "b-1"))
-    with pytest.raises(Blocked, match=r"was loaded without max_table_nesting.* name another table_name"):
+    with pytest.raises(Blocked, match=r"was loaded without max_table_nesting.* use another table_name"):
         deliver(options, batch_of([b'{"a":2}'], "b-2"), max_table_nesting=1)
     other = {"max_table_nesting": 1, "table_name": "other"}
     assert deliver(options, batch_of([b'{"a":2}'], "b-2"), **other).accepted == 1

@@ -170,7 +170,7 @@ def test_a_table_of_dlt_that_somebody_dropped_blocks(tmp_path: Path) -> None:
     deliver(options, batch_of([b'{"a":1}'], "b-1"))
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE export.events")
-    with pytest.raises(Blocked, match=r"events does not exist.* remove these too"):
+    with pytest.raises(Blocked, match=r"events does not exist.* drop these tables, too"):
         deliver(options, batch_of([b'{"a":2}'], "b-2"))
     with duckdb.connect(str(file)) as connection:
         connection.execute("DROP TABLE export._dlt_version; DROP TABLE export._dlt_pipeline_state")

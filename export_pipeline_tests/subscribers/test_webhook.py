@@ -243,7 +243,7 @@ def test_a_redirect_is_not_followed_and_its_target_is_told_without_query(receive
     receiver.script.append(Reply(308, headers={"location": target}))
     with pytest.raises(Blocked) as caught:
         webhook.deliver(BATCH)
-    assert f"pointed to {receiver.url}/other; redirects are not followed" in str(caught.value)
+    assert f"redirected to {receiver.url}/other; redirects are not followed" in str(caught.value)
     assert len(receiver.requests) == 1
 
 
