@@ -69,7 +69,7 @@ def test_who_cannot_tell_needs_a_date(delivered: Project, cli: CommandLine) -> N
 
 
 def test_batches_of_files_that_are_gone_stop_it(delivered: Project, cli: CommandLine) -> None:
-    """Where a subscriber holds batches of a file that is no longer there nothing is written, unless it is told to."""
+    """If a subscriber has batches of a file that no longer exists, nothing is written unless the option allows it."""
     lose_ledger(delivered)
     (delivered.bucket / "2026/11/21/00/000.gz").unlink()
     told = cli("ledger", "rebuild", "--from", "2026-11-22")
@@ -80,7 +80,7 @@ def test_batches_of_files_that_are_gone_stop_it(delivered: Project, cli: Command
 
 
 def test_old_days_are_folded_now(delivered: Project, cli: CommandLine) -> None:
-    """`fold` does at once what runs do by the piece, and says that keep_days is missing where it is."""
+    """`fold` does at once what runs do in steps, and reports that keep_days is missing if it is."""
     assert "ledger.keep_days is not set" in cli("ledger", "fold").err
     delivered.config["ledger"]["keep_days"] = 1
     assert cli("ledger", "fold").out == "folded 5 manifests older than 1 day\n"

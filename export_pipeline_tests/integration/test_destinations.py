@@ -73,7 +73,7 @@ def test_what_is_filtered_is_counted_and_does_not_leave(project: Project) -> Non
 
 
 class OneFails(Receiver):
-    """Fails for one batch while it is told to, and is slow, so that several are under way."""
+    """Fails for one batch while instructed to, and is slow, so that several are in flight."""
 
     fails = ""
     most = 0

@@ -102,7 +102,7 @@ def test_a_backfill_and_messages_do_not_meet_twice(site: Site) -> None:
 
 @pytest.mark.thorough
 def test_messages_through_a_topic(site: Site) -> None:
-    """The queue may stand behind SNS, with or without raw delivery, as S3's own test message may."""
+    """The queue may be subscribed to SNS, with or without raw delivery; S3's own test message may come the same way."""
     import boto3
 
     sns: Any = boto3.session.Session().client("sns", **site.server.options)
@@ -124,7 +124,7 @@ def test_messages_through_a_topic(site: Site) -> None:
 
 @pytest.mark.thorough
 def test_a_poisonous_message_goes_to_the_dead_letters(site: Site) -> None:
-    """It turns up in two runs as an error, which fails none of them, then lies in the dead-letter queue."""
+    """It appears in two runs as an error, which fails none of them, then is in the dead-letter queue."""
     dead = new_queue(site.server)
     site.use(queue := new_queue(site.server, dead_letters=dead, most_receives=2))
     queue.send("poison", of_sns("more poison"))

@@ -118,7 +118,7 @@ def test_the_address_is_looked_at_once_a_connection(receiver: Receiver, monkeypa
 
 
 def test_a_proxy_may_be_anywhere(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of the environment is trusted with the choice of addresses: where it is says nothing of the receiver."""
+    """A proxy of the environment is trusted with the choice of addresses: its address says nothing of the receiver."""
     monkeypatch.setenv("http_proxy", receiver.url)
     monkeypatch.setenv("no_proxy", "")
     made = subscriber("webhook", "http://receiver.invalid/hook", "public")
@@ -142,7 +142,7 @@ def test_a_redirect_brings_no_credential_anywhere(receiver: Receiver, kind: str,
 
 
 class Stream:
-    """A connection to somebody that no test can reach."""
+    """A connection to a host that no test can reach."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -197,7 +197,7 @@ for networks in ("private", "public", "any"):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 def test_a_real_metadata_address(tmp_path: Path) -> None:
-    """In a network of its own, in which 169.254.169.254 answers, only networks: any sends there."""
+    """In a separate network in which 169.254.169.254 answers, only networks: any sends there."""
     command = ["unshare", "--user", "--map-root-user", "--net", "--", sys.executable, "-c", _IN_A_NETWORK_OF_ITS_OWN]
     allowed = subprocess.run([*command[:5], "ip", "link"], capture_output=True, check=False)
     if allowed.returncode != 0:
@@ -212,7 +212,7 @@ def test_a_real_metadata_address(tmp_path: Path) -> None:
 
 
 def test_nobody_listens_is_no_refusal() -> None:
-    """An allowed address at which nobody listens is tried again later, as ever."""
+    """An allowed address where nothing listens is retried later, as usual."""
     made = subscriber("webhook", "http://127.0.0.1:9/", "private")
     with pytest.raises(TryLater):
         made.deliver(BATCH)

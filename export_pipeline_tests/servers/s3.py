@@ -42,7 +42,7 @@ class S3Server:
         }
 
     def client(self) -> "S3Client":
-        """A client of its own."""
+        """A separate client."""
         import boto3
 
         return boto3.session.Session().client("s3", **self.options)
