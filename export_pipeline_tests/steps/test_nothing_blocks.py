@@ -199,7 +199,7 @@ def test_a_run_that_is_killed_for_another_reason_gives_up_nothing(export: Runs) 
 
 
 def test_a_run_that_is_ended_while_it_reads_counts_nothing(export: Runs) -> None:
-    """A person who terminates a run ends a reading that the next one begins anew, undivided."""
+    """A user who terminates a run ends a reading that the next run starts again, undivided."""
     export.put_events(*old(3))
     with raising(lambda _: KeyboardInterrupt(), at=old(1)), pytest.raises(KeyboardInterrupt):
         export.work()
@@ -361,7 +361,7 @@ def test_an_error_that_is_no_files_does_not_hold_back_others(export: Runs, monke
 
 
 def test_what_is_told_of_a_split_manifest_is_true_of_each_file(export: Runs) -> None:
-    """`why`, `status` and the check of completeness tell of each file, not of its manifest, what became of it."""
+    """`why`, `status` and the check of completeness report what happened to each file, not to its manifest."""
     accepted_in_part(export, files=4, events=5, batch_events=5, accepted=1)
     keys = old(4)
     with without(export, keys[2]):
@@ -396,7 +396,7 @@ def test_what_is_told_of_a_split_manifest_is_true_of_each_file(export: Runs) -> 
 
 
 def test_a_file_of_a_part_that_cannot_be_read_turns_the_run_red(export: Runs) -> None:
-    """What a run could not read is reported by name, also where it is in a part of a manifest."""
+    """What a run could not read is reported by name, even if it is in a part of a manifest."""
     accepted_in_part(export, files=3, events=5, batch_events=3, accepted=1)
     with without(export, old(3)[1]):
         export.work()

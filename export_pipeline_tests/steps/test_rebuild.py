@@ -29,7 +29,7 @@ def identity_of(files: list[SourceFile]) -> str:
 
 
 def test_manifests_between_whose_files_late_ones_lie() -> None:
-    """Manifests whose keys lie between each other's are found by when their files arrived."""
+    """Manifests with interleaved keys are found by when their files arrived."""
     early = [file(f"{n:03}", FIRST) for n in range(0, 200, 2)]
     late = [file(f"{n:03}", FIRST + timedelta(minutes=10)) for n in range(1, 200, 2)]
     listed = sorted(early + late, key=lambda one: one.key)

@@ -38,7 +38,7 @@ class Folded(Export):
         assert len(self.ids("crm")) == 1
 
     def deliver(self) -> None:
-        """Everything that is owed, to everybody."""
+        """Everything that is owed, to all subscribers."""
         with self.ledger.read() as tx:
             active = {one.name: one for one in subscriptions.active(tx, 1)}
             chosen = owed.choose(tx, list(active.values()), max_files=10, max_retries=10)
@@ -53,7 +53,7 @@ class Folded(Export):
 
     @contextmanager
     def broken(self, key: str) -> Iterator[None]:
-        """Inside the block a file has content that is no gzip after all; nothing else about it tells."""
+        """Inside the block a file has content that turns out not to be gzip; nothing else about it shows that."""
         path = self.bucket / key
         good, there = path.read_bytes(), path.stat()
 
@@ -145,7 +145,9 @@ def told_of(tx: Connection, folded: Folded, key: str) -> tuple[history.DeliveryL
 
 
 def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded: Folded) -> None:
-    """Who has had all of a folded manifest is told that a replay of it cannot come, and gets none of it again."""
+    """A subscriber that has received all of a folded manifest gets none of it again if a replay is impossible, and the
+    error says so.
+    """
     assert folded.replay(again=True) == (0, 1)
     (folded.bucket / A).unlink()
     with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):

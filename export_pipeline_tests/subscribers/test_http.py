@@ -83,7 +83,7 @@ class TestObject(TestArray):
 
 
 def test_an_object_holds_the_events_as_they_are(api: Api) -> None:
-    """Constants and secrets stand beside the events, whose bytes are not changed."""
+    """Constants and secrets are sent beside the events, whose bytes are not changed."""
     http = make(
         api, body="object", body_key='re"cords', body_fields={"n": 1}, secret_body_fields={"k": "ä"}, gzip=False
     )
@@ -103,7 +103,7 @@ def test_an_object_without_more(api: Api) -> None:
 
 
 def test_method_path_and_headers(api: Api) -> None:
-    """PUT to a path with the id, and headers of one's own."""
+    """PUT to a path with the id, and custom headers."""
     api.standing = Reply(201)
     http = make(api, url=f"{api.url}/b/{{id}}.json?x=1", method="PUT", headers={"X-A": "b"}, content_type="text/plain")
     http.deliver(batch_of([b"{}"], "b7-0"))
@@ -159,7 +159,7 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
     ],
 )
 def test_an_answer_that_says_no(api: Api, reply: bytes, meaning: type[Exception], message: str) -> None:
-    """A 200 is no success where the answer says otherwise, or cannot be read."""
+    """A 200 is not a success if the response says otherwise, or cannot be read."""
     api.standing = Reply(200, reply)
     http = make(api, success_path="ok", errors_path="errors")
     with pytest.raises(meaning, match=message):

@@ -113,7 +113,7 @@ def test_what_the_index_cannot_take_is_refused_with_its_reason(server: SearchSer
 
 
 def test_an_index_that_is_blocked_blocks(server: SearchServer, search: Opensearch) -> None:
-    """A 403 of single documents is a matter for a person: nothing is refused."""
+    """A 403 of single documents blocks until the user acts: nothing is refused."""
     server.is_read_only = True
     with pytest.raises(Blocked, match="403 cluster_block_exception"):
         send_to(search, batch_of([sample_event(0)]))
@@ -146,7 +146,7 @@ def test_an_api_key_instead_of_a_user(server: SearchServer) -> None:
 
 
 def test_check(server: SearchServer, search: Opensearch) -> None:
-    """A wrong password is told; a right that is missing is not asked for."""
+    """A wrong password is reported; a missing permission for the check is not an error."""
     search.check()
     wrong = make(server, password="wr0ng-password")
     with pytest.raises(Blocked, match="401"):
@@ -186,7 +186,7 @@ def test_options() -> None:
 def test_what_no_document_is_at_fault_for_blocks(
     server: SearchServer, search: Opensearch, status: int, kind: str, reason: str
 ) -> None:
-    """An index or pipeline that is not there would refuse every document: a person is told, nothing is quarantined."""
+    """A missing index or pipeline would refuse every document: it is reported, and nothing is quarantined."""
     item = {"create": {"status": status, "error": {"type": kind, "reason": reason}}}
     body = json.dumps({"errors": True, "items": [item, item]}).encode()
     server.script.append(Reply(200, body, {"content-type": "application/json"}))
@@ -271,7 +271,7 @@ def test_an_id_that_is_too_long_is_refused(server: SearchServer) -> None:
 
 
 def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:
-    """No event is sent to whoever cannot show who he is; with the authority configured all is well."""
+    """No event is sent to a server without a trusted certificate; with the authority configured all is well."""
     server = SearchServer(PASSWORD)
     server.tls, trusted = self_signed(tmp_path)
     with server:
@@ -286,7 +286,7 @@ def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:
 
 
 def test_a_password_in_the_address_is_not_told(server: SearchServer) -> None:
-    """Also where somebody answers with what he was sent."""
+    """Even if a server echoes what it was sent."""
     address = server.url.replace("://", "://writer:p4ss%2Dw0rd@")
     search = make(server, api_url=address, username=None, password=None)
     server.standing = Reply(401, b'{"error":"writer:p4ss-w0rd is wrong"}')

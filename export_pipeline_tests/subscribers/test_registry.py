@@ -28,7 +28,7 @@ def test_the_shipped_types_are_known() -> None:
 
 @pytest.mark.parametrize("name", sorted(known_types()))
 def test_every_known_type_is_a_subscriber(name: str) -> None:
-    """Each entry point leads to a subscriber that can be made, and whose name it bears."""
+    """Each entry point leads to a subscriber that can be created, and has its name."""
     found = resolve(name)
     assert issubclass(found, Subscriber)
     assert found.__name__.lower() == name.replace("_", "")
@@ -96,7 +96,7 @@ def test_a_client_that_is_imported_late_is_missed_at_once(monkeypatch: pytest.Mo
 
 
 def test_a_broken_entry_point_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point that names no class is a fault of its package, and is told as that."""
+    """An entry point that does not name a class is an error of its package, and is reported as such."""
     entry_point(f"{WHERE}.files:Nothing", monkeypatch)
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         resolve("other")

@@ -242,7 +242,7 @@ GROUPS = [
 
 
 def test_groups_come_between_and_only_with_an_id() -> None:
-    """Each configured group is a call with an id of its own, without context; one without groupId is dropped."""
+    """Each configured group is a call with a separate id, without context; one without groupId is dropped."""
     calls = calls_of(EVENT, groups=GROUPS)
     print_of_event = sha256_of(EVENT)
     assert [call["type"] for call in calls] == ["identify", "group", "group", "page"]
@@ -343,7 +343,7 @@ def test_a_function_may_change_the_calls(server: SegmentServer) -> None:
     ],
 )
 def test_a_function_that_fails_blocks(server: SegmentServer, transform: str, message: str) -> None:
-    """A mistake in the function is no fault of the events: nothing is quarantined, and a person is told."""
+    """An error in the function is not the events' fault: nothing is quarantined, and the error is reported."""
     segment = Segment(write_key=KEY, api_url=server.url, transform=transform)
     with pytest.raises(Blocked, match=message):
         send_to(segment, batch_of([sample_event(0, event_type="fail")]))

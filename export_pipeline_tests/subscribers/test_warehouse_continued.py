@@ -1,4 +1,6 @@
-"""The warehouse subscriber goes on with a table that dlt made, and tells a destination's faults from an event's."""
+"""The warehouse subscriber continues a table that dlt created, and distinguishes a destination's errors from an
+event's.
+"""
 
 import hashlib
 import json
@@ -97,7 +99,7 @@ def load_by_dlt(options: dict[str, Any], batch: Batch, folder: Path) -> None:
 
 
 def test_a_table_that_dlt_made_is_continued(options: dict[str, Any], tmp_path: Path) -> None:
-    """Its columns go on with their members, and a batch that was loaded and not recorded before comes to nothing."""
+    """Its columns stay with their members, and a batch that was loaded but not recorded before adds nothing."""
     batch = batch_of(EARLIER, "m-1")
     load_by_dlt(options, batch, tmp_path)
     assert deliver(options, batch).details == ("0 rows inserted, 3 were already in the table",)
@@ -232,7 +234,7 @@ def test_columns_that_somebody_made(postgres: str) -> None:
     ],
 )
 def test_what_duckdb_says(kind: str, said: str, outcome: type[Exception]) -> None:
-    """What the machine or another process is to blame for is no fault of an event."""
+    """Errors caused by the machine or another process are not attributed to an event."""
     import duckdb
 
     found = meaning_of_duckdb(getattr(duckdb, kind)(said))

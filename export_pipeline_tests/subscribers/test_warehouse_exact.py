@@ -337,7 +337,7 @@ def test_a_replay_with_another_filter_overwrites_no_file(tmp_path: Path, request
 
 
 def test_equal_events_of_a_batch_that_was_divided(direct: Place) -> None:
-    """An event that is refused by the database has its batch halved: the halves' equal events are rows all the same."""
+    """If the database refuses an event, its batch is halved: equal events of the halves are rows anyway."""
     place = direct
     place.deliver(batch_of([b'{"a":1}'], "b-0"))
     if place.options["destination"] == "duckdb":

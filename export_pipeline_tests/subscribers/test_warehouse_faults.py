@@ -141,7 +141,7 @@ def test_a_column_that_comes_late_in_a_large_batch_costs_no_row(tmp_path: Path) 
 
 
 def test_files_that_would_overwrite_each_other_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where dlt is told to make several files of a batch, nothing counts as accepted; the error says what to undo."""
+    """If dlt is configured to write several files of a batch, nothing counts as accepted; the error says what to do."""
     monkeypatch.setenv("NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS", "10")
     options = {"destination": "filesystem", "url": str(tmp_path), "max_table_nesting": 1}
     with pytest.raises(Blocked, match=r"more than one file of the table events .*: do not set data_writer\.file"):
@@ -162,7 +162,7 @@ def test_a_table_that_somebody_dropped_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_table_of_dlt_that_somebody_dropped_blocks(tmp_path: Path) -> None:
-    """No event is at fault: none is quarantined, and the error says how to have the table made anew."""
+    """No event is at fault: none is quarantined, and the error says how to have the table created again."""
     import duckdb
 
     file = tmp_path / "lake.duckdb"

@@ -82,7 +82,7 @@ def test_a_batch_in_slices_is_a_batch(
 def test_the_first_batch_of_a_load_makes_the_table(
     place: tuple[dict[str, Any], Rows], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen after it, whatever slices it came in; equal events of two batches are one row where that is asked for."""
+    """Frozen after it, whatever slices it came in; equal events of two batches are one row if that is configured."""
     monkeypatch.setattr(warehouse_native, "SLICE_BYTES", 20)
     made = Warehouse(**place[0], **options)
     first, second = made.deliver_many(

@@ -139,7 +139,7 @@ class TestContractOfObjects(TestContract):
 
 
 def test_the_request_is_a_standard_webhook(receiver: Receiver, webhook: Webhook) -> None:
-    """Id, time and signature stand in the headers that the specification names, and the body is an array of events."""
+    """Id, time and signature are in the headers that the specification names, and the body is an array of events."""
     webhook.deliver(BATCH)
     [request] = receiver.requests
     assert request.body == b"[" + b",".join(BATCH.lines()) + b"]"
@@ -161,7 +161,7 @@ def test_a_retry_has_the_same_id_and_a_signature_of_its_own_time(receiver: Recei
 
 @pytest.mark.parametrize("known", [SECRET, OLD_SECRET])
 def test_while_secrets_rotate_both_kinds_of_receiver_accept(known: str) -> None:
-    """With a previous secret requests bear two signatures, and a receiver that knows only one of them is content."""
+    """With a previous secret requests have two signatures, and a receiver that knows only one of them accepts them."""
     with Receiver(known) as receiver:
         webhook = Webhook(url=receiver.url, secret=SECRET, previous_secret=OLD_SECRET)
         webhook.deliver(BATCH)
@@ -212,7 +212,7 @@ def test_every_2xx_accepts(receiver: Receiver, webhook: Webhook, status: int) ->
 
 
 def test_the_message_holds_500_bytes_of_the_answer_and_no_secret(receiver: Receiver) -> None:
-    """What the receiver said is told, shortened; a secret that it echoes, or that stands in the URL, is not."""
+    """The receiver's response is reported, shortened; a secret that it echoes, or that is in the URL, is not."""
     receiver.script.append(Reply(403, b"you sent " + SECRET.encode() + b" " + b"x" * 10_000))
     url = receiver.url.replace("http://", "http://user:p4ssw0rd@") + "/path-of-mine?sig=s1gnature"
     webhook = Webhook(url=url, secret=SECRET, retry_for_seconds=0)
@@ -338,7 +338,7 @@ def test_a_secret_that_is_no_base64_blocks_without_being_told() -> None:
 
 @pytest.mark.parametrize("name", ["secret", "previous_secret"])
 def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -> None:
-    """Standard Webhooks asks for 24 bytes and more; batches are delivered all the same."""
+    """Standard Webhooks requires 24 bytes and more; with fewer, batches are delivered anyway."""
     short = "whsec_" + base64.b64encode(b"x" * 23).decode()
     receiver.secret = None
     options: dict[str, Any] = {name: short}
@@ -376,7 +376,7 @@ def test_which_fields_are_secret() -> None:
 
 
 def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
-    """Connecting is enough to see that somebody listens; the receiver gets no request."""
+    """Connecting is enough to see that the receiver listens; it gets no request."""
     webhook.check()
     webhook.check_once()
     webhook.check_once()
@@ -386,7 +386,7 @@ def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
 
 
 def test_https_to_a_receiver_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events go over TLS where the certificate is trusted; where it is not, nothing is sent and a person is told."""
+    """Events are sent over TLS if the certificate is trusted; otherwise nothing is sent and the error is reported."""
     receiver = Receiver(SECRET)
     receiver.tls, trusted = self_signed(tmp_path)
     with receiver:

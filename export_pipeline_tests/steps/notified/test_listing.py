@@ -63,7 +63,7 @@ def test_a_long_listing_goes_on_where_it_stopped(export: Export) -> None:
 
 
 def test_a_listing_of_many_known_keys_is_cut_too(export: Export) -> None:
-    """A run lists a bounded number of keys, also where none is new or none has a date, and gets on each time."""
+    """A run lists a bounded number of keys, even if none is new or none has a date, and makes progress each time."""
     export.put(*[f"2026/11/23/00/{n:03}" for n in range(25)], tell=False)
     export.put(*[f"0-junk/{n}" for n in range(12)], tell=False)
     export.most_keys = 10
