@@ -74,7 +74,7 @@ def contents(draw: st.DrawFn) -> Content:
                 text = line
                 if indent is not None and value:
                     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
-                # An empty object ends no bad stretch.
+                # An empty object does not end a malformed record.
                 if line == b"{}" and stretch:
                     continue
                 content.data += blank + text

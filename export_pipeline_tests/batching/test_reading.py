@@ -201,7 +201,7 @@ class ForgettingFramer(Framer):
 @pytest.mark.parametrize(
     ("framer", "message"),
     [
-        (LosingFramer, "2 events and 0 bad stretches were framed, but 1 and 0 kept"),
+        (LosingFramer, "2 events and 0 malformed records were framed, but 1 and 0 kept"),
         (ForgettingFramer, "15 bytes were unpacked, but 14 accounted for"),
     ],
 )

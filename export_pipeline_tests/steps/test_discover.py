@@ -300,7 +300,7 @@ def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export,
     found = export.run(now=NOW + timedelta(minutes=3))
     assert export.owed("dwh") == ["2026/11/21/a.json", "2026/11/22/a.json"]
     assert found.notes == (
-        "subscriber dwh is back and continues where it was removed, at 2026-11-23 12:02 UTC; if another export uses "
+        "subscriber dwh is back and continues from its removal, at 2026-11-23 12:02 UTC; if another export uses "
         "this ledger for the same source, give each its own ledger",
         "1 earlier manifest is now owed to dwh",
     )
