@@ -68,8 +68,8 @@ class Warehouse(Subscriber):
     )
     url: str | None = Field(
         default=None,
-        description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). By default in the "
-        "working folder, if that is the deployment's.",
+        description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). Can be omitted only "
+        "if the working folder is the deployment's: the default is in it.",
     )
     connection: str | None = Field(
         default=None,
