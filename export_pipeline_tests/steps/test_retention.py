@@ -120,7 +120,7 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
         assert folded.replay(again=False) == (0, 1)
         with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
             folded.deliver()
-        with pytest.raises(OwedFileLost, match="given up after 2 tries"):
+        with pytest.raises(OwedFileLost, match="given up after 2 attempts"):
             folded.deliver()
     folded.deliver()
     away.rename(folded.bucket / A)

@@ -196,7 +196,7 @@ def test_mappings_can_be_changed() -> None:
 @pytest.mark.parametrize(
     ("subscriber", "event", "reason"),
     [
-        (Amplitude(api_key=KEY), b'{"event_type":"x","endpoint":{"Id":"1234"}}', "of at least 5 characters"),
+        (Amplitude(api_key=KEY), b'{"event_type":"x","endpoint":{"Id":"1234"}}', "has at least 5 characters"),
         (Posthog(api_key=KEY), b'{"event_type":"x"}', "no distinct_id: PostHog drops an event without"),
         (Posthog(api_key=KEY), b'{"endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),
         (Posthog(api_key=KEY), b'{"event_type":" ","endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),

@@ -337,7 +337,7 @@ def test_a_function_may_change_the_calls(server: SegmentServer) -> None:
     ("transform", "message"),
     [
         (f"{HERE}:add_plan", "add_plan raised KeyError: 'plan'"),
-        (f"{HERE}:nothing", "there is no 'nothing' in it"),
+        (f"{HERE}:nothing", "'nothing' does not exist there"),
         (f"{HERE}:KEY", "is a str, not a function"),
         ("builtins:print", "returned a NoneType; allowed is a list of calls"),
     ],

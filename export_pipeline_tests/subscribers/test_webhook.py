@@ -32,6 +32,7 @@ from export_pipeline_tests.servers.http import (
     Silence,
 )
 from export_pipeline_tests.servers.receiver import Receiver
+from export_pipeline_tests.subscribers.http_contract import HttpContract
 
 SECRET = "whsec_" + base64.b64encode(b"a signing secret of some length!").decode()
 OLD_SECRET = "whsec_" + base64.b64encode(b"the signing secret before that..").decode()
