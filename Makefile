@@ -4,10 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# In folder order: by default, files with many tests come first, and the slow ones, with few tests, all at the end.
+# In folder order: by default, files with many tests come first, and the slow ones, which have few, all at the end.
 # Three processes on two cores: the slow tests mostly wait, for the full minute or for Dagster's daemon.
 PYTEST_FLAGS ?= -n 3 --dist loadfile --no-loadscope-reorder
-# What touches Dagster: its private modules, runs, schedules, the code location, the files that configure it.
+# Tests that depend on Dagster: on its private modules, runs, schedules, the code location, its configuration files.
 NEWEST_TESTS ?= $(addprefix export_pipeline_tests/,orchestration integration cli test_definitions.py test_project_files.py documents/test_deployments.py)
 FUZZ_SECONDS ?= 600
 # Strict: a broken link or anchor is an error. A test checks that every page is in the menu.
@@ -23,7 +23,7 @@ RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 # Dagster's commands read dagster.yaml from here, and keep their data in .dagster/
 export DAGSTER_HOME := $(CURDIR)
 
-# If it is set, each of the tests' many processes compiles every module again, and takes twice as long to start.
+# If it were set, each of the tests' many processes would compile every module again, and take twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -53,7 +53,7 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	@touch $@
 
-# Dagster would make it readable for everybody, but it contains file keys and responses of destinations.
+# Dagster would make it readable for all users, but it contains file keys and responses of destinations.
 .dagster:
 	mkdir -m 700 $@
 
@@ -77,7 +77,7 @@ test-newest: | $(BIN)/python  ## Run the tests that depend on Dagster with the n
 	$(BIN)/python -m venv $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	PYTHONWARNINGS='ignore:Editable installation' $(VENV)/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[postgres]' --group dev
-	@# Dagster's integrations pin the dagster that they were released with; a newer one is tried all the same.
+	@# Dagster's integrations pin the dagster they were released with; a newer one is tested anyway.
 	$(VENV)/newest/bin/python -m pip install --quiet --upgrade --no-deps $$($(VENV)/newest/bin/python -m pip list --format=freeze | sed -n 's/^\(dagster[a-z-]*\)==.*/\1/p')
 	$(VENV)/newest/bin/python -m pip list --format=freeze | grep '^dagster'
 	$(VENV)/newest/bin/python -m pytest $(PYTEST_FLAGS) -W "ignore:Found version mismatch" -m "not thorough" $(NEWEST_TESTS)
@@ -127,7 +127,7 @@ bench-scale: $(VENV)/.installed  ## Measure how cost grows with files, subscribe
 bench-warehouse: $(VENV)/.installed  ## Measure the cost of a batch in a warehouse
 	$(BIN)/python -m benchmarks.warehouse
 
-bench-destinations: $(VENV)/.installed-dev  ## Measure what each destination costs, beside the tools of others
+bench-destinations: $(VENV)/.installed-dev  ## Measure the cost of each destination, compared with other tools
 	$(BIN)/python -m benchmarks.destinations $(BENCH_DESTINATIONS_FLAGS)
 
 bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, and write docs/scale.md
@@ -157,7 +157,7 @@ audit: | $(BIN)/python  ## Check everything that is locked for known vulnerabili
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 dist: | $(BIN)/python  ## Build the package and its SBOM (CycloneDX) into dist/
-	@# A deployment of somebody's own, say, that git does not know of would be published.
+	@# Otherwise files that git does not track, such as your own deployment, would be published.
 	@test -z "$$(git ls-files --others --exclude-standard)" || { \
 		echo 'these files are not in git:'; git ls-files --others --exclude-standard; exit 1; }
 	@# On GitHub, only if the project's Source URL is the repository that it is built in.

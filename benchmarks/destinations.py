@@ -1,10 +1,9 @@
-"""What each destination costs: ``python -m benchmarks.destinations``, which ``make bench-destinations`` runs.
+"""The cost of each destination: ``python -m benchmarks.destinations``, which ``make bench-destinations`` runs.
 
-Every subscriber gets the same batches, in a process of its own, from the code that hands them over in a run. Whatever
-it sends to is a process of its own, too, and takes it at once. Beside them stand the tools of others, with the same
-events: DuckDB's ``read_json`` into a table, PostgreSQL's COPY of the same CSV, dlt alone, and the vendors' own SDKs.
-CPU is that of the sending process, above that of one that only reads the batches; of PostgreSQL the server's is beside
-it.
+Every subscriber gets the same batches, in a separate process, from the code that delivers them in a run. The receiver
+is a separate process, too, and accepts everything at once. For comparison, other tools get the same events: DuckDB's
+``read_json`` into a table, PostgreSQL's COPY of the same CSV, dlt alone, and the vendors' own SDKs. CPU is that of the
+sending process, above that of one that only reads the batches; the CPU of PostgreSQL's server is listed separately.
 """
 
 import argparse
@@ -50,13 +49,13 @@ SDKS = {
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to hand the batches over.
+    """One way to deliver the batches.
 
     Attributes:
-        name: as the page has it.
-        told: what the task is told.
-        beside: name of the way that it is compared with; none: the floor.
-        requirements: of an environment of its own; none: this one.
+        name: as on the page.
+        told: the task's parameters.
+        beside: name of the way with which it is compared.
+        requirements: of its environment; empty: this one.
     """
 
     name: str
@@ -67,7 +66,7 @@ class Way:
 
 @dataclass(slots=True)
 class Costs:
-    """Of all rounds, in the order in which they were run."""
+    """The costs of all rounds, in the order in which they were run."""
 
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -77,11 +76,11 @@ class Costs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=50_000, help="beside those of a first batch that does not count")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each way is gone, in turns")
-    parser.add_argument("--rows", type=int, default=2_000_000, help="in the table whose load's memory is measured")
-    parser.add_argument("--only", nargs="*", default=[], help="names of ways, beside the floor")
-    parser.add_argument("--no-page", action="store_true", help="print, and leave docs/benchmarks.md alone")
+    parser.add_argument("--events", type=int, default=50_000, help="in addition to a first batch that is not counted")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured, in turns")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the table for the memory of a load")
+    parser.add_argument("--only", nargs="*", default=[], help="names of ways, in addition to the floor")
+    parser.add_argument("--no-page", action="store_true", help="print only; do not change docs/benchmarks.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _receiver(Path(name)) as addresses:
         folder = Path(name)
@@ -99,7 +98,7 @@ def main() -> None:
             *_shown(chosen, found, notes, events),
             *(["", *_shown_full(full, found, arguments.rows)] if full else []),
             "",
-            f"{date.today():%Y-%m-%d}, {description()}; median of {arguments.rounds} rounds of {events:,} events of "
+            f"{date.today():%Y-%m-%d}, {description()}; medians of {arguments.rounds} rounds; {events:,} events of "
             f"{size_bytes / events:,.0f} bytes.",
         ]
     )
@@ -172,7 +171,7 @@ def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
 
 
 def _go(way: Way, folder: Path, run: int, found: dict[str, Costs], notes: dict[str, str]) -> None:
-    """Go one way once; what hinders it is noted, and hinders nothing else."""
+    """Measure one way once; an error is noted, and does not stop the others."""
     if way.name in notes:
         return
     own = folder / f"run-{run}"
@@ -215,7 +214,7 @@ def _measure(python: str, told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _into_full_table(folder: Path, rows: int, rounds: int) -> dict[str, Costs]:
-    """A load into a new table of DuckDB, and into one that has so many rows."""
+    """A load into a new table of DuckDB, and into one that already has *rows* rows."""
     found: dict[str, Costs] = {}
     notes: dict[str, str] = {}
     for name, before in (("a new table", 0), (f"a table of {rows:,} rows", rows)):
@@ -230,7 +229,7 @@ def _into_full_table(folder: Path, rows: int, rounds: int) -> dict[str, Costs]:
 
 
 def _fill(file: Path, batches: Path, rows: int) -> None:
-    """Make the table by one batch, and add rows with ids like ours, in a process whose memory does not count."""
+    """Create the table by one batch, and add rows with ids like ours, in a process whose memory is not measured."""
     first = {"way": "ours", "subscriber": "warehouse:Warehouse", "run": "first", "batches": str(batches)}
     _measure(sys.executable, {**first, "options": {"destination": "duckdb", "url": str(file)}})
     statement = (
@@ -244,7 +243,7 @@ def _fill(file: Path, batches: Path, rows: int) -> None:
 
 
 def _write_batches(folder: Path, count: int) -> tuple[int, int]:
-    """The batches as NDJSON, and as the CSV that COPY gets; returns events and bytes without those of the first one."""
+    """Write the batches as NDJSON, and as CSV for COPY; returns events and bytes without those of the first batch."""
     folder.mkdir()
     events = sample_events(random.Random(1), 10**9, UNTIL)
     written = size = 0
@@ -298,7 +297,7 @@ def _shown(ways: Sequence[Way], found: dict[str, Costs], notes: dict[str, str], 
     nothing = found["empty"]
 
     def cpu(name: str) -> float:
-        """Of both sides; PostgreSQL's server does a part of the work."""
+        """CPU of client and server: PostgreSQL's server does a part of the work."""
         costs = found[name]
         own = [one - before for one, before in zip(costs.cpu, nothing.cpu, strict=True)]
         return median(one + server for one, server in zip(own, costs.server, strict=True))
@@ -325,10 +324,10 @@ def _shown(ways: Sequence[Way], found: dict[str, Costs], notes: dict[str, str], 
         )
     head = [
         "way",
-        "CPU µs an event",
-        "wall µs an event",
-        f"rate, times {FLOOR}",
-        "rate, times another's",
+        "CPU µs per event",
+        "wall µs per event",
+        f"rate ÷ {FLOOR}",
+        "rate ÷ other tool",
         "MiB above empty",
     ]
     return table(head, rows)
@@ -340,7 +339,7 @@ def _shown_full(full: dict[str, Costs], found: dict[str, Costs], rows: int) -> l
         [name, f"{median(costs.cpu):.2f}", f"{median(costs.wall):.2f}", f"{(max(costs.peak) - nothing) / _MIB:.0f}"]
         for name, costs in full.items()
     ]
-    return table(["DuckDB, one load of all events into", "CPU s", "wall s", "MiB above empty, at most"], shown)
+    return table(["DuckDB, one load of all events into", "CPU s", "wall s", "MiB above empty, maximum"], shown)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A receiver that takes everything at once, in a process of its own: its argument is a folder to work in.
+"""A receiver that accepts everything at once, in a separate process; its argument is a folder to work in.
 
-It prints its addresses as one line of JSON, and ends when its standard input does. It answers as Segment, Mixpanel,
-Amplitude, PostHog, OpenSearch, Kinesis, Firehose and SQS do, and keeps nothing. Kafka's broker is the one that
-librdkafka brings for tests, ClickHouse the engine of chdb, PostgreSQL a server of its own.
+It prints its addresses as one line of JSON, and ends when its standard input does. It responds like Segment, Mixpanel,
+Amplitude, PostHog, OpenSearch, Kinesis, Firehose and SQS, and keeps nothing. Kafka's broker is the one that librdkafka
+ships for tests, ClickHouse the engine of chdb, PostgreSQL a separate server.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Hand batches over once, in a process of its own, as JSON in its argument says; prints what it cost.
+"""Deliver batches once, in a separate process, as described by JSON in its argument; prints the cost.
 
-Nothing of this package is imported for the ways of others, which run in environments of their own.
+For other tools, which run in separate environments, nothing of this package is imported.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Do it, and print CPU and wall seconds, server's CPU seconds where it is ours, and the peak of memory in bytes."""
+    """Deliver, and print CPU and wall seconds, CPU seconds of our server, and peak memory in bytes."""
     told = json.loads(sys.argv[1])
     work = WAYS[told["way"]](told)
     files = sorted(Path(told["batches"]).glob("*.ndjson"))

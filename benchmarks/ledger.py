@@ -1,7 +1,7 @@
 """The cost of a tick with a ledger of ten thousand files, and with one of ten million.
 
     python -m benchmarks.ledger --files 10_000 10_000_000 --folder /var/tmp/ledgers
-    python -m benchmarks.ledger --files --postgres-files 10_000 10_000_000     # a server of its own, removed afterwards
+    python -m benchmarks.ledger --files --postgres-files 10_000 10_000_000     # in a temporary server
 
 Work is counted where possible: SQL statements, instructions of SQLite's virtual machine, pages that PostgreSQL accessed
 and sequential scans that it started. CPU seconds are those of this process, which includes SQLite, and of PostgreSQL's.
@@ -55,7 +55,7 @@ def main() -> None:
         results.append(measured)
     print(_table(results))
     if given.page:
-        told = f"{date.today()}, {description()}; medians of {given.ticks} ticks of each, in turns."
+        told = f"{date.today()}, {description()}; medians of {given.ticks} ticks per ledger, in turns."
         rewrite(PAGE, "bench-ledger", f"{_table(results)}\n\n{told}")
 
 
@@ -131,7 +131,7 @@ def vacuum(ledger: Ledger) -> None:
 
 
 def _table(results: list[Measured]) -> str:
-    head = ["files", "ledger", "MB", "work", "wall ms", "CPU ms", "of these the server's", "CPU, times the first"]
+    head = ["files", "ledger", "MB", "work", "wall ms", "CPU ms", "of which server", "CPU ÷ smallest ledger"]
     return "\n".join(table(head, map(_cells, results)))
 
 

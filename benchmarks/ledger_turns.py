@@ -54,7 +54,7 @@ class Filled:
     measured: Measured
 
     def tick(self) -> None:
-        """One tick, as a run of its own."""
+        """One tick, as a separate run."""
         self.cursor = tick(self.ledger, self.source, self.cursor, run_id=f"run-{self.source.added}")
 
 

@@ -1,7 +1,7 @@
 """Measures the cost of a command from outside: ``python measure.py RESULT FOLDER COMMAND...``.
 
-Runs in a small process of its own, which adopts orphans of the command: so grandchildren count too, including those
-that nobody waited for.
+Runs in a small separate process, which adopts orphans of the command: so grandchildren count too, including those
+that no process waited for.
 """
 
 import ctypes

@@ -17,9 +17,9 @@ MARK = "millions"
 _HOURS = 24
 # Of one request, for computed figures.
 _SQS_SECONDS = 0.01
-# For us-east-1, S3 Standard and a standard SQS queue, without the free tier; the page names source and date.
+# For us-east-1, S3 Standard and a standard SQS queue, without the free tier; the page has source and date.
 LIST_DOLLARS, GET_DOLLARS, SQS_DOLLARS = 0.005 / 1_000, 0.0004 / 1_000, 0.40 / 1_000_000
-# The lookback, and on average half of the hour at whose first key a listing begins.
+# The lookback, plus on average half of the hour at whose first key a listing begins.
 _WINDOW_HOURS = 26.5
 # Once a day, from the last listing less the lookback.
 _DAILY_HOURS = 24 + _WINDOW_HOURS
@@ -40,7 +40,7 @@ class Way:
 
 
 def ways(results: Mapping[str, Any]) -> list[Way]:
-    """Listing at every tick, of a minute and of ten, and notifications."""
+    """Listing at every tick, every minute and every ten minutes, and notifications."""
     files_a_day = FILES_AN_HOUR * _HOURS
     keys_a_request = results["listing"]["files"] / results["listing"]["requests"]
     listing = FILES_AN_HOUR * _WINDOW_HOURS / keys_a_request
@@ -59,26 +59,26 @@ def ways(results: Mapping[str, Any]) -> list[Way]:
 
 def text(results: Mapping[str, Any]) -> str:
     """All tables, and the conclusions from them."""
-    head = ["minutes", "files", "messages", "find: wall s", "CPU s", "keep: wall s", "CPU s"]
-    money = ["way to find files", "LIST", "SQS", "$ to find", "GET", "$ to read"]
+    head = ["minutes", "files", "messages", "discovery: wall s", "CPU s", "bookkeeping: wall s", "CPU s"]
+    money = ["discovery", "LIST", "SQS", "$ for discovery", "GET", "$ for reading"]
     lines = [
-        "### A tick of a minute",
+        "### Cost of a tick (one minute of files)",
         "",
         *table(head, _ticks(results["ticks"])),
         "",
-        "Find: all requests to the queue, reading the messages, asking the ledger, planning, removing. Keep: choosing",
-        "what to do, and all that reading and delivering to two subscribers write to the ledger. Medians; the last",
-        "request of each tick waits a second for more messages.",
+        "Discovery: all requests to the queue, parsing messages, querying the ledger, planning, deleting messages.",
+        "Bookkeeping: choosing manifests, and all ledger writes of reading and delivering to two subscribers. Medians;",
+        "the last request of each tick waits a second for more messages.",
         "",
-        "### The ledger",
+        "### Size of the ledger",
         "",
         *table(["", "rows or size"], _ledger(results)),
         "",
-        "### Listing instead",
+        "### Listing without notifications",
         "",
         *_listing(results["listing"]),
         "",
-        "### Requests and dollars a day",
+        "### Requests and cost per day",
         "",
         *table(money, map(_money, ways(results))),
         "",
@@ -86,7 +86,7 @@ def text(results: Mapping[str, Any]) -> str:
         "",
         *_reading(results["read"]),
         "",
-        "### Where the limit is",
+        "### Maximum throughput",
         "",
         *_limit(results),
         "",
@@ -101,16 +101,16 @@ def _listing(listing: Mapping[str, float]) -> Iterator[str]:
     lists_a_day = keys_a_day * listing["requests"] / listing["files"]
     yield (
         f"A listing of {listing['files']:,} files, all known: {listing['requests']:,} LIST requests, "
-        f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, asking the ledger included."
+        f"{listing['wall_seconds']:.1f} s, {listing['cpu_seconds']:.1f} s of CPU, including queries of the ledger."
     )
     yield (
-        f"A lookback of 26 hours at a million files an hour is {_WINDOW_HOURS} million keys on average: "
+        f"A lookback of 26 hours at a million files per hour covers {_WINDOW_HOURS} million keys on average: "
         f"{seconds_a_key * FILES_AN_HOUR * _WINDOW_HOURS:,.0f} s"
     )
-    yield "a tick, computed from the above. `check_job`, where it is on, lists as well: `completeness` each of the"
+    yield "per tick, computed from the above. `check_job`, if enabled, also lists: `completeness` all of the last"
     yield (
-        f"`checks.days` whole ({lists_a_day:,.0f} LIST requests, ${lists_a_day * LIST_DOLLARS:.2f} and "
-        f"{seconds_a_key * keys_a_day:,.0f} s a day of them), `freshness` what the next listing would."
+        f"`checks.days` days ({lists_a_day:,.0f} LIST requests, ${lists_a_day * LIST_DOLLARS:.2f} and "
+        f"{seconds_a_key * keys_a_day:,.0f} s for each of them), `freshness` what the next listing will."
     )
 
 
@@ -122,9 +122,9 @@ def _reading(read: Mapping[str, float]) -> Iterator[str]:
     )
     yield (
         f"from S3 on loopback to one local folder: {read['wall_seconds']:.1f} s, {read['cpu_seconds']:.1f} s of CPU, "
-        f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files a second**,"
+        f"{read['peak_bytes'] / 1e6:.0f} MB at its peak. That is **{rate:,.0f} files per second**,"
     )
-    yield f"{rate * 3_600 / 1e6:.1f} million an hour; median of 3 runs."
+    yield f"{rate * 3_600 / 1e6:.1f} million per hour; medians of 3 runs."
 
 
 def _limit(results: Mapping[str, Any]) -> Iterator[str]:
@@ -137,16 +137,16 @@ def _limit(results: Mapping[str, Any]) -> Iterator[str]:
     requests = (counts["ReceiveMessage"] + counts["DeleteMessageBatch"]) / len(ticks)
     away = requests * _SQS_SECONDS / REQUESTS_AT_ONCE
     yield (
-        f"Of each minute, finding takes {find:.1f} s, book-keeping {keep:.1f} s, reading and delivering to a folder "
-        f"{reading:.1f} s: {whole:.0f} s of 60, which"
+        f"Of each minute, discovery takes {find:.1f} s, bookkeeping {keep:.1f} s, reading and delivering to a folder "
+        f"{reading:.1f} s: {whole:.0f} s of 60. On"
     )
     yield (
-        f"would be full at {FILES_AN_HOUR / whole * 60 / 1e6:.1f} million files an hour on this machine. Reading "
-        "gives way first, and can be spread over"
+        f"this machine the limit is {FILES_AN_HOUR / whole * 60 / 1e6:.1f} million files per hour. Reading is the "
+        "first bottleneck, and can be spread over"
     )
     yield (
-        f"workers; finding is done by one run at a time, {a_tick / find:,.0f} files a second here. For each "
-        f"{_SQS_SECONDS * 1_000:.0f} ms that SQS takes to answer, a tick is"
+        f"workers; discovery is done by one run at a time, {a_tick / find:,.0f} files per second here. Each "
+        f"{_SQS_SECONDS * 1_000:.0f} ms of SQS's response time makes a tick"
     )
     yield (
         f"{away:.1f} s longer than on loopback ({requests:,.0f} requests, {REQUESTS_AT_ONCE} at a time): computed, not "

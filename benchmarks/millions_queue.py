@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def queue_of_messages() -> Iterator[NotificationQueue]:
-    """The server in a process of its own, and a queue of it, opened as a run opens one."""
+    """The server in a separate process, and one of its queues, opened as a run opens it."""
     command = [sys.executable, "-m", "benchmarks.millions_queue"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

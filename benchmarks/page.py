@@ -32,18 +32,18 @@ def comparison(results: dict[str, Any]) -> str:
         "way",
         "version",
         "wall s",
-        "(least–most)",
+        "(min–max)",
         "CPU s",
         "peak MiB",
         "events/s",
-        "times ours",
-        "bytes of events",
+        "wall ÷ ours",
+        "event bytes",
     ]
     head += [f"wall s at {latency} ms" for latency in latencies[1:]]
     lines = [
         f"{bucket['events']:,} events in {bucket['files']} gzip files ({bucket['stored_bytes'] / 1e6:.0f} MB stored, "
         f"{bucket['unpacked_bytes'] / 1e6:.0f} MB unpacked), from S3 on loopback to NDJSON on the local disk. The "
-        f"server answers {results['answers_per_second']:,.0f} GETs of a whole file a second to one client.",
+        f"server handles {results['answers_per_second']:,.0f} GETs of whole files per second from one client.",
         "",
         *table(head, (_way_cells(row, ours, latencies, bucket["events"]) for row in rows)),
         "",
@@ -78,7 +78,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     path = by_name.get(DATA_PATH.name)
     if path is None or not path["parts"]:
         return
-    yield from ("", "Where the data path spends its time (medians; CPU is that of all threads):", "")
+    yield from ("", "Time spent in the parts of the data path (medians; CPU of all threads):", "")
     parts = path["parts"]
     yield from table(
         ["part", "wall s", "CPU s"],
@@ -86,7 +86,7 @@ def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     )
     if EXPORT.name in by_name and EMPTY.name in by_name:
         whole, empty = (_median(by_name[name]["costs"]["0"], "wall_seconds") for name in (EXPORT.name, EMPTY.name))
-        yield from ("", f"Above the empty Dagster job, the whole export takes {whole - empty:.2f} s.")
+        yield from ("", f"The whole export takes {whole - empty:.2f} s more than the empty Dagster job.")
 
 
 def targets(found: Sequence[dict[str, Any]]) -> str:
@@ -103,7 +103,7 @@ def race_targets(results: dict[str, Any]) -> list[dict[str, Any]]:
         if DATA_PATH.name in walls and other.name in walls:
             ratio = walls[DATA_PATH.name] / walls[other.name]
             measured = f"{ratio:.2f} ({walls[DATA_PATH.name]:.2f} s and {walls[other.name]:.2f} s)"
-            promise = f"The data path, staging and delivery included, times {what} (wall)"
+            promise = f"Wall time of the data path, staging and delivery included, relative to {what}"
             found.append(asdict(Target(promise, f"at most {most:g}", measured, ratio <= most)))
     return found
 
@@ -142,8 +142,8 @@ def _median(costs: Sequence[dict[str, Any]], key: str) -> float:
 def _conditions(disturbance: float) -> str:
     tools = ", ".join(filter(None, (first_line("curl", "--version").split(" (")[0], first_line("zcat", "--version"))))
     return (
-        f"Measured on {date.today():%Y-%m-%d} on {description()}; {tools}. In no run that counts did anything else "
-        f"keep more than {disturbance:.2f} cores busy, on average."
+        f"Measured on {date.today():%Y-%m-%d} on {description()}; {tools}. During the counted runs, other processes "
+        f"used at most {disturbance:.2f} cores on average."
     )
 
 

@@ -17,7 +17,7 @@ BUCKET = "bench"
 FILES = "files in the bucket, 10 events each, all new"
 KNOWN = "files in the bucket, none of them new"
 SUBSCRIBERS = "subscribers, 50,000 events in 100 files"
-SIZE = "bytes of one gzip file, unpacked"
+SIZE = "bytes of one gzip file, decompressed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """``make bench-spread``: the gain of a second Celery worker, on a backfill of one day.
 
 Ledger and Dagster's storage are in PostgreSQL, the broker is Redis, source and staging are in Ceph's S3 server: all on
-this machine, together with the workers, which do one step at a time each.
+this machine, together with the workers, each of which runs one step at a time.
 """
 
 import argparse
@@ -50,8 +50,8 @@ class Case:
         title: as shown on the page.
         subscriber: in the deployment file; URL stands for the receiver's address.
         events: in each of the files, each file a manifest.
-        batch_events: most events in a batch.
-        wait_seconds: how long the receiver takes for a request.
+        batch_events: maximum number of events per batch.
+        wait_seconds: how long the receiver takes per request.
         wanted: required speed of two workers, in multiples of one.
     """
 
@@ -65,7 +65,7 @@ class Case:
 
 CASES = (
     Case(
-        f"a receiver that takes {SLOW_SECONDS:g} s for a request (`webhook`)",
+        f"a receiver that takes {SLOW_SECONDS:g} s per request (`webhook`)",
         {"type": "webhook", "url": "URL"},
         events=200,
         batch_events=25,
@@ -219,7 +219,7 @@ server.serve_forever()
 
 @contextmanager
 def _receiver(wait_seconds: float, folder: Path) -> Iterator[str]:
-    """A receiver in a process of its own, which accepts any number of requests at a time."""
+    """A receiver in a separate process, which accepts any number of concurrent requests."""
     with (folder / "receiver.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", _RECEIVER, str(wait_seconds)], stdout=log, stderr=log)
     try:
@@ -248,10 +248,10 @@ def _text(found: list[Measured]) -> str:
     told = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
     return "\n".join(
         [
-            *table(["bound by", "events", "one worker s", "two workers s", "two do", "wanted"], rows),
+            *table(["bottleneck", "events", "one worker, s", "two workers, s", "speedup", "target"], rows),
             "",
-            f"{told}, from the run's start to its end. One day, {FILES} files, each a manifest. "
-            f"{description()}; workers, PostgreSQL, Redis, S3 server and receiver all share these cores.",
+            f"{told}, from the run's start to its end. One day, {FILES} files, one manifest per file. "
+            f"{description()}; workers, PostgreSQL, Redis, S3 server and receiver share these cores.",
         ]
     )
 

@@ -66,7 +66,7 @@ def start_up(root: Path, sizes: Sizes) -> list[Target]:
         ratio = idle.wall_seconds / empty.wall_seconds
         targets.append(
             Target(
-                "A run with nothing owed, times an empty Dagster job (wall)",
+                "Wall time of a run with nothing owed, relative to an empty Dagster job",
                 "at most 1.25",
                 f"{ratio:.2f} ({idle.wall_seconds:.2f} s and {empty.wall_seconds:.2f} s; CPU {idle.cpu_seconds:.2f} s "
                 f"and {empty.cpu_seconds:.2f} s)",
@@ -78,7 +78,7 @@ def start_up(root: Path, sizes: Sizes) -> list[Target]:
         more = idle.cpu_seconds - empty.cpu_seconds
         targets.append(
             Target(
-                f"A listing of {many.files:,} keys with nothing new (CPU above the empty job)",
+                f"CPU of a listing of {many.files:,} keys with nothing new, above the empty job",
                 "under 1 s",
                 f"{more:.2f} s (wall {idle.wall_seconds:.2f} s and {empty.wall_seconds:.2f} s)",
                 more < 1,
@@ -120,7 +120,7 @@ def small_files(root: Path, sizes: Sizes) -> list[Target]:
         whole = figures(place.exports("small", data, rounds=sizes.rounds))
     return [
         Target(
-            f"{data.files:,} files of 50 events at 20 ms of latency, read and staged",
+            f"Reading and staging {data.files:,} files of 50 events at 20 ms of latency",
             "at least 1,000 files/s",
             f"{rate:,.0f} files/s (whole `export_job`, delivery and start-up included: {whole.wall_seconds:.1f} s, "
             f"{data.files / whole.wall_seconds:,.0f} files/s)",

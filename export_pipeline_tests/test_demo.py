@@ -1,4 +1,4 @@
-"""`make demo`: what a person sees who tries the export for the first time, and the second."""
+"""`make demo`: what a user sees who tries the export for the first time, and the second."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is published: the source archive, the metadata, and the wheel at work in a folder that is no checkout."""
+"""What is published: the source archive, the metadata, and the wheel in use in a folder without a checkout."""
 
 import email
 import json

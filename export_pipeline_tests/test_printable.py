@@ -79,7 +79,7 @@ def test_code_does_not_end_early(text: str) -> None:
     ids=["error", "log", "answer"],
 )
 def test_no_key_and_no_answer_forges_a_line(message: str) -> None:
-    """A key or an answer with line ends and a terminal's sequences stands in messages on one line, as it is written."""
+    """A key or a response with line ends and terminal sequences is escaped, on one line, in messages."""
     assert "\n" not in message
     assert "\x1b" not in message
     assert r"a\x1b[2K" in message

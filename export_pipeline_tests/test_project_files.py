@@ -1,4 +1,4 @@
-"""The files at the top of the project: what Dagster and a person find there."""
+"""The files at the top of the project: what Dagster and users find there."""
 
 import os
 import re
@@ -80,7 +80,7 @@ def test_dg_loads_what_the_workspace_says() -> None:
 
 
 def test_the_license_is_whole() -> None:
-    """The package says Apache-2.0, and the full text lies beside it."""
+    """The package declares Apache-2.0, and contains the full text."""
     text = (ROOT / "LICENSE").read_text()
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
     assert "Version 2.0, January 2004" in text
@@ -144,7 +144,7 @@ def test_the_lock_has_what_the_image_promises() -> None:
 
 
 def test_make_help_lists_every_target() -> None:
-    """Every target that a person may want is phony, described, and shown by plain `make`."""
+    """Every target for users is phony, described, and shown by plain `make`."""
     makefile = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     shown = subprocess.run(
@@ -216,7 +216,7 @@ def _commands(job: dict[str, Any]) -> list[str]:
 
 
 def test_dependencies_are_kept_up_to_date() -> None:
-    """Dependabot proposes new versions of actions, Python packages and the base image, each from where it is named."""
+    """Dependabot proposes new versions of actions, Python packages and the base image, each in the right file."""
     updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
     folders = {entry["package-ecosystem"]: entry["directory"] for entry in updates}
     assert folders == {"github-actions": "/", "pip": "/", "docker": "/deployments/docker"}

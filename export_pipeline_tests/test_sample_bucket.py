@@ -70,7 +70,7 @@ def test_files_come_in_three_framings(tmp_path: Path) -> None:
 
 
 def test_one_record_is_broken(tmp_path: Path) -> None:
-    """One newline-delimited file has one line that is no JSON, between good ones; all other lines parse."""
+    """One newline-delimited file has one line that is not JSON, between valid ones; all other lines parse."""
     sample = make_sample_bucket(tmp_path, events=90, files=9, days=1, until=UNTIL)
     contents = unpacked(tmp_path)
     broken = contents.pop(sample.broken_key or "")

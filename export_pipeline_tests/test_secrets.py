@@ -119,7 +119,7 @@ def test_the_longest_secret_goes_first() -> None:
 
 
 def test_short_values_do_not_tear_words_apart() -> None:
-    """A secret under four characters is replaced only where it is the whole text, and an empty one never."""
+    """A secret under four characters is replaced only if it is the whole text, and an empty one never."""
     assert scrub("a cat", ["a", ""]) == "a cat"
     assert scrub("cat", ["cat"]) == "[secret]"
     assert scrub("nothing", []) == "nothing"

@@ -63,7 +63,7 @@ class Receipt:
 
     Attributes:
         refused: index in the batch → the destination's reason. These are quarantined and never sent again.
-        later: index in the batch → why it was not accepted yet. Only these are sent again, under an id of their own.
+        later: index in the batch → why it was not accepted yet. Only these are sent again, under a separate id.
         detail: a short note for the log, such as the destination's own id of the load. No secrets.
         suspected: index of a refused event → the problem of the destination itself that may have caused the refusal, as
             the same text for the same problem. If it explains every refusal and nothing is accepted, no event is at

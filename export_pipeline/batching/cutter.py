@@ -14,7 +14,7 @@ class BatchLimits:
 
     Attributes:
         max_events: most events in a batch.
-        max_bytes: most bytes in a batch, including line feeds. A longer event is a batch of its own.
+        max_bytes: most bytes in a batch, including line feeds. A longer event gets a separate batch.
     """
 
     max_events: int = 10_000

@@ -1,14 +1,14 @@
-"""The quarantine, our dead letters: keeps bad stretches, refused events and files that were given up.
+"""The quarantine, our dead letters: keeps malformed records, refused events and files that were given up.
 
 One object per manifest, ``<day>/<manifest>.ndjson``; for events that a subscriber refused, one per batch,
 ``<day>/<manifest>.<subscriber>.<batch>.ndjson``; for files without which a manifest cannot be delivered to the
 subscribers still waiting for it, ``<day>/<manifest>.unreadable.ndjson``. An object that would become too large
 continues in ``….part-1.ndjson``. A repeat writes the same bytes under the same name. Each line is a record: what it is,
-where it was, why it is here, and its bytes, in base64 and, if valid UTF-8 and not too long, as text.
+its origin, why it is here, and its bytes, in base64 and, if valid UTF-8 and not too long, as text.
 
 A malformed message of the source's queue is not such a record, but an object ``notifications/<id>.json``.
 
-``RetriedFiles`` is where a retry puts bad stretches and refused events, to be read like files of the source.
+``RetriedFiles`` is where a retry puts malformed records and refused events, to be read like files of the source.
 """
 
 import base64
@@ -103,7 +103,7 @@ class Quarantine:
     """The quarantine of one deployment.
 
     Args:
-        objects: where it is stored.
+        objects: the store of its objects.
         part_bytes: size after which records continue in another object.
     """
 
@@ -112,7 +112,7 @@ class Quarantine:
         self._part_bytes = part_bytes
 
     def of_manifest(self, *, manifest_id: str, day: date) -> "ManifestQuarantine":
-        """Collects the bad stretches of one manifest while it is read."""
+        """Collects the malformed records of one manifest while it is read."""
         return ManifestQuarantine(partial(self._put, f"{day.isoformat()}/{manifest_id}"), manifest_id)
 
     def put_refused(
@@ -148,7 +148,7 @@ class Quarantine:
     def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> None:
         """Record that what is owed of a manifest was given up, since *files* cannot be read again: file → reason.
 
-        Kept beside its bad stretches, which were found when it was read.
+        Kept beside its malformed records, which were found when it was read.
         """
         self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
 
@@ -164,7 +164,7 @@ class Quarantine:
         self.objects.put(name, b"".join(line for line in lines if not Record(**json.loads(line)).is_whole))
 
     def archive_stretches(self, manifest_id: str, day: date) -> None:
-        """Archive the bad stretches of a manifest that others have replaced: those keep the stretches again."""
+        """Archive the malformed records of a manifest that others have replaced: those keep the records again."""
         self._archive(day, {f"{day.isoformat()}/{manifest_id}"})
 
     def archive_refused(self, *, manifest_id: str, day: date, subscriber: str, batches: Iterable[int]) -> None:
@@ -210,7 +210,7 @@ def _stem(name: str) -> str:
 
 
 class ManifestQuarantine:
-    """The bad stretches of one manifest; nothing is kept of a reading that is not closed.
+    """The malformed records of one manifest; nothing is kept of a reading that is not closed.
 
     Attributes:
         records: how many there are.
@@ -225,7 +225,7 @@ class ManifestQuarantine:
         self._spool = _spool()
 
     def add(self, file: SourceFile, stretch: BadStretch) -> None:
-        """Take a bad stretch of *file*."""
+        """Take a malformed record of *file*."""
         _write(
             self._spool,
             STRETCH,
@@ -344,7 +344,7 @@ class RetriedFiles(Source):
 def _name(records: Sequence[Record], data: bytes) -> str:
     """Distinguishes equal bytes by where they came from: each event counts, also one that was refused twice.
 
-    Not by their manifest: one that replaces another when files are isolated keeps the same bad stretches again.
+    Not by their manifest: one that replaces another when files are isolated keeps the same malformed records again.
     """
     digest = hashlib.sha256()
     for one in records:

@@ -104,7 +104,7 @@ class ManifestReading:
 
     Attributes:
         batches: in order; empty if the files contain no event.
-        events_framed: events and bad stretches that framing found, except events that were not requested.
+        events_framed: events and malformed records that framing found, except events that were not requested.
         events_batched: events in ``batches``, counted by the cutter.
         events_quarantined: records written to the quarantine, counted by the quarantine.
         bytes_unpacked: of all files.
@@ -162,7 +162,7 @@ def read_manifest(
     unpacked = _unpacked(files, read_limits, checkpoint, is_stored_as_text=is_stored_as_text)
     try:
         # One thread unpacks while this one frames. Both need the interpreter's lock, and its holder may keep it for 5
-        # ms: so what is handed over is large, and unpacked without the lock in a few calls.
+        # ms: so the pieces are large, and are unpacked without the lock in a few calls.
         with closing(ahead(_loads(unpacked), depth=_LOADS_AHEAD)) as loads:
             for load in loads:
                 for file, piece in load:
@@ -219,7 +219,7 @@ def _unpacked(
 
 
 def _loads(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """The same pieces in groups of ``PIECE_BYTES``: many small files are handed over at once."""
+    """The same pieces in groups of ``PIECE_BYTES``: many small files are passed on at once."""
     load: list[_Piece] = []
     load_bytes = 0
     for file, piece in pieces:
@@ -293,7 +293,7 @@ class _Reader:
         if kept_bytes != found.bytes_unpacked or (tally.events, tally.stretches) != (found.events, found.quarantined):
             raise AccountingError(
                 f"{printable(file.key)}: {found.bytes_unpacked} bytes were unpacked, but {kept_bytes} accounted for; "
-                f"{tally.events} events and {tally.stretches} bad stretches were framed, but {found.events} and "
+                f"{tally.events} events and {tally.stretches} malformed records were framed, but {found.events} and "
                 f"{found.quarantined} kept"
             )
         return found

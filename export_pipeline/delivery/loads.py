@@ -1,17 +1,17 @@
-"""Hand several batches over at once, where the destination is loaded: one load costs it more than the rows do.
+"""Deliver several batches at once to a destination that is loaded: a load costs it more than its rows do.
 
-What each answer to a load leads to:
+What happens after each answer to a load:
 
 =====================  ==========================================================================================
-receipts               one for each batch: accepted, but for the events that it names as refused
-``TryLater``           the same load again after a pause, for ``retry_for_seconds``; then the error is raised
+receipts               one per batch: accepted, except the events that it names as refused
+``TryLater``           the same load is sent again after a pause, for ``retry_for_seconds``; then the error is raised
 ``Blocked``            raised at once
 ``Refused``            each batch is sent alone, as if there were no loads
-a receipt with later,  that batch is sent alone: a repeat of what it took is harmless, or the subscriber would offer no
-or suspicions          loads
+a receipt with later,  that batch is sent alone: a repeat of what was accepted is harmless, otherwise the subscriber
+or suspicions          would not offer loads
 =====================  ==========================================================================================
 
-A batch that was settled in part before is sent alone, too.
+A batch that was partly settled before is sent alone, too.
 """
 
 import time
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 MAX_EVENTS = 50_000
 MAX_BYTES = 64 << 20
-"""After so many events that are wanted, or bytes of all, a load is begun, with the batch that brought them."""
+"""A load is sent once it has this many selected events, or bytes of all events; the batch that reaches it included."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Waiting(Generic[T]):
     batch: Batch
     kept: Memory | None
     selected: Selected | None
-    """None: to be sent alone."""
+    """None: to send alone."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class _Load(Generic[T]):
 
     def add(self, one: _Waiting[T]) -> None:
         self.batches.append(one)
-        # Whole, as its bytes are held until it is told what became of its events.
+        # All bytes: the batch stays in memory until its outcome is reported.
         self.size_bytes += len(one.batch.data)
         if one.selected is not None and one.selected.batch is not None:
             self.events += one.selected.batch.events
@@ -72,7 +72,7 @@ def send_loads(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
-    """As :func:`~export_pipeline.delivery.window.send_many`, in loads of several batches, one load at a time."""
+    """Like :func:`~export_pipeline.delivery.window.send_many`, in loads of several batches, one load at a time."""
     hidden = (*subscriber.secret_values(), *secrets)
 
     def alone(one: _Waiting[T]) -> Sent | DeliveryError:
@@ -86,7 +86,7 @@ def send_loads(
     def load(wanted: Sequence[Batch]) -> list[Receipt]:
         receipts = [receipt or Receipt() for receipt in ours(hidden, lambda: subscriber.deliver_many(wanted))]
         if len(receipts) != len(wanted):
-            raise Blocked(f"{len(receipts)} receipts were given for {len(wanted)} batches")
+            raise Blocked(f"the subscriber returned {len(receipts)} receipts for {len(wanted)} batches")
         return receipts
 
     def outcomes(group: Sequence[_Waiting[T]]) -> Iterator[Sent | DeliveryError]:
@@ -138,7 +138,7 @@ def _groups(
                 try:
                     one.selected = ours(hidden, lambda batch=batch: selecting(batch))  # type: ignore[misc]
                 except DeliveryError:
-                    one.selected = None  # sending it alone tells what is wrong
+                    one.selected = None  # sending it alone reports the error
         load.add(one)
         if load.is_full:
             yield load.batches
@@ -148,11 +148,11 @@ def _groups(
 
 
 def _told(batch: Batch, selected: Selected, receipt: Receipt, hidden: Sequence[str]) -> Sent | DeliveryError:
-    """What became of the events of *batch*."""
+    """What happened to the events of *batch*."""
     events = selected.batch.events if selected.batch is not None else 0
     foreign = [position for position in receipt.refused if not 0 <= position < events]
     if foreign:
-        return Blocked(f"event {min(foreign)} was named as not accepted, in a batch of {events} events")
+        return Blocked(f"the subscriber reported event {min(foreign)} as not accepted, in a batch of {events} events")
     refused = dict(selected.refused)
     refused |= {selected.indices[position]: scrub(reason, hidden) for position, reason in receipt.refused.items()}
     return Sent(

@@ -1,4 +1,4 @@
-"""What is written down of a batch while it is sent, so that the next try sends only the rest, under the same ids."""
+"""What is recorded of a batch while it is sent, so that the next attempt sends only the rest, under the same ids."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -6,33 +6,33 @@ from typing import Protocol
 from export_pipeline.ledger.portions import Portions, Step, ranges
 
 WRITE_EVERY_SECONDS = 1.0
-"""How much of a batch that goes out in many requests comes again after the process was killed, at most."""
+"""At most this much of a batch that is sent in many requests is sent again after the process was killed."""
 
 
 class Memory(Protocol):
     """Where the steps of one batch are kept until it is accepted as a whole."""
 
     def recall(self) -> Portions | None:
-        """What earlier tries came to; None: nothing to go on from."""
+        """The result of earlier attempts; None: there is nothing to continue."""
 
     def keep(self, steps: Sequence[Step]) -> None:
-        """Keep *steps*, also where the process is killed right after."""
+        """Keep *steps*, even if the process is killed right after."""
 
 
 class Steps:
-    """The steps of one batch, gathered and written down in time.
+    """The steps of one batch, collected and recorded in time.
 
-    What divides the batch is written before any request of the division is sent: the answer to an earlier request,
-    which may be another next time, and the limits, which may be changed. What was accepted is written now and then,
-    and when the sending ends early; in a batch that answers have divided, before each further request.
+    A division of the batch is recorded before any request of it is sent. It follows from the answer to an earlier
+    request, which may differ next time, and from the limits, which may be changed. What was accepted is recorded from
+    time to time, and when sending ends early; in a batch that answers have divided, before each further request.
 
     Args:
-        memory: None: nothing is kept.
-        numbers: of each event that is sent, its number in the planned batch.
+        memory: where steps are kept; None: nowhere.
+        numbers: for each event sent, its number in the planned batch.
         clock: seconds, monotonic.
 
     Attributes:
-        is_divided_by_answers: in this try.
+        is_divided_by_answers: in this attempt.
     """
 
     def __init__(self, memory: Memory | None, numbers: Sequence[int], clock: Callable[[], float]) -> None:
@@ -45,7 +45,7 @@ class Steps:
         self._written = clock()
 
     def divide(self, requests: Iterable[tuple[str, Sequence[int]]]) -> None:
-        """The batch goes out as *requests*, each an id and indices."""
+        """The batch is sent as *requests*, each an id and indices."""
         self._add(Step(requests=self._ranges(requests)))
         self._is_urgent = True
 
@@ -57,25 +57,25 @@ class Steps:
         refused: Mapping[int, str] | None = None,
         requests: Iterable[tuple[str, Sequence[int]]] = (),
     ) -> None:
-        """The request *of* was answered; *requests* take its place."""
+        """The request *of* was answered; *requests* replace it."""
         numbered = {self._numbers[index]: reason for index, reason in (refused or {}).items()}
         step = Step(of, self._range(accepted), numbered, self._ranges(requests))
         self._add(step)
         self.is_divided_by_answers |= bool(step.requests)
-        # Of a request that was taken in part nobody knows how a repeat ends.
+        # If a request was partly accepted, it is unknown how a repeat would end.
         self._is_urgent |= bool(refused and accepted)
 
     def forget_refusals(self) -> None:
-        """What was refused is to be sent again at the next try."""
+        """Send what was refused again in the next attempt."""
         self._add(Step(forgets_refusals=True))
 
     def write_in_time(self) -> None:
-        """Called before each request."""
+        """Record what is due; called before each request."""
         if self._is_urgent or self.is_divided_by_answers or self._clock() - self._written >= WRITE_EVERY_SECONDS:
             self.write()
 
     def write(self) -> None:
-        """Keep what has been gathered."""
+        """Record what has been collected."""
         if self._memory is not None and self._waiting:
             self._memory.keep(self._waiting)
             self._waiting = []

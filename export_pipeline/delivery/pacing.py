@@ -1,4 +1,4 @@
-"""When a call is tried again, how long it waits, and when it is given up."""
+"""When a call is retried, how long it waits, and when it is given up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class PartAccepted(TryLater):
-    """A part was accepted, the rest comes again: the time for retries begins anew."""
+    """A part was accepted, the rest is sent again: the time for retries starts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When a call is tried again, and when no more."""
+    """When a call is retried, and when no longer."""
 
     retry_for_seconds: float
     retry_after_cap_seconds: float
@@ -27,10 +27,10 @@ class Pace:
     clock: Callable[[], float]
 
     def keep_trying(self, call: Callable[[], T]) -> T:
-        """*call*, again after each TryLater while there is time.
+        """The result of *call*, which is repeated after each TryLater while there is time.
 
         Raises:
-            TryLater: the last one, with how often and how long it was tried.
+            TryLater: the last one, with the number of attempts and how long they took.
         """
         started = self.clock()
         tries = 0
@@ -71,9 +71,9 @@ class Pace:
             ) from None
 
     def _wait(self, state: RetryCallState) -> float:
-        """Full jitter, so that many do not come back at one moment; longer where the destination asks for it.
+        """Full jitter, so that many clients do not return at the same moment; longer if the destination requests it.
 
-        A destination that asks for no pause at all, again and again, is not asked without one.
+        A destination that repeatedly requests no pause is still not called without one.
         """
         return max(_asked(state) or 0.0, self.jitter(state))
 
@@ -109,6 +109,6 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 
 def _asked(state: RetryCallState) -> float | None:
-    """Seconds of pause the destination asked for at the last try."""
+    """The pause that the destination requested in the last attempt, in seconds."""
     error = _error(state)
     return error.retry_after_seconds if isinstance(error, TryLater) else None

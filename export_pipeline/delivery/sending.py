@@ -1,22 +1,22 @@
-"""Send one batch to one subscriber: retries, bisecting, and the account of what became of every event.
+"""Send one batch to one subscriber: retries, bisection, and the account of what happened to every event.
 
-What each answer of a subscriber leads to:
+What happens after each answer of a subscriber:
 
 =====================  ==========================================================================================
-returns                every event is accepted, but those that its Receipt names as refused
-``TryLater``           the same batch again after a pause, for ``retry_for_seconds``; then the error is raised
+returns                every event is accepted, except those that its Receipt names as refused
+``TryLater``           the same batch is sent again after a pause, for ``retry_for_seconds``; then the error is raised
 ``Blocked``            raised at once
 ``Refused`` + events   those are refused; the others are sent again without them
-``Refused``            the batch is halved, and its halves again, until the refused events stand alone
-any other Exception    as ``TryLater``; a ``ConfigurationError`` as ``Blocked``
-a Receipt with later   the events it names again after a pause; the others are accepted
-suspected everywhere   ``Blocked``: every event, or the first 100, was refused for the same trouble that may be the
-                       destination's own, and none was accepted
+``Refused``            the batch is halved, and its halves again, until the refused events are isolated
+any other Exception    like ``TryLater``; a ``ConfigurationError`` like ``Blocked``
+a Receipt with later   the events it names are sent again after a pause; the others are accepted
+suspected everywhere   ``Blocked``: every event, or the first 100, was refused for the same reason, which may be an
+                       error of the destination, and none was accepted
 =====================  ==========================================================================================
 
-Before that the events are chosen (``only``, ``except``, ``drop_fields``), and the batch is cut into what the
-destination takes in one call. How a batch was divided, and what was settled of it, is kept by a :class:`Memory` until
-all of it is settled: the next try goes on from there.
+Before that, the events are selected (``only``, ``except``, ``drop_fields``), and the batch is cut into what the
+destination accepts in one call. A :class:`Memory` keeps how a batch was divided and what of it is settled, until all of
+it is: the next attempt continues from there.
 """
 
 import time
@@ -39,13 +39,13 @@ from export_pipeline.subscribers.scrubbing import scrub
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of every event of a batch: ``accepted + len(refused) + filtered == batch.events``.
+    """What happened to every event of a batch: ``accepted + len(refused) + filtered == batch.events``.
 
     Attributes:
         accepted: number of events that the destination has.
         refused: index in the batch → the destination's reason.
-        filtered: number of events that the subscriber's configuration keeps from it.
-        details: notes of the destination for the log, in the order they came.
+        filtered: number of events that the subscriber's configuration excludes.
+        details: notes of the destination for the log, in the order received.
     """
 
     accepted: int
@@ -64,12 +64,12 @@ def send_to(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sent:
-    """:func:`send` with what *subscriber* has configured, of the events that it wants and that are not settled yet.
+    """Call :func:`send` with *subscriber*'s configuration, for the events that it wants and that are not settled yet.
 
-    Its own secrets, and *secrets* beside them, are kept out of every reason.
+    Its own secrets, and *secrets* in addition, are removed from every reason.
 
     Args:
-        batch: a planned batch, whole.
+        batch: a complete planned batch.
         memory: of this batch and this subscriber.
     """
     hidden = (*subscriber.secret_values(), *secrets)
@@ -90,7 +90,7 @@ def send_to(
 
 
 def _rest(batch: Batch, before: Portions) -> Batch | None:
-    """The events of *batch* that no earlier try has settled; None where there are none."""
+    """The events of *batch* that no earlier attempt has settled; None if there are none."""
     left = [number for number in range(batch.events) if number not in before.accepted and number not in before.refused]
     if len(left) == batch.events:
         return batch
@@ -109,7 +109,7 @@ def _send_selected(
     sleep: Callable[[float], None],
     clock: Callable[[], float],
 ) -> Sent:
-    """:func:`send`, of the events of *batch* that *subscriber* wants."""
+    """Call :func:`send` for the events of *batch* that *subscriber* wants."""
     selecting = subscriber.select if isinstance(subscriber, Selects) else None
     selected = ours(hidden, lambda: selecting(batch)) if selecting else Selected(batch, range(batch.events))
     refused = dict(selected.refused)
@@ -152,33 +152,33 @@ def send(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Sent:
-    """Hand *batch* to *deliver* until every event of it is accepted or refused.
+    """Send *batch* through *deliver* until every event of it is accepted or refused.
 
-    A part of a batch has an id of its own, made of the batch's and of which events it holds, so that the same
-    part has the same id at every try.
+    A part of a batch has a separate id, derived from the batch's id and the events in it, so that the same part
+    has the same id in every attempt.
 
     Args:
         batch: what to send.
-        deliver: ``Subscriber.deliver``, or anything of its contract.
+        deliver: ``Subscriber.deliver``, or any callable with its contract.
         cut: ``Subscriber.cut``; None: the batch is sent whole.
-        retry_for_seconds: how long one call is tried again, waits included; 0: one try.
+        retry_for_seconds: how long one call is retried, waits included; 0: one attempt.
         base_wait_seconds: the first wait is random between 0 and this, the next between 0 and twice this, …
         max_wait_seconds: … up to this (full jitter).
-        retry_after_cap_seconds: a destination that asks for a longer pause than this, or than ``retry_for_seconds``
-            leaves, is left to the next run at once.
-        blocked_after_refusals: while bisecting, or where all are refused for one trouble that may be the
-            destination's own: after so many events refused and not one accepted the destination refuses everything,
-            and no event is at fault: ``Blocked``.
-        memory: keeps how the batch is divided, and what was settled, until all of it is.
-        before: what *memory* has of earlier tries: *batch* holds only events that these left.
+        retry_after_cap_seconds: if a destination requests a longer pause than this, or than ``retry_for_seconds``
+            leaves, the batch is left to the next run at once.
+        blocked_after_refusals: while bisecting, or if all are refused for the same reason, which may be an error of
+            the destination: after this many refused events and none accepted, the destination refuses everything,
+            and the events are not the cause: ``Blocked``.
+        memory: keeps how the batch is divided, and what of it is settled, until all of it is.
+        before: what *memory* has of earlier attempts: *batch* contains only the events that they left.
         secrets: values that must not appear in any reason.
         on_wait: called with the error and the seconds before each wait.
-        sleep: waits so many seconds.
+        sleep: waits for the given number of seconds.
         clock: seconds, monotonic.
 
     Raises:
         TryLater: not accepted within ``retry_for_seconds``.
-        Blocked: a person must act first; also where the subscriber contradicts itself.
+        Blocked: the user must act first; also if the subscriber contradicts itself.
     """
     numbers = range(batch.events) if batch.positions is None else batch.positions
     return _Sending(
@@ -236,10 +236,10 @@ class _Sending:
                 self.steps.write_in_time()
                 waiting.extendleft(reversed(self._send_part(*waiting.popleft())))
                 self._suspect_destination(at_least=self.blocked_after_refusals)
-            # One event alone cannot tell whose fault it is.
+            # A single event does not show whether the event or the destination is the cause.
             self._suspect_destination(at_least=2)
             if self.refused or self.before is not None or self.steps.is_divided_by_answers:
-                # Before the quarantine has what was refused: after a crash it must not be handed over once more.
+                # Before the refused events are quarantined: after a crash they must not be sent again.
                 self.steps.write()
         except BaseException:
             self.steps.write()
@@ -252,9 +252,9 @@ class _Sending:
         return Sent(self.accepted, dict(sorted(self.refused.items())), self.filtered, tuple(self.details))
 
     def _begin(self) -> list[_Request]:
-        """The requests of an earlier try that may have come through, as they were, and what is left between them.
+        """The requests of an earlier attempt that may have arrived, unchanged, and what is left between them.
 
-        One that today's limits do not let through as it was is cut anew.
+        A request that exceeds the present limits is cut again.
         """
         if self.before is None:
             requests = self._cut(range(self.batch.events))
@@ -279,7 +279,7 @@ class _Sending:
         return again
 
     def _as_it_was(self, indices: Sequence[int], identity: str) -> list[_Request]:
-        """The request called *identity* for the events at *indices*; none where today's limits divide it."""
+        """The request with the id *identity* for the events at *indices*; none if the present limits divide it."""
         whole = replace(self._part(indices), id=identity)
         if self.cut is None:
             return [(indices, whole)]
@@ -290,7 +290,7 @@ class _Sending:
         return [(indices, replace(cut.parts[0][1], id=identity))]
 
     def _cut(self, indices: Sequence[int]) -> list[_Request]:
-        """The requests for the events at *indices*, each with the indices of its own."""
+        """The requests for the events at *indices*, each with its own indices."""
         whole = self._part(indices)
         if self.cut is None:
             return [(indices, whole)]
@@ -303,7 +303,7 @@ class _Sending:
         return [(own, replace(part, id=self._id(own))) for own, part in parts]
 
     def _send_part(self, indices: Sequence[int], part: Batch) -> list[_Request]:
-        """Send *part*; return what is still to be sent of its events."""
+        """Send *part*; return the requests for those of its events that are still to be sent."""
 
         def call() -> Receipt:
             nonlocal indices, part
@@ -336,7 +336,7 @@ class _Sending:
     def _settle(
         self, of: str, indices: Sequence[int], receipt: Receipt, requests: Sequence[tuple[str, Sequence[int]]] = ()
     ) -> None:
-        """Note what *receipt* says of the events at *indices*, which were the request *of*."""
+        """Record what *receipt* says about the events at *indices*, which were the request *of*."""
         self._refuse(indices, receipt.refused)
         self.suspected |= {indices[position]: trouble for position, trouble in receipt.suspected.items()}
         not_taken = receipt.refused.keys() | receipt.later.keys()
@@ -344,7 +344,7 @@ class _Sending:
         self.accepted += len(taken)
         if receipt.detail:
             self.details.append(scrub(receipt.detail, self.secrets))
-        # A refusal that the destination's own trouble may be behind is tried again, as long as nothing else is settled.
+        # A refusal that may be due to an error of the destination is retried, as long as nothing else is settled.
         certain = {indices[position] for position in receipt.refused if position not in receipt.suspected}
         refused = {index: self.refused[index] for index in certain}
         if taken or refused or requests:
@@ -365,16 +365,16 @@ class _Sending:
         if self.alone_refused >= self.blocked_after_refusals and not self.accepted:
             self.steps.forget_refusals()
             raise Blocked(
-                f"each of the first {self.alone_refused} events was refused, the last with: {refusal}",
+                f"each of the first {self.alone_refused} events was refused, the last one with: {refusal}",
                 status=refusal.status,
                 answer=refusal.answer,
             )
         return []
 
     def _suspect_destination(self, *, at_least: int) -> None:
-        """Raise Blocked where all that was refused so far, *at_least* so many events, is for one suspected trouble.
+        """Raise Blocked if all events refused so far, *at_least* this many, have the same suspected reason.
 
-        What never left, as it cannot be said in the destination's terms, is no witness.
+        Events that were never sent, because they do not fit the destination's format, do not count.
         """
         refused = len(self.refused) - self.unsent
         if self.accepted or refused < at_least or len(self.suspected) < refused:
@@ -384,12 +384,12 @@ class _Sending:
             first = min(self.suspected)
             self.steps.forget_refusals()
             raise Blocked(
-                f"{refused} of {refused} events were refused for what is no fault of theirs ({troubles.pop()}), the "
-                f"first with: {self.refused[first]}"
+                f"{refused} of {refused} events were refused for a reason that is not in the events "
+                f"({troubles.pop()}), the first one with: {self.refused[first]}"
             )
 
     def _refuse(self, indices: Sequence[int], events: Mapping[int, str]) -> Sequence[int]:
-        """Note the *events* (position in the part → reason) as refused; return the indices of the others."""
+        """Record *events* (position in the part → reason) as refused; return the indices of the others."""
         self._named(indices, events)
         for position, reason in events.items():
             self.refused[indices[position]] = scrub(reason, self.secrets)
@@ -398,24 +398,26 @@ class _Sending:
         return [index for position, index in enumerate(indices) if position not in events]
 
     def _named(self, indices: Sequence[int], named: Mapping[int, str]) -> list[int]:
-        """The positions that a subscriber *named*, in order.
+        """The positions that the subscriber *named*, in order.
 
         Raises:
-            Blocked: one of them is none of the part's.
+            Blocked: one of them is not in the part.
         """
         foreign = [position for position in named if not 0 <= position < len(indices)]
         if foreign:
-            raise Blocked(f"event {min(foreign)} was named as not accepted, in a batch of {len(indices)} events")
+            raise Blocked(
+                f"the subscriber reported event {min(foreign)} as not accepted, in a batch of {len(indices)} events"
+            )
         return sorted(named)
 
     def _id(self, indices: Sequence[int]) -> str:
-        """The same for the same events of the planned batch, and for no others."""
+        """An id that is always the same for these events of the planned batch, and differs for all others."""
         if len(indices) == self.batch.events and self.before is None:
             return self.batch.id
         return part_id(self.batch.id, [self.numbers[index] for index in indices])
 
     def _part(self, indices: Sequence[int]) -> Batch:
-        """The batch of the events at *indices*, under an id that says which they are."""
+        """A batch of the events at *indices*, under an id that identifies them."""
         if len(indices) == self.batch.events:
             return self.batch if self.before is None else replace(self.batch, id=self._id(indices))
         self.lines = self.lines or self.batch.lines()

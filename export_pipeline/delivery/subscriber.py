@@ -1,4 +1,4 @@
-"""What sending asks of a subscriber, and how it calls one: whatever is raised is one of our errors, without secrets."""
+"""What sending needs of a subscriber, and how it calls one: every error it raises is one of ours, without secrets."""
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 
 class Deliverer(Protocol):
-    """What of a subscriber sending needs."""
+    """What sending needs of a subscriber."""
 
     @property
     def retry_for_seconds(self) -> float:
-        """How long one call is tried again."""
+        """How long one call is retried."""
 
     def deliver(self, batch: Batch) -> Receipt | None:
         """Return once every event is accepted."""
 
     def secret_values(self) -> tuple[str, ...]:
-        """What must never stand in a log."""
+        """Values that must never appear in a log."""
 
 
 @runtime_checkable
@@ -36,46 +36,46 @@ class Selects(Protocol):
     """A subscriber that does not want every event."""
 
     def select(self, batch: Batch) -> Selected:
-        """What it wants of *batch*."""
+        """The events of *batch* that it wants."""
 
 
 @runtime_checkable
 class Cuts(Protocol):
-    """A subscriber whose destination takes only so much in one call."""
+    """A subscriber whose destination limits the size of one call."""
 
     def cut(self, batch: Batch) -> Cut:
-        """*batch* as the requests for it."""
+        """Cut *batch* into requests."""
 
 
 @runtime_checkable
 class Loads(Deliverer, Protocol):
-    """A subscriber that takes several batches at once: only where a repeat of all of them is harmless."""
+    """A subscriber that accepts several batches at once; allowed only if a repeat of all of them is harmless."""
 
     def deliver_many(self, batches: Sequence[Batch]) -> Sequence[Receipt | None]:
-        """A receipt for each batch, once every event of all is accepted or refused."""
+        """Return a receipt for each batch, once every event of all of them is accepted or refused."""
 
 
 @runtime_checkable
 class Checks(Protocol):
-    """A subscriber that can tell before the first batch that no batch will get through."""
+    """A subscriber that can detect before the first batch that no batch will be accepted."""
 
     def check_once(self) -> None:
-        """Raise Blocked where a person must act first."""
+        """Raise Blocked if the user must act first."""
 
 
 @runtime_checkable
 class Borrows(Protocol):
-    """A subscriber that may have to keep others out of its destination."""
+    """A subscriber that may have to lock its destination against other writers."""
 
     def lend_claims(self, claims: "Claims") -> None:
-        """Take the ledger's claims."""
+        """Receive the ledger's locks."""
 
 
 def check_before(subscriber: Deliverer, secrets: Iterable[str] = ()) -> None:
-    """Let *subscriber* look at its address and credentials, once.
+    """Let *subscriber* check its address and credentials, once.
 
     Raises:
-        Blocked: it says that no batch can get through. Whatever else goes wrong, sending tells better.
+        Blocked: it reports that no batch can be accepted. Other errors are ignored: sending reports them better.
     """
     if not isinstance(subscriber, Checks):
         return
@@ -86,7 +86,7 @@ def check_before(subscriber: Deliverer, secrets: Iterable[str] = ()) -> None:
 
 
 def ours(secrets: Iterable[str], call: Callable[[], T]) -> T:
-    """A call of a subscriber; whatever it raises is one of ours, and holds no secret."""
+    """Call a subscriber; every error it raises becomes one of ours, without secrets."""
     hidden = tuple(secrets)
     try:
         return call()
@@ -109,11 +109,11 @@ def ours(secrets: Iterable[str], call: Callable[[], T]) -> T:
         raise Blocked(scrub(str(error), hidden), status=error.status, answer=scrub(error.answer, hidden)) from None
     except ConfigurationError as error:
         raise Blocked(scrub(str(error), hidden)) from None
-    except Exception as error:  # noqa: BLE001 (a subscriber may be anybody's code; nothing is passed over)
+    except Exception as error:  # noqa: BLE001 (a subscriber may be third-party code; no error is ignored)
         raise TryLater(f"{type(error).__name__}: {scrub(str(error), hidden)}{_place(error)}") from None
 
 
 def _place(error: Exception) -> str:
-    """Where *error* was raised; its traceback is not kept, as its frames and causes may quote a secret."""
+    """Where *error* was raised; its traceback is not kept, because its frames and causes may contain a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" (in {Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,4 +1,4 @@
-"""Send several batches at once, and tell what became of each."""
+"""Send several batches at the same time, and report the outcome of each."""
 
 import threading
 import time
@@ -31,21 +31,21 @@ def send_many(
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
-    """Send *batches* to *subscriber*, at most *max_in_flight* at a time, and yield what became of each, in order.
+    """Send *batches* to *subscriber*, at most *max_in_flight* at a time, and yield the outcome of each, in order.
 
-    Before the first batch the subscriber is asked to check itself; one that is blocked gets none. After the first
-    failure no further batch is begun; those under way are waited for and yielded, so that what they
-    achieved can be recorded. With ``max_in_flight`` 1 everything happens in the caller's thread. A subscriber that is
-    loaded (``deliver_many``) gets one load after the other, whatever ``max_in_flight``.
+    Before the first batch the subscriber checks itself; if it is blocked, nothing is sent. After the first failure
+    no further batch is started; those in flight are waited for and yielded, so that their acceptance can be
+    recorded. With ``max_in_flight`` 1 everything happens in the caller's thread. A subscriber that is loaded
+    (``deliver_many``) gets one load after the other, regardless of ``max_in_flight``.
 
     Args:
-        subscriber: where to.
-        batches: each with anything of the caller's that is yielded with it.
+        subscriber: the destination.
+        batches: each with a value of the caller that is yielded with it.
         max_in_flight: how many at a time.
-        memory: tells of what is the caller's where the steps of its batch are kept; called in the batch's thread.
+        memory: returns, for the caller's value, where the steps of its batch are kept; called in the batch's thread.
         secrets: as for :func:`send_to`.
         on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
-        sleep: as for :func:`send_to`; called there too.
+        sleep: as for :func:`send_to`; called in that thread, too.
     """
     hidden = tuple(secrets)
     batches = iter(batches)
@@ -94,7 +94,7 @@ def send_many(
         for own, batch, future in under_way:
             yield own, batch, future.result()
     finally:
-        # Reached early when the run is interrupted: who waits between two tries gives up, who sends ends its request.
+        # Reached early if the run is interrupted: threads between two attempts give up, those sending finish.
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -23,7 +23,7 @@ class ReadingBalance:
 
     Attributes:
         framed, batched, quarantined: events; the first is the sum of the other two in a consistent ledger.
-        wrong: a sentence for each manifest where it is not.
+        wrong: a sentence for each inconsistent manifest.
     """
 
     manifests: int
@@ -39,7 +39,7 @@ class DeliveryBalance:
 
     Attributes:
         batched, accepted, refused, filtered: events; the first is the sum of the others in a consistent ledger.
-        wrong: a sentence for each manifest where it is not.
+        wrong: a sentence for each inconsistent manifest.
     """
 
     manifests: int

@@ -39,7 +39,7 @@ class Claims(Protocol):
 
 @contextmanager
 def at_work(claims: Claims, run_id: str) -> Iterator[None]:
-    """Show inside the block that this process works for a run; several may, each with a claim of its own."""
+    """Show inside the block that this process works for a run; several may, each with a separate claim."""
     with _first_free(claims, _of_run(run_id)):
         yield
 
@@ -167,7 +167,7 @@ def _hold(claims: Callable[[], Claims], run_id: str, ended: Event) -> None:
     held = ExitStack()
     while not ended.is_set():
         # Those who read and write report whatever is wrong. A broken connection raises SQLAlchemy's errors or the
-        # driver's own, and is no reason to continue without a claim.
+        # driver's own, and must not lead to continuing without a claim.
         with suppress(Exception):
             taken = ExitStack()
             taken.enter_context(at_work(claims(), run_id))

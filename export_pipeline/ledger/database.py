@@ -73,7 +73,7 @@ class Ledger:
             elif not path.exists():
                 raise LedgerMissing(f"there is no ledger at {path}; the first run creates it")
             self._engine = _sqlite_engine(parsed)
-            # Of the file itself: whoever reaches it by a symbolic link has to find the claims of all others.
+            # Of the file itself: a process that reaches it by a symbolic link has to find the claims of all others.
             real = Path(os.path.realpath(path))
             self.claims = FileClaims(real.with_name(real.name + ".claims"))
         else:

@@ -51,7 +51,7 @@ class DeliveryState(str):
 
     @property
     def is_split(self) -> bool:
-        """Whether the subscriber receives what it had not accepted in parts, which are manifests of their own."""
+        """Whether the subscriber receives what it had not accepted in parts, which are separate manifests."""
         return self == SPLIT
 
 
@@ -223,7 +223,7 @@ def fail(tx: Connection, found: Delivery, *, reason: str, run_id: str, now: date
     """Record why an attempt in this round failed; the delivery stays owed.
 
     Args:
-        is_blocked: later runs will fail too, until a person changes something.
+        is_blocked: later runs will fail too, until the user changes something.
     """
     d, s = t.deliveries.c, t.subscriptions.c
     tx.execute(
@@ -258,7 +258,7 @@ def subscribers_of(tx: Connection, manifest_id: str) -> list[tuple[int, str]]:
 
 
 def is_settled(tx: Connection, manifest: str, subscriber: str, batch: str) -> bool:
-    """Whether what a subscriber refused of a batch is what it came to: no delivery is to send the batch once more."""
+    """Whether what a subscriber refused of a batch is final: no delivery is going to send the batch again."""
     d, s, a = t.deliveries.c, t.subscriptions.c, t.acceptances.c
     accepted = exists().where(
         a.manifest_id == d.manifest_id,

@@ -26,7 +26,7 @@ class Standing:
         oldest_arrival: when the oldest owed file arrived in the store; None if nothing is owed.
         given_up_files: files that it will not receive, since they could not be read and are in the quarantine.
         last_error: why the latest attempt failed; None if it succeeded.
-        is_blocked: later attempts will fail too, until a person changes something.
+        is_blocked: later attempts will fail too, until the user changes something.
     """
 
     subscriber: str
@@ -49,7 +49,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Files that were given up: they are not retried until a person asks for it.
+    """Files that were given up: they are not retried until the user requests it.
 
     Attributes:
         keys: of the files; only the first one if the manifest is folded.
@@ -189,7 +189,7 @@ def standings(tx: Connection, source_id: int) -> list[Standing]:
 def account(tx: Connection, source_id: int) -> Account:
     """The totals of all files. Scans every file and manifest of the source once."""
     f, m, d = t.files.c, t.manifests.c, t.deliveries.c
-    # What is retried from the quarantine has files of its own there.
+    # What is retried from the quarantine has separate files there.
     of_source = or_(manifests.is_of_source(), f.manifest_id.is_(None))
     files, taken = tx.execute(
         select(func.count(), func.count(f.manifest_id))

@@ -26,7 +26,7 @@ class Known:
     """What is known of some keys.
 
     Attributes:
-        manifests: (key, etag) → the manifest that holds it; None where it was seen and, by configuration, not taken.
+        manifests: (key, etag) → the manifest that holds it; None: seen and, by configuration, not taken.
         taken: keys of which some content was taken and can be read, or seen and not taken, those folded aside.
         never_read: key → etags, where no content that was taken can be read.
         fingerprints: day → those of the folded files near these keys; under None, of all these days together.
@@ -74,7 +74,7 @@ class Known:
     def _spelling(self, file: SourceFile) -> tuple[str, str]:
         """Key and etag of *file* as they were recorded: earlier versions kept other spellings of some etags.
 
-        Except for a key of which nothing could be read: the spelling may be the only cause, so the file is tried again.
+        Except for a key of which nothing could be read: the spelling may be the only cause, so the file is retried.
         """
         as_listed = file.key, file.etag
         if as_listed in self.manifests or file.key not in self.taken:

@@ -53,7 +53,7 @@ class ManifestState(str):
         """Whether there is nothing to read of it: other manifests replace it, or its only file was given up.
 
         A file belongs to the manifest that replaces its old one. So if a file's manifest is closed, the file is in the
-        quarantine as a whole, and no run retries it before a person does.
+        quarantine as a whole, and no run retries it before the user requests it.
         """
         return self == GIVEN_UP or self.is_replaced
 
@@ -136,7 +136,7 @@ def is_living() -> ColumnElement[bool]:
 
 
 def is_given_up() -> ColumnElement[bool]:
-    """Whether a manifest is not read again before a person, or a backfill of a part, requests it."""
+    """Whether a manifest is not read again before the user, or a backfill of a part, requests it."""
     return t.manifests.c.state == GIVEN_UP
 
 

@@ -1,7 +1,7 @@
 """Parts: the rest of a manifest that must not change, but can no longer be read as a whole.
 
 Other subscribers have received the manifest, so its batches stay as they are. Those it is still owed to receive the
-readable files in one part, and each of the other files in a part of its own that may be retried. A part is a manifest
+readable files in one part, and each of the other files in a separate part that may be retried. A part is a manifest
 in every respect, with two exceptions: the file rows stay with the whole, so a part keeps a list of its files; and of a
 file of which its subscribers have accepted events under the ids of the whole, it contains only the others. So no event
 reaches a subscriber under two ids. A part is owed only to the subscribers it was made for.
@@ -83,7 +83,7 @@ def not_accepted(
     accepted_events: Mapping[int, Collection[int]] | None = None,
     events_of_files: Sequence[int] | None,
 ) -> list[PartFile] | None:
-    """Those events of a manifest that lie in none of the *accepted* batches, and were not accepted by themselves.
+    """Those events of a manifest that are in none of the *accepted* batches, and were not accepted by themselves.
 
     Args:
         files: of the manifest, in order.

@@ -23,7 +23,7 @@ class Run:
     """Who writes in the ledger, and when.
 
     Attributes:
-        id: of Dagster's run, or a name for a command that a person gave.
+        id: of Dagster's run, or a name for a command that the user gave.
         now: the moment, aware, that what is written is dated by.
     """
 

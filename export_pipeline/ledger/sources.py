@@ -25,7 +25,7 @@ class ListingState:
     Attributes:
         frontier: every key up to this one was listed, and planned if any subscriber is owed it, except as ``after``
             says; never dated in the future. Empty: nothing was listed yet.
-        after: after this key, and before the start of the next listing, keys may be unlisted: a subscriber or a person
+        after: after this key, and before the start of the next listing, keys may be unlisted: a subscriber or a user
             wants what no earlier listing had to find, or a listing stopped at its limit. Empty: none are.
         complete_at: start of the last listing that reached the end of the source; None: none did yet.
         start_date: ``source.start_date`` when the source was last listed; None: it never was.

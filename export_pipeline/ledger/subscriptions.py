@@ -100,9 +100,7 @@ def register(
             notes.append(f"subscriber {name} now starts at: {since}")
         elif row.inactive_since is not None:
             tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since, inactive_since=None))
-            notes.append(
-                f"subscriber {name} is back and continues where it was removed, {_removed(row.inactive_since)}"
-            )
+            notes.append(f"subscriber {name} is back and continues from its removal, {_removed(row.inactive_since)}")
         else:
             if since != row.since:
                 tx.execute(update(t.subscriptions).where(s.id == row.id).values(since=since))

@@ -5,7 +5,7 @@
              └─ subscriptions ── deliveries ┴─ acceptances
 
 A manifest is planned once and never changed; deliveries record to whom each manifest is owed. Both conservation
-equations are columns here, so that anybody can check them with one query.
+equations are columns here, so that anyone can check them with one query.
 """
 
 from datetime import datetime, timezone
@@ -128,7 +128,7 @@ manifests = Table(
     Column("events_framed", BigInteger),
     Column("events_batched", BigInteger),
     Column("events_quarantined", BigInteger),
-    # Set while its files, batches and acceptances are in ``folded`` instead of their own tables.
+    # Set while its files, batches and acceptances are in ``folded``, and not in their tables.
     Column("folded_at", UtcDateTime),
     Index("ix_manifests_day", "source_id", "day"),
     Index("ix_manifests_read_at", "source_id", "read_at"),
@@ -190,7 +190,7 @@ subscriptions = Table(
     # Null if the latest attempt succeeded.
     Column("last_error", Text),
     Column("last_error_at", UtcDateTime),
-    # It failed for good, until a person changes something: a wrong password, a destination that is gone.
+    # It failed permanently, until the user changes something: a wrong password, a destination that is gone.
     Column("is_blocked", Boolean, nullable=False, default=False, server_default=false()),
     # After a failure, later manifests are held back for the rest of the run, to keep order and to spare the receiver.
     Column("last_error_run_id", String(64)),

@@ -1,6 +1,6 @@
 """Handles manifests that cannot be read, or not completely.
 
-If no subscriber has accepted any of it, its unreadable files are isolated, each in a manifest of its own that is
+If no subscriber has accepted any of it, its unreadable files are isolated, each in a separate manifest that is
 retried alone. If others have received it, it is split, and those it is still owed to receive parts of it. A file that
 no attempt can read is given up, and reopened by a retry from the quarantine.
 """
@@ -48,7 +48,7 @@ class Share:
 
 
 def isolate(tx: Connection, found: Manifest, unreadable: Mapping[str, str], *, url: str, run: Run) -> str | None:
-    """Isolate unreadable files, each in a manifest of its own that later runs read alone.
+    """Isolate unreadable files, each in a separate manifest that later runs read alone.
 
     Args:
         unreadable: key → what is wrong with it.
@@ -240,7 +240,7 @@ def split(
             deliveries.give_up_for(tx, found.id, share.subscription, reason)
         else:
             deliveries.split_for(tx, found.id, share.subscription)
-    # If it is owed to anybody again, its attempts start from zero.
+    # If it is owed to any subscriber again, its attempts start from zero.
     manifests.forget_failures(tx, found.id)
     return list(dict.fromkeys(sound))
 

@@ -1,7 +1,7 @@
 """The process that reads Parquet and ORC, so that no file can use more than its memory limit, or crash a run.
 
 A kilobyte of either format can expand to gigabytes: a dictionary that all rows share, pages and stripes, run-length
-encoded levels, a footer with false sizes; and Arrow has no limit of its own. The operating system has: this process
+encoded levels, a footer with false sizes; and Arrow itself has no limit. The operating system has: this process
 runs under a memory limit. It is started by :mod:`export_pipeline.source.columnar_process`, takes requests from its
 standard input and answers on its standard output.
 

@@ -106,7 +106,7 @@ class _Window:
             try:
                 yield answer.result()
             finally:
-                # Only now: the part being handed over still counts.
+                # Only now: the part in use still counts.
                 self._let_go([part])
             taken_bytes = part.stop
 

@@ -1,4 +1,4 @@
-"""The results of framing: events, bad stretches, and the tally of both."""
+"""The results of framing: events, malformed records, and the tally of both."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -6,7 +6,7 @@ from io import BytesIO
 from export_pipeline.source.file import KIB
 
 KEPT_BYTES = 64 * KIB
-"""How much is kept of a bad stretch longer than ``max_event_bytes``."""
+"""How much is kept of a malformed record longer than ``max_event_bytes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Lines:
 
 
 Framed = Lines | list[bytes] | BadStretch
-"""Events, as lines or one by one, compact and without a line feed; or a bad stretch."""
+"""Events, as lines or one by one, compact and without a line feed; or a malformed record."""
 
 
 def split_lines(text: bytes) -> tuple[list[bytes], bytes]:

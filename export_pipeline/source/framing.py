@@ -1,12 +1,12 @@
 """From the decompressed bytes of one file to its events, one line each.
 
 Events are separated by white space, byte order marks, record separators (RFC 7464), commas, and the brackets of an
-array of objects. An event is a JSON object (RFC 8259). Everything else is a bad stretch; ``resync`` decides where it
-ends.
+array of objects. An event is a JSON object (RFC 8259). Everything else is a malformed record; ``resync`` decides where
+it ends.
 
 Most of a file takes the fast path: lines, or the pieces between ``}{``, go to the checker by the hundred. What it
-accepts is an event whatever follows, because no JSON object begins with another one. Only where it does not accept a
-part is the text read step by step, until a step ends where a part begins. Lines that are events from their first byte
+accepts is an event whatever follows, because no JSON object begins with another one. Only the parts that it does not
+accept are read step by step, until a step ends at the start of a part. Lines that are events from their first byte
 to their line feed take an even faster path: nothing of them is copied except for the checker.
 """
 
@@ -82,7 +82,7 @@ class Framer:
 
     @property
     def _is_between_events(self) -> bool:
-        """Nothing is waiting for more text, and no bad stretch has begun."""
+        """Nothing is waiting for more text, and no malformed record has begun."""
         return not (self._pending_bytes or self._steps.in_stretch)
 
     def _pass_lines(self, piece: bytes, at: int) -> int:

@@ -39,7 +39,7 @@ class Packing(NamedTuple):
         name: as people call it.
         files: turns the stored pieces of a file into those of each file in it, which must be taken in order.
         is_spooled: it is written to disk first, since its directory is at the end.
-        is_table: the output is JSON lines, which cannot be packed once more.
+        is_table: the output is JSON lines, which cannot be compressed again.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Where reading continues after a stretch that is not an event: at the next line, or before it at the next event.
 
-What is inside a malformed event is not an event of its own, even if it looks like one: neither what its brackets
+What is inside a malformed event is not a separate event, even if it looks like one: neither what its brackets
 enclose, nor the value after a ``"name":``, nor an element of a list. No subscriber receives a part of an event as an
 event; in case of doubt, it stays in the quarantine with what surrounds it.
 
@@ -46,7 +46,7 @@ class Looks:
 
 
 class Stretch(NamedTuple):
-    """A bad stretch, or a part of one.
+    """A malformed record, or a part of one.
 
     Attributes:
         end: its end.
@@ -58,7 +58,7 @@ class Stretch(NamedTuple):
 
 
 def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in_array: bool) -> Stretch:
-    """The bad stretch that begins at *start*, or the part of it within ``max_event_bytes``.
+    """The malformed record that begins at *start*, or the part of it within ``max_event_bytes``.
 
     Args:
         looks: counts what is examined.
@@ -97,7 +97,7 @@ def bad_stretch(window: Window, start: int, looks: Looks, *, is_broken: bool, in
 
 
 def rest_of_line(window: Window, at: int) -> Stretch:
-    """The rest of a bad stretch, from *at* to the end of the line, whatever it contains."""
+    """The rest of a malformed record, from *at* to the end of the line, whatever it contains."""
     line_end = window.line_end(at)
     return Stretch(line_end) if line_end >= 0 else _nothing_in_sight(window, at, window.stop(at))
 

@@ -1,7 +1,7 @@
 """Parses one page of an S3 listing, fast.
 
-botocore takes 60 ms to turn a page of 1,000 keys into Python objects. Its event ``before-parse`` hands over the
-response first: here the files are taken out of it in 2 ms, and botocore, which handles signing, retries, redirects and
+botocore takes 60 ms to turn a page of 1,000 keys into Python objects. Its event ``before-parse`` passes the response
+here first: the files are taken out of it in 2 ms, and botocore, which handles signing, retries, redirects and
 errors as always, gets the small rest.
 
 A page that is not written as AWS writes it goes through an XML parser: other namespaces or none, entries in another

@@ -28,7 +28,7 @@ class NotificationSettings(BaseModel):
     listing_every_seconds: int = Field(
         default=86_400,
         ge=60,
-        description="How often the source is listed all the same, in seconds, to find files whose message was lost.",
+        description="How often the source is still listed, in seconds, to find files whose message was lost.",
     )
     visibility_seconds: int = Field(
         default=120,
@@ -70,7 +70,7 @@ class SourceSettings(StoreSettings):
     start_date: date = Field(default=date(2020, 1, 1), description="First day to export; older files are never read.")
     on_overwrite: Literal["read", "ignore"] = Field(
         default="read",
-        description="A known key with new content: read it as a file of its own, or ignore it. Both are logged.",
+        description="A known key with new content: read it as a separate file, or ignore it. Both are logged.",
     )
 
     ignore: list[str] | None = Field(

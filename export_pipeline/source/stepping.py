@@ -1,4 +1,4 @@
-"""One step at a time through a file: separators, then one event or one bad stretch. Slow, but exact on any input.
+"""One step at a time through a file: separators, then one event or one malformed record. Slow, but exact on any input.
 
 To find where reading continues after malformed data, text is examined that is not accounted for. The cost is bounded:
 ``free_look_bytes``, plus ``LOOKS_PER_BYTE`` for each byte of the file so far. Once more was spent, as no realistic file
@@ -25,13 +25,13 @@ _array_of_objects = re.compile(rb"\[[ \t\r]*[{\n]")
 _GOES_ON = {b",", b":", b"}"}
 LOOKS_PER_BYTE = 8
 """How many bytes may be examined in vain for each byte of a file."""
-_RECORD_BYTES = 192  # minimum cost of keeping a bad stretch, in the same unit as looks
+_RECORD_BYTES = 192  # minimum cost of keeping a malformed record, in the same unit as looks
 _KINDS = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
 
 
 @dataclass(slots=True)
 class _OpenStretch:
-    """A bad stretch whose end has not been found.
+    """A malformed record whose end has not been found.
 
     Attributes:
         is_broken: a bracket opens at the current position, and what it encloses is known not to be an event.
@@ -82,7 +82,7 @@ class Stepper:
 
     @property
     def in_stretch(self) -> bool:
-        """A bad stretch has begun and its end has not been found."""
+        """A malformed record has begun and its end has not been found."""
         return self._stretch is not None
 
     @property
@@ -106,7 +106,7 @@ class Stepper:
             self._add_stretch(BadStretch(end, 0, reason, b""))
 
     def step(self, target: int) -> None:
-        """Advance to *target*, or past one event or one bad stretch.
+        """Advance to *target*, or past one event or one malformed record.
 
         Raises:
             MoreNeeded: there is not enough text to tell one from the other.

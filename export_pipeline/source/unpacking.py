@@ -79,7 +79,7 @@ class Unpacking:
         """Count the beginning of a member, frame, stream or entry.
 
         Raises:
-            FileOverLimit: there are so many empty parts that they cost more than the limits allow.
+            FileOverLimit: the empty parts alone cost more than the limits allow.
         """
         depth = len(self.packings)
         parts = self._parts[depth] = self._parts.get(depth, 0) + 1

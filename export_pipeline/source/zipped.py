@@ -114,7 +114,7 @@ def _check_layout(archive: ZipFile, spool: IO[bytes], key: str) -> None:
 
 
 def _refuse_unlisted(spool: IO[bytes], start: int, stop: int, key: str) -> None:
-    """Check that no entry begins between *start* and *stop*, where none is listed."""
+    """Check that no entry begins between *start* and *stop*, a range without a listed entry."""
     spool.seek(start)
     last = b""
     while start < stop:

@@ -1,4 +1,4 @@
-"""Plan one day anew and owe it to chosen subscribers: all that the op ``list_day_files`` does, in plain Python."""
+"""Plan one day again and owe it to chosen subscribers: all that the op ``list_day_files`` does, in plain Python."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Backfill:
     """What a backfill of one day has to do.
 
     Attributes:
-        found: what the listing of the day came to.
-        manifests: what is to be delivered, in key order.
-        added: deliveries of manifests that a chosen subscriber was never owed.
-        repeated: deliveries that are made again.
+        found: the result of listing the day.
+        manifests: those to deliver, in key order.
+        added: number of deliveries of manifests that a chosen subscriber was never owed.
+        repeated: number of deliveries that are made again.
     """
 
     found: Found
@@ -47,10 +47,10 @@ def plan_day(
     """Find the day's files, plan those never seen, and owe the day's manifests to the *chosen* subscribers.
 
     Args:
-        chosen: names of subscribers; empty: all.
-        again: also what was delivered before, with the same batch ids.
-        backfill_id: the backfill that asks for it, in whose books the day is then closed.
-        progress: told how many keys were listed, as files.
+        chosen: names of subscribers; empty means all.
+        again: also deliver what was delivered before, with the same batch ids.
+        backfill_id: the backfill that requests the day; it then records the day as planned.
+        progress: counts the listed keys, as files.
 
     Raises:
         ConfigurationError: a chosen subscriber is not configured.

@@ -23,13 +23,13 @@ SHOWN_KEYS = 20
 
 
 class Shortfall(NamedTuple):
-    """Objects of one kind that a subscriber should have and has not.
+    """Objects of one kind that a subscriber should have but has not received.
 
     Attributes:
-        kind: by its name in reports.
+        kind: its name in reports.
         words: what is wrong with them.
         keys: the first of them.
-        is_owed: it may still get them; if not, a person has to see to them.
+        is_owed: the subscriber may still get them; if not, the user must act.
     """
 
     kind: str
@@ -41,14 +41,14 @@ class Shortfall(NamedTuple):
 
 @dataclass(slots=True)
 class SubscriberTally:
-    """How one subscriber stands with the objects of the listing.
+    """How many of the listed objects one subscriber has received, and what happens to the others.
 
     Attributes:
-        wanted: objects that it gets, by its start: the sum of those below, and of the missing ones.
-        delivered: it has them.
-        waiting: owed, and they arrived so lately that they may be.
-        overdue, overdue_keys: owed for longer than that, and the first of them.
-        given_up, given_up_keys: could not be read, and lie in the quarantine as whole files; the first of them.
+        wanted: objects that it should get, by its start: the sum of the numbers below and of the missing ones.
+        delivered: objects that it has received.
+        waiting: owed, but not yet due, because they arrived recently.
+        overdue, overdue_keys: owed and due; the first of them.
+        given_up, given_up_keys: unreadable, and in the quarantine as whole files; the first of them.
     """
 
     wanted: int = 0
@@ -61,12 +61,12 @@ class SubscriberTally:
 
     @property
     def missing(self) -> int:
-        """Wanted, and found by no run though it is time."""
+        """How many are wanted and due, but were found by no run."""
         return self.wanted - self.delivered - self.waiting - sum(one.objects for one in self.shortfalls)
 
     @property
     def shortfalls(self) -> tuple[Shortfall, ...]:
-        """What the ledger knows that it should have and has not, kind by kind."""
+        """What the subscriber should have but has not received, according to the ledger, by kind."""
         return (
             Shortfall("overdue", "overdue", self.overdue, self.overdue_keys, is_owed=True),
             Shortfall("given_up", "unreadable and quarantined", self.given_up, self.given_up_keys, is_owed=False),
@@ -74,11 +74,11 @@ class SubscriberTally:
 
     @property
     def is_short(self) -> bool:
-        """Whether it should have objects that it has not."""
+        """Whether it has not received all that it should have."""
         return bool(self.missing) or any(one.objects for one in self.shortfalls)
 
     def add(self, other: "SubscriberTally") -> None:
-        """Count *other*, of further days, too."""
+        """Add the counts of *other*, which covers further days."""
         for name in ("wanted", "delivered", "waiting", "overdue", "given_up"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("overdue_keys", "given_up_keys"):
@@ -88,18 +88,18 @@ class SubscriberTally:
 
 @dataclass(slots=True)
 class Comparison:
-    """What the listing of some days and the ledger say of each other.
+    """The listing of some days compared with the ledger.
 
     Attributes:
-        objects: how many the listing has of these days.
-        planned: those that the ledger knows.
-        unwanted: those that nobody gets: older than every start, or known keys with new content that are ignored.
-        recent: those that no run has found yet, but which arrived so lately that none need have.
-        missing: those that no run has found though it is time, in key order; of a long stretch the first ones.
-        missing_objects: how many these are.
-        missing_overwrites: how many of these are new content under a key of which another content was taken.
-        subscribers: name → how it stands.
-        left_out: names that were ignored, and what could not be listed and so was not compared.
+        objects: how many the listing contains for these days.
+        planned: how many of them the ledger knows.
+        unwanted: how many go to no subscriber: older than every start, or known keys with new content, ignored.
+        recent: how many no run has found yet, but arrived too recently to be due.
+        missing: those that are due but were found by no run, in key order; :meth:`add` keeps only the first ones.
+        missing_objects: the number of missing objects, those not kept included.
+        missing_overwrites: how many of the missing are new content under a key whose earlier content was taken.
+        subscribers: name → its tally.
+        left_out: ignored names, and what could not be listed and therefore was not compared.
     """
 
     first_day: date
@@ -115,7 +115,7 @@ class Comparison:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, other: "Comparison") -> None:
-        """Count *other*, of the days that follow, too; of what is missing the first ones are kept."""
+        """Add *other*, which covers the following days; only the first missing objects are kept."""
         self.last_day = other.last_day
         for name in ("objects", "planned", "unwanted", "recent", "missing_objects", "missing_overwrites"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -126,7 +126,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was planned of that which was missing."""
+    """How much of what was missing is now planned."""
 
     files: int
     manifests: int
@@ -142,7 +142,7 @@ def compare(
     wanted: Sequence[str],
     due_before: datetime,
 ) -> Comparison:
-    """List the days from *first_day* to *last_day*, both included, and look every object up. Changes nothing.
+    """List the days from *first_day* to *last_day*, both included, and look up every object. Changes nothing.
 
     Args:
         wanted: names of the configured subscribers.
@@ -156,7 +156,7 @@ def compare(
     with ledger.read() as tx:
         source_id = sources.source_id(tx, source.url)
         configured = subscriptions.active(tx, source_id) if source_id is not None else ()
-        # In a ledger without a run everything is missing to everybody; 0 is the number of no source.
+        # In a ledger without a run everything is missing for every subscriber; no source has the number 0.
         source_id = source_id or 0
         states = deliveries.states_of_days(tx, source_id, first_day=first_day, last_day=last_day)
     names = {one.id: one for one in configured if one.name in result.subscribers}
@@ -195,10 +195,10 @@ def compare_all(
     due_before: datetime,
     progress: Callable[[Comparison], None] = lambda _: None,
 ) -> Comparison:
-    """The same as :func:`compare` for years: month by month, so that memory holds one month's deliveries at a time.
+    """Like :func:`compare`, but for years: month by month, so that memory holds one month's deliveries at a time.
 
     Args:
-        progress: told what it came to so far, after each month.
+        progress: called with the result so far, after each month.
     """
     result = Comparison(first_day, first_day, subscribers={name: SubscriberTally() for name in wanted})
     begin = max(first_day, settings.start_date)
@@ -221,10 +221,12 @@ def plan_missing(
     wanted: dict[str, str | None],
     run: Run,
 ) -> Repaired:
-    """Plan files that a comparison found *missing*, and owe them to those who get them; the next run delivers them.
+    """Plan files that a comparison found *missing*, and owe them to the subscribers that get them.
+
+    The next run delivers them.
 
     Args:
-        missing: in key order. What another run has planned meanwhile is left alone.
+        missing: in key order. Those that another run has planned in the meantime are skipped.
         wanted: the configured subscribers and their ``since``.
     """
     with planning_alone(source, ledger):
@@ -309,7 +311,7 @@ def _show(keys: list[str], one: DatedFile) -> None:
 
 
 def days_up_to_yesterday(now: datetime, days: int) -> tuple[date, date]:
-    """The first and the last of so many whole days before the present one, in UTC."""
+    """The first and the last of the *days* whole days before today, in UTC."""
     yesterday = now.astimezone(timezone.utc).date() - timedelta(days=1)
     return yesterday - timedelta(days=days - 1), yesterday
 
@@ -319,14 +321,14 @@ MOST_UNLISTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """What waits, in the source and for each subscriber.
+    """What is waiting, in the source and for each subscriber.
 
     Attributes:
-        since: what keys begin with where the next listing begins; empty: at the very first key. What lies before that
-            was not looked for.
-        unlisted: files that no run has found yet; the count stops at ``MOST_UNLISTED``.
-        oldest_unlisted: when the oldest of them arrived; None: there is none.
-        first_unlisted_key: the first of them; empty: there is none.
+        since: the beginning of the keys at which the next listing starts; empty: the very first key. Earlier keys
+            were not looked at.
+        unlisted: number of files that no run has found yet; counting stops at ``MOST_UNLISTED``.
+        oldest_unlisted: when the oldest of them arrived; None if there are none.
+        first_unlisted_key: the key of the first of them; empty if there are none.
         waiting: what each subscriber is owed; empty in a ledger that no run has used.
     """
 
@@ -338,7 +340,7 @@ class Freshness:
 
 
 def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor: str, now: datetime) -> Freshness:
-    """List what the next runs will, and ask the ledger what it owes. Changes nothing.
+    """List what the next runs will list, and read from the ledger what is owed. Changes nothing.
 
     Raises:
         ListingFailed: the source could not be listed.
@@ -367,5 +369,5 @@ def look(source: Source, ledger: Ledger, settings: DiscoverySettings, *, cursor:
 
 
 def _end(settings: DiscoverySettings, now: datetime) -> str:
-    # Two days on: keys may be named by a clock or a zone ahead of this one.
+    # Two days ahead: keys may be named by a clock or in a time zone that is ahead of ours.
     return settings.layout.next_day_floor(now.date() + timedelta(days=2))

@@ -1,4 +1,4 @@
-"""Hand a manifest's staged batches to one subscriber: all that an op ``deliver_to_…`` does, in plain Python."""
+"""Deliver a manifest's staged batches to one subscriber: all that an op ``deliver_to_…`` does, in plain Python."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from export_pipeline.steps.stopping import Allowance, Stop, never
 
 
 class HeldBack(DeliveryError):
-    """The subscriber failed earlier in the same run: the rest waits for the next one, in order."""
+    """The subscriber failed earlier in the same run: the rest waits for the next run, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class NothingToDo:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The rest was left to the next run, which goes on behind the last batch that was accepted.
+    """The rest was left to the next run, which continues after the last accepted batch.
 
     Attributes:
         reason: why, as the end of a sentence.
-        accepted_batches: of the manifest, earlier runs included.
-        batches: of the manifest; 0 where none was looked at.
+        accepted_batches: number of the manifest's batches accepted so far, by earlier runs included.
+        batches: number of the manifest's batches; 0 if delivery did not begin.
     """
 
     reason: str
@@ -50,14 +50,14 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a delivery came to.
+    """The result of a delivery.
 
     Attributes:
         manifest: what was delivered.
         batches, size_bytes: how much was sent in this run.
         totals: of the whole manifest, earlier runs included.
-        seconds: how long this run took for it.
-        is_asked_again: a replay was asked for in the meantime, and is owed still.
+        seconds: how long it took in this run.
+        is_asked_again: a replay was requested in the meantime, and is still owed.
     """
 
     manifest: Manifest
@@ -80,20 +80,20 @@ def deliver(
     max_seconds: float | None = None,
     stop: Stop = never,
 ) -> Delivered | NothingToDo | Stopped:
-    """Deliver the manifest called *manifest_id*: the batches not accepted yet, in order, each recorded once accepted.
+    """Deliver the manifest *manifest_id*: the batches not accepted yet, in order, each recorded once accepted.
 
-    Killed anywhere, at most the batches in flight (one, or max_in_flight) are sent again, under their old ids. Of a
-    batch that the subscriber took in part, only the rest is.
+    If the process is killed, at most the batches in flight (one, or max_in_flight) are sent again, under the same
+    ids. If the subscriber accepted part of a batch, only the rest is sent.
 
     Args:
-        progress: told of the events and NDJSON bytes that this run has to hand over, and of each batch accepted.
-        max_seconds: how long all deliveries of this run to this subscriber may take together; looked at between two
-            batches. None: without end.
-        stop: looked at between two batches, too.
+        progress: begins with the events and NDJSON bytes that this run has to deliver, and advances by accepted batch.
+        max_seconds: how long all deliveries of this run to this subscriber may take together; checked between two
+            batches. None: no limit.
+        stop: also checked between two batches.
 
     Raises:
-        DeliveryError: the subscriber did not take a batch; those before it stay delivered.
-        HeldBack: it failed earlier in this run.
+        DeliveryError: the subscriber did not accept a batch; those before it stay delivered.
+        HeldBack: the subscriber failed earlier in this run.
     """
     started = time.monotonic()
     allowance = Allowance(place.ledger, subscription, run_id=run_id, seconds=max_seconds, stop=stop)
@@ -101,11 +101,11 @@ def deliver(
         return Stopped(reason)
     staged = ensure_staged(place, manifest_id, run_id=run_id).staged
     if staged is None:
-        return NothingToDo("its file could not be read; read_batches says why")
+        return NothingToDo("its file could not be read; see read_batches for the reason")
     manifest = staged.manifest
     with place.ledger.claims.claim(f"deliver:{manifest.id}:{subscription.id}") as mine:
         if not mine:
-            return NothingToDo("another run is delivering it; what is owed after that, the next run delivers")
+            return NothingToDo("another run is delivering it; the next run delivers what is owed after that")
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
             failure = subscriptions.failed_in_run(tx, subscription, run_id)
@@ -113,9 +113,9 @@ def deliver(
             with place.ledger.read() as tx:
                 done = owed.nobody_waits(tx, manifest.id)
             if done:
-                # Another run delivered the last of it, and emptied staging, before it was staged here once more.
+                # Another run delivered the last of it and emptied staging before it was staged again here.
                 place.staging.delete(manifest.id)
-            return NothingToDo("it was delivered already")
+            return NothingToDo("it is already delivered")
         if failure is not None:
             raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
         if isinstance(subscriber, Borrows):
@@ -164,7 +164,7 @@ def _send_all(
     progress: Progress,
     allowance: Allowance,
 ) -> tuple[list[LedgerBatch], str]:
-    """The batches that were accepted, and why no more were begun where some were left."""
+    """The accepted batches, and why the others were not begun; empty if none are left."""
     manifest = staged.manifest
     todo = [batch for batch in staged.batches if batch.n not in delivery.accepted_batches]
     progress.begin(events=sum(batch.events for batch in todo), size_bytes=sum(batch.size_bytes for batch in todo))
@@ -182,7 +182,7 @@ def _send_all(
     def while_allowed(coming: Iterator[tuple[LedgerBatch, Batch]]) -> Iterator[tuple[LedgerBatch, Batch]]:
         nonlocal reason
         for one in coming:
-            # At least one batch a run, or a budget that is too small would never end.
+            # At least one batch per run; otherwise a time budget that is too small would never make progress.
             if one[0] is not todo[0] and (reason := allowance.reason()):
                 return
             yield one
@@ -200,7 +200,7 @@ def _send_all(
             if isinstance(sent, DeliveryError):
                 if allowance.cut_short and isinstance(sent, TryLater):
                     reason = allowance.reason()
-                    continue  # the run ends, or its time: that is not the subscriber's failure
+                    continue  # the run or its time budget ends; the subscriber did not fail
                 if failure is None:
                     failure = sent
                     failure.batch_id = batch.id
@@ -213,9 +213,9 @@ def _send_all(
                             now=utc_now(),
                             is_blocked=isinstance(sent, Blocked),
                         )
-                continue  # what was under way beside it may have been accepted, and is recorded
+                continue  # batches in flight beside it may have been accepted; they are recorded
             if refused := memories[entry.n].refused_now(sent.refused):
-                # Before the acceptance: a crash in between repeats this, and overwrites the same quarantine object.
+                # Before the acceptance: after a crash in between, this is repeated, overwriting the same object.
                 if delivery.round > 1:
                     refused |= place.quarantine.refused(
                         manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, n=entry.n
@@ -233,7 +233,7 @@ def _send_all(
                 whole.append(entry.n)
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
     if whole and delivery.is_repeated:
-        # What it refused of them in an earlier round it has now: a retry would hand it over once more.
+        # It has now accepted what it refused of them in an earlier round: a retry would deliver that again.
         place.quarantine.archive_refused(
             manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, batches=whole
         )
@@ -243,15 +243,15 @@ def _send_all(
 
 
 class _Memory:
-    """What the ledger has of a batch that goes out in several requests.
+    """What the ledger has recorded of a batch that is sent in several requests.
 
     Args:
-        before: what earlier tries of this round came to.
-        earlier: what the round before came to, and which refused events the quarantine has, or had.
+        before: the result of earlier attempts in this round.
+        earlier: the result of the previous round, and which refused events the quarantine has, or had.
 
     Attributes:
-        is_kept: there may be rows of the batch in the ledger.
-        is_divided: by answers, in this round or before.
+        is_kept: the ledger may have rows of the batch.
+        is_divided: the subscriber's answers divided it, in this round or before.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class _Memory:
             portions.add(tx, self._delivery, self._n, steps)
 
     def refused_now(self, refused: Mapping[int, str]) -> dict[int, str]:
-        """Those of the *refused* events that were not in an earlier round: these wait in the quarantine, or did."""
+        """Those of the *refused* events that no earlier round refused; the others are in the quarantine, or were."""
         before = self._earlier[1] if self._earlier is not None else set()
         return {number: reason for number, reason in refused.items() if number not in before}
 
@@ -297,8 +297,8 @@ def _batches(
         try:
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)
         except StagingLost:
-            # A sweep of another run, a disk that was lost, or somebody who changed a delivered file that is the staged
-            # one under another name: the same bytes are read again, or it fails loudly.
+            # Another run swept it, the disk was lost, or someone changed a delivered file that is a hard link to the
+            # staged one. Reading gives the same bytes again, or fails loudly.
             place.staging.discard(manifest.id, entry.n)
             ensure_staged(place, manifest.id, run_id=run_id)
             data = place.staging.get(manifest.id, entry.n, crc32=entry.crc32, size_bytes=entry.size_bytes)

@@ -1,7 +1,7 @@
 """Find the source's new files and plan them: all that the op ``list_new_files`` does, in plain Python.
 
-Where a listing begins is the rule of :mod:`export_pipeline.steps.next_listing`; what is known is said by
-:mod:`export_pipeline.ledger.known`. Here the two meet, and what comes of it is written down in one transaction.
+:mod:`export_pipeline.steps.next_listing` decides where a listing begins; :mod:`export_pipeline.ledger.known` says what
+is known. This module compares the two, and records the result in one transaction.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,30 +23,30 @@ from export_pipeline.steps.next_listing import Cursor, ListingRules, NextListing
 from export_pipeline.steps.progress import Progress
 
 _COMPARED_AT_ONCE = 1_000
-# Sorts after every key that can match a layout: what lies behind it (Firehose's error folder, say) need not be listed.
+# Sorts after every key that can match a layout: keys after it (Firehose's error folder, say) need not be listed.
 _LAST_MOMENT = datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
 _SHOWN_KEYS = 5
 
 
 @dataclass(slots=True)
 class Found:
-    """What one listing came to.
+    """The result of one listing.
 
     Attributes:
-        since: what keys began with where the listing started; empty: at the very first key.
-        frontier: the key up to which everything is listed and planned; none of the future; empty while no file was
-            ever found.
-        cursor: what the sensor's page is to show of that: the key, with the mark of this ledger.
+        since: the beginning of the keys at which the listing started; empty: the very first key.
+        frontier: the key up to which everything is listed and planned, never a key dated in the future; empty until a
+            file is found.
+        cursor: how the sensor's page shows the frontier: the key, with the mark of this ledger.
         files: how many new files were planned.
-        manifests: into how many manifests.
-        more: at least one more new file waits behind ``max_files``.
+        manifests: how many manifests they were planned into.
+        more: at least one more new file is waiting, beyond ``max_files``.
         undated, undated_keys: how many keys do not match the layout, and the first of them.
         too_old: how many files are older than ``start_date``.
         overwritten, overwritten_keys: how many known keys came with new content, and the first of them.
-        notes: sentences about subscribers that came, went or moved their start.
-        ignored_cursor, why_ignored: the cursor that the run found, and why it was not followed; the latter is empty
-            where it was.
-        after_all: files that were ignored as overwrites, and are taken now, since what was taken could never be read.
+        notes: sentences about subscribers that were added, removed or moved their start.
+        ignored_cursor, why_ignored: the cursor that the run found, and why it was not followed; the reason is empty if
+            it was.
+        after_all: files that were ignored as overwrites and are taken now, because the content taken was unreadable.
     """
 
     since: str = ""
@@ -77,12 +77,12 @@ class Walk:
     """A listing of the source up to the last key that can match the layout, or to a number of keys.
 
     Args:
-        after: a key, or any string; excluded itself.
-        before: the same, for where it ends earlier; None: it does not.
-        most_keys: stop after so many; None: never.
+        after: a key, or any string; itself excluded.
+        before: a key, or any string, at which it ends earlier, itself excluded; None: no earlier end.
+        most_keys: stop after this many keys; None: never.
 
     Attributes:
-        last_key: the last key that came.
+        last_key: the last key listed.
         is_cut: it stopped because of *most_keys*.
     """
 
@@ -130,9 +130,9 @@ def unknown(
     *,
     on_overwrite: str,
 ) -> Iterator[tuple[DatedFile, bool]]:
-    """The files that the ledger does not know, and whether other content of their key was taken, and not given up.
+    """The files that the ledger does not know, each with whether other content of its key was taken and not given up.
 
-    Also those that were ignored, where what was taken in their stead was given up since, or overwrites are read now.
+    Also files that were ignored as overwrites, if the content taken was given up since, or overwrites are now read.
     """
     while chunk := list(islice(files, _COMPARED_AT_ONCE)):
         if progress is not None:
@@ -175,8 +175,8 @@ def discover(
     Args:
         cursor: the text on the page of the sensor ``new_files``, which may make the listing longer.
         wanted: the configured subscribers and their ``since``.
-        run: the frontier is not moved to keys dated beyond its moment, which are planned all the same.
-        progress: told how many keys were listed, as files.
+        run: keys dated later than its moment are planned, but do not move the frontier.
+        progress: counts the listed keys, as files.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
@@ -185,8 +185,8 @@ def discover(
         begin = one.begin()
         new, _ = one.list_new(one.walk(begin.after), max_files=max_files, progress=progress)
         complete_at = one.state.complete_at if one.found.more else run.now
-        # What lies before the start, wanted by a subscriber or a person, gets what is left of the run, and may take
-        # several: new files must not wait for years of it.
+        # Files before the start, requested by a subscriber or through the cursor, get the rest of the run's max_files
+        # and may take several runs: new files must not wait for years of them.
         past, after = one.list_past(begin, max_files=max_files - len(new), progress=progress)
         began_at = (one.state.began_at or run.now) if after else None
         one.plan(past + new, listing=one.listed(after=after, began_at=began_at, complete_at=complete_at))
@@ -194,15 +194,15 @@ def discover(
 
 
 class Discovery:
-    """One run's search for new files: what it came to so far, and what it writes down.
+    """One run's search for new files: its result so far, and what it records.
 
     Attributes:
         cursor: the text on the page of the sensor ``new_files``, as the run found it.
-        source_id: of the source, in the ledger.
-        mark: of the source in this ledger, in what runs write as the cursor.
-        found: counts all that is met on the way.
-        state: how far the source is listed, by the ledger.
-        more_before: new files were left behind, by the ledger.
+        source_id: the source's number in the ledger.
+        mark: of the source in this ledger; runs write it into the cursor.
+        found: counts everything the search meets.
+        state: how far the source is listed, according to the ledger.
+        more_before: whether new files were left for a later run, according to the ledger.
     """
 
     def __init__(
@@ -227,14 +227,14 @@ class Discovery:
             self.mark = database.source_mark(tx, source.url)
             self.state = sources.listing_state(tx, source_id)
             self.more_before = sources.more_to_list(tx, source_id)
-        # One that another layout left says nothing of the keys of this one.
+        # A frontier left by another layout says nothing about the keys of this one.
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
         # Sorts after every key of this moment and of earlier ones, and before those of the future.
         self._end_of_now = settings.layout.key_floor(run.now) + "\U0010ffff"
 
     def begin(self) -> NextListing:
-        """Where this listing begins; says in ``found`` what was not followed."""
+        """Where this listing begins; records in ``found`` whether the cursor was ignored, and why."""
         begin = next_listing(
             self.settings,
             self.state,
@@ -266,14 +266,14 @@ class Discovery:
         )
 
     def walk(self, after: str, *, before: str | None = None, most_keys: int | None = None) -> Walk:
-        """A listing from behind *after* on."""
+        """A listing that starts after the key *after*."""
         return Walk(self.source, after=after, before=before, layout=self.settings.layout, most_keys=most_keys)
 
     def list_new(self, walk: Walk, *, max_files: int, progress: Progress | None) -> tuple[list[DatedFile], str]:
-        """The new files of *walk* that somebody gets, at most *max_files*, and the last key seen.
+        """The new files of *walk* that a subscriber gets, at most *max_files*, and the last key seen.
 
-        Counts into ``found``, and moves its frontier; never into the future, or whatever comes until then, and is not
-        found at once, would lie before it.
+        Counts into ``found`` and moves its frontier, but never into the future: files that arrive until then would sort
+        before the frontier, and could be missed.
         """
         found = self.found
         new: list[DatedFile] = []
@@ -305,7 +305,7 @@ class Discovery:
     def list_past(
         self, begin: NextListing, *, max_files: int, progress: Progress | None
     ) -> tuple[list[DatedFile], str]:
-        """New files up to where *begin* begins; and behind which key a later run goes on with them, if any."""
+        """New files before the start of *begin*; and the key after which a later run continues, if one has to."""
         after = begin.past_after
         if not after:
             return [], ""
@@ -328,9 +328,9 @@ class Discovery:
                 yield one
 
     def owed(self, files: Iterable[tuple[DatedFile, bool]]) -> Iterator[DatedFile]:
-        """Those of *files*, each with whether its key is known with other content, that a subscriber gets.
+        """Those of *files* that a subscriber gets; each comes with whether its key is known with other content.
 
-        What is ignored as an overwrite is put down by the next :meth:`plan`.
+        The next :meth:`plan` records what is ignored as an overwrite.
         """
         for one, overwrites in files:
             if overwrites and self.settings.on_overwrite == "ignore":
@@ -339,16 +339,16 @@ class Discovery:
                 yield one
 
     def plan(self, new: list[DatedFile], *, listing: ListingState | None = None) -> None:
-        """Write down what was found, in one transaction; nothing where there is nothing.
+        """Record what was found, in one transaction; writes nothing if nothing was found or changed.
 
         Args:
             new: in key order.
-            listing: how far it is now; None: as before.
+            listing: how far the source is listed now; None: as before.
         """
         more, listing = self.found.more, listing or self.state
         if not (new or self._ignored or more != self.more_before or listing != self.state):
             return
-        # When the last listing ended need not wait for the disk, at every tick of a quiet source.
+        # The time of the last listing need not wait for the disk at every tick of a quiet source.
         tells_when = replace(self.state, complete_at=listing.complete_at)
         is_quiet = not (new or self._ignored) and more == self.more_before and listing == tells_when
         with self.ledger.write(durable=not is_quiet) as tx:
@@ -383,10 +383,10 @@ def discovery(
     wanted: dict[str, str | None],
     run: Run,
 ) -> Iterator[Discovery]:
-    """A search, beside which no other process plans files of *source*; the subscribers are registered.
+    """A search during which no other process plans files of *source*; registers the subscribers.
 
     Raises:
-        LedgerError: another process has been planning for a quarter of an hour.
+        LedgerError: another process has been planning for 15 minutes.
     """
     with planning_alone(source, ledger):
         source_id, registration = register(source, ledger, settings, wanted, now=run.now)
@@ -400,7 +400,7 @@ def planning_alone(source: Source, ledger: Ledger) -> Iterator[None]:
     """Inside the block no other process plans files of *source*.
 
     Raises:
-        LedgerError: another one has been planning for a quarter of an hour.
+        LedgerError: another process has been planning for 15 minutes.
     """
     with ledger.claims.claim(f"plan:{source.url}", wait_seconds=OTHER_PLANNER_SECONDS) as mine:
         if not mine:
@@ -411,10 +411,10 @@ def planning_alone(source: Source, ledger: Ledger) -> Iterator[None]:
 def register(
     source: Source, ledger: Ledger, settings: DiscoverySettings, wanted: dict[str, str | None], *, now: datetime
 ) -> tuple[int, Registration]:
-    """The source's number, and its subscriptions made those that are *wanted*. Writes only what changed.
+    """Register the *wanted* subscriptions; returns the source's number and the result. Writes only what changed.
 
-    Where one begins earlier than what was listed, it is written down with it that the listing has to go back: whatever
-    becomes of this run, a later one does. The caller holds the claim of planning.
+    If one starts earlier than what was listed, the same transaction records that the listing has to go back, so that a
+    later run does even if this one fails. The caller holds the planning lock.
     """
     with ledger.read() as tx:
         source_id = sources.source_id(tx, source.url)

@@ -1,8 +1,8 @@
-"""Whether a run would find anything new: asked every few seconds, so a look costs two short listings at most.
+"""Whether a run would find anything new. Checked every few seconds, so a look costs two short listings at most.
 
-New files mostly sort behind the frontier, the key up to which the source is listed. A late file sorts before it, within
-the lookback. So each look lists one stretch behind the frontier, and one stretch of the lookback, which moves on from
-look to look. Nothing is written: what a look sees is planned by the run that it is the reason for.
+New files mostly sort after the frontier, the key up to which the source is listed. A late file sorts before it, within
+the lookback. So each look lists one range of keys after the frontier and one range of the lookback, which advances from
+look to look. A look writes nothing: the run that it starts plans what it saw.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,17 +20,17 @@ from export_pipeline.steps.discover import DiscoverySettings, Found, Walk, unkno
 from export_pipeline.steps.next_listing import next_listing
 
 MOST_KEYS = 1_000
-"""How many keys a stretch has: one page of a listing of S3."""
+"""How many keys a range has: one page of an S3 listing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look saw.
+    """The result of a look.
 
     Attributes:
-        key: the first new file; empty: none was seen.
+        key: the first new file; empty if none was seen.
         etag: of that file.
-        messages: how many messages wait in the queue of notifications, as far as the queue tells.
+        messages: how many messages wait in the notification queue, as far as the queue reports it.
     """
 
     key: str = ""
@@ -45,9 +45,9 @@ class Seen:
 
 
 class Lookout:
-    """Looks at one source, again and again.
+    """Looks at one source repeatedly.
 
-    It remembers, for as long as the process lives, how far it has come in the lookback.
+    As long as the process lives, it remembers how far it has come in the lookback.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Lookout:
         queue: Queue | None = None,
         now: datetime,
     ) -> Seen:
-        """What a run would find. Asks the queue in the place of the source where there is one.
+        """What a run would find. If there is a queue, asks it instead of the source.
 
         Args:
             now: aware.
@@ -107,11 +107,11 @@ def wanted_files(
     source_id: int | None,
     known: Iterable[Subscription],
 ) -> Iterator[DatedFile]:
-    """Those of *files* that a run would plan: unknown to the ledger, in time, and owed to somebody.
+    """Those of *files* that a run would plan: unknown to the ledger, not before ``start_date``, wanted by a subscriber.
 
     Args:
-        source_id: of the source; None: the ledger does not know it.
-        known: its subscriptions; empty: none is known yet, and any file may be wanted.
+        source_id: the source's number; None: the ledger does not know it.
+        known: its subscriptions; empty: none are known yet, and any file may be wanted.
     """
     listing = with_days(files, settings.layout, Found())
     for one, overwrites in unknown(listing, ledger, source_id or 0, Found(), on_overwrite=settings.on_overwrite):
@@ -122,11 +122,11 @@ def wanted_files(
 
 
 def gets_on(ledger: Ledger, url: str) -> bool:
-    """Whether another run could go on at once with what is known already.
+    """Whether another run could continue at once with what is already known.
 
-    What is owed to a subscriber that just failed is no reason: it has to wait for the schedule, or a failing receiver
-    would be called without end. Nor is what could not be read, or a corrupt file, or a store that denies access, would
-    start run after run.
+    What is owed to a subscriber that just failed does not count: it has to wait for the schedule, or a failing receiver
+    would be called endlessly. What could not be read does not count either, or a corrupt file, or a store that denies
+    access, would start run after run.
     """
     with ledger.read() as tx:
         source_id = sources.source_id(tx, url)
@@ -139,7 +139,7 @@ def gets_on(ledger: Ledger, url: str) -> bool:
 
 
 def owes_nothing(ledger: Ledger, url: str) -> bool:
-    """Whether everything that is known is delivered, and nothing was left to be listed."""
+    """Whether everything known is delivered, and nothing is left to list."""
     with ledger.read() as tx:
         source_id = sources.source_id(tx, url)
         if source_id is None or sources.more_to_list(tx, source_id):
@@ -148,7 +148,7 @@ def owes_nothing(ledger: Ledger, url: str) -> bool:
 
 
 def last_complete_listing(ledger: Ledger, url: str) -> datetime | None:
-    """When the last listing began that came to the end of the source; None: none did."""
+    """When the last listing that reached the end of the source began; None: none did."""
     with ledger.read() as tx:
         source_id = sources.source_id(tx, url)
         return sources.listing_state(tx, source_id).complete_at if source_id is not None else None

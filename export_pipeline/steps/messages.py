@@ -1,8 +1,8 @@
-"""Take messages that tell of new files from a queue, plan the files, and remove the messages afterwards.
+"""Receive notifications of new files from a queue, plan the files, and delete the messages afterwards.
 
-Done in rounds of a bounded number of messages: taken, compared with the ledger, planned in one transaction that is on
-the disk when it ends, and only then removed from the queue. A process that dies in between leaves messages that come
-again; their files are then either known, or still to be planned.
+Works in rounds of a bounded number of messages: receive them, compare them with the ledger, plan their files in one
+transaction that is on disk when it ends, and only then delete them from the queue. If the process dies in between, the
+messages come again; their files are then either known or still to be planned.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from export_pipeline.steps.progress import Progress
 
 ROUND_MESSAGES = 1_000
 LEAST_MESSAGES = 10_000
-"""What one run takes at most, or ten times its ``max_files``: those of known files cost little and fill no run."""
+"""A run takes at most this many, or ten times its ``max_files``: those of known files are cheap and do not count."""
 
 _SHOWN = 5
 _LOOKS_AT_ONCE = 16
@@ -36,22 +36,22 @@ _SOME_MOMENT = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(slots=True)
 class Taken:
-    """What the messages of one run came to.
+    """What the messages of one run contained.
 
     Attributes:
-        messages: how many were taken.
-        files: how many new files they told of.
-        known: how many told of files that the ledger has.
-        gone: how many told of files that are there no longer.
-        other: name of an event that tells of no new file → how often.
-        foreign, foreign_keys: files of other buckets or folders, and the first of them.
-        wrong: message id → what could not be understood, of the first of them.
-        wrong_messages: how many such messages there were.
-        wrong_are_kept: by the quarantine; else the queue keeps them, or its dead-letter queue.
-        unseen: key → why the store would not tell of it, of the first of them; the messages stay in the queue.
-        unseen_files: how many such files there were.
+        messages: how many were received.
+        files: how many new files they announced.
+        known: how many announced files that the ledger knows.
+        gone: how many announced files that no longer exist.
+        other: name of an event that does not announce a new file → how often it came.
+        foreign, foreign_keys: number of files of other buckets or folders, and the first of them.
+        wrong: message id → what is malformed, for the first malformed messages.
+        wrong_messages: how many malformed messages there were.
+        wrong_are_kept: the quarantine keeps them; otherwise the queue does, or its dead-letter queue.
+        unseen: key → why the store did not answer for it, for the first such keys; their messages stay in the queue.
+        unseen_files: for how many files the store did not answer.
         asked: how many objects the store was asked about.
-        undeleted: how many messages could not be removed, and come again.
+        undeleted: how many messages could not be deleted, and come again.
         more: there may be more messages.
     """
 
@@ -74,12 +74,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """What one round of messages says of files of this source.
+    """What one round of messages says about files of this source.
 
     Attributes:
-        told: each message, taken apart.
-        keys: whose key, by message id.
-        notices: key → what is said of it, each content once.
+        told: each message with its parsed content.
+        keys: message id → the keys it announces.
+        notices: key → etag → what a message says about it.
     """
 
     told: list[tuple[Message, MessageContent]]
@@ -88,12 +88,12 @@ class _Round:
 
 
 class MessageTaker:
-    """Takes the messages of one run.
+    """Receives and processes the messages of one run.
 
     Args:
-        search: what is planned and counted goes there.
-        bucket: as messages name it.
-        quarantine: for what cannot be understood, where the queue has no dead-letter queue.
+        search: plans the files and counts.
+        bucket: the bucket's name in messages.
+        quarantine: for malformed messages, if the queue has no dead-letter queue.
     """
 
     def __init__(self, search: Discovery, queue: Queue, *, bucket: str, quarantine: Quarantine) -> None:
@@ -105,10 +105,10 @@ class MessageTaker:
         self._unanswered = 0
 
     def take(self, *, max_files: int, most_messages: int) -> None:
-        """Plan at most *max_files* files (more, where one message tells of several), out of *most_messages*.
+        """Plan at most *max_files* files (more if one message announces several), from at most *most_messages*.
 
         Raises:
-            QueueFailed: the queue did not answer well. What was planned stays planned.
+            QueueFailed: a request to the queue failed. What was planned stays planned.
         """
         taken = self.taken
         while (left := min(ROUND_MESSAGES, max_files - taken.files, most_messages - taken.messages)) > 0:
@@ -143,7 +143,7 @@ class MessageTaker:
         return one
 
     def _key(self, notice: Notice) -> str | None:
-        """The key below the source's URL; None for what is no file of this source."""
+        """The key relative to the source's URL; None if it is not a file of this source."""
         prefix = self._search.settings.prefix
         if notice.bucket != self._bucket or not notice.key.startswith(prefix):
             self.taken.foreign += 1
@@ -160,10 +160,10 @@ class MessageTaker:
         return key
 
     def _identify(self, notices: Mapping[str, Mapping[str, Notice]]) -> tuple[list[tuple[DatedFile, bool]], set[str]]:
-        """The files that the ledger does not know, each with whether it knows their key; and keys that nobody told of.
+        """The files that the ledger does not know, each with whether its key was taken; and the keys left unanswered.
 
-        The store is asked where a message does not tell everything, and where there is a choice: of several contents
-        of a key only the one that is there can be read, and a message may come late.
+        The store is asked if a message is incomplete, and if a key has several contents: only the present one can be
+        read, and a message may come late.
         """
         settings = self._search.settings
         days = {key: settings.layout.date_of(key) for key in notices}
@@ -178,7 +178,7 @@ class MessageTaker:
                 self.taken.known += 1
                 continue
             file = _file(key, next(iter(by_etag.values())))
-            # One that is only counted need not be asked for.
+            # A file that is only counted needs no request.
             if is_out:
                 whole.append(file or SourceFile(key, "", 0, self._search.run.now))
             elif file is not None and len(by_etag) == 1 and not known.has_key(key, day):
@@ -202,7 +202,7 @@ class MessageTaker:
         return [(one, known.was_taken(one.file.key, one.day)) for one in new], unseen
 
     def _ask(self, keys: Sequence[str]) -> tuple[list[SourceFile], set[str]]:
-        """What is under *keys* now, and those that the store would not tell of."""
+        """The files under *keys* now, and the keys for which the store did not answer."""
         if not keys:
             return [], set()
         self.taken.asked += len(keys)
@@ -221,11 +221,11 @@ class MessageTaker:
 
     def _look(self, key: str) -> SourceFile | FileError | None:
         if self._unanswered >= _LOOKS_AT_ONCE:
-            return FileUnreachable(key, "not asked, since the store did not answer for others")
+            return FileUnreachable(key, "not asked, because the store did not answer for others")
         try:
             found = self._search.source.find_file(key)
         except FileUnreachable as error:
-            # A store that is down would keep the run for hours, each look with its retries.
+            # A store that is down would keep the run busy for hours, each request with its retries.
             self._unanswered += 1
             return error
         except FileError as error:
@@ -234,7 +234,7 @@ class MessageTaker:
         return found
 
     def _set_aside(self, wrong: Sequence[tuple[Message, MessageContent]]) -> set[str]:
-        """See that messages nobody understands are out of the way; the ids of those that the queue itself sees to."""
+        """Quarantine malformed messages if there is no dead-letter queue; returns the ids of those it leaves."""
         if not wrong:
             return set()
         self.taken.wrong_messages += len(wrong)
@@ -250,28 +250,28 @@ class MessageTaker:
 
 
 def _content(key: str, etag: str) -> SourceFile:
-    """Enough of a file to be looked up."""
+    """As much of a file as a lookup needs."""
     return SourceFile(key, etag, 0, _SOME_MOMENT)
 
 
 def _file(key: str, notice: Notice) -> SourceFile | None:
-    """The file as the message has it; None where it does not tell everything."""
+    """The file as the message describes it; None if the message is incomplete."""
     if not notice.etag or notice.size_bytes is None or notice.arrived_at is None:
         return None
     return SourceFile(key, notice.etag, notice.size_bytes, notice.arrived_at)
 
 
 MOST_KEYS = 1_000_000
-"""Keys that one run lists at most: 1,000 requests, some ten seconds, and what is left to the next one."""
+"""A run lists at most this many keys (1,000 requests, about ten seconds) and leaves the rest to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notifications:
-    """How a source tells of new files.
+    """How a source announces new files.
 
     Attributes:
-        bucket: as its messages name it.
-        list_now: list whether it is time or not.
+        bucket: its name in messages.
+        list_now: list even if no listing is due.
     """
 
     queue: Queue
@@ -287,10 +287,10 @@ class Noticed:
     """What one run found.
 
     Attributes:
-        found: by messages and listing together; ``since`` is where the listing began.
-        taken: what the messages came to.
-        why_listed: why the source was listed; empty: it was not.
-        is_listed_to_the_end: no listing is under way.
+        found: the result of messages and listing together; ``since`` is where the listing began.
+        taken: what the messages contained.
+        why_listed: why the source was listed; empty if it was not.
+        is_listed_to_the_end: no listing is in progress.
         next_listing_at: when the next one is due.
     """
 
@@ -313,17 +313,17 @@ def discover_notified(
     run: Run,
     progress: Progress | None = None,
 ) -> Noticed:
-    """List if it is time, then take messages; plan at most *max_files* of both.
+    """List if a listing is due, then receive messages; plan at most *max_files* files of both together.
 
     Args:
         cursor: the text on the page of the sensor ``new_files``, which may make a listing longer. Messages do not move
             it.
         wanted: the configured subscribers and their ``since``.
-        progress: told how many keys were listed, as files.
+        progress: counts the listed keys, as files.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
-        QueueFailed: the queue did not answer well; what was planned stays owed.
+        QueueFailed: a request to the queue failed; what was planned stays owed.
     """
     settings = replace(settings, follows_messages=True)
     with discovery(source, ledger, settings, cursor=cursor, wanted=wanted, run=run) as one:
@@ -331,9 +331,9 @@ def discover_notified(
         why = _why_list(one.state, begin, notifications, run.now)
         one.found.more = one.more_before
         if why:
-            # Where it was listed to its end before, new files come by messages: they get half of a run at least, and do
-            # not wait for years of a past that one subscriber wants. What the queue does comes second all the same, or
-            # one that fails would keep the listing from filling the gaps.
+            # Once the source was listed to its end, new files come by messages. They get at least half of a run, and do
+            # not wait for years of backlog that one subscriber wants. The listing still comes first: otherwise a
+            # failing queue would keep it from filling the gaps.
             most = max(1, max_files // 2) if one.state.listed_at else max_files
             _list(one, begin, notifications, max_files=most, progress=progress)
         taker = MessageTaker(one, notifications.queue, bucket=notifications.bucket, quarantine=notifications.quarantine)
@@ -352,12 +352,12 @@ def _list(
     max_files: int,
     progress: Progress | None,
 ) -> None:
-    """List and plan what a run may, and write down how far that came."""
+    """List and plan as much as a run may, and record how far the listing came."""
     before = one.state
     one.found.more = False
     after = begin.first
     if before.began_at and not notifications.list_now:
-        # It goes on where it stopped, or it would never come to its end.
+        # It continues where it stopped; otherwise it would never reach the end.
         after = min(before.after, begin.past_after or before.after, key=utf8)
     if after != begin.after:
         one.found.since = one.settings.layout.floor_after(after)
@@ -372,16 +372,16 @@ def _list(
 
 
 def _why_list(state: ListingState, begin: NextListing, notifications: Notifications, now: datetime) -> str:
-    """Why to list in this run; empty: it is not time."""
+    """Why to list in this run; empty if no listing is due."""
     reasons = {
-        "it was asked for": notifications.list_now,
-        "the last listing goes on where it stopped": state.began_at is not None,
-        "a subscriber begins earlier than before": bool(state.after),
-        "it was to begin earlier, by the cursor or by source.start_date": bool(begin.past_after),
-        "it never was listed to its end": state.listed_at is None,
+        "it was requested": notifications.list_now,
+        "the last listing continues where it stopped": state.began_at is not None,
+        "a subscriber starts earlier than before": bool(state.after),
+        "the cursor or source.start_date was moved back": bool(begin.past_after),
+        "it was never listed to its end": state.listed_at is None,
     }
     if state.listed_at is not None:
-        # Also where that was by a clock far ahead: there would be no listing until this one has caught up.
+        # Also if that was by a clock far ahead: otherwise nothing would be listed until our clock has caught up.
         is_due = abs(now - state.listed_at) >= notifications.listing_every
         reasons[f"it was last listed at {state.listed_at:%Y-%m-%d %H:%M} UTC"] = is_due
     return next((reason for reason, holds in reasons.items() if holds), "")

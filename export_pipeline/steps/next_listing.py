@@ -1,10 +1,10 @@
-"""Where the next listing of a source begins: the one rule of it, for runs, the check of freshness and ``why``.
+"""Where the next listing of a source begins: one rule, for runs, the freshness check and ``why``.
 
 The ledger knows up to which key everything was listed (:mod:`export_pipeline.ledger.sources`). The cursor of the
-sensor ``new_files`` shows that key. Anybody can edit it, and another deployment on the same Dagster instance may have
-left its own there. So it is obeyed where it makes a listing longer, and nowhere else: if a person moves it back, the
-source is listed once more from there; moved forward, lost, malformed or foreign, it changes nothing, and the run says
-so.
+sensor ``new_files`` shows that key. Anyone can edit it, and another deployment on the same Dagster instance may have
+left its cursor there. So it is followed only if it makes a listing longer: moved back, it makes the source be listed
+again from there; moved forward, lost, malformed or written by another deployment, it changes nothing, and the run
+logs that.
 """
 
 import re
@@ -22,14 +22,14 @@ _MARKED = re.compile(r"(?P<key>.*?)\s*\(ledger (?P<mark>[0-9a-f]{8})\)", re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class ListingRules:
-    """What the deployment file says about which files of a listing are taken.
+    """The settings that decide which files of a listing are taken.
 
     Attributes:
         lookback: how far before the frontier a listing begins, so that late files are found.
         on_overwrite: read or ignore: whether new content under a known key is taken.
-        prefix: the source's path in its bucket. Cursors are relative to it, but a person may paste a whole key.
-        follows_messages: notifications tell of new files. A late file may come, without a message, right after the last
-            listing has passed its place, so the lookback counts from when that listing began.
+        prefix: the source's path in its bucket. Cursors are relative to it, but a user may paste a full key.
+        follows_messages: notifications announce new files. A late file may arrive, without a message, right after the
+            last listing went past its key, so the lookback counts from when that listing began.
     """
 
     layout: Layout
@@ -42,11 +42,11 @@ class ListingRules:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The cursor of ``new_files`` taken apart.
+    """The cursor of ``new_files``, parsed.
 
     Attributes:
-        key: empty: there is none.
-        mark: of the ledger whose run wrote it (``ledger.database.source_mark``); empty: a person did.
+        key: empty: there is no cursor.
+        mark: of the ledger whose run wrote it (``ledger.database.source_mark``); empty: a user wrote it.
     """
 
     key: str = ""
@@ -54,7 +54,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """What the sensor's page shows, read back."""
+        """Parse the text that the sensor's page shows."""
         marked = _MARKED.fullmatch(text.strip())
         return cls(marked["key"], marked["mark"]) if marked else cls(text.strip())
 
@@ -67,11 +67,11 @@ class NextListing:
     """Where the next listing begins.
 
     Attributes:
-        after: list behind this string; empty: from the very first key on.
-        past_after: keys behind this string, up to ``after``, are listed too, with what new files leave of
-            ``max_files``; empty: none are.
-        since: what keys begin with at ``after``, for people; empty: the very first key.
-        ignored: why the cursor was not followed, to be read behind "the cursor …"; empty: it was, or there is none.
+        after: list keys after this string; empty: from the very first key on.
+        past_after: keys after this string, up to ``after``, are listed too, with the rest of ``max_files`` that new
+            files leave; empty: none are.
+        since: the beginning of the keys at ``after``, for messages; empty: the very first key.
+        ignored: why the cursor was not followed, to complete "the cursor …"; empty: it was, or there is no cursor.
     """
 
     after: str
@@ -81,11 +81,11 @@ class NextListing:
 
     @property
     def first(self) -> str:
-        """The lowest string behind which anything is listed."""
+        """The lowest string after which anything is listed."""
         return min(self.past_after or self.after, self.after, key=utf8)
 
     def covers(self, key: str) -> bool:
-        """Whether *key* lies where this listing, or one that goes on with it, comes by."""
+        """Whether this listing, or one that continues it, reaches *key*."""
         return utf8(key) > utf8(self.first)
 
 
@@ -98,11 +98,11 @@ def next_listing(
     mark: str,
     now: datetime,
 ) -> NextListing:
-    """The lower of frontier and cursor, less the lookback, but nothing that nobody wants.
+    """The lower of frontier and cursor, less the lookback, but not earlier than what a subscriber wants.
 
     Args:
-        state: how far the source is listed; the default where the ledger does not know the source.
-        subscriptions: whose starts count; empty: none is known yet, and any start is possible.
+        state: how far the source is listed; the default if the ledger does not know the source.
+        subscriptions: those whose starts count; empty: none are known yet, and any start is possible.
         cursor: the text on the sensor's page.
         mark: of the ledger and the source.
         now: aware.
@@ -112,7 +112,7 @@ def next_listing(
     frontier = layout.moment_of(state.frontier) if state.frontier else None
     if frontier is None:
         # New to the ledger, or listed by another layout. Without a bound the listing begins at the very first key, so
-        # that the run can say how much lies before start_date or has no date.
+        # that the run can log how many keys are before start_date or have no date.
         ignored = _why_ignored(Cursor.parse(cursor), rules, mark, frontier=None, frontier_key="")
         if not is_bounded:
             return NextListing("", ignored=ignored)
@@ -142,7 +142,7 @@ def midnight(day: date) -> datetime:
 
 
 def _first_wanted(rules: ListingRules, subscriptions: Sequence[Subscription]) -> tuple[datetime, bool]:
-    """The first moment of which anybody wants files, and whether a subscriber bounds it rather than ``start_date``."""
+    """The first moment whose files are wanted, and whether a subscriber determines it rather than ``start_date``."""
     starts = [one.first_day for one in subscriptions]
     days = [day for day in starts if day is not None]
     start_date = midnight(rules.start_date)
@@ -167,17 +167,17 @@ def _why_ignored(
         return "was written by another deployment"
     moment = _moment(cursor, rules)
     if moment is None:
-        return f"is no key of the layout {rules.layout.pattern!r}"
+        return f"does not match the layout {rules.layout.pattern!r}"
     if frontier is None:
-        return "was set before this ledger knew how far the source is listed"
-    # Keys of one moment sort by what follows it, and the lookback covers them.
+        return "was set before this ledger recorded how far the source is listed"
+    # Keys of the same moment sort by what follows the date; the lookback covers them.
     if moment > frontier:
-        return f"lies ahead of {frontier_key}, up to which the source is listed"
+        return f"is ahead of {frontier_key}, up to which the source is listed"
     return ""
 
 
 def _earlier(moment: datetime, by: timedelta) -> datetime:
-    """*moment* less *by*, but within the calendar."""
+    """*moment* minus *by*, limited to the calendar's range."""
     try:
         return moment - by
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The places and subscribers of a deployment, opened without Dagster: for the command line, scripts and tests."""
+"""Open a deployment's stores and subscribers without Dagster: for the command line, scripts and tests."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The open places of one export, and what a file may cost.
+    """The open source, ledger and stores of one export, and its limits.
 
     Attributes:
-        max_attempts: how many runs try an unreadable file before it is quarantined as a whole.
-        secrets: values that must appear in no reason, log or ledger.
-        stop: why a reading under way must end, once it has had *reading_seconds*.
-        reading_seconds: how long a reading may take in any case, also where the run's time is over before.
+        max_attempts: how many runs try to read an unreadable file before it is quarantined as a whole.
+        secrets: values that must not appear in a reason, a log or the ledger.
+        stop: why a reading in progress must end, once it has taken *reading_seconds*.
+        reading_seconds: how long a reading may take in any case, even if the run's time budget ends earlier.
     """
 
     source: Source
@@ -50,12 +50,12 @@ class Workspace:
 
 @contextmanager
 def open_workspace(deployment: Deployment) -> Iterator[Workspace]:
-    """Everything that reading and delivering works with; closed when the block ends.
+    """Everything that reading and delivering need; closed when the block ends.
 
-    Nothing is asked of source, staging and quarantine yet. The ledger is made or migrated where it has to be.
+    Does not access source, staging and quarantine yet. Creates or migrates the ledger if needed.
 
     Raises:
-        ConfigurationError: a URL is wrong, or a variable is no longer set.
+        ConfigurationError: a URL is invalid, or an environment variable is no longer set.
         LedgerError: the ledger was written by a newer version.
     """
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def open_workspace(deployment: Deployment) -> Iterator[Workspace]:
 def workspace_of(
     deployment: Deployment, *, source: Source, ledger: Ledger, staging: Staging, quarantine: Quarantine
 ) -> Workspace:
-    """The places, already open, with the rules of *deployment* that reading and delivering go by."""
+    """The open source, ledger and stores, with the limits of *deployment* for reading and delivering."""
     return Workspace(
         source=source,
         ledger=ledger,
@@ -86,10 +86,10 @@ def workspace_of(
 
 @contextmanager
 def open_subscriber(entry: "SubscriberEntry") -> "Iterator[Subscriber]":
-    """The subscriber that an entry of the deployment file describes, its secrets resolved; closed at the end.
+    """The subscriber that an entry of the deployment file describes, with its secrets; closed when the block ends.
 
     Raises:
-        ConfigurationError: a variable is no longer set.
+        ConfigurationError: an environment variable is no longer set.
     """
     subscriber = entry.resource_class(**{name: _resolved(value) for name, value in entry.options.items()})
     try:
@@ -122,7 +122,7 @@ def discovery_settings(deployment: Deployment) -> DiscoverySettings:
 
 
 def plan_limits(deployment: Deployment) -> PlanLimits:
-    """How files are grouped and their events cut."""
+    """How files are grouped into manifests and their events cut into batches."""
     return PlanLimits(
         max_events=deployment.batch.max_events,
         max_bytes=deployment.batch.max_bytes,
@@ -132,5 +132,5 @@ def plan_limits(deployment: Deployment) -> PlanLimits:
 
 
 def wanted(deployment: Deployment) -> dict[str, str | None]:
-    """Subscriber → where it starts: now, beginning or a date; None: where the deployment's ``start_from`` says."""
+    """Subscriber → where it starts: now, beginning or a date; None: at the deployment's ``start_from``."""
     return {name: None if entry.since is None else str(entry.since) for name, entry in deployment.subscribers.items()}

@@ -1,4 +1,4 @@
-"""Long work says how far it is: never more often than every ten seconds, and at no cost worth the name."""
+"""Progress reports of long work, at most one every ten seconds, at negligible cost."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Amount:
-    """How much of something; 0 also where it is not known."""
+    """How much of something; 0 also if unknown."""
 
     files: int = 0
     events: int = 0
@@ -15,14 +15,14 @@ class Amount:
 
 
 Report = Callable[[Amount, Amount], None]
-"""Takes what is done and what was planned."""
+"""Receives what is done and what was planned."""
 
 
 class Progress:
-    """Counts what is done, and reports it now and then.
+    """Counts what is done, and reports it from time to time.
 
     Args:
-        report: called by :meth:`advance`, in its thread; None: nobody wants to know.
+        report: called by :meth:`advance`, in its thread; None: no reports.
         every_seconds: the least time between two reports, and before the first one.
         clock: seconds that never go back.
 
@@ -45,12 +45,12 @@ class Progress:
         self._due = clock() + every_seconds
 
     def begin(self, *, files: int = 0, events: int = 0, size_bytes: int = 0) -> None:
-        """Begin anew with work of this amount. What was reported last stays in mind."""
+        """Start again with work of this amount. The time until the next report does not change."""
         self.done = Amount()
         self.planned = Amount(files, events, size_bytes)
 
     def count(self, *, files: int = 0, events: int = 0, size_bytes: int = 0) -> None:
-        """Note what is done, without a report; each of the three by one thread only."""
+        """Count what is done, without a report; each of the three amounts from one thread only."""
         done = self.done
         if files:
             done.files += files
@@ -60,7 +60,7 @@ class Progress:
             done.size_bytes += size_bytes
 
     def advance(self, *, files: int = 0, events: int = 0, size_bytes: int = 0) -> None:
-        """Note what is done, and report where it is time."""
+        """Count what is done, and report if a report is due."""
         self.count(files=files, events=events, size_bytes=size_bytes)
         if self._report is None:
             return
@@ -71,10 +71,10 @@ class Progress:
 
 
 class RunProgress:
-    """How far a whole run is: what each subscriber has, of what the run took upon itself.
+    """Progress of a whole run: what each subscriber has received of what the run took on.
 
     Args:
-        planned: subscriber → files, and their bytes as they are stored.
+        planned: subscriber → files, and their bytes as stored.
         report: called by :meth:`delivered` with what is done and what was planned, by subscriber.
         every_seconds: the least time between two reports, and before the first one.
         clock: seconds that never go back.
@@ -93,7 +93,7 @@ class RunProgress:
         self._pace = Progress(lambda *_: report(self.done, planned), every_seconds=every_seconds, clock=clock)
 
     def delivered(self, name: str, *, files: int, events: int, size_bytes: int) -> None:
-        """Note that the subscriber called *name* has so much more, and report where it is time."""
+        """Count what the subscriber *name* has received in addition, and report if a report is due."""
         done = self.done.setdefault(name, Amount())
         done.files += files
         done.events += events

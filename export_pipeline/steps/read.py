@@ -32,12 +32,12 @@ _OTHER_READER_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A manifest whose batches lie in staging.
+    """A manifest whose batches are in staging.
 
     Attributes:
-        manifest: the one asked for, or what is left of it without unreadable files.
-        batches: its batches, in order; none where its files hold no event.
-        reading: the numbers, where it was read just now; None where it lay staged already.
+        manifest: the requested one, or what is left of it without unreadable files.
+        batches: its batches, in order; empty if its files contain no events.
+        reading: the counts, if it was read just now; None if it was already staged.
     """
 
     manifest: Manifest
@@ -47,12 +47,12 @@ class Staged:
 
 @dataclass(slots=True)
 class ReadOutcome:
-    """What became of the files of a manifest.
+    """The result of reading a manifest's files.
 
     Attributes:
-        staged: what can be delivered; None where no readable file is left.
-        unreadable: key → what is wrong, of the files that could not be read this time.
-        quarantined: those of them that will not be tried again and lie in the quarantine.
+        staged: what can be delivered; None if no readable file is left.
+        unreadable: key → reason, for the files that could not be read this time.
+        quarantined: those of them that are in the quarantine and are not retried.
         notes: what else happened, one sentence each.
         seconds: how long reading took.
     """
@@ -64,7 +64,7 @@ class ReadOutcome:
     seconds: float = 0.0
 
     def take(self, apart: Apart) -> str | None:
-        """Add what became of a manifest's files; returns what is left of it, and is to be seen to next."""
+        """Add what happened to a manifest's files; returns the id of what is left of it, to be staged next."""
         self.unreadable |= apart.reasons
         self.quarantined += apart.quarantined
         self.notes += apart.notes
@@ -72,23 +72,23 @@ class ReadOutcome:
 
 
 def ensure_staged(place: Workspace, manifest_id: str, *, run_id: str, progress: Progress | None = None) -> ReadOutcome:
-    """See that the batches of a manifest lie staged; read them where they do not.
+    """Ensure that the batches of a manifest are staged: read its files if they are not.
 
-    A file that cannot be read is set apart and the manifest read again without it, before anything is staged for
-    delivery. A manifest of which something was delivered never changes. Each reading is written down before it begins,
-    so that one which ends its process is known to the next.
+    A file that cannot be read is isolated and the manifest read again without it, before anything is staged for
+    delivery. A manifest of which something was delivered never changes. Each reading is recorded before it begins, so
+    that the next one knows if it ended its process.
 
     Args:
-        progress: told of the manifest's files and their bytes as stored, and of the events found in them.
+        progress: begins with the manifest's files and their bytes as stored, and counts the events found in them.
 
     Raises:
-        FileError: no file could be reached at all, so that none is to blame; or one cannot be read of a manifest that
-            must not change, so that all of it waits, or the file was given up for those it was still owed to.
+        FileError: no file at all could be reached, so none of them is the cause; or a file is unreadable in a manifest
+            that must not change, so that all of it waits, or the file was given up for those it was still owed to.
         LedgerError: the ledger contradicts itself, or another process has been reading the manifest for ten minutes.
     """
     outcome = ReadOutcome()
     wanted: str | None = manifest_id
-    # What is left without a file that was too slow waits for the next run.
+    # What is left after isolating a file that was too slow waits for the next run.
     while wanted is not None and (wanted == manifest_id or not place.stop()):
         with place.ledger.claims.claim(f"read:{wanted}", wait_seconds=_OTHER_READER_SECONDS) as mine:
             if not mine:
@@ -102,9 +102,9 @@ def ensure_staged(place: Workspace, manifest_id: str, *, run_id: str, progress: 
 
 @contextmanager
 def _failures_noted(place: Workspace, manifest_id: str) -> Iterator[None]:
-    """Where no file is to blame none is set apart; the ledger has it, or the sensor would start run after run.
+    """Record a failure that no file caused in the ledger, or the sensor would start run after run.
 
-    It also has that the reading is over, however it ended: only of one whose process died it does not.
+    Also records that the reading is over, however it ended; the record is missing only if the process died.
     """
     try:
         yield
@@ -114,22 +114,22 @@ def _failures_noted(place: Workspace, manifest_id: str) -> Iterator[None]:
             manifests.note_failure(tx, manifest_id, scrub(reason, place.secrets))
         raise
     except BaseException:
-        # Somebody ends the run: that is nothing against the files.
+        # The run was terminated: that does not count against the files.
         with suppress(Exception), place.ledger.write() as tx:
             manifests.end_reading(tx, manifest_id)
         raise
 
 
 def _see_to(place: Workspace, manifest_id: str, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
-    """Have one manifest staged, and tell *outcome*; or set its unreadable files apart.
+    """Stage one manifest and fill in *outcome*, or isolate its unreadable files.
 
     Returns:
-        The id of what is left without these, now or since earlier, which is to be seen to next; None: all is done.
+        The id of what is left without these files, now or since an earlier run, to be staged next; None: done.
     """
     with place.ledger.read() as tx:
         manifest = manifests.get(tx, manifest_id)
     if manifest.id != manifest_id:
-        return manifest.id  # it took this one's place, and may have a reader: its own claim tells
+        return manifest.id  # it replaced this one; another process may be reading it, so its lock is needed
     if manifest.state.is_closed:
         return None
     if manifest.reading_run_id is not None and (apart := after_death(place, manifest, run_id=run_id)) is not None:
@@ -151,7 +151,7 @@ def _see_to(place: Workspace, manifest_id: str, outcome: ReadOutcome, progress: 
 
 
 def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: Progress, *, run_id: str) -> str | None:
-    """As :func:`_see_to`, of a manifest that has to be read."""
+    """Like :func:`_see_to`, for a manifest that has to be read."""
     began = utc_now()
     limits = manifest.read_limits or place.limits
     with place.ledger.write() as tx:
@@ -160,10 +160,10 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
         reading = _stage(place, manifest, limits, progress)
     except FileError as error:
         place.staging.delete(manifest.id)
-        # One look at the others, so that many bad files do not mean many readings of the good ones.
+        # Check all others at once, so that many bad files do not mean many readings of the good ones.
         others = [file for file in manifest.files if file.key != error.key]
         failures = {error.key: error, **_failing(place, manifest, limits, others)}
-        # In the ledger before what is left is staged: of what it does not know, nothing would ever be swept.
+        # Recorded before what is left is staged: staged batches that the ledger does not know are never swept.
         return outcome.take(set_apart(place, manifest, failures, began=began, run_id=run_id))
     except AccountingError as error:
         with place.ledger.read() as tx:
@@ -184,7 +184,7 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
 def _failing(
     place: Workspace, manifest: Manifest, limits: ReadLimits, files: Sequence[SourceFile]
 ) -> dict[str, FileError]:
-    """Which of *files* cannot be read, and why. Nothing is kept of them."""
+    """Which of *files* cannot be read, and why. Keeps none of their content."""
     failures: dict[str, FileError] = {}
     checkpoint = _checkpoint(place)
     with closing(fetch_in_order(_source(place, manifest), files)) as fetched:
@@ -204,7 +204,7 @@ def _failing(
 
 
 def _source(place: Workspace, manifest: Manifest) -> Source:
-    """Where the manifest's files lie."""
+    """The source or the quarantine, depending on where the manifest's files are."""
     return place.source if manifest.is_of_source else RetriedFiles(place.quarantine.objects)
 
 
@@ -213,7 +213,7 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
         place.staging.put(manifest.id, batch.n, *parts)
         progress.advance(events=batch.events)
 
-    # What an earlier, interrupted reading left must not pass for part of this one.
+    # What an earlier, interrupted reading left must not be taken for part of this one.
     place.staging.delete(manifest.id)
     progress.begin(files=len(manifest.files), size_bytes=sum(file.size_bytes for file in manifest.files))
     with closing(fetch_in_order(_source(place, manifest), manifest.files)) as fetched:
@@ -222,7 +222,7 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
             manifest_id=manifest.id,
             day=manifest.day,
             stage=stage,
-            # What is no event in a part was kept when the whole was read.
+            # The malformed records of a part were quarantined when the whole was read.
             quarantine=place.quarantine if manifest.part_of is None else None,
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=limits,
@@ -235,19 +235,19 @@ def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: P
 
 
 def _checkpoint(place: Workspace) -> Callable[[str], None]:
-    """Ends a reading that begins now and is still under way when the run's time is over and it has had its share.
+    """Ends a reading that begins now if it is still running when the run's time is over and it has had its share.
 
-    So a run ends, however long a file takes; and what needs less than its share is read, however late in a run.
+    So a run ends however long a file takes, and a file that needs less than its share is read however late in a run.
 
     Raises:
-        FileTooSlow: it was this file's turn.
+        FileTooSlow: this file was being read.
     """
     began = time.monotonic()
 
     def check(key: str) -> None:
         took = time.monotonic() - began
         if took >= place.reading_seconds and (reason := place.stop()):
-            raise FileTooSlow(key, f"it was being read, and its manifest had been for {took:.0f} s, when {reason}")
+            raise FileTooSlow(key, f"it was still being read, its manifest for {took:.0f} s, when {reason}")
 
     return check
 
@@ -255,7 +255,7 @@ def _checkpoint(place: Workspace) -> Callable[[str], None]:
 def _counted(
     fetched: Iterable[tuple[SourceFile, Iterator[bytes]]], progress: Progress
 ) -> Iterator[tuple[SourceFile, Iterator[bytes]]]:
-    """The same files and bytes, counted as they pass; in the thread that unpacks them, so without a report."""
+    """The same files and bytes, counted as they pass; in the thread that decompresses them, so without a report."""
 
     def passing(chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -1,9 +1,10 @@
-"""Make a lost ledger again: from the listing, and from the marks of subscribers that can tell what they have.
+"""Rebuild a lost ledger: from the listing, and from the marks of subscribers that know what they have received.
 
-A mark is the id of a batch that a subscriber holds, and begins with the id of its manifest: a hash of the files in it.
-So the manifests of before are found again by trying which neighbouring files have that hash, and the batches that they
-give have the ids of before. What such a subscriber has is handed to it once more, under the same id and with the same
-bytes, since no mark tells whether a manifest was delivered to its end. Of who cannot tell, a date says what it has.
+A mark is the id of a batch that a subscriber has, and begins with the id of its manifest: a hash of the files in it.
+So the earlier manifests are found again by trying which neighbouring files have that hash, and their batches have the
+same ids as before. What such a subscriber has is delivered to it again, under the same id and with the same bytes,
+because a mark does not say whether a manifest was delivered completely. For other subscribers, a date says what they
+have.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,21 +23,21 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, dated, planning_alone
 
 Marks = Callable[[date], set[str]]
-"""Gives the ids of all batches of a day that a subscriber holds."""
+"""Returns the ids of all batches of a day that a subscriber has."""
 
 _ID_CHARACTERS = 24
 _LAST_DAY = date(9999, 12, 30)
-# Trying files without those that came later is cubic, in files of the day and of a manifest: some minutes at most.
+# Trying files without those that came later is cubic, in files of the day and of a manifest: a few minutes at most.
 _MOST_HASHES_BY_ARRIVAL = 400_000_000
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What was made.
+    """The result of a rebuild.
 
     Attributes:
-        recovered: manifests found again by the marks.
-        unmatched: ids of manifests that a subscriber holds batches of, and no files were found for.
+        recovered: number of manifests found again from the marks.
+        unmatched: ids of manifests of which a subscriber has batches, but whose files were not found.
     """
 
     files: int = 0
@@ -60,32 +61,32 @@ def rebuild(
 
     Args:
         wanted: the configured subscribers and their ``since``.
-        marks: of the subscribers that can tell.
-        from_day: files of earlier days are owed to no subscriber without marks; None: every subscriber has some.
-        ignore_unmatched: go on where marks are found that no files belong to: what they hold may come again under
-            another id.
+        marks: those of the subscribers that have any.
+        from_day: files of earlier days are not owed to subscribers without marks; None: every subscriber has marks.
+        ignore_unmatched: continue even if no files belong to some marks: the events of those batches may be delivered
+            again, under other ids.
 
     Raises:
-        ConfigurationError: a subscriber cannot tell, and no date says what it has; or it starts ``now``.
-        LedgerError: the ledger knows files of this source, or marks were found that no files belong to.
+        ConfigurationError: a subscriber has no marks, and no date says what it has; or it starts ``now``.
+        LedgerError: the ledger knows files of this source, or no files belong to some marks.
         ListingFailed: the source could not be listed.
     """
     silent = [name for name in wanted if name not in marks]
     if silent and from_day is None:
         raise ConfigurationError(
-            f"--from is missing: {', '.join(silent)} cannot tell what was delivered; allowed: the first day that they "
-            "have not got, YYYY-MM-DD"
+            f"--from is missing: {', '.join(silent)} cannot report what was delivered; allowed: the first day that was "
+            "not delivered to them, YYYY-MM-DD"
         )
     with planning_alone(source, ledger):
         result = Rebuilt()
         held: set[str] = set()
         recovered: set[str] = set()
-        # One transaction: half a ledger would pass for a whole one.
+        # One transaction: half a ledger would be taken for a complete one.
         with ledger.write(durable=True) as tx:
             source_id = sources.add_source(tx, source.url)
             if manifests.is_any_of(tx, source_id):
                 raise LedgerError(
-                    f"the ledger {ledger.description} is not empty; move it away before it is made again: it knows "
+                    f"the ledger {ledger.description} is not empty; move it away before you rebuild it: it knows "
                     f"files of {source.url}"
                 )
             found = subscriptions.register(
@@ -129,7 +130,7 @@ def rebuild(
                 result.recovered += len(groups)
                 held |= ids
                 recovered |= groups.keys()
-            # Over all days: a folder without a date in its name gives the ids of every day on each.
+            # Over all days: a folder without a date in its name gives the ids of all days for each day.
             result.unmatched = sorted(held - recovered)
             if result.unmatched and not ignore_unmatched:
                 raise LedgerError(_unmatched(result))
@@ -139,25 +140,25 @@ def rebuild(
 
 
 def _refuse_unknown_starts(found: Iterable[Subscription], wanted: Mapping[str, str | None]) -> None:
-    """The moment that ``now`` once was went with the ledger: as today's it would pass by all that is to be found again.
+    """Refuse ``now``: its moment was lost with the ledger, and today's would skip everything that is to be recovered.
 
     Raises:
-        ConfigurationError: a subscriber starts now.
+        ConfigurationError: a subscriber starts ``now``.
     """
     starts = [one.name for one in found if one.start_at is not None]
     if starts:
         key = "since" if any(wanted[name] for name in starts) else "start_from"
         raise ConfigurationError(
-            f"{key} of {', '.join(starts)}: found now, which was another moment when the lost ledger was made; allowed "
-            "here: beginning, or the day from which on it gets files, YYYY-MM-DD"
+            f"{key} of {', '.join(starts)}: found now, which meant another moment when the lost ledger was created; "
+            "allowed here: beginning, or the first day whose files it gets, YYYY-MM-DD"
         )
 
 
 def recover(files: Sequence[SourceFile], ids: set[str], *, url: str, limits: PlanLimits) -> dict[str, list[SourceFile]]:
-    """Manifest id → its files, of each of *ids* that is found among *files* (of one day, in key order).
+    """Manifest id → its files, for each of *ids* that is found among *files* (of one day, in key order).
 
-    A manifest's files were neighbours among those that had arrived when it was planned. So stretches are tried, then
-    stretches of what these leave, then stretches of what had arrived by each moment.
+    A manifest's files were neighbours among those that had arrived when it was planned. So this tries runs of
+    neighbours, then neighbours among what is left, then neighbours among what had arrived by each moment.
     """
     found: dict[str, list[SourceFile]] = {}
     left = list(files)
@@ -200,7 +201,7 @@ def _stretches(
 def _unmatched(result: Rebuilt) -> str:
     some = ", ".join(result.unmatched[:5]) + (", …" if len(result.unmatched) > 5 else "")
     return (
-        f"subscribers hold batches of {len(result.unmatched)} manifests whose files are not in the source as they were "
-        f"({some}). Nothing was written. With --ignore-unmatched the ledger is made all the same, and what is left of "
-        "their files comes to these subscribers again, under other ids"
+        f"subscribers have batches of {len(result.unmatched)} manifests whose files are no longer in the source as "
+        f"they were ({some}). Nothing was written. With --ignore-unmatched the ledger is rebuilt anyway, and what is "
+        "left of these files is delivered to these subscribers again, under other ids"
     )

@@ -1,4 +1,4 @@
-"""Keep the ledger small (``ledger.keep_days``), and bring back of it what is asked for again."""
+"""Keep the ledger small (``ledger.keep_days``), and restore what is needed again."""
 
 from collections.abc import Collection, Set
 from datetime import datetime, timedelta, timezone
@@ -14,10 +14,10 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.unreadable import OwedFileLost, split_for_all
 
-# A transaction of so many manifests keeps other writers waiting for some ten milliseconds.
+# A transaction of this many manifests blocks other writers for about ten milliseconds.
 _AT_ONCE = 20
 MOST_A_RUN = 200
-"""Manifests that one run folds: some tenths of a second, and 28,000 manifests a day at a run every ten minutes."""
+"""Manifests that one run folds: a few tenths of a second, and 28,000 manifests a day with a run every ten minutes."""
 
 
 def fold_old_days(
@@ -25,13 +25,13 @@ def fold_old_days(
 ) -> int:
     """Fold manifests of days that ended more than *keep_days* ago, the oldest first.
 
-    Costs one short query where this day's folding is done. While another process plans it does nothing, and leaves
-    the work to the next run.
+    Costs one short query if today's folding is done. While another process is planning it does nothing, and leaves the
+    work to the next run.
 
     Args:
-        keep_days: None: nothing is folded.
+        keep_days: None: fold nothing.
         now: aware.
-        most: how many manifests.
+        most: fold at most this many manifests.
 
     Returns:
         How many were folded.
@@ -45,7 +45,7 @@ def fold_old_days(
     if source_id is None or (done is not None and done >= before):
         return 0
     count = 0
-    # The claim of who plans and backfills: what is owed does not change while it is looked at.
+    # The lock for planning and backfills: what is owed does not change while it is examined.
     with ledger.claims.claim(f"plan:{source.url}") as mine:
         while mine and count < most:
             with ledger.write(durable=True) as tx:
@@ -58,22 +58,22 @@ def fold_old_days(
 
 
 def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
-    """Unfold a manifest, or name the files of a part, its files found in the source by their fingerprints.
+    """Unfold a manifest, or name the files of a part, by finding its files in the source by their fingerprints.
 
-    The caller holds the claim of reading it. Where files are gone in the end, the others go on in a part to those it is
-    owed to, and these are given up for them, each by itself. Should one come back, a retry from the quarantine or a
-    backfill of the day owes it again.
+    The caller holds the lock for reading it. If files remain missing, the others are delivered as a part to those the
+    manifest is owed to, and each missing file is given up for them on its own. If one comes back, a retry from the
+    quarantine or a backfill of the day owes it again.
 
     Raises:
-        LedgerError: files of it are not in the source now. After ``max_attempts`` tries they are given up.
-        OwedFileLost: they were.
+        LedgerError: files of it are not in the source now. After ``max_attempts`` attempts they are given up.
+        OwedFileLost: they were given up.
         ListingFailed: the source could not be listed.
     """
     with place.ledger.read() as tx:
         first_key, last_key, fingerprints = folding.stretch(tx, found.part_of or found.id)
     if found.part_of is not None:
         fingerprints = tuple(bytes.fromhex(file.etag) for file in found.files)
-    # A string that sorts right before every key from first_key on, as far as a listing can be told.
+    # A string that sorts just before first_key and all keys after it, as exactly as a listing's start can be given.
     listing = place.source.list_files(after=first_key[:-1], before=last_key + "\0")
     there = {one: file for file in listing if (one := folding.fingerprint(file)) in set(fingerprints)}
     files = [there[one] for one in fingerprints if one in there]
@@ -92,12 +92,12 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
     with place.ledger.write(durable=True) as tx:
         tries = manifests.count_failure(tx, found.id, reason)
     if tries < place.max_attempts:
-        raise LedgerError(f"{reason}; try {tries} of {place.max_attempts}, then what is gone is given up")
+        raise LedgerError(f"{reason}; attempt {tries} of {place.max_attempts}, then the missing files are given up")
     if found.part_of is not None:
         place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
         with place.ledger.write(durable=True) as tx:
             unreadable.give_up(tx, found.id, reason)
-        raise OwedFileLost(first_key, f"{reason}; given up after {tries} tries, and kept in the quarantine")
+        raise OwedFileLost(first_key, f"{reason}; given up after {tries} attempts, and kept in the quarantine")
     done, sound = split_for_all(
         place,
         found,
@@ -106,24 +106,24 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
         reason=reason,
         run_id=run_id,
     )
-    # Nobody waits for what an earlier reading may have left there.
+    # What an earlier reading may have left there is no longer needed.
     place.staging.delete(found.id)
-    names = ", ".join(share.subscriber for share in done) or "nobody"
-    end = f"given up for {names} after {tries} of {place.max_attempts} tries, and kept in the quarantine"
+    names = ", ".join(share.subscriber for share in done) or "no subscriber"
+    end = f"given up for {names} after {tries} of {place.max_attempts} attempts, and kept in the quarantine"
     if sound:
-        end += f"; its other files go on to those who had not got them, in manifest {', '.join(sound)}"
+        end += f"; its other files are delivered to those who have not received them, as manifest {', '.join(sound)}"
     raise OwedFileLost(first_key, f"{reason}; {end}")
 
 
 def sweep_staging(staging: Staging, ledger: Ledger, *, keep: Set[str], runs: Collection[str] = ()) -> list[str]:
-    """Remove staged manifests that no run delivers now: they are read again when their turn comes.
+    """Delete staged manifests that no run is delivering: they are read again when their turn comes.
 
-    So staging holds what one run works on, however long a subscriber is down. Manifests that this ledger does not
-    know belong to somebody else and are left alone. What abandoned claims left behind goes too.
+    So staging holds only what one run works on, however long a subscriber is down. Manifests that this ledger does
+    not know belong to another deployment and are left alone. Leftovers of abandoned locks are deleted too.
 
     Args:
         keep: manifests that this run delivers.
-        runs: other runs that are under way; what they deliver is kept as well.
+        runs: other runs in progress; what they deliver is kept as well.
     """
     ledger.claims.sweep()
     candidates = [manifest_id for manifest_id in staging.manifests() if manifest_id not in keep]

@@ -1,8 +1,8 @@
-"""Drive what lies in the quarantine again, after what was wrong has been mended.
+"""Retry what is in the quarantine, after the cause was fixed.
 
-Bad stretches and refused events become files and manifests of their own, so that every promise holds for them as well:
-they are read, checked, delivered once, and quarantined again if nothing was mended. Files that were given up are tried
-as if for the first time. What was taken is moved to ``retried/`` in the quarantine, where it stays as a record.
+Malformed records and refused events become separate files and manifests, so that every promise holds for them as well:
+they are read, checked, delivered once, and quarantined again if nothing was fixed. Files that were given up are tried
+as if for the first time. What was retried is moved to ``retried/`` in the quarantine and kept there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,16 +21,16 @@ from export_pipeline.steps.open import Workspace
 
 @dataclass(slots=True)
 class Retried:
-    """What will be tried again with the next run.
+    """What the next run will retry.
 
     Attributes:
         files: keys of files that were given up.
-        stretches: number of bad stretches.
-        refused: number of events that a subscriber had refused.
-        cut_off: number of stretches that were too long to be kept whole; they stay in the quarantine.
-        of_others: number of objects of manifests that are not this source's in this ledger; they stay as they are.
+        stretches: number of malformed records.
+        refused: number of events that a subscriber refused.
+        cut_off: number of malformed records that were too long to be kept whole; they stay in the quarantine.
+        of_others: number of objects whose manifests this ledger does not know for this source; they stay as they are.
         under_way: number of records of files that are still being read, or of batches that are still being delivered.
-            Whoever does that writes them once more, so they stay as they are.
+            The process that does so writes them again, so they stay as they are.
     """
 
     files: list[str] = field(default_factory=list)
@@ -45,15 +45,15 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
     """Plan the content of quarantine objects again.
 
     Args:
-        place: where everything lies.
-        names: of objects, as ``Quarantine.records`` gives them.
-        run: who asks.
+        place: the open source, ledger and stores.
+        names: of objects, as returned by ``Quarantine.records``.
+        run: the run that requests the retry.
     """
     retried = Retried()
     for name in names:
         records = list(place.quarantine.records_in(name))
         if records and not _is_ours(place, records[0].manifest):
-            # Of another deployment, which keeps its own in the same folder: it would look for it in vain.
+            # Belongs to another deployment that uses the same folder, and would miss it.
             retried.of_others += 1
             continue
         if records and not _is_final(place, records[0]):
@@ -70,15 +70,15 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         if whole and _plan(place, name, whole, run=run):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
-        # Last: after a crash before this the same manifests are planned again, that is not at all.
+        # Last: after a crash before this, the same manifests are planned again, which changes nothing.
         _archive(place, name, records)
     return retried
 
 
 def finish_retry(place: Workspace, manifest: Manifest) -> None:
-    """Archive what a retry planned as *manifest* and had no time to archive, since its process died.
+    """Archive what a retry planned as *manifest* but did not archive, because its process died.
 
-    Called before the manifest is read for the first time since: what is still wrong is quarantined anew.
+    Called before the manifest is read for the first time since: what is still malformed is quarantined again.
     """
     with place.ledger.read() as tx:
         names = retries.of_manifest(tx, manifest)
@@ -94,7 +94,7 @@ def finish_retry(place: Workspace, manifest: Manifest) -> None:
 
 
 def _archive(place: Workspace, name: str, records: Sequence[Record]) -> None:
-    """Let the records of an object wait no longer, but for stretches that were too long to be kept whole."""
+    """Archive the records of an object, except malformed records that were too long to be kept whole."""
     if all(record.is_whole or record.kind != STRETCH for record in records):
         place.quarantine.archive(name)
     elif any(record.is_whole for record in records):
@@ -102,9 +102,9 @@ def _archive(place: Workspace, name: str, records: Sequence[Record]) -> None:
 
 
 def _is_final(place: Workspace, record: Record) -> bool:
-    """Whether nobody writes the record once more: the reading that it comes from was recorded, the batch accepted.
+    """Whether no process will write the record again: its reading was recorded, or its batch accepted.
 
-    A process that dies before that leaves its records behind, and the next one begins anew.
+    A process that dies before that leaves its records behind, and the next one starts again.
     """
     with place.ledger.read() as tx:
         if record.kind == STRETCH:
@@ -118,21 +118,21 @@ def _is_ours(place: Workspace, manifest_id: str) -> bool:
 
 
 def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bool:
-    """One manifest that holds the bytes of *records*, all of the quarantine's object *name*.
+    """Plan a manifest with the bytes of *records*, all of them from the quarantine's object *name*.
 
-    A bad stretch is a file of its own: where one breaks off, the next must not seem to go on.
+    Each malformed record becomes a separate file: the next one must not seem to continue a truncated one.
 
     Returns:
-        Whether they will be tried again: not so where other manifests keep them as well.
+        Whether they will be retried: not if other manifests keep them as well.
     """
     with place.ledger.read() as tx:
         found = manifests.get(tx, records[0].manifest)
         if found.id != records[0].manifest or found.state.is_replaced:
-            # A run died after it set files apart, before it archived these: the manifests of now keep them anew.
+            # A run died after it isolated files and before it archived these: the new manifests keep them again.
             return False
         arrived = _arrived(tx, found)
     refused_by = records[0].subscriber
-    # What cannot be read of refused events is still nobody else's.
+    # Refused events that cannot be parsed still belong only to the subscriber that refused them.
     is_refused = bool(refused_by) or found.is_refused
     retried = RetriedFiles(place.quarantine.objects)
     parts = [[record] for record in records] if records[0].kind == STRETCH else [records]
@@ -148,7 +148,7 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bo
         if is_refused:
             receivers = [number for number, name in owed_to if refused_by in ("", name)]
         else:
-            # Should the start of one move back, this is owed to it like all that it was never owed.
+            # If a subscriber's start moves back, this becomes owed to it like everything it was never owed.
             waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
         owe(tx, manifest_id, receivers, day=found.day, first_key=files[0].key, now=run.now)
@@ -156,6 +156,6 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bo
 
 
 def _arrived(tx: Connection, found: Manifest) -> datetime:
-    """When the first of a manifest's files did: a start that leaves the manifest out leaves out what lay in it."""
+    """When the first file of a manifest arrived: a start that excludes the manifest excludes its records, too."""
     arrived = None if found.files else folding.first_arrival(tx, found.id)
     return arrived or min(file.last_modified for file in found.files)

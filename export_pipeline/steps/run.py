@@ -1,7 +1,7 @@
-"""What a run does, in plain Python: it takes upon itself what is owed, reads each manifest, and delivers it.
+"""What a run does, in plain Python: it takes on what is owed, reads each manifest, and delivers it.
 
-The ops of Dagster's jobs call the parts, each where Dagster wants it; so do ``export-pipeline run`` and ``replay``,
-which run these jobs. :func:`export` is a whole run without Dagster: the same parts in the same order.
+The ops of Dagster's jobs call these parts; so do ``export-pipeline run`` and ``replay``, which run these jobs.
+:func:`export` is a whole run without Dagster: the same parts in the same order.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,17 +20,17 @@ from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
 from export_pipeline.steps.retention import fold_old_days, sweep_staging
 
-# Of the files tried again alone, at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
+# Files retried alone take at most a tenth of a run: a day of corrupt files must not crowd out the healthy ones.
 _RETRIES_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class TakenOn:
-    """What a run took upon itself.
+    """What a run took on.
 
     Attributes:
-        manifests: in the order of their turn.
-        left: subscriber → how many files it is owed beyond these.
+        manifests: in the order in which they are read.
+        left: subscriber → how many more files it is owed.
     """
 
     manifests: list[OwedManifest]
@@ -39,11 +39,11 @@ class TakenOn:
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        read: what became of the files of each manifest that was reached.
-        failures: what went wrong, step by step; what was not delivered stays owed.
+        read: the result of reading each manifest that was reached.
+        failures: the errors of its steps; what was not delivered stays owed.
     """
 
     read: list[ReadOutcome] = field(default_factory=list)
@@ -53,7 +53,7 @@ class RunResult:
 def take_what_is_owed(
     ledger: Ledger, url: str, subscriptions: Sequence[Subscription], *, max_files: int, run_id: str
 ) -> TakenOn:
-    """Choose the oldest manifests owed, and note that this run takes them.
+    """Choose the oldest manifests owed, and record that this run takes them on.
 
     Args:
         url: of the source.
@@ -75,7 +75,7 @@ def take_what_is_owed(
 def take(
     ledger: Ledger, manifests: Sequence[OwedManifest], subscriptions: Iterable[Subscription], *, run_id: str
 ) -> None:
-    """Note that this run takes *manifests*, so that its later steps, other runs and people can tell."""
+    """Record that this run takes on *manifests*, for its later steps, other runs and reports."""
     if manifests:
         with ledger.write() as tx:
             owed.assign(tx, manifests, subscriptions, run_id)
@@ -84,10 +84,10 @@ def take(
 def read(
     place: Workspace, manifest_id: str, *, run_id: str, taken_by: Collection[str] = (), progress: Progress | None = None
 ) -> tuple[ReadOutcome, list[str]]:
-    """Read a manifest that the run took, and tell to whom it goes.
+    """Read a manifest that the run took on; returns the result and the subscribers that get it.
 
     Args:
-        taken_by: the runs that this one executes again, itself included; empty: none.
+        taken_by: the runs that this one re-executes, itself included; empty: none.
         progress: see :func:`ensure_staged`.
 
     Raises:
@@ -106,13 +106,13 @@ def work(
     *,
     run_id: str,
 ) -> RunResult:
-    """Read and deliver what the run took, one manifest after the other; what fails keeps nothing else from going on."""
+    """Read and deliver what the run took on, one manifest after the other; a failure does not stop the others."""
     done = RunResult()
 
     def step(call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 (as a step of Dagster fails, whatever it was)
+        except Exception as error:  # noqa: BLE001 (any error fails a step, as in Dagster)
             done.failures.append(error)
 
     def read_and_deliver(manifest: OwedManifest) -> None:
@@ -142,14 +142,14 @@ def export(
     run: Run,
     other_runs: Callable[[], Collection[str]] = tuple,
 ) -> RunResult:
-    """One whole run: list, plan, take, read and deliver.
+    """One whole run: list, plan, take on, read and deliver.
 
     Args:
         subscribers: by name.
-        cursor: the text of the cursor; *move_cursor* is given the new one, once everything up to it is planned.
+        cursor: the text of the cursor; *move_cursor* receives the new one once everything up to it is planned.
         wanted: the configured subscribers and their ``since``.
-        keep_days: days that the ledger keeps in full; None: all.
-        other_runs: those under way, whose staged batches are left alone.
+        keep_days: number of days that the ledger keeps in full; None: all.
+        other_runs: returns the runs in progress, whose staged batches are left alone.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.

@@ -1,4 +1,4 @@
-"""When a run leaves the rest to the next one: time budgets, and a person who ends it. Only ever between two batches."""
+"""When a run leaves the rest to the next one: time budgets, or termination by a user. Always between two batches."""
 
 import time
 from collections.abc import Callable
@@ -10,28 +10,28 @@ from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.records import Subscription
 
 Stop = Callable[[], str]
-"""Why to go no further, as the end of a sentence; empty: go on."""
+"""Why to stop, as the end of a sentence; empty: continue."""
 
 _POLL_SECONDS = 0.2
 
 
 def never() -> str:
-    """There is no reason to stop."""
+    """Never stop."""
     return ""
 
 
 class Allowance:
-    """What a subscriber may still use of its time in one run.
+    """The rest of a subscriber's time budget in one run.
 
-    It is kept in the ledger, so that steps in processes, or on machines, of their own share it.
+    The ledger keeps it, so that steps in different processes or on different machines share it.
 
     Args:
-        seconds: for all its deliveries of the run together; None: without end.
-        stop: what else may end them.
+        seconds: for all its deliveries of the run together; None: no limit.
+        stop: other reasons to stop.
         clock: seconds that never go back.
 
     Attributes:
-        cut_short: a batch was given up in a pause between two tries, because of *stop*.
+        cut_short: *stop* ended a pause between two attempts of a batch.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Allowance:
                 self._spent_before = subscriptions.spent_seconds(tx, subscription.id, run_id)
 
     def reason(self) -> str:
-        """Why no further batch is begun; empty: it may be."""
+        """Why not to begin another batch; empty: it may begin."""
         if reason := self._stop():
             return reason
         if self._seconds is None:
@@ -68,35 +68,35 @@ class Allowance:
         return f"{self._subscription.name} has used its {self._seconds:g} s of this run"
 
     def keep(self) -> None:
-        """Write down what was used since this was first asked; called once."""
+        """Record the time used since the first call of :meth:`reason`; called once."""
         if self._seconds is None:
             return
         with self._ledger.write() as tx:
             subscriptions.set_spent(tx, self._subscription.id, self._run_id, self._spent_before + self._used())
 
     def _used(self) -> float:
-        """Seconds since this was first asked: a budget shorter than a look into the ledger still lets one batch in."""
+        """Seconds since the first call: a budget shorter than a query of the ledger still allows one batch."""
         now = self._clock()
         if self._started is None:
             self._started = now
         return now - self._started
 
     def sleep(self, seconds: float) -> None:
-        """Wait between two tries of a batch; the subscriber's own budget is no reason to give up a batch under way.
+        """Wait between two attempts of a batch; the subscriber's own budget does not end a batch in progress.
 
         Raises:
-            TryLater: there came another reason to stop, which is no failure of the subscriber: ``cut_short``.
+            TryLater: *stop* gave a reason, which does not count as a failure of the subscriber: ``cut_short``.
         """
         until = self._clock() + seconds
         while (left := until - self._clock()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
             if reason := self._stop():
                 self.cut_short = True
-                raise TryLater(f"not tried again, because {reason}")
+                raise TryLater(f"not retried, because {reason}")
 
 
 def deadline(ends_at: float, seconds: float, *, clock: Callable[[], float] = time.time) -> Stop:
-    """A reason to stop from *ends_at* (seconds since 1970) on: a run's budget of *seconds* is used up."""
+    """A reason to stop, from *ends_at* (seconds since 1970) on: a run's budget of *seconds* is used up."""
     return partial(_over, ends_at, seconds, clock)
 
 

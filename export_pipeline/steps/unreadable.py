@@ -1,7 +1,7 @@
-"""What becomes of files that cannot be read: set apart where the manifest may change, and given up in the end.
+"""What happens to files that cannot be read: isolated if the manifest may change, and finally given up.
 
-A manifest that others have got never changes. Where a file of it cannot be read in the end, those it is still owed to
-get the sound ones in a part of the manifest, and the file by itself is given up for them.
+A manifest that some subscriber has received never changes. If a file of it remains unreadable, those it is still owed
+to get the readable files as a part of the manifest, and only the unreadable file is given up for them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,23 +32,23 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.open import Workspace
 
 DIVIDED_INTO = 10
-"""Into how many manifests one is divided whose reader died: of a thousand files three divisions find the one."""
+"""Into how many manifests one is divided whose reader died: three divisions find one file among a thousand."""
 
 
 class OwedFileLost(FileError):
-    """A file of a manifest that others have got was given up for those it was still owed to."""
+    """A file of a manifest that others have received was given up for those it was still owed to."""
 
-    next_step = "once the file is back, export-pipeline quarantine retry owes it again; its sound neighbours are owed"
+    next_step = "once the file is back, export-pipeline quarantine retry owes it again; the readable files stay owed"
 
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """What became of the unreadable files of a manifest.
+    """What happened to the unreadable files of a manifest.
 
     Attributes:
         reasons: key → what is wrong.
-        quarantined: keys of those that lie in the quarantine now.
-        rest: the manifest of the other files; None where there is none.
+        quarantined: keys of those that are in the quarantine now.
+        rest: the manifest of the other files; None if there is none.
         notes: what else happened, one sentence each.
     """
 
@@ -61,15 +61,15 @@ class Apart:
 def set_apart(
     place: Workspace, manifest: Manifest, failures: Mapping[str, FileError], *, began: datetime, run_id: str
 ) -> Apart:
-    """Write down which files could not be read, each from now on alone.
+    """Record which files could not be read; from now on each is read alone.
 
     Args:
         failures: by key.
-        began: when the reading did that failed.
+        began: when the failed reading began.
 
     Raises:
-        FileError: none could be reached, and no file is to blame; or nothing may be set apart from the manifest any
-            more, so that all of it waits, or files of it are given up for those it is still owed to.
+        FileError: no file could be reached, so none of them is the cause; or the manifest must not change any more, so
+            that all of it waits, or files of it are given up for those it is still owed to.
     """
     several = len(manifest.files) > 1
     with place.ledger.read() as tx:
@@ -77,7 +77,7 @@ def set_apart(
         may_change = deliveries.is_untouched(tx, manifest.id)
     none_reached = len(failures) == len(manifest.files) and all(map(_is_about_access, failures.values()))
     if several and none_reached and not others_read:
-        # Not one file could be reached, of many and since the last time: that is the store or the credentials.
+        # No file of several could be reached, nor any other since the last attempt: the store or the login failed.
         with place.ledger.write() as tx:
             unreadable.note_attempts(tx, [manifest.id], began=began)
         raise next(iter(failures.values()))
@@ -94,7 +94,7 @@ def set_apart(
             manifests.count_failure(tx, manifest.id, reasons[apart[0].key])
         unreadable.note_attempts(tx, [_alone(place, manifest, file) for file in apart], began=began)
     if several:
-        # Of an earlier reading, of which nothing was delivered. Only now: until then the manifest might have stayed.
+        # They are from an earlier reading, of which nothing was delivered. Only now is it certain that it is replaced.
         place.quarantine.archive_stretches(manifest.id, manifest.day)
     quarantined = [
         file.key
@@ -105,14 +105,15 @@ def set_apart(
 
 
 def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart | None:
-    """Draw the consequence of a reading that ended its process, or was ended with it.
+    """Handle a reading that ended its process, or was ended with it.
 
-    A run may be killed for many reasons, so a manifest of several files is read once more as it is. Where that reading
-    dies too it is divided, and no file of it counts a try. Only a file that was read alone when its process died does,
-    once others could be read since it was planned. The caller holds the claim of reading, so whoever had it is dead.
+    A run may be killed for many reasons, so a manifest of several files is read again as it is. If that reading dies
+    too, it is divided, and no file is counted an attempt. An attempt counts only for a file that was read alone when
+    its process died, once others could be read since it was planned. The caller holds the lock for reading, so the
+    process that held it before is dead.
 
     Returns:
-        What became of the manifest; None where it is to be read again.
+        What happened to the manifest; None if it is to be read again.
 
     Raises:
         FileError: see :func:`set_apart`.
@@ -128,14 +129,14 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
     reason = f"{died} {'this manifest' if several else 'this file alone'}"
     began = utc_now()
     with place.ledger.write(durable=True) as tx:
-        # Where no run can read anything, as with too little memory for any file, that says nothing about this one.
+        # If no run can read anything, as with too little memory for any file, that says nothing about this one.
         counts = unreadable.others_read_since_planned(tx, manifest.id)
         tries = manifests.count_failure(tx, manifest.id, reason) if counts else 0
         unreadable.note_attempts(tx, [manifest.id], began=began)
     if tries < place.max_attempts:
         return None
     file = manifest.files[0]
-    error = FileFailed(file.key, f"{reason}, for the {tries}. time")
+    error = FileFailed(file.key, f"{reason}, in attempt {tries}")
     if several:
         raise _split(place, manifest, {}, reason, tries=tries, run_id=run_id)
     if not may_change or manifest.state.is_read:
@@ -145,9 +146,9 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
 
 
 def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Apart:
-    """Put several manifests in the place of one that cannot be read as a whole, and no file is known to be the cause.
+    """Replace a manifest that cannot be read as a whole by several, if it is unknown which file is the cause.
 
-    Later runs read them, and what is sound of them is out of danger.
+    Later runs read them, and those without the cause are delivered.
     """
     groups = [[one.file for one in group] for group in unreadable.grouped(manifest.part_files, DIVIDED_INTO)]
     with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
@@ -155,18 +156,18 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
     place.staging.delete(manifest.id)
     place.quarantine.archive_stretches(manifest.id, manifest.day)
     files = counted(len(manifest.files), "file")
-    note = f"manifest {manifest.id} of {files} was divided into {len(ids)}, which the next runs read apart: {why}"
+    note = f"manifest {manifest.id} of {files} was divided into {len(ids)}, which the next runs read separately: {why}"
     return Apart(notes=(note,))
 
 
 @contextmanager
 def _nobody_delivers(place: Workspace, manifest: Manifest) -> Iterator[None]:
-    """Inside the block no batch of the manifest is under way, and none was accepted: it may change.
+    """Inside the block no batch of the manifest is in flight, and none was accepted: it may change.
 
-    A batch that another run has just handed over would else come again under the id of another manifest.
+    Otherwise a batch that another run has just delivered would come again under the id of another manifest.
 
     Raises:
-        LedgerError: another run delivers it, or has.
+        LedgerError: another run is delivering it, or has delivered it.
     """
     with ExitStack() as held:
         with place.ledger.read() as tx:
@@ -177,8 +178,8 @@ def _nobody_delivers(place: Workspace, manifest: Manifest) -> Iterator[None]:
             may_change = deliveries.is_untouched(tx, manifest.id)
         if not (is_alone and may_change):
             raise LedgerError(
-                f"manifest {manifest.id} cannot be read whole, and another run delivers what it has read; the next run "
-                "sees to what is left"
+                f"manifest {manifest.id} cannot be read completely, and another run is delivering what it has read; "
+                "the next run handles the rest"
             )
         yield
 
@@ -186,23 +187,23 @@ def _nobody_delivers(place: Workspace, manifest: Manifest) -> Iterator[None]:
 def reading_differs(
     place: Workspace, manifest: Manifest, error: ReadingDiffers, *, began: datetime, run_id: str
 ) -> Exception:
-    """Count a second reading that came to something else than the first; returns what to raise.
+    """Count a second reading that gave another result than the first; returns what to raise.
 
-    After all tries, those who have accepted nothing of it get it under the ids of a manifest of its own.
+    After the last attempt, subscribers that have accepted nothing of it get it under the ids of a separate manifest.
     """
     place.staging.delete(manifest.id)
     with place.ledger.write(durable=True) as tx:
         tries = manifests.count_failure(tx, manifest.id, str(error))
         unreadable.note_attempts(tx, [manifest.id], began=began)
     if tries < place.max_attempts:
-        return ReadingDiffers(f"{error}; try {tries} of {place.max_attempts}")
+        return ReadingDiffers(f"{error}; attempt {tries} of {place.max_attempts}")
     return _split(place, manifest, {}, str(error), tries=tries, run_id=run_id, differs=True)
 
 
 def _give_up(
     place: Workspace, manifest: Manifest, file: SourceFile, error: FileError, reason: str, *, others_read: bool
 ) -> bool:
-    """Quarantine a file as a whole that no further try can help; returns whether it was."""
+    """Quarantine a file as a whole if no further attempt can help; returns whether it was."""
     manifest_id = _alone(place, manifest, file)
     with place.ledger.read() as tx:
         tries = manifests.get(tx, manifest_id).read_attempts
@@ -224,9 +225,9 @@ def _wait(
     others_read: bool,
     run_id: str,
 ) -> FileError:
-    """Count the try of a manifest that must not change, or split it for those it is owed to; returns what to raise.
+    """Count an attempt of a manifest that must not change, or split it for those it is owed to; returns what to raise.
 
-    A manifest with failed tries is one of those that come on top of a run's files, so that it holds nothing back.
+    A manifest with failed attempts is read in addition to a run's files, so that it does not hold up others.
     """
     key = next(iter(failures))
     with place.ledger.write(durable=True) as tx:
@@ -236,8 +237,8 @@ def _wait(
         return _split(place, manifest, reasons, reasons[key], tries=tries, run_id=run_id)
     return FileError(
         key,
-        f"{reasons[key]}{_more(reasons)}; manifest {manifest.id}, which was read with it before, waits for it; try "
-        f"{tries} of {place.max_attempts}, then it is given up, and the other files go on without it",
+        f"{reasons[key]}{_more(reasons)}; manifest {manifest.id}, which was read with it before, waits for it; attempt "
+        f"{tries} of {place.max_attempts}, then it is given up, and the other files are delivered without it",
     )
 
 
@@ -254,9 +255,9 @@ def _split(
     """Split a manifest for those it is still owed to; returns what to raise.
 
     Args:
-        reasons: key → why it cannot be read; none: it is not known of which file that is.
+        reasons: key → why it cannot be read; empty: it is not known which file is the cause.
         reason: why the manifest cannot be read.
-        differs: it can, but comes to other events.
+        differs: it can be read, but gives other events than before.
     """
     done, sound = split_for_all(
         place,
@@ -267,7 +268,7 @@ def _split(
         groups=1 if reasons or differs else DIVIDED_INTO,
         run_id=run_id,
     )
-    return _told(manifest, reasons, reason, done, sound, tries=f"{tries} of {place.max_attempts} tries")
+    return _told(manifest, reasons, reason, done, sound, tries=f"{tries} of {place.max_attempts} attempts")
 
 
 def split_for_all(
@@ -280,27 +281,27 @@ def split_for_all(
     groups: int = 1,
     run_id: str,
 ) -> tuple[list[Share], list[str]]:
-    """Give each subscriber that a manifest is owed to its share, and keep in the quarantine what is given up.
+    """Owe each subscriber that a manifest is owed to its share instead, and quarantine what is given up.
 
     Args:
-        shares: tells the share of a subscription.
-        reasons, reason, groups: as :func:`unreadable.split` takes them.
+        shares: returns the share of a subscription.
+        reasons, reason, groups: see :func:`unreadable.split`.
 
     Returns:
-        The shares, and the ids of the sound parts.
+        The shares, and the ids of the readable parts.
     """
     done: list[Share] = []
     sound: list[str] = []
     with place.ledger.read() as tx:
         owed_to = deliveries.owed_to(tx, manifest.id)
     for number in owed_to:
-        # Who is at work on it may have read it before: what is accepted then counts at the next try.
+        # A run that is delivering it may have read it before; the next attempt counts what it got accepted.
         with place.ledger.claims.claim(f"deliver:{manifest.id}:{number}") as mine:
             if not mine:
                 continue
             with place.ledger.read() as tx:
                 given = shares(tx, number)
-            # First: after a crash in between the same is written once more.
+            # First: after a crash in between, the same is written again.
             _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
                 sound += unreadable.split(
@@ -315,12 +316,12 @@ def _keep_lost(
 ) -> None:
     names = ", ".join(share.subscriber for share in given)
     for manifest_id, one in unreadable.lost_parts(manifest, given).items():
-        why = f"{reasons[one.file.key]}; given up for {names}, which had not got it"
+        why = f"{reasons[one.file.key]}; given up for {names}, which had not received it"
         place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=one.file, reason=why)
     if any(share.is_indivisible for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files
-        lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files have no names any more
+        lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files no longer have names
         files = {file: f"{reasons.get(file.key, reason)}; {end}" for file in lost}
         place.quarantine.put_owed(manifest_id=manifest.id, day=manifest.day, files=files)
 
@@ -344,7 +345,7 @@ def _told(
         ids = counted(len(sound), "manifest")
         what = "other files" if reasons else "files"
         said.append(
-            f"the {what} of manifest {manifest.id} go on to {', '.join(going_on)} alone, in {ids}: {', '.join(sound)}"
+            f"the {what} of manifest {manifest.id} stay owed to {', '.join(going_on)}, as {ids}: {', '.join(sound)}"
         )
     indivisible = [share.subscriber for share in done if share.is_indivisible]
     if indivisible:
@@ -353,7 +354,7 @@ def _told(
             f"what is owed of manifest {manifest.id} to {names} is given up after {tries}, and kept in the quarantine"
         )
     if not done:
-        said.append(f"manifest {manifest.id} is owed to nobody, or another run delivers it")
+        said.append(f"manifest {manifest.id} is not owed to any subscriber, or another run is delivering it")
     return OwedFileLost(key, "; ".join(said))
 
 
@@ -364,10 +365,10 @@ def _more(reasons: Mapping[str, str]) -> str:
 
 
 def _is_hopeless(place: Workspace, error: FileError, tries: int, *, others_read: bool) -> bool:
-    """Whether no further try can help: too many tries, or replaced by other content."""
+    """Whether no further attempt can help: too many attempts, or replaced by other content."""
     if isinstance(error, FileReplaced):
         return True
-    # Credentials that expired, or a store that is down: no file is given up for that, however long it takes.
+    # Expired credentials, or a store that is down: no file is given up for that, however long it takes.
     return tries >= place.max_attempts and (others_read or not _is_about_access(error))
 
 
@@ -382,5 +383,5 @@ def _alone(place: Workspace, manifest: Manifest, file: SourceFile) -> str:
 
 
 def _is_about_access(error: FileError) -> bool:
-    """Whether the same answer would come for any file where the store is down or slow, or the login lacks a right."""
+    """Whether any file might fail the same way: the store is down or slow, or the credentials lack a permission."""
     return isinstance(error, FileForbidden | FileUnreachable | FileTooSlow)

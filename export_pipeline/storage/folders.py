@@ -47,7 +47,7 @@ def make_private_file(path: str) -> None:
 
 
 def told_if_open(path: str) -> str:
-    """A warning if others may read *path*, which somebody else created; otherwise empty."""
+    """A warning if other users may read *path*, which this package did not create; otherwise empty."""
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:

@@ -15,32 +15,32 @@ from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
 
 PAUSE_SECONDS = 30.0
-"""What Amplitude asks to wait after a 429."""
+"""The pause that Amplitude requests after a 429."""
 NAMED = ("events_with_invalid_fields", "events_with_missing_fields", "events_with_invalid_id_lengths")
 
 
 class Amplitude(MappedSubscriber):
-    """Uploads each event to Amplitude. Amplitude refuses a request with a bad event in it, and names that event.
+    """Uploads each event to Amplitude. Amplitude rejects a request that contains an invalid event, and names the event.
 
-    ``insert_id`` is made of the event's bytes; Amplitude takes a repeat within 7 days once. An event without
-    ``user_id`` and ``device_id`` of at least ``min_id_characters`` goes to the quarantine: Amplitude may take the
-    request and drop it.
+    ``insert_id`` is derived from the event's bytes; Amplitude ignores repeats within 7 days. An event without a
+    ``user_id`` or ``device_id`` of at least ``min_id_characters`` goes to the quarantine: Amplitude might accept the
+    request and drop the event.
     """
 
     api_key: str = Field(description="API key of the project.", json_schema_extra=SECRET)
     region: str = Field(default="us", description="Where the project is hosted: us or eu.")
     min_id_characters: int = Field(
-        default=5, ge=1, description="Shortest user_id and device_id; a shorter one is left out of the event."
+        default=5, ge=1, description="Shortest valid user_id and device_id; a shorter one is left out of the event."
     )
     retry_for_seconds: float = Field(
         default=120.0,
         ge=0,
-        description="How long one call is tried again inside a run before its batch is left to the next run; Amplitude "
-        "asks for pauses of 30 seconds.",
+        description="How long one call is retried within a run before its batch is left to the next run, in seconds; "
+        "Amplitude requests pauses of 30 seconds.",
     )
-    max_request_events: int = Field(default=2_000, ge=1, description="Most events in one request.")
+    max_request_events: int = Field(default=2_000, ge=1, description="Maximum number of events per request.")
     max_request_bytes: int = Field(
-        default=10_000_000, ge=1, le=20_000_000, description="Largest request, before compression."
+        default=10_000_000, ge=1, le=20_000_000, description="Maximum request size in bytes, before compression."
     )
     hosts: ClassVar[Mapping[str, str]] = {"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
     path: ClassVar[str] = "/batch"
@@ -66,13 +66,13 @@ class Amplitude(MappedSubscriber):
     }
 
     def look_at(self, call: Mapping[str, Any]) -> None:
-        """Amplitude drops an id that is too short, and the event with it where it has no other."""
+        """Refuse an event without a valid id: Amplitude drops ids that are too short, and events without an id."""
         ids = (call.get("user_id"), call.get("device_id"))
         if not any(isinstance(one, str) and len(one) >= self.min_id_characters for one in ids):
-            raise Unfit(f"neither user_id nor device_id of at least {self.min_id_characters} characters")
+            raise Unfit(f"neither user_id nor device_id has at least {self.min_id_characters} characters")
 
     def post(self, request: Packed) -> None:
-        """One request: all of it is taken, or none."""
+        """Send one request; Amplitude accepts all of it or nothing."""
         answer = self._send(b",".join(request.items))
         if answer.status == 400:
             raise _refusal(answer)
@@ -87,7 +87,7 @@ class Amplitude(MappedSubscriber):
         accept(answer)
 
     def check(self) -> None:
-        """Upload nothing: a wrong key is told before the missing events are."""
+        """Upload no events: Amplitude reports a wrong key before it reports that events are missing."""
         answer = self._send(b"")
         if answer.status == 400:
             told = _refusal(answer)
@@ -102,7 +102,7 @@ class Amplitude(MappedSubscriber):
 
 
 def _refusal(answer: Answer) -> Refused | Blocked:
-    """What a 400 means: the key is wrong, or these events are, or nobody knows which."""
+    """What a 400 means: the key is wrong, or the named events are, or unnamed events are."""
     try:
         told: Any = json.loads(answer.body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the subscribers of AWS services share: credentials, the boto3 client, and what its errors mean."""
+"""What the subscribers for AWS services share: credentials, the boto3 client, and the meaning of its errors."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ from export_pipeline.subscribers.worker import in_time
 
 T = TypeVar("T")
 
-# Codes that AWS answers with status 400 although nothing is wrong with the request.
+# Codes that AWS returns with status 400 although the request is valid.
 PASSING = frozenset(
     {
         "InternalFailure",
@@ -56,30 +56,30 @@ REFUSING = frozenset(
 )
 
 
-UNANSWERED = "AWS did not say what became of it"
+UNANSWERED = "AWS did not report its outcome"
 
 
 class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
-    """A subclass sets ``service`` and the limits, and writes :meth:`encode` and :meth:`post`."""
+    """Base class; a subclass sets ``service`` and the limits, and implements :meth:`encode` and :meth:`post`."""
 
     service: ClassVar[str]
     timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long one request may take, its answer included."
+        default=30.0, gt=0, description="Timeout of one request, its response included, in seconds."
     )
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
     def call(self, ask: Callable[[Any], T]) -> T:
-        """What *ask* gets from the client.
+        """The result of *ask*, called with the client.
 
         Raises:
-            TryLater, Blocked, Refused: what an error of AWS means.
+            TryLater, Blocked, Refused: according to the error of AWS.
         """
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         try:
             client = self._open()
-            # botocore's time-outs are those of single reads.
+            # botocore's timeouts apply to single reads only.
             return in_time(lambda: ask(client), timeout_seconds=self.timeout_seconds, place=self.service)
         except ClientError as error:
             raise self._meaning(error) from None
@@ -94,7 +94,7 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
             raise self._of_client(error) from None
 
     def ask(self, question: Callable[[Any], Any]) -> None:
-        """A *question* for :meth:`check`; credentials that may only write are no fault."""
+        """Ask *question* for :meth:`check`; credentials that may only write are not an error."""
 
         def asked(client: Any) -> None:
             from botocore.exceptions import ClientError
@@ -126,7 +126,7 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
                 region = session.region_name or ""
                 domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
                 place = self.endpoint_url or f"https://{self.service}.{region}.{domain}"
-                # One try: sending again, and only what failed, is done by the caller.
+                # One attempt: the caller retries, and only what failed.
                 config = Config(
                     **self._connecting(place),
                     connect_timeout=self.timeout_seconds,
@@ -141,16 +141,16 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
             return self._client
 
     def _connecting(self, place: str) -> dict[str, Any]:
-        """Proxy and certificate for the endpoint *place*, as botocore's configuration has them.
+        """Proxy and certificate for the endpoint *place*, in the form of botocore's configuration.
 
         Raises:
-            Blocked: a file of a certificate is missing or is none, or the proxy is not one of HTTP.
+            Blocked: a certificate file is missing or invalid, or the proxy is not an HTTP proxy.
         """
         if self.ca_file or self.client_cert_file:
             self.connections.tls()
         proxy = proxy_for(place, self.proxy_url)
         try:
-            # Without a proxy botocore would look for one itself, and does not read all forms of no_proxy.
+            # Without this botocore would look for a proxy itself, and it does not understand all forms of no_proxy.
             proxies = {"http": check_http_proxy(proxy), "https": proxy} if proxy else {}
         except ValueError as error:
             raise Blocked(f"{self.service}: {error}") from None
@@ -165,7 +165,7 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
     def _key_is_plain(cls, value: str | None) -> str | None:
         if value is not None:
             raise ValueError(
-                "the AWS client reads no encrypted key; allowed: nothing, and a client_key_file without one"
+                "the AWS client cannot read an encrypted key; allowed: no password, and an unencrypted client_key_file"
             )
         return value
 
@@ -179,7 +179,7 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
         return Blocked(f"{self.service}: {error}", status=code or status)
 
     def _of_client(self, error: Exception) -> DeliveryError:
-        """An error that is none of AWS's answers: the network's passes, one of configuration does not."""
+        """An error that is not a response of AWS: a network error is temporary, a configuration error is not."""
         from botocore.exceptions import ConnectionError as NoConnection
         from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError
 
@@ -189,17 +189,17 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
 
 
 class Path:
-    """A path of the configuration into an event, or the event's own hash where there is none."""
+    """The text at a configured path in an event, or the event's hash if there is none."""
 
     def __init__(self, path: str | None) -> None:
         self._reader: Reader | None = compile_mapping({"$first_id": [path]}) if path else None
 
     def of(self, event: bytes, *, allowed: "re.Pattern[str]", max_characters: int) -> str:
-        """The first characters of the text at the path, or their hash where they are not *allowed*.
+        """The first characters of the text at the path, or their hash if they are not *allowed*.
 
-        So what has the same text there stays together, whatever it is.
+        So events with the same text there stay together, whatever it is.
 
-        The event's hash where it has nothing there, or only blanks.
+        The event's hash if it has nothing there, or only whitespace.
         """
         found = None
         if self._reader is not None:
@@ -214,10 +214,10 @@ class Path:
 
     @staticmethod
     def check(path: str | None) -> str | None:
-        """*path*, if it is one.
+        """*path*, if it is valid.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a path.
         """
         if path is not None:
             compile_mapping(path)
@@ -225,7 +225,11 @@ class Path:
 
 
 def failed(answers: Sequence[dict[str, Any]], *, records: int) -> dict[int, str]:
-    """Number of each of so many *records* that was not taken → why, from the answer to PutRecords or PutRecordBatch."""
+    """Number of each record that was not accepted → reason, from the response to PutRecords or PutRecordBatch.
+
+    Args:
+        records: how many were sent.
+    """
     reasons = {
         number: f"{answer['ErrorCode']}: {answer.get('ErrorMessage', '')}"
         for number, answer in enumerate(answers)

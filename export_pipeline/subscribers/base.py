@@ -1,4 +1,4 @@
-"""What every subscriber is: a Dagster resource with one method."""
+"""The base class of all subscribers: a Dagster resource with one method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -29,69 +29,69 @@ SECRET: JsonDict = {"dagster__is_secret": True}
 class Subscriber(LaunchableResource, ABC):
     """A destination of events. Subclass it, declare options as fields, write :meth:`deliver`."""
 
-    # A validation error would otherwise quote the value it refuses, which may be a secret.
+    # A validation error would otherwise quote the invalid value, which may be a secret.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     since: str | None = Field(
         default=None,
-        description="Where this subscriber starts: now, beginning, or a date (YYYY-MM-DD). By default start_from "
-        "where the ledger is new, now where this subscriber is added later.",
+        description="Where this subscriber starts: now, beginning, or a date (YYYY-MM-DD). By default start_from if "
+        "the ledger is new, now if this subscriber is added later.",
     )
     retry_for_seconds: float = Field(
         default=30.0,
         ge=0,
-        description="How long one call is tried again inside a run before its batch is left to the next run.",
+        description="How long one call is retried within a run before its batch is left to the next run, in seconds.",
     )
     max_run_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="How long one run hands batches to this subscriber, in seconds; looked at between two batches. The "
-        "next run goes on behind the last one. By default an equal share of the run's max_run_seconds, so that a slow "
-        "subscriber holds up neither the others nor the next run.",
+        description="Time budget for deliveries to this subscriber in one run, in seconds; checked between batches. "
+        "The next run continues after the last batch. By default an equal share of the run's max_run_seconds, so that "
+        "a slow subscriber delays neither the others nor the next run.",
     )
     max_in_flight: int = Field(
         default=1,
         ge=1,
         le=64,
         description="How many batches are sent at the same time. With 1 they arrive in order; after a crash at most "
-        "this many come again.",
+        "this many are sent again.",
     )
     only: dict[str, list[Any]] = Field(
         default_factory=dict,
-        description="Send only events that have one of these values at each of these paths; a bare list means event "
+        description="Send only events that have one of these values at each of these paths; a plain list means event "
         "types.",
         examples=[{"event_type": ["pageView", "click"]}],
     )
     except_: dict[str, list[Any]] = Field(
         default_factory=dict,
         alias="except",
-        description="Send no event that has one of these values at one of these paths; a bare list means event types.",
+        description="Do not send events that have one of these values at one of these paths; a plain list means event "
+        "types.",
         examples=[{"attributes.blogId": ["7"]}],
     )
     drop_fields: list[str] = Field(
         default_factory=list,
-        description="Paths of what is left out of every event, so that it does not leave; * stands for every key or "
-        "element.",
+        description="Paths of fields to remove from every event before it is sent; * matches every key or element.",
         examples=[["endpoint.Address", "endpoint.User.UserAttributes.*"]],
     )
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Modules that have to be installed; the entry point names the extra that brings them."""
+    """Modules that must be installed; the entry point names the extra that installs them."""
 
     folder_options: ClassVar[tuple[str, ...]] = ()
-    """Options that may name a local folder, which steps on other machines would not see."""
+    """Options that may name a local folder, which steps on other machines would not have."""
 
     _is_checked: bool = PrivateAttr(default=False)
     _claims: Any = PrivateAttr(default=None)
 
     @classmethod
     def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
-        """Option → what it names with these *options*, which may be a local folder or a URL."""
+        """Option → the local folder or URL that it names in *options*."""
         return {name: options[name] for name in cls.folder_options if isinstance(options.get(name), str)}
 
     @classmethod
     def name_patterns(cls, options: Mapping[str, Any]) -> dict[str, str]:
-        """Option of :meth:`folders` → how names below it begin (strftime); nothing where that is not known."""
+        """Option of :meth:`folders` → the beginning of the names below it (strftime); empty if that is unknown."""
         return {}
 
     @abstractmethod
@@ -101,42 +101,42 @@ class Subscriber(LaunchableResource, ABC):
         May be called by several threads at once.
 
         Returns:
-            None, or a Receipt that names the events which were refused while all others were accepted.
+            None, or a Receipt that names the refused events; all others were accepted.
 
         Raises:
-            TryLater: the same batch may be accepted later. Anything not of this package counts as this.
-            Blocked: no batch can be accepted until a person acts.
-            Refused: nothing was accepted, and some events never can be.
+            TryLater: the same batch may be accepted later. Any exception from outside this package counts as this.
+            Blocked: no batch can be accepted until the user acts.
+            Refused: nothing was accepted, and some events can never be accepted.
         """
 
     def select(self, batch: Batch) -> Selected:
-        """What ``only``, ``except`` and ``drop_fields`` leave of *batch*."""
+        """Apply ``only``, ``except`` and ``drop_fields`` to *batch*."""
         return select(batch, only=self.only, but=self.except_, drop_fields=self.drop_fields)
 
     def check(self) -> None:
-        """Tell cheaply whether address and credentials work; raise Blocked or TryLater where they do not."""
+        """Test address and credentials cheaply; raise Blocked or TryLater if they do not work."""
 
     def check_once(self) -> None:
-        """:meth:`check`, unless it went well before."""
+        """Call :meth:`check`, unless it succeeded before."""
         if not self._is_checked:
             self.check()
             self._is_checked = True
 
     def lend_claims(self, claims: "Claims") -> None:
-        """Take the ledger's claims, for :meth:`alone`. Called before anything is delivered."""
+        """Receive the ledger's locks, for :meth:`alone`. Called before anything is delivered."""
         self._claims = claims
 
     @contextmanager
     def alone(self, place: str, *, wait_seconds: float) -> Iterator[None]:
-        """Keep everybody else out of *place* inside the block: threads, processes and machines with the same ledger.
+        """Lock *place* for the block, against all threads, processes and machines that use the same ledger.
 
-        For a destination that two cannot write to at once. Without a ledger, nobody is kept out.
+        For a destination that cannot be written concurrently. Without a ledger there is no lock.
 
         Args:
-            place: a name for it, the same for whoever writes there, without secrets.
+            place: a name for it, the same for all writers, without secrets.
 
         Raises:
-            TryLater: another one is in there still after *wait_seconds*.
+            TryLater: another one still has the lock after *wait_seconds*.
         """
         if self._claims is None:
             yield
@@ -147,16 +147,16 @@ class Subscriber(LaunchableResource, ABC):
             yield
 
     def close(self) -> None:
-        """Let go of connections; called once, when the run ends. What was closed may be used again."""
+        """Close connections; called once, when the run ends. The subscriber may be used again afterwards."""
 
     def secret_values(self) -> tuple[str, ...]:
-        """The values of its secret fields and the passwords in its URLs, for whoever must keep them out of a text."""
+        """The values of its secret fields and the passwords in its URLs, to be removed from texts."""
         secrets = [text for name in secret_fields(type(self)) for text in _texts(getattr(self, name))]
         texts = [text for name in type(self).model_fields for text in _texts(getattr(self, name))]
         return (*secrets, *(password for text in texts for password in _passwords(text)))
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
-        """Called by Dagster when the run, or with the multiprocess executor the step, has ended."""
+        """Called by Dagster when the run ends, or with the multiprocess executor the step."""
         self.close()
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -179,7 +179,7 @@ class Subscriber(LaunchableResource, ABC):
         for path in value:
             paths.split(path)
             if isinstance(value, dict) and None in value[path]:
-                raise ValueError(f"{path}: null is no value to look for")  # nor one that Dagster's config can hold
+                raise ValueError(f"{path}: null is not a value to look for")  # and Dagster's config cannot hold it
         return value
 
     @field_validator("since", mode="before")
@@ -196,7 +196,7 @@ class Subscriber(LaunchableResource, ABC):
 
 
 def secret_fields(subscriber_type: type[BaseModel]) -> set[str]:
-    """Names of the fields that hold secrets: each value, and each value of a mapping, belongs in the environment."""
+    """Names of the fields that hold secrets: their values, or the values of a mapping, belong in the environment."""
     return {
         name
         for name, info in subscriber_type.model_fields.items()
@@ -205,7 +205,7 @@ def secret_fields(subscriber_type: type[BaseModel]) -> set[str]:
 
 
 def _passwords(text: str) -> Iterator[str]:
-    """The password in *text*, if it is a URL with one: as it is written there, and as it is meant."""
+    """The password in *text*, if it is a URL with one: as written, and decoded."""
     if "://" not in text or "@" not in text:
         return
     try:
@@ -217,9 +217,9 @@ def _passwords(text: str) -> Iterator[str]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string in *value*: a string, or a mapping or list of such."""
+    """Every string in *value*: a string, or a mapping or list of strings."""
     if isinstance(value, EnvVar):
-        return  # not resolved yet: it is a name, and no secret
+        return  # not resolved yet: a name, not a secret
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How a server is reached: proxies, certificates, allowed addresses. Declared once, for every destination over HTTP."""
+"""How a server is reached: proxies, certificates, allowed addresses. The same for every destination over HTTP."""
 
 import ssl
 from collections.abc import Callable
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What the connections of one subscriber are opened with.
+    """The settings with which a subscriber's connections are opened.
 
     Attributes:
-        proxy_url: the proxy, instead of the environment's.
-        ca_file: certificate authorities to trust (PEM), instead of the usual ones.
-        client_cert_file: the certificate that the server asks for (PEM), with its chain.
-        client_key_file: its key, where it is not in the same file.
-        client_key_password: of an encrypted key.
-        verify: whether the server's certificate is looked at.
-        networks: what address the server may have, where no proxy leads there.
+        proxy_url: the proxy to use instead of the environment's.
+        ca_file: certificate authorities to trust (PEM) instead of the default ones.
+        client_cert_file: the client certificate (PEM), with its chain.
+        client_key_file: its key, if it is not in the same file.
+        client_key_password: password of the key, if it is encrypted.
+        verify: whether the server's certificate is verified.
+        networks: which addresses the server may have, if no proxy is used.
     """
 
     proxy_url: str | None = None
@@ -34,10 +34,10 @@ class Connections:
     networks: Networks = "private"
 
     def tls(self) -> ssl.SSLContext:
-        """The TLS settings, with whatever these files hold now.
+        """The TLS settings, with the present content of these files.
 
         Raises:
-            Blocked: a file is missing, or does not hold what it should. Trying again would not help.
+            Blocked: a file is missing or invalid. A retry would not help.
         """
         context = self._trusting()
         if self.client_cert_file is not None:
@@ -45,7 +45,7 @@ class Connections:
             name = f"client_cert_file {cert}" + (f" with client_key_file {key}" if key else "")
 
             def password() -> str:
-                return self.client_key_password or ""  # without an answer of ours OpenSSL would ask the terminal
+                return self.client_key_password or ""  # otherwise OpenSSL would prompt on the terminal
 
             _read(lambda: context.load_cert_chain(cert, key, password=password), name, "certificate and key (PEM)")
         return context
@@ -56,7 +56,7 @@ class Connections:
         if not self.verify:
             return httpx2.create_ssl_context(verify=False)
         if self.ca_file is None:
-            # Also those of the variables that OpenSSL has for it.
+            # Includes those of OpenSSL's environment variables.
             return _read(httpx2.create_ssl_context, "SSL_CERT_FILE", "certificate authorities (PEM)")
         path = self.ca_file
         return _read(

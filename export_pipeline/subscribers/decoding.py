@@ -1,8 +1,8 @@
-"""The fast way through an event: msgspec reads and writes what is usual, and says of all else that it is not.
+"""Fast parsing and writing of events: msgspec handles the usual ones, and raises an error for the rest.
 
-What :data:`UNUSUAL` names is left to exact code, event by event: half of a surrogate pair, a number beyond 1.8e308, one
-of more digits than Python converts, and deep nesting. What is read is what ``json.loads`` would give, and what is
-written is what ``json.dumps`` would, with one exception: a number with an exponent may be spelled otherwise (``1e16``
+What raises :data:`UNUSUAL` is left to exact code, event by event: half of a surrogate pair, a number beyond 1.8e308, a
+number with more digits than Python converts, and deep nesting. Reading gives what ``json.loads`` would give, and
+writing what ``json.dumps`` would, with one exception: a number with an exponent may be written differently (``1e16``
 for ``1e+16``, ``0.00001`` for ``1e-05``), which is the same number.
 """
 
@@ -13,27 +13,27 @@ from typing import Any
 import msgspec
 
 UNUSUAL = (msgspec.MsgspecError, RecursionError, UnicodeError, OverflowError)
-"""What :func:`decode` and :func:`encode` raise where exact code has to decide."""
+"""What :func:`decode` and :func:`encode` raise if exact code has to decide."""
 
 decode = msgspec.json.Decoder(dict[str, Any]).decode
 """The object in a line."""
 
 encode = msgspec.json.Encoder().encode
-"""Compact JSON of what :func:`decode` gave, and of what is made of it."""
+"""Compact JSON of what :func:`decode` returned, or of values derived from it."""
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ANY = "*"
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 Dropped = Mapping[str, Any]
-"""Steps of paths as a tree: name of a member → what to drop within it; None: the member itself."""
+"""Paths as a tree: name of a member → what to drop within it; None: the member itself."""
 
 
 def without(value: bytes, dropped: Dropped) -> bytes | None:
-    """*value* without the members in *dropped*; every other byte stays as it is.
+    """*value* without the members in *dropped*; every other byte is unchanged.
 
     Returns:
-        None where exact code has to decide: where there is white space, or names are repeated or written with escapes.
+        None if exact code has to decide: if there is white space, or names are repeated or written with escapes.
     """
     first = value[:1]
     if first == b"{":
@@ -45,7 +45,7 @@ def without(value: bytes, dropped: Dropped) -> bytes | None:
         whole, form = members, b"[%b]"
     else:
         return value
-    # This proves that nothing stands between the members, and that each name is unique and written as it is.
+    # This proves that nothing is between the members, and that each name is unique and written without escapes.
     if form % b",".join(whole.values()) != value:
         return None
     for name in dropped if _ANY not in dropped else [*whole]:
@@ -63,10 +63,10 @@ def without(value: bytes, dropped: Dropped) -> bytes | None:
 
 
 def reader(paths: Iterable[Sequence[str]]) -> Callable[[bytes], Sequence[Any]] | None:
-    """A function that gives what a line has at each of *paths*, and reads nothing else of it.
+    """A function that returns the values at *paths* in a line, and parses nothing else of it.
 
-    It raises what :data:`UNUSUAL` names where exact code has to decide, also where a path leads through what is no
-    object. None: there is a path of more than one step that begins with another one.
+    It raises one of :data:`UNUSUAL` if exact code has to decide, also if a path leads through a value that is not an
+    object. None: one path begins with another.
     """
     ordered = [tuple(steps) for steps in paths]
     fields = as_tree(ordered)
@@ -81,7 +81,7 @@ def reader(paths: Iterable[Sequence[str]]) -> Callable[[bytes], Sequence[Any]] |
 
 
 def _struct(fields: Dropped) -> type[msgspec.Struct]:
-    """A type with these members; one that is not there is None, or an empty object where paths lead through it."""
+    """A type with these members; a missing one is None, or an empty object if paths lead through it."""
     types = {name: None if inner is None else _struct(inner) for name, inner in fields.items()}
     members = [
         (f"f{number}", Any, None) if inner is None else (f"f{number}", inner, msgspec.field(default_factory=inner))
@@ -92,7 +92,7 @@ def _struct(fields: Dropped) -> type[msgspec.Struct]:
 
 
 def _attribute(fields: Dropped, steps: Sequence[str]) -> str:
-    """Where a struct of *fields* has the member at *steps*."""
+    """The dotted attribute of the member at *steps* in a struct of *fields*."""
     names = []
     node: Any = fields
     for step in steps:
@@ -106,7 +106,7 @@ def _leaves(fields: Dropped) -> int:
 
 
 def as_tree(paths: Iterable[Sequence[str]]) -> Dropped | None:
-    """*paths* as a tree; None where a ``*`` stands beside other names: both may mean one member."""
+    """*paths* as a tree; None if a ``*`` is beside other names: both may match the same member."""
     root: dict[str, Any] = {}
     for steps in sorted(paths, key=len):
         node: dict[str, Any] | None = root

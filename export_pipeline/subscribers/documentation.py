@@ -31,24 +31,24 @@ _HEAD = """\
 <!-- Written by `{command}` from the classes in export_pipeline/subscribers/; do not edit. -->
 
 A subscriber is a destination. Each entry under `subscribers` in the deployment file is one; its `type` is one of these,
-or [a class of your own](your_own_subscriber.md).
+or [your own class](your_own_subscriber.md).
 
 {types}
 
-What needs an extra is installed with it, such as `pip install "{distribution}[kafka,warehouse]"`.
+Install the extras of the types you use, such as `pip install "{distribution}[kafka,warehouse]"`.
 
 ## What happens to a batch
 
-Before a batch is sent, the events are chosen (`only`, `except`), fields are left out (`drop_fields`), and the batch is
-cut into what the destination takes in one request. Then, whatever the destination:
+Before a batch is sent, events are selected (`only`, `except`), fields are removed (`drop_fields`), and the batch is
+cut into requests that the destination accepts. Then, for every destination:
 
-| its answer | leads to |
+| response | what happens |
 |---|---|
-| accepted | the batch is done, and its acceptance is written to the ledger |
-| some events refused | these go to the quarantine with the reason, the others are done |
-| try later: no answer, 408, 425, 429, 5xx, throttling | the same request again, with the same ids, after a random wait that doubles up to 10 seconds, or after what `Retry-After` asks for; after `retry_for_seconds` the batch is left to the next run |
-| blocked: 401, 403, 404, 410, a redirect, wrong configuration | nothing is tried again in this run, the run fails and says why; all events stay owed until a person acts |
-| refused: 400, 413, 422 | the request is halved until the refused events stand alone; they go to the quarantine, the others are delivered. Where the first 100 events are refused one by one and none is accepted, that is *blocked*; so it is where every event of a batch of two or more, or its first 100, is refused for one trouble that may be the destination's own (a failing script, a full mapping, a throwing view, a topic that takes no message) |
+| accepted | the batch is done, and its acceptance is recorded in the ledger |
+| some events refused | these go to the quarantine (the dead letters) with the reason; the others are done |
+| try later: no response, 408, 425, 429, 5xx, throttling | the same request is retried, with the same ids, after a random wait of at most 0.5 seconds, whose limit doubles up to 10 seconds, or as long as `Retry-After` requests, if that is longer; after `retry_for_seconds` the batch is left to the next run |
+| blocked: 401, 403, 404, 410, a redirect, wrong configuration | nothing is retried in this run, and the run fails with the reason; all events stay owed until you fix the cause |
+| refused: 400, 413, 422 | the request is halved until the refused events are isolated; they go to the quarantine, the others are delivered. It counts as *blocked* if the first 100 events are refused one by one and none is accepted, or if every event of a batch of two or more, or its first 100, is refused for the same reason and that may be an error of the destination (a failing script, a full mapping, a view that raises an error, a topic that accepts no messages) |
 
 Every event is counted as accepted, refused or filtered, and the three add up to the events of the batch.
 
@@ -57,15 +57,15 @@ Every event is counted as accepted, refused or filtered, and the three add up to
 {common}
 ## Values at paths, and mappings
 
-`only`, `except`, `drop_fields` and the mappings name values in an event by dotted paths: `endpoint.User.UserId`; a number
-indexes a list, `endpoint.Attributes.DeviceMake.0`. A mapping says what is made of an event:
+`only`, `except`, `drop_fields` and the mappings address values in an event by dotted paths: `endpoint.User.UserId`; a
+number indexes a list, `endpoint.Attributes.DeviceMake.0`. A mapping defines what is sent for an event:
 
 {language}
 """
 
 
 def page() -> str:
-    """The whole page, as it belongs into ``docs/subscribers.md``."""
+    """The complete text of ``docs/subscribers.md``."""
     kinds = {name: resolve(name) for name in known_types()}
     rows = [(f"[`{name}`](#{name})", _summary(kind), _extra(name) or "–") for name, kind in kinds.items()]
     head = _HEAD.format(
@@ -87,9 +87,9 @@ def example(name: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or with ``--check`` only say whether it is up to date; the exit code."""
+    """Write the page, or with ``--check`` only test whether it is up to date; returns the exit code."""
     parser = argparse.ArgumentParser(description="Write docs/subscribers.md from the classes.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the page is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if the page is out of date")
     if parser.parse_args(arguments).check:
         if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
             return 0
@@ -114,16 +114,16 @@ def _section(name: str, kind: type[Subscriber]) -> str:
 
 
 def _default_mapping(kind: type[Subscriber]) -> str:
-    """What a call is made of, where the deployment file changes nothing."""
+    """The default mapping of a type, if it has one."""
     default = getattr(kind, "default_mapping", None)
     if default is None:
         return ""
     told = yaml.dump(default, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return f"\nThe mapping, where the deployment file changes nothing:\n\n```yml\n{told}```\n"
+    return f"\nDefault mapping:\n\n```yml\n{told}```\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors for what stands in several places."""
+    """Writes no anchors for values that occur several times."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -137,7 +137,7 @@ def _options(fields: Mapping[str, FieldInfo], secrets: AbstractSet[str]) -> str:
             _default(info),
             _markdown(" ".join((info.description or "").split())),
         )
-        # What is required, what is the type's own, and the options of a store at the end.
+        # Required options first, then the type's own, then the options of a store.
         for name, info in sorted(
             fields.items(), key=lambda item: (not item[1].is_required(), item[0] in StoreSettings.model_fields)
         )
@@ -155,7 +155,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _language() -> str:
     """The table in the docstring of the mapping language."""
     rows = re.findall(r"^``(.+?)``\s{2,}(.+)$", mapping.__doc__ or "", re.MULTILINE)
-    table = _table(("mapping", "what is made of it"), ((f"`{form}`", _markdown(text)) for form, text in rows))
+    table = _table(("mapping", "result"), ((f"`{form}`", _markdown(text)) for form, text in rows))
     rest = (mapping.__doc__ or "").rpartition("====")[2]
     return table + "\n" + _markdown(" ".join(rest.split()))
 
@@ -176,7 +176,7 @@ def _markdown(text: str) -> str:
 
 
 def _annotation(name: str, info: FieldInfo) -> Any:
-    """The type as deployment files know it, of an option of a store that Dagster's config has no type for."""
+    """The option's type in deployment files; differs for store options for which Dagster's config has no type."""
     told = StoreSettings.model_fields.get(name)
     return told.annotation if info.annotation is Any and told is not None else info.annotation
 

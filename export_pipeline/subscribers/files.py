@@ -1,4 +1,4 @@
-"""Write every batch as one object of newline-delimited JSON into any store."""
+"""Write every batch as one object of newline-delimited JSON to an object store or a local folder."""
 
 import errno
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from export_pipeline.subscribers.base import Subscriber
 from export_pipeline.subscribers.store_options import StoreFields
 
 EXTENSIONS = {"none": ".ndjson", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}
-# What of the operating system's answers does not pass by itself.
+# Errors of the operating system that are not temporary.
 LASTING = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST}
 )
@@ -23,27 +23,27 @@ PROBE = "_export_pipeline_check"
 
 
 class Files(StoreFields, Subscriber):
-    """Writes each batch as one NDJSON object, named by its day and its id: ``2026/11/23/<batch id>.ndjson``.
+    """Writes each batch as one NDJSON object, named after its day and its id: ``2026/11/23/<batch id>.ndjson``.
 
-    A batch that comes again overwrites its own object with the same bytes, so every event is there exactly once.
-    A reader sees a whole object or none. In a local folder on the file system of the staging, an uncompressed object is
-    the staged file itself, under a second name.
+    A repeated batch overwrites its own object with the same bytes, so every event is there exactly once. A reader sees
+    a complete object or none. In a local folder on the same file system as staging, an uncompressed object is a hard
+    link to the staged file.
     """
 
     url: str = Field(
-        description="Where to write: s3://…, gs://…, az://…, file:///… or a path, which may be relative. Not in "
-        "the source.",
+        description="Where to write: s3://…, gs://…, az://…, file:///… or a path, which may be relative. It must not "
+        "be in the source.",
         examples=["s3://acme-lake/events/"],
     )
     path: str = Field(
         default="%Y/%m/%d/",
-        description="What an object's name begins with, as a strftime pattern for the day of its events.",
+        description="Prefix of object names, as a strftime pattern for the day of the events.",
     )
     compression: Literal["none", "gzip", "zstd"] = Field(default="none", description="How each object is compressed.")
     durable: bool = Field(
         default=False,
-        description="In a local folder: wait until the disk has each object (fsync), so that it survives a power cut. "
-        "Other stores always do.",
+        description="In a local folder: wait until each object is on disk (fsync), so that it survives a power "
+        "failure. Other stores always do.",
     )
     folder_options: ClassVar[tuple[str, ...]] = ("url",)
     _objects: Objects | None = PrivateAttr(default=None)
@@ -79,11 +79,11 @@ class Files(StoreFields, Subscriber):
             raise _meaning(error) from None
 
     def name_of(self, batch: Batch) -> str:
-        """The object's name below ``url``: the same for the same batch."""
+        """The object's name relative to ``url``; always the same for the same batch."""
         return batch.date.strftime(self.path) + batch.id + EXTENSIONS[self.compression]
 
     def delivered(self, day: date) -> set[str]:
-        """Ids of the batches of *day* whose objects are there, as :meth:`name_of` names them.
+        """Ids of the batches of *day* whose objects exist under the names of :meth:`name_of`.
 
         Raises:
             StoreError: the store failed.
@@ -93,7 +93,7 @@ class Files(StoreFields, Subscriber):
         return {name[len(begins) : -len(ends)] for name in names if name.startswith(begins) and name.endswith(ends)}
 
     def check(self) -> None:
-        """Write an empty object and remove it again; credentials that may only write leave it there."""
+        """Write an empty object and delete it again; credentials that may only write leave it there."""
         try:
             self._open().put(PROBE, b"")
         except (StoreError, ConfigurationError) as error:
@@ -102,7 +102,7 @@ class Files(StoreFields, Subscriber):
             self._open().delete(PROBE)
 
     def check_once(self) -> None:
-        """Nothing: the first object tells as much."""
+        """Do nothing: writing the first object tests the same."""
 
     def _open(self) -> Objects:
         if self._objects is None:
@@ -111,7 +111,7 @@ class Files(StoreFields, Subscriber):
 
 
 def compress(data: bytes, compression: str) -> bytes:
-    """*data* as ``none``, ``gzip`` or ``zstd``; the same bytes every time (no time stamp in gzip's header)."""
+    """Compress *data* by ``none``, ``gzip`` or ``zstd``; always the same bytes (no timestamp in gzip's header)."""
     if compression == "gzip":
         from isal import igzip
 
@@ -126,12 +126,12 @@ def compress(data: bytes, compression: str) -> bytes:
 
 
 def _meaning(error: StoreError | ConfigurationError) -> DeliveryError:
-    """Whether what the store said passes by itself: told by the error of the store or system behind *error*."""
+    """Whether the failure is temporary, according to the error of the store or the system behind *error*."""
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     behind = error.__context__
     lasting = (
-        isinstance(error, ConfigurationError | ObjectMissing)  # nothing is missing when one writes, but the bucket
+        isinstance(error, ConfigurationError | ObjectMissing)  # when writing, only the bucket can be missing
         or isinstance(behind, PermissionDeniedError | UnauthenticatedError)
         or (isinstance(behind, OSError) and behind.errno in LASTING)
     )

@@ -12,7 +12,7 @@ from export_pipeline.subscribers.parsing import Unfit, parse
 EVENT_TYPE = "event_type"
 
 Values = Mapping[str, Sequence[Any]]
-"""Path → the values meant."""
+"""Path → the values to look for."""
 _Condition = tuple[Sequence[str], Sequence[Any]]
 
 
@@ -21,9 +21,9 @@ class Selected:
     """What is left of a batch.
 
     Attributes:
-        batch: the events that go on, under the same id; None where none does.
-        indices: where each of them was in the whole batch.
-        refused: index in the whole batch → why nobody can tell whether, or without which fields, the event may leave.
+        batch: the selected events, under the same id; None if there are none.
+        indices: the position of each of them in the whole batch.
+        refused: index in the whole batch → why it cannot be decided whether to send the event, or which fields to drop.
     """
 
     batch: Batch | None
@@ -32,9 +32,9 @@ class Selected:
 
 
 def select(batch: Batch, *, only: Values, but: Values, drop_fields: Sequence[str]) -> Selected:
-    """What *only*, *but* (``except``) and *drop_fields* leave of *batch*.
+    """Apply *only*, *but* (``except``) and *drop_fields* to *batch*.
 
-    An event stays when at every path of *only* it has one of the values, and at no path of *but*.
+    An event is selected if it has one of the values at every path of *only*, and at no path of *but*.
     """
     if not (only or but or drop_fields):
         return Selected(batch, range(batch.events))
@@ -54,7 +54,7 @@ def select(batch: Batch, *, only: Values, but: Values, drop_fields: Sequence[str
 
 
 def _chooser(only: Values, but: Values) -> Callable[[bytes], bool] | None:
-    """Whether an event goes on; None: every one does."""
+    """A function that decides whether an event is selected; None: all are."""
     wanted = [(paths.split(path), values) for path, values in only.items()]
     unwanted = [(paths.split(path), values) for path, values in but.items()]
     if not (wanted or unwanted):
@@ -87,7 +87,7 @@ def _test(values: Sequence[Any]) -> Callable[[Any], bool]:
 
 
 def _shortener(drop_fields: Sequence[str]) -> Callable[[bytes], bytes] | None:
-    """An event without what is dropped; None: nothing is."""
+    """A function that removes the dropped fields from an event; None: nothing is dropped."""
     dropped = [paths.split(path) for path in drop_fields]
     if not dropped:
         return None
@@ -118,5 +118,5 @@ def _is_one_of(found: Any, values: Sequence[Any]) -> bool:
 
 
 def as_values(given: object) -> object:
-    """A bare list in a deployment file is one of event types."""
+    """A plain list in a deployment file means event types."""
     return {EVENT_TYPE: given} if isinstance(given, list) else given

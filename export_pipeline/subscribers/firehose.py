@@ -11,32 +11,32 @@ from export_pipeline.subscribers.packing import Packed
 
 
 class Firehose(AwsSubscriber):
-    """Puts each event into a delivery stream as one record; records that Firehose did not take are put again, alone.
+    """Puts each event into a delivery stream as one record; records that Firehose did not accept are put again, alone.
 
-    Firehose knows no repeats: after a crash a batch may be there twice.
+    Firehose does not deduplicate: after a crash a batch may be there twice.
     """
 
     service: ClassVar[str] = "firehose"
     separator_bytes: ClassVar[int] = 0
     stream_name: str = Field(description="Name of the delivery stream.")
     newline: bool = Field(
-        default=True, description="End each record with a line feed; Firehose itself puts nothing between records."
+        default=True, description="End each record with a line feed; Firehose itself does not separate records."
     )
-    max_request_events: int = Field(default=500, ge=1, le=500, description="Most records in one request.")
-    max_request_bytes: int = Field(default=4_194_304, ge=1, le=4_194_304, description="Largest request.")
+    max_request_events: int = Field(default=500, ge=1, le=500, description="Maximum number of records per request.")
+    max_request_bytes: int = Field(default=4_194_304, ge=1, le=4_194_304, description="Maximum request size in bytes.")
     max_event_bytes: int = Field(
         default=1_024_000,
         ge=1,
         le=1_024_000,
-        description="Largest record, its line feed included; a larger one goes to the quarantine.",
+        description="Maximum record size in bytes, its line feed included; a larger one goes to the quarantine.",
     )
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event, with a line feed where ``newline`` says so."""
+        """The event, with a line feed if ``newline`` is set."""
         return (event + b"\n",) if self.newline else (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """One request; what failed is told to come again."""
+        """Send one request; the receipt names the records to send again."""
         records = [{"Data": item} for item in request.items]
         answer = self.call(lambda client: client.put_record_batch(DeliveryStreamName=self.stream_name, Records=records))
         return Receipt(later=failed(answer.get("RequestResponses", []), records=len(records)))

@@ -1,4 +1,4 @@
-"""Send events to any HTTP API that takes JSON: for the one nobody has written a subscriber for."""
+"""Send events to any HTTP API that accepts JSON, if there is no specific subscriber for it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
 
 class Http(IdempotentOptions, HttpRequestSubscriber):
-    """Sends events to any API, as newline-delimited JSON, as an array, or as an object with an array in it.
+    """Sends events to any HTTP API, as newline-delimited JSON, as an array, or as an object that contains an array.
 
-    Answers count as everywhere: 2xx accepts; 408, 425, 429 and 5xx are tried again (``Retry-After`` is obeyed); 400,
-    413 and 422 refuse events, and the request is halved until they are found; anything else blocks. An API that tells
-    more in its answer is read with ``success_path`` and ``errors_path``.
+    Status codes have the usual meaning: 2xx accepts; 408, 425, 429 and 5xx are retried (``Retry-After`` is respected);
+    400, 413 and 422 refuse events, and the request is halved until they are found; anything else blocks. If the API
+    reports more in the response body, read it with ``success_path`` and ``errors_path``.
     """
 
     url: str = Field(
-        description="Where to send; {id} in it is replaced by the id of the request.",
+        description="Where to send; {id} is replaced by the id of the request.",
         examples=["https://api.example.com/v1/events"],
     )
     method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", description="HTTP method.")
@@ -39,43 +39,44 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
     )
     id_header: str | None = Field(
         default="Idempotency-Key",
-        description="Header for the id of the request, the same whenever the same events are sent; null: none.",
+        description="Header for the id of the request; the same events always have the same id. null: no header.",
     )
     body: Literal["ndjson", "array", "object"] = Field(
-        default="ndjson", description="Shape of the body: one event a line, [events], or {body_key: [events]}."
+        default="ndjson", description="Format of the body: one event per line, [events], or {body_key: [events]}."
     )
-    body_key: str = Field(default="events", description="Where the events are in a body of shape object.")
+    body_key: str = Field(default="events", description="Key of the events in a body of format object.")
     body_fields: dict[str, Any] = Field(
-        default_factory=dict, description="What else a body of shape object holds, by name."
+        default_factory=dict, description="Additional fields of a body of format object, by name."
     )
     secret_body_fields: dict[str, str] = Field(
         default_factory=dict,
-        description="What else a body of shape object holds and is secret, such as an API key.",
+        description="Additional fields of a body of format object whose values are secrets, such as an API key.",
         json_schema_extra=SECRET,
     )
     content_type: str | None = Field(
-        default=None, description="Content-Type; by default application/x-ndjson or application/json, as the body is."
+        default=None,
+        description="Content-Type; by default application/x-ndjson or application/json, to match the body.",
     )
     mapping: dict[str, Any] = Field(
         default_factory=dict,
-        description="What is sent of each event, in the mapping language; by default the event as it is.",
+        description="What is sent for each event, in the mapping language; by default the event unchanged.",
         examples=[{"name": "event_type", "at": {"$time": "event_timestamp"}}],
     )
     success_path: str | None = Field(
         default=None,
-        description="Path into the answer (JSON) where a 2xx has to say success_value; else it is tried again.",
+        description="Path in the response (JSON) at which a 2xx must have success_value; otherwise it is retried.",
     )
-    success_value: Any = Field(default=True, description="What is at success_path when all went well.")
+    success_value: Any = Field(default=True, description="Value at success_path if the request succeeded.")
     errors_path: str | None = Field(
         default=None,
-        description="Path into the answer (JSON) of a list of the events that were refused while the others were "
-        "accepted, or of an object of their numbers and reasons. Read from a 2xx. Anything else there, but nothing, "
-        "null, false, 0 and an empty text, blocks: nobody can tell which events were accepted.",
+        description="Path in the response (JSON) of a 2xx to a list of the events that were refused while the others "
+        "were accepted, or to an object of their numbers and reasons. Anything else there, except nothing, null, "
+        "false, 0 and an empty text, blocks, because it is unknown which events were accepted.",
     )
     error_index_path: str = Field(
-        default="index", description="Path within each of these to the number of the event in the request, from 0."
+        default="index", description="Path within each error to the number of the event in the request, from 0."
     )
-    error_reason_path: str = Field(default="message", description="Path within each of these to the reason.")
+    error_reason_path: str = Field(default="message", description="Path within each error to the reason.")
     separator_bytes: ClassVar[int] = 1
     _call: Call | None = PrivateAttr(default=None)
 
@@ -97,7 +98,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is, or as the mapping makes it."""
+        """The event, unchanged or mapped."""
         if not self.mapping:
             return (event,)
         if self._call is None:
@@ -105,7 +106,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         return (self._call(event),)
 
     def post(self, request: Packed) -> Receipt | None:
-        """One request, and what its answer says of single events."""
+        """Send one request; the receipt has what the response says about single events."""
         headers = {**self.headers, **self.secret_headers}
         if self.id_header is not None:
             headers[self.id_header] = request.id
@@ -119,7 +120,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
                 headers=headers,
             )
 
-        # Without its id a repeat is none to the API.
+        # Without the id the API cannot recognize a repeat.
         answer = accept(send()) if self.id_header is None else self.settle(request.id, send)
         if answer is None:
             return Receipt(detail=f"request {request.id} was accepted before")
@@ -128,7 +129,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         return self._read(answer, len(request.items))
 
     def check(self) -> None:
-        """Connect; whether the API takes events shows only a real request."""
+        """Connect only: whether the API accepts events, only a real request shows."""
         self._http.connect(self.url, timeout_seconds=self.timeout_seconds, connections=self.connections)
 
     def _body(self, items: Sequence[bytes]) -> bytes:
@@ -144,7 +145,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         try:
             told: Any = json.loads(answer.body)
         except ValueError:
-            raise Blocked(f"{answer.told()}: that is no JSON", status=answer.status, answer=answer.said()) from None
+            raise Blocked(f"{answer.told()}: not JSON", status=answer.status, answer=answer.said()) from None
         refused = {} if self.errors_path is None else self._errors(told, answer, items)
         if self.success_path is not None and not refused:
             found = paths.look_up(told, paths.split(self.success_path))
@@ -166,7 +167,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
         else:
             index_path, reason_path = paths.split(self.error_index_path), paths.split(self.error_reason_path)
         if not isinstance(errors, list):
-            # Some were refused, and nobody can tell which: sending parts again would repeat the others.
+            # Some were refused, and it is unknown which: sending parts again would repeat the others.
             raise Blocked(
                 f"{answer.told()}: found {str(errors)[:60]!r} at errors_path {self.errors_path}; allowed: a list, or "
                 "an object of numbers and reasons",
@@ -178,7 +179,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
             index = _number(paths.look_up(error, index_path) if isinstance(error, dict | list) else error)
             if index is None or not 0 <= index < items:
                 raise Blocked(
-                    f"{answer.told()}: {self.error_index_path} in {self.errors_path} names no event",
+                    f"{answer.told()}: {self.error_index_path} in {self.errors_path} names no event of the request",
                     status=answer.status,
                     answer=answer.said(),
                 )
@@ -188,7 +189,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
 
 
 def _number(found: Any) -> int | None:
-    """The number of an event in an answer, also where it is written as text; None where it is none."""
+    """The number of an event in a response, also if written as text; None if it is not a number."""
     if isinstance(found, str) and found.isascii() and found.isdecimal() and len(found) < 10:
         return int(found)
     return found if isinstance(found, int) and not isinstance(found, bool) else None

@@ -1,4 +1,4 @@
-"""One HTTP client for every subscriber that speaks HTTP: what is sent, and what an answer means."""
+"""The HTTP client of all HTTP subscribers: sends requests, and classifies responses."""
 
 import ipaddress
 import socket
@@ -20,7 +20,7 @@ from export_pipeline.subscribers.scrubbing import excerpt, public_url, scrub
 if TYPE_CHECKING:
     import httpx2
 
-# The statuses of subscribers.md; 425 and 429 as in RFC 8470 and RFC 6585.
+# The status codes of docs/subscribers.md; 425 and 429 are from RFC 8470 and RFC 6585.
 TRY_LATER = frozenset({408, 425, 429})
 REFUSED = frozenset({400, 413, 422})
 
@@ -33,14 +33,14 @@ USER_AGENT = "export-pipeline"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a destination answered.
+    """The response of a destination.
 
     Attributes:
-        url: as asked, without credentials, path and query.
+        url: of the request, without credentials, path and query.
         status: HTTP status.
-        headers: names in lower case.
-        body: as sent; at most 16 MiB of it.
-        secrets: what a destination may echo, and :meth:`told` must not.
+        headers: with names in lower case.
+        body: as received; at most 16 MiB of it.
+        secrets: values that a destination may echo and :meth:`told` must not show.
     """
 
     url: str
@@ -50,7 +50,7 @@ class Answer:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def told(self) -> str:
-        """Who answered what, for a log: status and the first 500 bytes, without secrets."""
+        """The response for a log: URL, status and the first 500 bytes, without secrets."""
         said = self.said()
         return f"{self.url} answered {self.status}" + (f": {said}" if said else "")
 
@@ -60,13 +60,13 @@ class Answer:
 
 
 def _told_paths(url: "httpx2.URL") -> list[str]:
-    """What a destination may tell of the path that it was asked for, in which many have their token."""
+    """The forms in which a destination may echo the path of the request, which often contains a token."""
     asked, path = url.raw_path.decode("ascii"), url.path
     return [text for text in dict.fromkeys((asked, path)) if len(text) >= _SHORTEST_HIDDEN_PATH]
 
 
 class HttpClient:
-    """httpx2 clients, one for each way to a server, opened at first use. Several threads may use it.
+    """httpx2 clients, one for each route to a server, opened at first use. Thread-safe.
 
     Redirects are never followed.
     """
@@ -87,30 +87,30 @@ class HttpClient:
         secrets: tuple[str, ...] = (),
         connections: Connections = DIRECT,
     ) -> Answer:
-        """Send one request and read its answer, whatever its status.
+        """Send one request and read the response, whatever its status.
 
         Args:
             method: such as ``POST``.
             url: ``http://`` or ``https://``; user and password in it become basic authentication.
-            timeout_seconds: for connecting, for each piece of the request, and for the whole answer: its head, what
-                comes before it (1xx), and its body.
+            timeout_seconds: for connecting, for each piece of the request, and for the whole response: its head,
+                earlier 1xx responses, and its body.
             content: the body.
-            headers: beside User-Agent and Accept-Encoding.
+            headers: in addition to User-Agent and Accept-Encoding.
             auth: user and password.
-            secrets: what the destination may echo, and no text may hold.
+            secrets: values that the destination may echo and no text may contain.
             connections: how the server is reached.
 
         Raises:
-            TryLater: no answer, or not a whole one.
-            Blocked: the URL or the proxy's is none, the address is not one of ``networks``, a certificate is not to be
-                trusted or cannot be read.
+            TryLater: no response, or an incomplete one.
+            Blocked: the URL or the proxy's URL is invalid, ``networks`` does not allow the address, or a certificate is
+                not trusted or cannot be read.
         """
         import httpx2
 
         place = public_url(url, path=False)
         client = self._open(url, connections)
         try:
-            # An encoded answer could unpack to any size, and none here is worth compressing.
+            # A compressed response could expand to any size, and none here is worth compressing.
             request = client.build_request(
                 method,
                 url,
@@ -127,11 +127,11 @@ class HttpClient:
         except httpx2.TimeoutException:
             raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
-            raise Blocked(f"{place} is no address to send HTTP to") from None
+            raise Blocked(f"{place} is not a valid HTTP address") from None
         except (httpx2.LocalProtocolError, UnicodeEncodeError):
-            # Its text would quote the header, and so a secret.
+            # The error's text would quote the header, which may be a secret.
             raise Blocked(
-                f"{place}: a header's name or value holds what HTTP does not allow, such as a line feed at its end"
+                f"{place}: a header's name or value contains a character that HTTP does not allow, such as a line feed"
             ) from None
         except httpx2.TransportError as error:
             if distrust := find_distrust(error):
@@ -141,18 +141,18 @@ class HttpClient:
         return Answer(place, response.status_code, answered, body, (*secrets, *_told_paths(request.url)))
 
     def connect(self, url: str, *, timeout_seconds: float, connections: Connections = DIRECT) -> None:
-        """See whether somebody listens, and with a certificate that is trusted; no request is sent.
+        """Check that the server accepts connections and its certificate is trusted; sends no request.
 
-        Where a proxy leads there, whether that listens.
+        With a proxy, checks that the proxy accepts connections.
 
         Raises:
-            TryLater: nobody does.
+            TryLater: it does not.
             Blocked: as for :meth:`send`.
         """
         self._open(url, connections)
         proxy = proxy_for(url, connections.proxy_url)
         parts = urlsplit(proxy or url)
-        place = public_url(url, path=False) + (f" by the proxy {public_url(proxy, path=False)}" if proxy else "")
+        place = public_url(url, path=False) + (f" through the proxy {public_url(proxy, path=False)}" if proxy else "")
         address = (parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 1080))
         try:
             with socket.create_connection(address, timeout_seconds) as plain:
@@ -194,7 +194,7 @@ class HttpClient:
 
 
 def _read(response: "httpx2.Response") -> bytes:
-    """The answer's first 16 MiB."""
+    """The first 16 MiB of the response's body."""
     pieces: list[bytes] = []
     size = 0
     for piece in response.iter_raw():
@@ -206,7 +206,7 @@ def _read(response: "httpx2.Response") -> bytes:
 
 
 def find_distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """The refusal of a certificate behind *error*, if that is what it is."""
+    """The certificate error that caused *error*, if one did."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
@@ -220,7 +220,7 @@ def accept(answer: Answer) -> Answer:
     """*answer*, if it is a 2xx.
 
     Raises:
-        TryLater: 408, 425, 429, 5xx; with what Retry-After asks for.
+        TryLater: 408, 425, 429, 5xx; with the pause that Retry-After requests.
         Refused: 400, 413, 422.
         Blocked: all else: 401, 403, 404, 410, redirects, …
     """
@@ -230,25 +230,25 @@ def accept(answer: Answer) -> Answer:
 
 
 def raise_for(answer: Answer) -> NoReturn:
-    """Raise what *answer*, which is no 2xx, means."""
+    """Raise the error that *answer*, which is not a 2xx, means."""
     if 300 <= answer.status < 400:
         target = answer.headers.get("location")
         where = public_url(target) if target else "nowhere"
-        text = f"{answer.url} answered {answer.status} and pointed to {where}; redirects are not followed"
+        text = f"{answer.url} answered {answer.status} and redirected to {where}; redirects are not followed"
         raise Blocked(text, status=answer.status)
     asked = retry_after_seconds(answer.headers.get("retry-after"))
     raise of_status(answer.status, answer.told(), asked_seconds=asked, answer=answer.said())
 
 
 def of_status(status: int, reason: str, *, asked_seconds: float | None = None, answer: str = "") -> DeliveryError:
-    """The error that a *status* which is no 2xx means, with *reason*, the pause that was asked for, and the answer."""
-    if status in TRY_LATER or status >= 500 or status < 200:  # below 200 the answer itself is still to come
+    """The error that *status*, which is not a 2xx, means, with *reason*, the requested pause, and the response."""
+    if status in TRY_LATER or status >= 500 or status < 200:  # below 200 the final response is still to come
         return TryLater(reason, retry_after_seconds=asked_seconds, status=status, answer=answer)
     return (Refused if status in REFUSED else Blocked)(reason, status=status, answer=answer)
 
 
 def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks to wait: a number or an HTTP date (RFC 9110, 10.2.3); None if neither."""
+    """The seconds that a Retry-After header requests, as a number or an HTTP date (RFC 9110, 10.2.3); None: neither."""
     if value is None:
         return None
     value = value.strip()
@@ -256,7 +256,7 @@ def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> fl
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # a year or a zone beyond those of datetime
+    except (ValueError, OverflowError):  # a year or a time zone out of datetime's range
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

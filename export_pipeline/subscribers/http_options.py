@@ -1,4 +1,4 @@
-"""The options of every destination over HTTP: address, time-out, proxy, certificates."""
+"""The options of every HTTP destination: address, timeout, proxy, certificates."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ from export_pipeline.subscribers.proxies import check_proxy
 
 CONFLICT = 409
 CONFLICTS_OF_ACCEPTED = 3
-"""So many in a row, with pauses between them, and a request whose answer was lost is not under way any more."""
+"""After this many in a row, with pauses between them, a request whose response was lost is no longer in progress."""
 
 
 class ConnectionOptions(Subscriber):
@@ -32,26 +32,26 @@ class ConnectionOptions(Subscriber):
 
     proxy_url: str | None = Field(
         default=None,
-        description="Proxy to go through: http://…, https://… or socks5://…, with user and password where it asks for "
-        "them. By default that of the environment (https_proxy, http_proxy, all_proxy), but for what no_proxy names: "
-        "hosts, domains, addresses and ranges of addresses.",
+        description="Proxy to use: http://…, https://… or socks5://…, with user and password if it needs them. By "
+        "default that of the environment (https_proxy, http_proxy, all_proxy), except for the hosts, domains, "
+        "addresses and address ranges in no_proxy.",
         examples=["http://proxy.example.com:3128"],
     )
     ca_file: str | None = Field(
         default=None,
-        description="File with the certificate authorities to trust (PEM), instead of the usual ones.",
+        description="File with the certificate authorities to trust (PEM), instead of the default ones.",
         examples=["/etc/ssl/example-ca.pem"],
     )
     client_cert_file: str | None = Field(
         default=None,
-        description="File with the certificate to show to the server (PEM, mutual TLS), its chain included.",
+        description="File with the client certificate for mutual TLS (PEM), its chain included.",
         examples=["/run/secrets/client.pem"],
     )
     client_key_file: str | None = Field(
-        default=None, description="File with the key of that certificate (PEM), where it is not in the same file."
+        default=None, description="File with the key of that certificate (PEM), if it is not in the same file."
     )
     client_key_password: str | None = Field(
-        default=None, description="Password of that key, where it is encrypted.", json_schema_extra=SECRET
+        default=None, description="Password of that key, if it is encrypted.", json_schema_extra=SECRET
     )
 
     @field_validator("proxy_url", mode="before")
@@ -67,7 +67,7 @@ class ConnectionOptions(Subscriber):
 
     @property
     def connections(self) -> Connections:
-        """What connections are opened with."""
+        """The settings with which connections are opened."""
         return Connections(
             proxy_url=self.proxy_url,
             ca_file=self.ca_file,
@@ -78,15 +78,13 @@ class ConnectionOptions(Subscriber):
 
 
 class HttpOptions(ConnectionOptions):
-    """A subclass has its address in ``url`` or ``api_url``: https, or http to this machine or where it is allowed."""
+    """The options of a destination whose address is ``url`` or ``api_url``; http needs ``allow_http``, or this host."""
 
-    allow_http: bool = Field(
-        default=False, description="Send unencrypted (http://) to a host that is not this machine."
-    )
+    allow_http: bool = Field(default=False, description="Allow sending unencrypted (http://) to other machines.")
     timeout_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long connecting, each piece of the request, and the whole answer may take.",
+        description="Timeout of connecting, of each piece of the request, and of the whole response, in seconds.",
     )
 
     @field_validator("url", "api_url", mode="before", check_fields=False)
@@ -98,14 +96,14 @@ class HttpOptions(ConnectionOptions):
 
 
 class HttpClientOptions(HttpOptions):
-    """A destination that :class:`HttpClient` speaks to, in ``_http``."""
+    """The options of a destination that uses the :class:`HttpClient` ``_http``."""
 
     networks: Networks = Field(default="private", description=DESCRIPTION)
     _http: HttpClient = PrivateAttr(default_factory=HttpClient)
 
     @property
     def connections(self) -> Connections:
-        """What connections are opened with."""
+        """The settings with which connections are opened."""
         return replace(super().connections, networks=self.networks)
 
     def close(self) -> None:
@@ -114,25 +112,25 @@ class HttpClientOptions(HttpOptions):
 
 
 class IdempotentOptions(HttpClientOptions):
-    """A destination that gets the id of each request, the same whenever the same events are sent."""
+    """The options of a destination that receives the id of each request; the same events always have the same id."""
 
     conflict: Literal["retry", "accepted"] = Field(
         default="retry",
-        description="What a 409 means. retry: the first request of this id may be under way still: it is tried again, "
-        "and where the answer to that one was lost in this run, the third 409 says that it was accepted. accepted: the "
-        "API answers so to the id of what it has already.",
+        description="What a 409 means. retry: the first request with this id may still be in progress, so it is "
+        "retried; if the response to the first one was lost in this run, the third 409 counts as accepted. accepted: "
+        "the API returns 409 for ids that it has already accepted.",
     )
     _conflicts: dict[str, int] = PrivateAttr(default_factory=dict)
 
     def settle(self, request_id: str, send: Callable[[], Answer]) -> Answer | None:
-        """The answer to a request, which is a 2xx; None where a 409 says that it was accepted before.
+        """The response to a request, which is a 2xx; None if a 409 means that it was accepted before.
 
         Args:
-            request_id: what the destination knows the request by.
+            request_id: the id under which the destination knows the request.
             send: sends it.
 
         Raises:
-            TryLater, Blocked, Refused: as the answer says.
+            TryLater, Blocked, Refused: according to the response.
         """
         try:
             answer = send()
@@ -152,7 +150,7 @@ class IdempotentOptions(HttpClientOptions):
             self._conflicts.pop(request_id, None)
             return None
         raise TryLater(
-            f"{answer.told()}; where this says that it has these events already, set conflict: accepted",
+            f"{answer.told()}; if this means that it already has these events, set conflict: accepted",
             retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after")),
             status=answer.status,
             answer=answer.said(),

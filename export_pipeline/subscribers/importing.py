@@ -1,4 +1,4 @@
-"""Find what ``"package.module:name"`` in a deployment file means."""
+"""Import what ``"package.module:name"`` in a deployment file names."""
 
 import importlib
 import os
@@ -17,10 +17,10 @@ def is_object_path(text: str) -> bool:
 
 
 def load_object(path: str) -> object:
-    """Import the object at *path*, ``"package.module:name"``; a module of the working folder is found too.
+    """Import the object at *path*, ``"package.module:name"``; modules in the working folder are found, too.
 
     Raises:
-        ConfigurationError: no such module or name; says what is there instead.
+        ConfigurationError: no such module or name; the message lists the names that exist.
     """
     if not is_object_path(path):
         raise ConfigurationError(f"{path!r} is not of the form package.module:name")
@@ -28,7 +28,7 @@ def load_object(path: str) -> object:
     found: object = _load_module(module_name, path)
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            raise ConfigurationError(f"{path}: there is no {attribute!r} in it; it has {_names(found)}")
+            raise ConfigurationError(f"{path}: {attribute!r} does not exist there; it has {_names(found)}")
         found = getattr(found, attribute)
     return found
 
@@ -40,21 +40,21 @@ def _load_module(module_name: str, path: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         own = module_name == missing or module_name.startswith(f"{missing}.")
-        text = f"there is no module {missing!r}" if own else f"{module_name} needs {missing!r}, which is not installed"
+        text = f"no module {missing!r} found" if own else f"{module_name} needs {missing!r}, which is not installed"
         raise ConfigurationError(f"{path}: {text} (looked in {os.getcwd()} and the installed packages)") from None
     except Exception as error:
         raise ConfigurationError(f"{path}: importing it raised {type(error).__name__}: {error}") from error
 
 
 def _see_working_folder() -> None:
-    """Dagster imports from the working folder only while it loads definitions; a function is needed later."""
+    """Make modules of the working folder importable: Dagster does so only while it loads definitions."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
 
 
 def _names(found: object) -> str:
-    """Public names of a module or class: first those made in it, without what it only imports, at most twenty."""
+    """Public names of a module or class, at most twenty: those defined in it, or all if it defines none."""
     names = {name: value for name, value in getattr(found, "__dict__", {}).items() if not name.startswith("_")}
     own = [name for name, value in names.items() if getattr(value, "__module__", None) == _name_of(found)]
     return ", ".join((own or sorted(names))[:20]) or "no public name"

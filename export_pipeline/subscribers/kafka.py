@@ -19,15 +19,15 @@ from export_pipeline.subscribers.requests import RequestSubscriber
 from export_pipeline.subscribers.scrubbing import scrub
 
 POLL_SECONDS = 0.05
-# Names of librdkafka's error codes; what is in none of these may pass by itself.
+# Names of librdkafka's error codes; errors in none of these sets may be temporary.
 OF_THE_MESSAGE = frozenset({"INVALID_MSG"})
-# Of one message, or of a topic that is set up so that it takes none, such as a compacted one that wants keys.
+# Errors of one message, or of a topic that accepts no such message at all, such as a compacted one that needs keys.
 OF_EITHER = {
     "MSG_SIZE_TOO_LARGE": "the topic's max.message.bytes is too small",
     "RECORD_LIST_TOO_LARGE": "the topic's segment.bytes is too small",
-    "INVALID_RECORD": "the topic takes no such messages",
+    "INVALID_RECORD": "the topic accepts no such messages",
 }
-# Brokers count the record batch, in which the producer puts many messages, against the limit of one message.
+# Brokers apply the limit of one message to the record batch, into which the producer puts many messages.
 OF_THE_RECORD_BATCH = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"})
 _BATCH_BYTES = 1_000_000  # librdkafka's batch.size
 _SMALLER_BY = 8
@@ -50,25 +50,25 @@ OF_THE_CONFIGURATION = frozenset(
 class Kafka(RequestSubscriber):
     """Produces each event to a topic as one message, with headers ``batch_id`` and ``event_id`` (the event's SHA-256).
 
-    The producer is idempotent: its own retries leave no duplicate. A batch that a new process sends again does, and
-    ``event_id`` tells it. A batch counts as accepted when all in-sync replicas have every message of it; messages that
-    failed are produced again, alone.
+    The producer is idempotent: its own retries leave no duplicates. A batch that a new process sends again does;
+    consumers detect it by ``event_id``. A batch counts as accepted when all in-sync replicas have every message of it;
+    messages that failed are produced again, alone.
     """
 
     bootstrap_servers: str = Field(
-        description="Brokers to begin with, separated by commas.", examples=["kafka-1.example.com:9093"]
+        description="Bootstrap brokers, separated by commas.", examples=["kafka-1.example.com:9093"]
     )
     topic: str = Field(description="Topic to produce to.")
     key: str | None = Field(
         default=None,
-        description="Path to the message key in an event; messages of one key keep their order, but for those that "
-        "failed and are produced again. By default no key.",
+        description="Path to the message key in an event; messages with the same key keep their order, except those "
+        "that failed and are produced again. By default no key.",
         examples=["endpoint.Id"],
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How brokers are reached."
+        default="PLAINTEXT", description="Protocol of the connections to brokers."
     )
-    sasl_mechanism: str | None = Field(default=None, description="Such as PLAIN or SCRAM-SHA-512.")
+    sasl_mechanism: str | None = Field(default=None, description="SASL mechanism, such as PLAIN or SCRAM-SHA-512.")
     sasl_username: str | None = Field(default=None, description="User name for SASL.")
     sasl_password: str | None = Field(default=None, description="Password for SASL.", json_schema_extra=SECRET)
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
@@ -76,19 +76,23 @@ class Kafka(RequestSubscriber):
     )
     settings: dict[str, str] = Field(
         default_factory=dict,
-        description="More settings of librdkafka's producer.",
+        description="Additional settings of librdkafka's producer.",
         examples=[{"ssl.ca.location": "/etc/ssl/kafka.pem"}],
     )
     secret_settings: dict[str, str] = Field(
         default_factory=dict,
-        description="More settings whose values are secrets, such as ssl.key.password.",
+        description="Additional settings whose values are secrets, such as ssl.key.password.",
         json_schema_extra=SECRET,
     )
-    timeout_seconds: float = Field(default=60.0, gt=0, description="How long a message may take, retries included.")
-    max_request_events: int = Field(default=50_000, ge=1, description="Most messages on their way at once.")
-    max_request_bytes: int = Field(default=20_000_000, ge=1, description="Most bytes on their way at once.")
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Timeout of a message, retries included, in seconds."
+    )
+    max_request_events: int = Field(default=50_000, ge=1, description="Maximum number of messages in flight.")
+    max_request_bytes: int = Field(default=20_000_000, ge=1, description="Maximum number of bytes in flight.")
     max_event_bytes: int = Field(
-        default=999_000, ge=1, description="Largest event; the topic's max.message.bytes less about 1 KB."
+        default=999_000,
+        ge=1,
+        description="Maximum event size in bytes: the topic's max.message.bytes minus about 1 KB.",
     )
     needs: ClassVar[tuple[str, ...]] = ("confluent_kafka",)
     separator_bytes: ClassVar[int] = 200
@@ -106,7 +110,7 @@ class Kafka(RequestSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is.
+        """The event, unchanged.
 
         Raises:
             Unfit: its key cannot be encoded.
@@ -116,9 +120,9 @@ class Kafka(RequestSubscriber):
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """Produce the messages and wait until each is told as delivered or failed.
+        """Produce the messages and wait until each is reported as delivered or failed.
 
-        What was too large together is produced again in smaller record batches, in the end one by one.
+        Messages that were too large together are produced again in smaller record batches, finally one by one.
         """
         items = request.items
         failed, own = self._produce_all(dict(enumerate(items)), request.id)
@@ -132,24 +136,24 @@ class Kafka(RequestSubscriber):
         return self._receipt(failed, own)
 
     def _produce_all(self, items: Mapping[int, bytes], batch_id: str) -> tuple[dict[int, Any], dict[int, Any]]:
-        """Number of each message that failed → its error: of the brokers' making, and of the producer's own."""
+        """Number of each message that failed → its error: those of the brokers, and those of the producer."""
         producer = self._open()
         outcomes: dict[int, Any] = {}
         own: dict[int, Any] = {}
         for number, item in items.items():
             if (error := self._produce(producer, number, item, batch_id, outcomes)) is not None:
                 own[number] = error
-        # Each message is told of at the latest after timeout_seconds, delivery.timeout.ms.
+        # Each message is reported after timeout_seconds at the latest (delivery.timeout.ms).
         while len(outcomes) + len(own) < len(items):
             producer.poll(POLL_SECONDS)
         failed = {number: error for number, error in outcomes.items() if error is not None}
         if failed or own:
-            # After a failure an idempotent producer may be of no more use.
+            # After a failure an idempotent producer may be unusable.
             self.close()
         return failed, own
 
     def check(self) -> None:
-        """Ask the brokers for the topic."""
+        """Request the topic's metadata from the brokers."""
         from confluent_kafka import KafkaException
 
         producer = self._open()
@@ -162,13 +166,13 @@ class Kafka(RequestSubscriber):
             raise self._meaning(topics[self.topic].error)
 
     def close(self) -> None:
-        """Let the producer go; nothing is on its way when no deliver runs."""
+        """Drop the producer; nothing is in flight unless a deliver is running."""
         with self._opening:
             self._producer = None
             self._trouble.clear()
 
     def _produce(self, producer: Any, number: int, item: bytes, batch_id: str, outcomes: dict[int, Any]) -> Any:
-        """Hand over one message, of which *outcomes* will tell; return the error where the producer takes it not."""
+        """Produce one message, whose result goes to *outcomes*; return the error if the producer does not accept it."""
         from confluent_kafka import KafkaException
 
         def told(error: Any, message: Any) -> None:
@@ -214,7 +218,7 @@ class Kafka(RequestSubscriber):
         return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _meaning(self, error: Any) -> Blocked | TryLater:
-        """What an error that is no single message's means; what brokers said before counts where it only timed out."""
+        """What an error that is not of a single message means; after a timeout, earlier errors of brokers count."""
         known = [error, *self._trouble]
         worst = next((one for one in known if one.name() in OF_THE_CONFIGURATION), error)
         text = scrub(f"{self.bootstrap_servers}: {worst.name()}: {worst.str()}", self.secret_values())

@@ -11,15 +11,15 @@ from export_pipeline.subscribers.aws import AwsSubscriber, Path, failed
 from export_pipeline.subscribers.packing import Packed
 
 MAX_KEY_CHARACTERS = 256
-# Kinesis takes any text that UTF-8 can encode.
+# Kinesis accepts any text that UTF-8 can encode.
 _KEY = re.compile(r"[^\ud800-\udfff]+")
 
 
 class Kinesis(AwsSubscriber):
-    """Puts each event into a stream as one record; records that Kinesis did not take are put again, alone.
+    """Puts each event into a stream as one record; records that Kinesis did not accept are put again, alone.
 
-    Kinesis knows no repeats: after a crash a batch may be there twice. The event's bytes are unchanged, so its hash
-    tells duplicates apart.
+    Kinesis does not deduplicate: after a crash a batch may be there twice. The event's bytes are unchanged, so its hash
+    identifies duplicates.
     """
 
     service: ClassVar[str] = "kinesis"
@@ -27,16 +27,19 @@ class Kinesis(AwsSubscriber):
     stream_name: str = Field(description="Name of the stream.")
     partition_key: str | None = Field(
         default=None,
-        description="Path to the partition key in an event; records of one key keep their order, but for those that "
-        "Kinesis does not take at first. By default, and where the event has nothing there, a hash of the event.",
+        description="Path to the partition key in an event; records with the same key keep their order, except those "
+        "that Kinesis does not accept at first. By default, and if the event has nothing there, a hash of the event.",
         examples=["endpoint.Id"],
     )
-    max_request_events: int = Field(default=500, ge=1, le=500, description="Most records in one request.")
+    max_request_events: int = Field(default=500, ge=1, le=500, description="Maximum number of records per request.")
     max_request_bytes: int = Field(
-        default=5_242_880, ge=1, le=10_485_760, description="Largest request, partition keys included."
+        default=5_242_880, ge=1, le=10_485_760, description="Maximum request size in bytes, partition keys included."
     )
     max_event_bytes: int = Field(
-        default=1_048_320, ge=1, le=10_485_504, description="Largest record; a larger one goes to the quarantine."
+        default=1_048_320,
+        ge=1,
+        le=10_485_504,
+        description="Maximum record size in bytes; a larger one goes to the quarantine.",
     )
     _key: Path | None = PrivateAttr(default=None)
 
@@ -46,11 +49,11 @@ class Kinesis(AwsSubscriber):
         return Path.check(value)
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is."""
+        """The event, unchanged."""
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """One request; what failed is told to come again."""
+        """Send one request; the receipt names the records to send again."""
         if self._key is None:
             self._key = Path(self.partition_key)
         key = self._key

@@ -1,8 +1,8 @@
-"""What Dagster's UI shows of a resource: no secret, and nothing that breaks a run when it is sent back.
+"""What Dagster's UI shows of a resource: no secrets, and nothing that breaks a run when it is submitted again.
 
 For every field that is marked as secret, Dagster writes ``********`` into the Launchpad's default config, whether it is
-set or not, and takes that for its value when the run is launched. The name of a variable is no secret, and neither is
-a field without a value: both are shown as they are. What else is marked, and a password in a URL, stays hidden.
+set or not, and uses that as its value when the run is launched. The name of a variable is not a secret, nor is a field
+without a value: both are shown unchanged. Other values of marked fields, and passwords in URLs, stay hidden.
 """
 
 import keyword
@@ -19,9 +19,9 @@ MASK = "********"
 
 
 class LaunchableResource(ConfigurableResource[None]):
-    """A resource whose default config may go through the Launchpad."""
+    """A resource whose default config can be launched from the Launchpad."""
 
-    # A validation error would otherwise quote the value it refuses, which may be a secret.
+    # A validation error would otherwise quote the invalid value, which may be a secret.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -30,19 +30,19 @@ class LaunchableResource(ConfigurableResource[None]):
         masked = [str(name) for name, value in values.items() if value == MASK] if isinstance(values, Mapping) else []
         if masked:
             raise ValueError(
-                f"{', '.join(masked)}: found {MASK}, which Dagster's UI shows in the place of a secret; leave it out "
-                "of the run's config, and the deployment's value holds"
+                f"{', '.join(masked)}: found {MASK}, which Dagster's UI shows instead of a secret; remove it from the "
+                "run's config, and the deployment's value is used"
             )
         return values
 
     @property
     def _config_schema(self) -> DefinitionConfigSchema:
-        # Not public: Dagster has no other way to hide what is set to a literal and to show what is not.
+        # Not public: Dagster has no other way to hide literal values and show all others.
         whole = super()._config_schema.as_field()
         defaults = whole.default_value if whole.default_provided else {}
         fields = {name: _marked(field, defaults.get(name)) for name, field in whole.config_type.fields.items()}
         hidden = [name for name, field in fields.items() if field.is_secret]
-        # Dagster keeps one Shape for all whose fields are equal but for is_secret: the description tells them apart.
+        # Dagster caches one Shape for all whose fields differ only in is_secret: the description distinguishes them.
         told = f"Hidden: {', '.join(hidden)}." if hidden else "Nothing is hidden."
         shape = Shape(fields, description=told)  # type: ignore[no-untyped-call]
         return DefinitionConfigSchema(
@@ -52,8 +52,8 @@ class LaunchableResource(ConfigurableResource[None]):
 
 def dagster_takes(name: str) -> bool:
     """Whether an op, an output and a resource may have *name*: Dagster decides, because it builds them."""
-    # Dagster builds a named tuple of the resources, which takes no Python keyword, and checks names of ops against its
-    # own list, which holds those and more.
+    # Dagster builds a named tuple of the resources, which does not accept Python keywords, and checks names of ops
+    # against its own list, which contains those and more.
     if keyword.iskeyword(name):
         return False
     try:
@@ -64,11 +64,11 @@ def dagster_takes(name: str) -> bool:
 
 
 def _nothing() -> None:
-    """What no run ever calls."""
+    """A function that is never called."""
 
 
 def _marked(field: Field, value: Any) -> Field:
-    """*field*, marked as secret only where *value* has to be hidden."""
+    """*field*, marked as secret only if *value* has to be hidden."""
     given = {"default_value": field.default_value} if field.default_provided else {}
     return Field(
         field.config_type,

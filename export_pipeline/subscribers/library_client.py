@@ -1,4 +1,4 @@
-"""Subscribers that speak to a server by a library's client."""
+"""Subscribers that use a library's client."""
 
 import ssl
 import threading
@@ -20,14 +20,14 @@ from export_pipeline.subscribers.worker import in_time
 
 
 class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
-    """A RequestSubscriber whose client knows time-outs of single reads only: the whole answer gets one here.
+    """A RequestSubscriber whose client has timeouts of single reads only; this class adds one of the whole response.
 
-    A subclass keeps its client in ``_client``, which it replaces under ``_opening``, and writes :meth:`send` and
-    :meth:`ask`.
+    A subclass keeps its client in ``_client``, which it replaces under ``_opening``, and implements :meth:`send`
+    and :meth:`ask`.
     """
 
     api_url: str = Field(description="Address of the server.")
-    timeout_seconds: float = Field(default=60.0, gt=0, description="How long one request may take.")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="Timeout of one request, in seconds.")
     _client: Any = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -40,24 +40,24 @@ class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
 
     @abstractmethod
     def send(self, request: Packed) -> Receipt | None:
-        """As :meth:`post`, however long the answer takes."""
+        """Like :meth:`post`, without a timeout."""
 
     @abstractmethod
     def ask(self) -> None:
-        """As :meth:`check`, however long the answer takes."""
+        """Like :meth:`check`, without a timeout."""
 
     def post(self, request: Packed) -> Receipt | None:
-        """As :meth:`RequestSubscriber.post`; TryLater where the answer is not whole after ``timeout_seconds``."""
+        """Like :meth:`RequestSubscriber.post`; TryLater if the response is not complete after ``timeout_seconds``."""
         self._import()
         return in_time(lambda: self.send(request), timeout_seconds=self.timeout_seconds, place=self._place)
 
     def check(self) -> None:
-        """Reach the server; TryLater where the answer is not whole after ``timeout_seconds``."""
+        """Connect to the server; TryLater if the response is not complete after ``timeout_seconds``."""
         self._import()
         in_time(self.ask, timeout_seconds=self.timeout_seconds, place=self._place)
 
     def _import(self) -> None:
-        """Import the library before the time of a request begins: the first time takes a second or two."""
+        """Import the library before the timeout of a request starts: the first import takes a second or two."""
         for name in self.needs:
             import_module(name)
 
@@ -70,10 +70,10 @@ class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
 
     @property
     def proxy(self) -> str | None:
-        """The proxy that leads to the server, if any.
+        """The proxy for the server, if any.
 
         Raises:
-            Blocked: the environment's is one that the libraries cannot speak to.
+            Blocked: the environment's proxy is one that the libraries cannot use.
         """
         proxy = proxy_for(self.api_url, self.proxy_url)
         try:
@@ -87,7 +87,7 @@ class LibraryClientSubscriber(HttpOptions, RequestSubscriber):
 
 
 def proxy_manager(proxy: str, tls: ssl.SSLContext, connections: int) -> Any:
-    """urllib3's manager of as many *connections* through *proxy*, whose user and password it does not read itself."""
+    """urllib3's manager of *connections* connections through *proxy*; urllib3 does not use its user and password."""
     from urllib3 import ProxyManager
 
     return ProxyManager(

@@ -1,4 +1,4 @@
-"""Subscribers of the analytics services: one call an event, made by a mapping that the deployment file may change."""
+"""Subscribers for analytics services: one call per event, built by a mapping that the deployment file may change."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from export_pipeline.subscribers.requests import HttpRequestSubscriber
 
 
 class MappedSubscriber(HttpRequestSubscriber):
-    """A subclass sets ``hosts``, ``path`` and ``default_mapping``, and writes :meth:`post` and :meth:`look_at`."""
+    """A subclass sets ``hosts``, ``path`` and ``default_mapping``, and implements :meth:`post` and :meth:`look_at`."""
 
-    region: str = Field(default="us", description="Where the project is hosted: a key of the table of hosts.")
+    region: str = Field(default="us", description="Where the project is hosted.")
     api_url: str | None = Field(
-        default=None, description="Another address than the region's, such as a proxy or a server of your own."
+        default=None, description="Address to use instead of the region's, such as a proxy or your own server."
     )
     mapping: dict[str, Any] = Field(
         default_factory=dict,
-        description="Changes to what a call is made of, in the mapping language: members that are given take the "
-        "place of the default's, null removes one.",
+        description="Changes to the default mapping, in the mapping language: members given here replace those of "
+        "the default, null removes one.",
     )
     hosts: ClassVar[Mapping[str, str]]
     path: ClassVar[str]
@@ -32,7 +32,7 @@ class MappedSubscriber(HttpRequestSubscriber):
     @classmethod
     def _check_region(cls, value: str) -> str:
         if value not in cls.hosts:
-            raise ValueError(f"{value!r} is no region; allowed: {', '.join(cls.hosts)}")
+            raise ValueError(f"unknown region {value!r}; allowed: {', '.join(cls.hosts)}")
         return value
 
     @field_validator("mapping")
@@ -43,7 +43,7 @@ class MappedSubscriber(HttpRequestSubscriber):
 
     @abstractmethod
     def look_at(self, call: Mapping[str, Any]) -> None:
-        """Raise Unfit where the service would drop *call* without a word."""
+        """Raise Unfit if the service would drop *call* silently."""
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The call for one event."""
@@ -53,5 +53,5 @@ class MappedSubscriber(HttpRequestSubscriber):
 
     @property
     def endpoint(self) -> str:
-        """Where requests go."""
+        """The URL of requests."""
         return (self.api_url or self.hosts[self.region]).rstrip("/") + self.path

@@ -1,27 +1,27 @@
-"""A small language, as data, that says how a call of a destination is made of an event.
+"""A small declarative language that defines how a call to a destination is built from an event.
 
 ====================================  =================================================================================
-``attributes.title``                  what the event has at this path; a number indexes a list
-``{name: …, context: {…}}``           an object of these members
-``{$first: [a.path, other.path]}``    the first of these that is there
-``{$merge: [a.path, other.path]}``    these objects joined, later ones win; of a list inside the first element
-``{$first_id: [a.path, b.path]}``     the first of these that is an id, as text: an empty, blank or null one is none
-``{$time: a.path}``                   a time as ``YYYY-MM-DDTHH:MM:SS+00:00``, its fraction of a second cut off
+``attributes.title``                  the event's value at this path; a number indexes a list
+``{name: …, context: {…}}``           an object with these members
+``{$first: [a.path, other.path]}``    the first of these that exists
+``{$merge: [a.path, other.path]}``    these objects merged, later ones win; lists in them become their first element
+``{$first_id: [a.path, b.path]}``     the first of these that is an id, as text; empty, blank and null ones are skipped
+``{$time: a.path}``                   a time as ``YYYY-MM-DDTHH:MM:SS+00:00``, without fractions of a second
 ``{$iso: a.path}``                    the same with milliseconds, ``YYYY-MM-DDTHH:MM:SS.mmm+00:00``
 ``{$milliseconds: a.path}``           the same as a whole number of milliseconds since 1970
-``{$string: a.path}``                 text, also where the event has a number
-``{$value: anything}``                this, whatever the event
-``{$id: 32}``                         so many hexadecimal characters (64 at most) of the SHA-256 of the event's bytes
+``{$string: a.path}``                 text; numbers are converted
+``{$value: anything}``                this constant value
+``{$id: 32}``                         this many hexadecimal characters (at most 64) of the SHA-256 of the event's bytes
 ``{$uuid: event}``                    the same hash as a UUID
 ====================================  =================================================================================
 
-A time in the event is a number of milliseconds since 1970, the same in digits, or ISO 8601 such as
-``2026-11-28T09:00:00.250Z`` (without a zone it is UTC). An event that has anything else there is refused: without its
-time the destination would give it the time of its arrival.
+A time in the event is a number of milliseconds since 1970, the same as text, or ISO 8601 such as
+``2026-11-28T09:00:00.250Z`` (UTC if it has no time zone). An event with anything else there is refused: without its
+time the destination would use the time of arrival.
 
-Any other name that begins with ``$`` is a name, such as ``$insert_id``. What is missing, null, an empty list or an
-empty object is left out; an empty text is kept. A number with an exponent may be spelled otherwise than in the event
-(``1e16`` for ``1e+16``), which is the same number.
+Any other name that begins with ``$`` is an ordinary name, such as ``$insert_id``. Missing and null values, empty lists
+and empty objects are omitted; empty text is kept. A number with an exponent may be written differently than in the
+event (``1e16`` for ``1e+16``), which is the same number.
 """
 
 import hashlib
@@ -35,26 +35,26 @@ from export_pipeline.subscribers import moments, paths
 from export_pipeline.subscribers.parsing import Unfit, parse
 
 Reader = Callable[["Event"], Any]
-"""Event → a value; None where there is none."""
+"""Event → a value; None if there is none."""
 
-_EPOCH = datetime(1970, 1, 1)  # in UTC; a zone would be spelled
+_EPOCH = datetime(1970, 1, 1)  # in UTC; an aware one would print its time zone
 LAST_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, beyond which datetime knows none."""
+"""The last millisecond of the year 9999, the end of datetime's range."""
 _TOO_LARGE = "a number is too large for this destination"
 
 
 class Event:
-    """An event with what is derived from it.
+    """An event with values derived from it.
 
     Args:
-        fields: of *line*, where it was read before.
+        fields: of *line*, if it is already parsed.
 
     Attributes:
         line: its bytes.
         fields: the object.
 
     Raises:
-        Unfit: Python cannot read it.
+        Unfit: Python cannot parse it.
     """
 
     def __init__(self, line: bytes, fields: dict[str, Any] | None = None) -> None:
@@ -68,10 +68,10 @@ class Event:
 
 
 def compile_mapping(spec: object, place: str = "mapping") -> Reader:
-    """A function that makes of an event what *spec* says.
+    """A function that builds from an event what *spec* defines.
 
     Raises:
-        ValueError: *spec* is none; says at which *place*.
+        ValueError: *spec* is invalid; the message names the *place*.
     """
     if isinstance(spec, str):
         return _path(spec, place)
@@ -81,12 +81,12 @@ def compile_mapping(spec: object, place: str = "mapping") -> Reader:
     if not operators:
         return _object({key: compile_mapping(inner, f"{place}.{key}") for key, inner in spec.items()})
     if len(spec) > 1:
-        raise ValueError(f"{place}: {operators[0]} has to stand alone, not with {', '.join(map(str, spec))}")
+        raise ValueError(f"{place}: {operators[0]} must be the only key; found {', '.join(map(str, spec))}")
     return _OPERATORS[operators[0]](spec[operators[0]], f"{place}.{operators[0]}")
 
 
 def extended(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """*default* with the members of *given* in their places; null removes one, objects are joined at every depth."""
+    """*default* with members replaced by those of *given*; null removes one, objects are merged at every depth."""
     result = dict(default)
     for key, value in given.items():
         if value is None:
@@ -102,18 +102,18 @@ def to_json(call: Mapping[str, Any]) -> bytes:
     """*call* as compact JSON.
 
     Raises:
-        Unfit: it holds a number that JSON has no form for: one beyond 1.8e308 in the event.
+        Unfit: it contains a number that JSON cannot represent: one beyond 1.8e308 in the event.
     """
     try:
         return json.dumps(call, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:
-        raise Unfit("a text holds half of a surrogate pair") from None
+        raise Unfit("a text contains half of a surrogate pair") from None
     except ValueError:
         raise Unfit(_TOO_LARGE) from None
 
 
 def is_nothing(value: object) -> bool:
-    """Whether *value* is left out: None, an empty list or an empty object; not False, 0 or an empty text."""
+    """Whether *value* is omitted: None, an empty list or an empty object; not False, 0 or an empty text."""
     return value is None or (isinstance(value, list | dict) and not value)
 
 
@@ -169,7 +169,7 @@ def _first_id(specs: object, place: str) -> Reader:
 
 
 def numeric_id(found: object) -> str | None:
-    """The number *found*, as text; None where it is none.
+    """The number *found*, as text; None if it is not a number.
 
     Raises:
         Unfit: it is too large for JSON.
@@ -211,24 +211,24 @@ def _of_value(spec: object, place: str, made: Callable[[Any], Any]) -> Reader:
 
 
 def time_of(spec: object) -> Callable[[Any], str | None]:
-    """What ``$time`` makes of a value at *spec*; raises Unfit where it is no time."""
+    """``$time`` of a value at *spec*; raises Unfit if it is not a time."""
     return _moment(spec, lambda milliseconds: f"{_second(milliseconds // 1000)}+00:00")
 
 
 def iso_of(spec: object) -> Callable[[Any], str | None]:
-    """What ``$iso`` makes of a value at *spec*; raises Unfit where it is no time."""
+    """``$iso`` of a value at *spec*; raises Unfit if it is not a time."""
     return _moment(spec, lambda ms: f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00")
 
 
 def milliseconds_of(spec: object) -> Callable[[Any], int | None]:
-    """What ``$milliseconds`` makes of a value at *spec*; raises Unfit where it is no time."""
+    """``$milliseconds`` of a value at *spec*; raises Unfit if it is not a time."""
 
     def known(milliseconds: int) -> int:
         _second(milliseconds // 1000)
         return milliseconds
 
     exactly = _moment(spec, known)
-    # What most events have; all else is looked at.
+    # The usual case; everything else is checked.
     return lambda found: found if type(found) is int and 0 <= found <= LAST_MS else exactly(found)
 
 
@@ -244,27 +244,27 @@ def _moment(spec: object, spelled: Callable[[int], T]) -> Callable[[Any], T | No
             try:
                 return spelled(int(milliseconds // 1))
             except (OverflowError, ValueError):
-                pass  # beyond what datetime knows
+                pass  # out of datetime's range
         raise Unfit(
-            f"{_shown(found)} at {spec} is no time; allowed: milliseconds since 1970, as a number or in digits, and "
-            "ISO 8601 such as 2026-11-28T09:00:00Z"
+            f"{_shown(found)} at {spec} is not a time; allowed: milliseconds since 1970, as a number or as text, "
+            "and ISO 8601 such as 2026-11-28T09:00:00Z"
         )
 
     return made
 
 
-@lru_cache(maxsize=4096)  # events that come together happened within a few seconds
+@lru_cache(maxsize=4096)  # events that arrive together happened within a few seconds
 def _second(seconds: int) -> str:
-    """So many seconds after 1970 as ``YYYY-MM-DDTHH:MM:SS``.
+    """*seconds* after 1970 as ``YYYY-MM-DDTHH:MM:SS``.
 
     Raises:
-        OverflowError: datetime knows no such year.
+        OverflowError: the year is out of datetime's range.
     """
     return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def _shown(found: object) -> str:
-    """What was found where something else belongs, for a reason: at most 60 characters of it."""
+    """An invalid value for a message: at most 60 characters of it."""
     text = repr(found)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -274,10 +274,10 @@ def _string(spec: object, place: str) -> Reader:
 
 
 def as_text(found: object) -> str | None:
-    """*found* as text; None where there is nothing.
+    """*found* as text; None if there is nothing.
 
     Raises:
-        Unfit: it holds a number that JSON has no form for.
+        Unfit: it contains a number that JSON cannot represent.
     """
     if isinstance(found, str):
         return found
@@ -287,7 +287,7 @@ def as_text(found: object) -> str | None:
 def _as_json(found: object) -> str:
     try:
         return json.dumps(found, ensure_ascii=False, allow_nan=False)
-    except ValueError:  # an infinite number, or one of more digits than Python converts
+    except ValueError:  # an infinite number, or one with more digits than Python converts
         raise Unfit(_TOO_LARGE) from None
 
 
@@ -297,7 +297,7 @@ def _value(value: object, place: str) -> Reader:
 
 def _id(characters: object, place: str) -> Reader:
     if not isinstance(characters, int) or not 1 <= characters <= 64:
-        raise ValueError(f"{place}: {characters!r} is no number from 1 to 64")
+        raise ValueError(f"{place}: {characters!r} is not a number from 1 to 64")
     return lambda event: event.sha256[:characters]
 
 
@@ -308,14 +308,14 @@ def _uuid(of: object, place: str) -> Reader:
 
 
 def uuid_of(digits: str) -> str:
-    """The first 128 bits of a hash as a UUID of version 5: RFC 9562 puts the version and the variant in."""
+    """The first 128 bits of a hash as a UUID of version 5, with version and variant set according to RFC 9562."""
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def _each(specs: object, place: str) -> list[Reader]:
     if not isinstance(specs, Sequence) or isinstance(specs, str):
-        raise ValueError(f"{place}: {specs!r} is no list")
+        raise ValueError(f"{place}: {specs!r} is not a list")
     return [compile_mapping(spec, f"{place}.{number}") for number, spec in enumerate(specs)]
 
 

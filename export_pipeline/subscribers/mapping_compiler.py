@@ -1,8 +1,8 @@
-"""A mapping as one Python function: what :mod:`export_pipeline.subscribers.mapping` means, several times as fast.
+"""Compile a mapping into one Python function: :mod:`export_pipeline.subscribers.mapping`, but several times faster.
 
-The function takes an event as :func:`~export_pipeline.subscribers.decoding.decode` gives it. Every path is walked once,
-however often it stands in the mapping, and steps that paths share are shared; what stands in a mapping twice is made
-once. The text of the function holds no text of the mapping but names and numbers, as Python literals.
+The function takes an event as returned by :func:`~export_pipeline.subscribers.decoding.decode`. Every path is looked up
+once, however often it occurs in the mapping, and paths share their common steps; a value that occurs twice is built
+once. Of the mapping's text, the function's source contains only names and numbers, as Python literals.
 """
 
 import hashlib
@@ -15,26 +15,26 @@ from export_pipeline.subscribers.decoding import UNUSUAL, decode, encode
 from export_pipeline.subscribers.parsing import Unfit
 
 Made = Callable[[Mapping[str, Any], bytes], tuple[dict[str, Any], ...]]
-"""Event and its bytes → what each mapping makes of it."""
+"""Event and its bytes → the result of each mapping."""
 
 _ALWAYS, _TEXT, _OBJECT, _ANYTHING = "always", "text", "object", "anything"
-"""What a value can be: never left out; left out where None; an object, left out where empty; whatever an event has."""
+"""What a value can be: never omitted; omitted if None; an object, omitted if empty; any value of an event."""
 
 
 def as_function(specs: Sequence[Mapping[str, Any]]) -> Made | None:
-    """One function for all of *specs*, which are sound mappings; None where it would not do exactly the same."""
+    """One function for all of *specs*, which are valid mappings; None if it would not do exactly the same."""
     try:
         return _Writer().function(specs)
-    except (_Odd, SyntaxError, RecursionError):  # Python takes no more than a hundred levels
+    except (_Odd, SyntaxError, RecursionError):  # Python accepts at most a hundred levels
         return None
 
 
 class Call:
-    """What a mapping makes of an event, as JSON.
+    """Builds the call for an event from a mapping, as JSON.
 
     Args:
-        spec: a sound mapping.
-        look_at: raises Unfit where the call would be of no use.
+        spec: a valid mapping.
+        look_at: raises Unfit if the destination would drop the call.
     """
 
     def __init__(self, spec: Mapping[str, Any], look_at: Callable[[Mapping[str, Any]], None] | None = None) -> None:
@@ -46,7 +46,7 @@ class Call:
         """The call for the event in *line*.
 
         Raises:
-            Unfit: it cannot be said in the destination's terms.
+            Unfit: it does not fit the destination's format.
         """
         if self._made is not None:
             try:
@@ -63,11 +63,11 @@ class Call:
 
 
 class _Odd(Exception):
-    """The mapping holds what JSON has no name or value for."""
+    """The mapping contains a name or value that JSON cannot represent."""
 
 
 class _Writer:
-    """Writes the text of one function."""
+    """Writes the source of one function."""
 
     def __init__(self) -> None:
         self.body: list[str] = []
@@ -98,13 +98,13 @@ class _Writer:
         walked: list[str] = []
         self._walk(walked, self.steps, ())
         text = "\n".join([*head, *walked, *self.body, f"    return ({', '.join(results)},)", ""])
-        # Of literals and of names that are made here; dataclasses and msgspec make their methods in the same way.
+        # Only literals and names that are created here; dataclasses creates methods in the same way.
         exec(compile(text, "<mapping>", "exec"), self.constants)  # noqa: S102
         made: Made = self.constants["made"]
         return made
 
     def value(self, spec: object) -> str:
-        """The variable that holds what *spec* makes; its kind is in ``kinds``."""
+        """The variable that holds the result of *spec*; its kind is in ``kinds``."""
         key = repr(spec)
         if key not in self.names:
             name, kind = self._value(spec)
@@ -171,7 +171,7 @@ class _Writer:
             value = self.value(spec)
             self._line(f"if {value}.__class__ is dict: {made}.update({value})")
         one = "one if one.__class__ is not list else one[0]"
-        # Looked for first: in most objects there is none, and to make another of each would take longer.
+        # Checked first: most objects contain no list, and copying each would take longer.
         self._line(f"if list in map(type, {made}.values()):")
         self._line(f"    {made} = {{key: {one} for key, one in {made}.items() if one or one.__class__ is not list}}")
         return made, _OBJECT
@@ -217,7 +217,7 @@ class _Writer:
 
     @contextmanager
     def _nested(self) -> Iterator[Callable[[str], None]]:
-        """What is made behind a condition is there only within it."""
+        """Variables that are assigned under a condition exist only within it."""
         depth, names = self.depth, dict(self.names)
 
         def deeper(condition: str) -> None:
@@ -244,7 +244,7 @@ class _Writer:
         return self.variables.setdefault(steps, f"p{len(self.variables)}")
 
     def _walk(self, lines: list[str], node: Mapping[str, Any], steps: tuple[str, ...]) -> None:
-        """Look up what paths have behind *steps*, and go on from there."""
+        """Look up the values after *steps*, and continue from there."""
         if not node:
             return
         here = self._variable(steps)
@@ -265,7 +265,7 @@ class _Writer:
 
 
 def _nothing(name: str) -> str:
-    """Whether a value that is false is left out, as an expression."""
+    """Whether a false value is omitted, as an expression."""
     return f"{name} is None or {name}.__class__ is list or {name}.__class__ is dict"
 
 

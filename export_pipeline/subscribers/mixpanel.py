@@ -16,26 +16,26 @@ from export_pipeline.subscribers.packing import Packed
 
 
 class Mixpanel(MappedSubscriber):
-    """Imports each event into Mixpanel. Mixpanel checks each, names those it refuses, and takes the others.
+    """Imports each event into Mixpanel. Mixpanel validates each, names those it refuses, and accepts the others.
 
-    ``$insert_id`` is made of the event's bytes, so a repeat is taken once. An event without user and device has an
-    empty ``distinct_id``, as Mixpanel asks for.
+    ``$insert_id`` is derived from the event's bytes, so repeats are deduplicated. An event without user and device has
+    an empty ``distinct_id``, as Mixpanel requires.
     """
 
     token: str | None = Field(
         default=None,
-        description="Token of the project. Needed where there is no service account.",
+        description="Token of the project. Required without a service account.",
         json_schema_extra=SECRET,
     )
     service_account: str | None = Field(default=None, description="User name of a service account.")
     service_account_secret: str | None = Field(
         default=None, description="Secret of that service account.", json_schema_extra=SECRET
     )
-    project_id: str | None = Field(default=None, description="Number of the project, with a service account.")
+    project_id: str | None = Field(default=None, description="Id of the project; required with a service account.")
     region: str = Field(default="us", description="Where the project is hosted: us, eu or in.")
-    max_request_events: int = Field(default=2_000, ge=1, le=2_000, description="Most events in one request.")
+    max_request_events: int = Field(default=2_000, ge=1, le=2_000, description="Maximum number of events per request.")
     max_request_bytes: int = Field(
-        default=10_000_000, ge=1, le=10_485_760, description="Largest request, before compression."
+        default=10_000_000, ge=1, le=10_485_760, description="Maximum request size in bytes, before compression."
     )
     hosts: ClassVar[Mapping[str, str]] = {
         "us": "https://api.mixpanel.com",
@@ -82,10 +82,10 @@ class Mixpanel(MappedSubscriber):
         return self
 
     def look_at(self, call: Mapping[str, Any]) -> None:
-        """Mixpanel names what it refuses."""
+        """Do nothing: Mixpanel names what it refuses."""
 
     def post(self, request: Packed) -> Receipt | None:
-        """One request; a 400 that names events is a partial success."""
+        """Send one request; a 400 that names events is a partial success."""
         answer = self._send(b"\n".join(request.items))
         refused = _failed(answer)
         if refused:
@@ -94,7 +94,7 @@ class Mixpanel(MappedSubscriber):
         return None
 
     def check(self) -> None:
-        """Import nothing: the credentials are looked at first."""
+        """Import no events: Mixpanel checks the credentials first."""
         with suppress(Refused):
             accept(self._send(b""))
 
@@ -108,7 +108,7 @@ class Mixpanel(MappedSubscriber):
 
 
 def _failed(answer: Answer) -> dict[int, str]:
-    """Number in the request → reason, of the events that a 400 names."""
+    """Number in the request → reason, for the events that a 400 names."""
     if answer.status != 400:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""When an event happened, in the spellings in which makers of events write it."""
+"""Parse the time of an event, in the formats that events use."""
 
 import re
 from datetime import datetime, timedelta, timezone
@@ -9,15 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MS = timedelta(milliseconds=1)
 _DIGITS = re.compile(r"[+-]?\d{1,30}(?:\.\d*)?", re.ASCII)
-# pydantic reads more than ISO 8601 as a time, such as digits (whose unit it guesses): only dates go to it.
+# pydantic accepts more than ISO 8601 as a time, such as digits (whose unit it guesses): it gets only dates.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def milliseconds(found: object) -> float | None:
-    """Milliseconds since 1970 of a time in an event; None where it is none.
+    """Milliseconds since 1970 of a time in an event; None if it is not a time.
 
     Args:
-        found: a number of milliseconds, the same in digits, or ISO 8601; without a zone it is UTC.
+        found: a number of milliseconds, the same as text, or ISO 8601; UTC if it has no time zone.
     """
     if isinstance(found, int | float):
         return None if isinstance(found, bool) else found

@@ -29,7 +29,7 @@ from export_pipeline.subscribers.scrubbing import scrub
 
 EXISTS_ALREADY = 409
 MAX_ID_BYTES = 512
-# Said of single documents, though no document is at fault: no other would be taken either. Types of errors ...
+# Errors of single documents that are caused by the cluster, so that it would accept no document: types of errors ...
 OF_THE_CLUSTER = frozenset(
     {
         "alias_not_found_exception",
@@ -44,8 +44,8 @@ OF_THE_CLUSTER = frozenset(
         "security_exception",
     }
 )
-# ... and how those begin that have no type of their own: its limit of shards, an alias without write index, an ingest
-# pipeline that is not there. What stands further on may be quoted from the document.
+# ... and the beginnings of those without a specific type: the limit of shards, an alias without write index, a missing
+# ingest pipeline. What follows may be quoted from the document.
 OF_THE_CLUSTER_IN_WORDS = re.compile(
     r"(?:Validation Failed: 1: )?this action would add \[\d+\]"
     r"|no write index is defined for (?:alias|data stream)"
@@ -53,34 +53,34 @@ OF_THE_CLUSTER_IN_WORDS = re.compile(
     r"|pipeline with id \[[^\]]*\] does not exist"
     r"|no matching index template found for data stream"
 )
-# What may be the fault of the cluster's settings or of a document: the cluster's, where no document is taken.
+# Errors caused either by the cluster's settings or by a document: by the settings, if no document is accepted.
 OF_EITHER: Mapping[str, str] = {
     r"script_exception|ScriptException|runtime error|compile error|painless": "a script fails",
     r"ingest_processor_exception|fail_processor_exception|ingest pipeline": "the ingest pipeline fails",
     r"[Ll]imit of (?:total fields|total dimension fields|nested fields|field name length) .*exceeded": (
         "the mapping is full"
     ),
-    r"strict_dynamic_mapping_exception|dynamic introduction of": "the mapping takes no new fields",
-    r"data stream timestamp field|@timestamp": "the data stream asks for a timestamp",
-    r"routing_missing_exception": "the index asks for a routing",
+    r"strict_dynamic_mapping_exception|dynamic introduction of": "the mapping accepts no new fields",
+    r"data stream timestamp field|@timestamp": "the data stream requires a timestamp",
+    r"routing_missing_exception": "the index requires a routing value",
 }
 
 
 class Opensearch(LibraryClientSubscriber):
-    """Creates one document for each event, in an index of its day; also in Elasticsearch 7 and later.
+    """Creates one document per event, in an index for its day; also in Elasticsearch 7 and later.
 
-    The document's id is the hash of the event, or what is at ``id_path``: a document that is there already is left as
-    it is, so a repeat does no harm. Documents that a full queue turned away (429) are sent again, alone; one that the
-    index cannot take, such as a text where it has a number, goes to the quarantine with the reason. What is the
-    cluster's own trouble, such as its limit of shards, an alias without write index, or a script or a full mapping that
-    lets no document in, blocks the subscriber until a person acts.
+    The document's id is the hash of the event, or the value at ``id_path``: an existing document is not changed, so a
+    repeat is harmless. Documents that a full queue rejected (429) are sent again, alone; one that the index cannot
+    accept, such as text in a numeric field, goes to the quarantine with the reason. Errors of the cluster itself, such
+    as its limit of shards, an alias without write index, or a script or a full mapping that rejects every document,
+    block the subscriber until you fix them.
     """
 
     api_url: str = Field(description="Address of the cluster.", examples=["https://search.example.com:9200"])
-    username: str | None = Field(default=None, description="User name of basic authentication.")
+    username: str | None = Field(default=None, description="User name for basic authentication.")
     password: str | None = Field(default=None, description="Password of that user.", json_schema_extra=SECRET)
     api_key: str | None = Field(
-        default=None, description="API key (Elasticsearch), encoded, instead of a user.", json_schema_extra=SECRET
+        default=None, description="Encoded API key (Elasticsearch), instead of a user.", json_schema_extra=SECRET
     )
     index: str = Field(
         default="events-%Y.%m.%d",
@@ -89,12 +89,12 @@ class Opensearch(LibraryClientSubscriber):
     id_path: str | None = Field(
         default=None, description="Path to a document's id in the event; by default the hash of the event."
     )
-    pipeline: str | None = Field(default=None, description="Ingest pipeline that documents go through.")
-    verify_certs: bool = Field(default=True, description="Check the cluster's TLS certificate.")
+    pipeline: str | None = Field(default=None, description="Ingest pipeline for the documents.")
+    verify_certs: bool = Field(default=True, description="Verify the cluster's TLS certificate.")
     gzip: bool = Field(default=False, description="Compress the body.")
-    max_request_events: int = Field(default=2_000, ge=1, description="Most documents in one request.")
+    max_request_events: int = Field(default=2_000, ge=1, description="Maximum number of documents per request.")
     max_request_bytes: int = Field(
-        default=10_000_000, ge=1, le=100_000_000, description="Largest request, before compression."
+        default=10_000_000, ge=1, le=100_000_000, description="Maximum request size in bytes, before compression."
     )
     separator_bytes: ClassVar[int] = 700
     """The line that names the action, its index (at most 255 bytes) and its id (512)."""
@@ -110,17 +110,17 @@ class Opensearch(LibraryClientSubscriber):
         return value
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is.
+        """The event, unchanged.
 
         Raises:
-            Unfit: what it has at ``id_path`` is longer than an id may be, or cannot be encoded.
+            Unfit: its value at ``id_path`` is longer than an id may be, or cannot be encoded.
         """
         if self.id_path is not None and len(identity := encoded(self._id(event), self.id_path)) > MAX_ID_BYTES:
-            raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; the destination takes {MAX_ID_BYTES}")
+            raise Unfit(f"its id, at {self.id_path}, has {len(identity)} bytes; allowed: {MAX_ID_BYTES}")
         return (event,)
 
     def send(self, request: Packed) -> Receipt:
-        """One bulk request, and what became of each document."""
+        """Send one bulk request; the receipt has the result of each document."""
         client = self._open()
         from opensearchpy.exceptions import OpenSearchException, SerializationError
         from opensearchpy.helpers import streaming_bulk
@@ -141,15 +141,15 @@ class Opensearch(LibraryClientSubscriber):
                 )
             ]
         except (AttributeError, KeyError, TypeError, SerializationError):
-            raise TryLater(f"{self._place} answered 200 with what is no answer to a bulk request") from None
+            raise TryLater(f"{self._place} answered 200, but not with a bulk response") from None
         except OpenSearchException as error:
             raise self._meaning(error) from None
         if len(results) != len(actions):
-            raise TryLater(f"{self._place}: {len(actions)} documents were sent, and {len(results)} answered for")
+            raise TryLater(f"{self._place}: {len(actions)} documents were sent, but the response has {len(results)}")
         return self._receipt(results)
 
     def ask(self) -> None:
-        """Ask the cluster who it is; that this user may not know is no fault."""
+        """Request the cluster's name and version; a user without permission for that is not an error."""
         client = self._open()
         from opensearchpy.exceptions import AuthorizationException, OpenSearchException
 
@@ -161,7 +161,7 @@ class Opensearch(LibraryClientSubscriber):
             raise self._meaning(error) from None
 
     def _action(self, item: bytes, index: str) -> dict[str, Any]:
-        # The text goes out as it is: the client passes strings through.
+        # The client sends strings unchanged.
         return {"_op_type": "create", "_index": index, "_id": self._id(item), "_source": item.decode()}
 
     def _id(self, item: bytes) -> str:
@@ -196,7 +196,7 @@ class Opensearch(LibraryClientSubscriber):
         return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _meaning(self, error: Any) -> DeliveryError:
-        """What the failure of a whole request means."""
+        """The error that the failure of a whole request means."""
         if distrust := find_distrust(error):
             return Blocked(f"{self._place}: its certificate is not trusted: {distrust.verify_message}")
         status = getattr(error, "status_code", "N/A")
@@ -217,7 +217,7 @@ class Opensearch(LibraryClientSubscriber):
         through = proxy and _Through(self.api_url, proxy_manager(proxy, tls, self.max_in_flight + 1))
 
         class Connection(Urllib3HttpConnection):
-            """Keeps the Retry-After of a failure, which the client's errors do not tell."""
+            """Keeps the Retry-After of a failure, which the client's errors do not contain."""
 
             def get_response_headers(self, response: Any) -> Any:
                 asked.pause = response.headers.get("retry-after")
@@ -240,7 +240,7 @@ class Opensearch(LibraryClientSubscriber):
                     http_compress=self.gzip,
                     timeout=self.timeout_seconds,
                     ssl_context=tls if self.api_url.startswith("https:") else None,
-                    # Sending again is done by the caller, who knows what was taken.
+                    # The caller retries, because it knows what was accepted.
                     max_retries=0,
                     retry_on_timeout=False,
                     pool_maxsize=self.max_in_flight + 1,
@@ -253,7 +253,7 @@ def _words(error: Any) -> str:
 
 
 def _suspected(error: Any) -> str:
-    """What trouble of the cluster's own may be behind *error*, by its words and those of its causes; empty: none."""
+    """Which error of the cluster may have caused *error*, by its texts and those of its causes; empty: none."""
     said = ""
     while isinstance(error, dict):
         said += f"{error.get('type')}: {_words(error).partition('Preview of field')[0]}\n"
@@ -262,7 +262,7 @@ def _suspected(error: Any) -> str:
 
 
 class _Through:
-    """In the place of the client's pool of connections, which knows no proxy: its requests go through one."""
+    """Replaces the client's connection pool, which does not support proxies, by one that uses a proxy."""
 
     def __init__(self, api_url: str, manager: Any) -> None:
         parts = urlsplit(api_url)

@@ -1,4 +1,4 @@
-"""Cut a batch into requests that a destination takes."""
+"""Cut a batch into requests that a destination accepts."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,10 @@ MAX_ID_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Packed(Batch):
-    """Some events of a batch, each as the items that the destination takes for it: one request.
+    """One request: some events of a batch, each encoded as the destination's items.
 
     Attributes:
-        encoded: for each event its items, at least one.
+        encoded: the items of each event, at least one.
     """
 
     encoded: tuple[Sequence[bytes], ...] = field(repr=False)
@@ -28,7 +28,7 @@ class Packed(Batch):
         return [item for items in self.encoded for item in items]
 
     def by_event(self, reasons: Mapping[int, str]) -> dict[int, str]:
-        """*reasons* by number of item → the same by number of event; the first reason where an event has several.
+        """Convert *reasons* by number of item to reasons by number of event; the first one if an event has several.
 
         Raises:
             Blocked: the destination named an item that is not in the request.
@@ -38,7 +38,7 @@ class Packed(Batch):
         event = 0
         for item in sorted(reasons):
             if not 0 <= item < ends[-1]:
-                raise Blocked(f"the destination names item {item} of a request with {ends[-1]}: {reasons[item]}")
+                raise Blocked(f"the destination named item {item} of a request with {ends[-1]} items: {reasons[item]}")
             while ends[event] <= item:
                 event += 1
             found.setdefault(event, reasons[item])
@@ -58,12 +58,12 @@ class Packed(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A batch, cut.
+    """A batch cut into requests.
 
     Attributes:
-        parts: positions of the events in the batch, and the request for them, in order.
-        refused: position → why the event fits into no request.
-        filtered: positions of events of which the destination wants nothing.
+        parts: the positions of events in the batch, and the request for them, in order.
+        refused: position → why the event does not fit into a request.
+        filtered: positions of events for which nothing is sent.
     """
 
     parts: list[tuple[Sequence[int], Batch]]
@@ -73,12 +73,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold; all sizes in bytes before compression.
+    """The limits of one request; all sizes are in bytes, before compression.
 
     Attributes:
-        max_events: items in a request.
-        max_bytes: a whole request, with *overhead_bytes* around the items and *separator_bytes* between two.
-        max_event_bytes: one item.
+        max_events: maximum number of items in a request.
+        max_bytes: maximum size of a request, with *overhead_bytes* around the items and *separator_bytes* between two.
+        max_event_bytes: maximum size of one item.
     """
 
     max_events: int
@@ -93,8 +93,8 @@ def pack(batch: Batch, encode: Callable[[bytes], Sequence[bytes]], limits: Limit
 
     Args:
         batch: what to cut.
-        encode: event → its items, none where the destination wants nothing of it; raises Unfit.
-        limits: of one request.
+        encode: event → its items, none if nothing is sent for it; raises Unfit.
+        limits: the limits of one request.
     """
     packer = _Packer(batch, limits)
     lines = batch.lines()
@@ -122,7 +122,7 @@ class _Packer:
         self._begin()
 
     def add(self, position: int, line: bytes, items: Sequence[bytes]) -> None:
-        """Put an event into the request under way, or into a new one."""
+        """Add an event to the current request, or to a new one."""
         if not items:
             self.filtered.append(position)
             return
@@ -130,12 +130,12 @@ class _Packer:
         largest = max(map(len, items))
         size = sum(map(len, items)) + len(items) * limits.separator_bytes
         if largest > limits.max_event_bytes:
-            self.refused[position] = f"{largest} bytes, the destination takes {limits.max_event_bytes} an event"
+            self.refused[position] = f"{largest} bytes; allowed: {limits.max_event_bytes} per event"
             return
         if size + limits.overhead_bytes > limits.max_bytes or len(items) > limits.max_events:
             self.refused[position] = (
-                f"{len(items)} items of {size} bytes, the destination takes {limits.max_events} items and "
-                f"{limits.max_bytes} bytes a request"
+                f"{len(items)} items of {size} bytes; allowed: {limits.max_events} items and {limits.max_bytes} bytes "
+                "per request"
             )
             return
         if self.count + len(items) > limits.max_events or self.size + size > limits.max_bytes:
@@ -147,7 +147,7 @@ class _Packer:
         self.size += size
 
     def finish(self) -> None:
-        """End the request under way."""
+        """Finish the current request."""
         if self.positions:
             is_whole = len(self.positions) == self.batch.events
             packed = Packed(
@@ -170,7 +170,7 @@ class _Packer:
 
 
 def part_id(batch_id: str, indices: Sequence[int]) -> str:
-    """The id of the part of a batch that holds the events at *indices* (ascending): the same for the same part.
+    """The id of the part of a batch with the events at *indices* (ascending): always the same for the same part.
 
     ``<id>-r<first>-<after last>`` for a range, else ``<id>-w<hash of the indices>``; at most 64 characters.
     """

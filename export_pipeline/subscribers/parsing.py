@@ -1,4 +1,4 @@
-"""Events as Python objects; what Python cannot hold is told as a fault of that one event, not of its batch."""
+"""Parse events into Python objects; what Python cannot represent is an error of that event, not of its batch."""
 
 import json
 import re
@@ -7,16 +7,16 @@ from typing import Any
 from export_pipeline.subscribers.decoding import UNUSUAL, decode
 
 _TOO_DEEP = "nested too deeply to be read by this subscriber"
-# Half of a surrogate pair can stand in JSON only as an escape.
+# In JSON, half of a surrogate pair can only be written as an escape.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Unfit(Exception):
-    """An event cannot be said in the destination's terms; the message is the reason."""
+    """An event does not fit the destination's format; the message is the reason."""
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """The event in *line*; a whole number of more digits than Python converts (4,300 by default) becomes infinite.
+    """Parse the event in *line*; a whole number with more digits than Python converts (4,300) becomes infinite.
 
     Raises:
         Unfit: it is nested too deeply.
@@ -28,7 +28,7 @@ def parse(line: bytes) -> dict[str, Any]:
 
 
 def parse_unusual(line: bytes) -> dict[str, Any]:
-    """:func:`parse`, of what msgspec refuses, and slowly of everything."""
+    """:func:`parse` for what msgspec refuses; works for every event, but slowly."""
     try:
         return _object(line)
     except RecursionError:
@@ -38,14 +38,14 @@ def parse_unusual(line: bytes) -> dict[str, Any]:
 
 
 def parse_exactly(line: bytes) -> dict[str, Any]:
-    """The event in *line*, every value of which can be stored as it is.
+    """Parse the event in *line*, if all its values can be stored unchanged.
 
     Raises:
-        Unfit: it is nested too deeply, has a whole number of more digits than Python converts, or half of a surrogate
-            pair.
+        Unfit: it is nested too deeply, or contains a whole number with more digits than Python converts, or half of a
+            surrogate pair.
     """
     try:
-        return decode(line)  # which refuses what cannot be stored, and some of what can
+        return decode(line)  # refuses everything that cannot be stored, and some of what can
     except UNUSUAL:
         pass
     try:
@@ -55,27 +55,27 @@ def parse_exactly(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise Unfit(_TOO_DEEP) from None
     except UnicodeEncodeError:
-        raise Unfit("a text holds half of a surrogate pair") from None
+        raise Unfit("a text contains half of a surrogate pair") from None
     except ValueError:
         raise Unfit("a whole number has too many digits") from None
     return event
 
 
 def may_hold_surrogates(line: bytes) -> bool:
-    """Whether *line* may hold half of a surrogate pair; a whole one written as two escapes counts, too."""
+    """Whether *line* may contain half of a surrogate pair; a complete pair written as two escapes counts, too."""
     return _SURROGATE.search(line) is not None
 
 
 def encoded(text: str, path: str) -> bytes:
-    """*text*, which an event has at *path*, in UTF-8.
+    """Encode *text*, which an event has at *path*, as UTF-8.
 
     Raises:
-        Unfit: it holds half of a surrogate pair, which JSON can write and UTF-8 cannot.
+        Unfit: it contains half of a surrogate pair, which JSON can represent and UTF-8 cannot.
     """
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise Unfit(f"what it has at {path} holds half of a surrogate pair") from None
+        raise Unfit(f"its value at {path} contains half of a surrogate pair") from None
 
 
 def _object(line: bytes, **options: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def split(path: str) -> list[str]:
 
 
 def look_up(event: object, steps: Sequence[str]) -> Any:
-    """What *event* has at the end of *steps*; None where it has nothing there, or null."""
+    """The value of *event* at *steps*; None if there is nothing, or null."""
     found: Any = event
     for step in steps:
         if isinstance(found, dict):
@@ -37,13 +37,13 @@ def look_up(event: object, steps: Sequence[str]) -> Any:
 
 
 def drop(line: bytes, paths: Iterable[Sequence[str]]) -> bytes:
-    """*line* without what it has at *paths*; every other byte stays as it is.
+    """*line* without the members at *paths*; every other byte is unchanged.
 
-    A step ``*`` stands for every key or element. A key that occurs twice is dropped twice.
+    A step ``*`` matches every key or element. A key that occurs twice is dropped twice.
 
     Args:
         line: one JSON object in UTF-8.
-        paths: each as :func:`split` gives it.
+        paths: each as returned by :func:`split`.
 
     Raises:
         Unfit: it is nested too deeply.
@@ -75,7 +75,7 @@ def _gaps(text: str, start: int, steps: Sequence[str]) -> Iterator[tuple[int, in
         if not wanted[index]:
             kept_before = True
         elif kept_before:
-            yield members[index - 1][3], end  # from the end of the member before: the comma goes too
+            yield members[index - 1][3], end  # from the end of the previous member, to remove the comma, too
         elif index + 1 < len(members):
             yield begin, members[index + 1][1]
         else:
@@ -83,7 +83,7 @@ def _gaps(text: str, start: int, steps: Sequence[str]) -> Iterator[tuple[int, in
 
 
 def _members(text: str, start: int) -> Iterator[tuple[str, int, int, int]]:
-    """Name (in a list: number), begin, begin of the value, and end of each member of the value at *start*."""
+    """For each member of the value at *start*: name (in a list: number), start, start of its value, and end."""
     is_object = text[start] == "{"
     position = _skip(text, start + 1)
     number = 0
@@ -101,7 +101,7 @@ def _members(text: str, start: int) -> Iterator[tuple[str, int, int, int]]:
             position = _skip(text, position + 1)
 
 
-# Values are looked at for where they end only: a number is not to be converted, however long it is.
+# Only the ends of values are needed: numbers must not be converted, however long they are.
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, strict=False)
 
 

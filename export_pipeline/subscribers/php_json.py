@@ -1,6 +1,6 @@
-"""An event as PHP prints it, ``json_encode(json_decode($line, true))``: what the original's message ids are made of.
+"""An event as PHP prints it, ``json_encode(json_decode($line, true))``: the basis of the original's message ids.
 
-Seen by running PHP 8.2 with its default ``serialize_precision`` of -1.
+Verified by running PHP 8.2 with its default ``serialize_precision`` of -1.
 """
 
 import codecs
@@ -16,7 +16,7 @@ _DIGITS = 17
 
 
 def php_print(event: dict[str, Any]) -> str:
-    """:func:`php_json` of an event, and many times as fast where nothing in it is rare."""
+    """:func:`php_json` of an event, but many times faster if it contains nothing rare."""
     try:
         data = encode(_plain(event))
     except (*UNUSUAL, _Rare):
@@ -25,11 +25,11 @@ def php_print(event: dict[str, Any]) -> str:
 
 
 class _Rare(Exception):
-    """A number that msgspec and PHP spell differently."""
+    """A number that msgspec and PHP write differently."""
 
 
 def _plain(value: Any) -> Any:
-    """*value* with the objects that PHP takes for lists as such, and 1250.0 as 1250, which PHP prints."""
+    """*value*, with objects that PHP treats as lists converted to lists, and 1250.0 to 1250, as PHP prints it."""
     kind = value.__class__
     if kind is dict:
         plain = {key: one if one.__class__ is str else _plain(one) for key, one in value.items()}
@@ -46,8 +46,8 @@ def _plain(value: Any) -> Any:
 
 
 def _escape(found: UnicodeError) -> tuple[str, int]:
-    """What is not ASCII as JSON's escapes: called by ``encode``, which finds it."""
-    assert isinstance(found, UnicodeEncodeError)  # noqa: S101 (nobody decodes with it)
+    """Replace non-ASCII characters by JSON's escapes; called by ``encode`` for each that it finds."""
+    assert isinstance(found, UnicodeEncodeError)  # noqa: S101 (it is never used for decoding)
     return json.dumps(found.object[found.start : found.end])[1:-1], found.end
 
 
@@ -56,14 +56,14 @@ codecs.register_error(_ESCAPED, _escape)
 
 
 def _as_array(value: dict[str, Any]) -> Any:
-    """An object that PHP takes for a list: empty, or with the keys 0, 1, 2, … in order."""
+    """*value* as a list if PHP treats it as one: empty, or with the keys 0, 1, 2, … in order."""
     if not value or ("0" in value and list(value) == [str(number) for number in range(len(value))]):
         return list(value.values())
     return value
 
 
 def php_json(value: Any) -> str:
-    """*value*, as ``json.loads`` gives it, in PHP's spelling; empty where PHP gives up, at an infinite number."""
+    """*value*, as parsed by ``json.loads``, as PHP writes it; empty if PHP fails, at an infinite number."""
     try:
         return "".join(_pieces(value))
     except OverflowError:
@@ -86,7 +86,7 @@ def _pieces(value: Any) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    """Escaped as Python does it, but for the slash, and for DEL, which PHP lets stand."""
+    """Escaped as Python does it, except for the slash, and for DEL, which PHP does not escape."""
     parts = (json.dumps(part)[1:-1] for part in value.split("\x7f"))
     return '"' + "\x7f".join(parts).replace("/", "\\/") + '"'
 
@@ -115,14 +115,14 @@ def _list(values: list[Any]) -> Iterator[str]:
 
 
 def _float(value: float) -> str:
-    """The shortest digits that give the number again, as php_gcvt lays them out."""
+    """The shortest digits that represent the number, in the format of php_gcvt."""
     if not math.isfinite(value):
         raise OverflowError
     sign = "-" if math.copysign(1, value) < 0 else ""
     mantissa, _, exponent = f"{abs(value)!r}e0".partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
-    # Where the decimal point stands, counted from the first digit.
+    # Position of the decimal point, counted from the first digit.
     point = len(whole) + int(exponent.partition("e")[0]) - (len(whole + fraction) - len(digits))
     digits = digits.rstrip("0") or "0"
     if value == 0:

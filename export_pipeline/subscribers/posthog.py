@@ -19,18 +19,18 @@ NOT_EVENTS = frozenset({"recordings", "feature_flags"})
 
 
 class Posthog(MappedSubscriber):
-    """Captures each event in PostHog. ``uuid`` is made of the event's bytes, so a repeat replaces what is there.
+    """Captures each event in PostHog. ``uuid`` is derived from the event's bytes, so a repeat replaces the event.
 
-    An event without name or ``distinct_id`` goes to the quarantine: PostHog would answer 200 and drop it.
+    An event without a name or ``distinct_id`` goes to the quarantine: PostHog would answer 200 and drop it.
     """
 
     api_key: str = Field(description="API key of the project (phc_…).", json_schema_extra=SECRET)
-    region: str = Field(default="us", description="Where the project is hosted: us or eu; else give api_url.")
+    region: str = Field(default="us", description="Where the project is hosted: us or eu; otherwise set api_url.")
     historical_migration: bool = Field(
-        default=False, description="Say that these are old events, which PostHog then keeps out of its live path."
+        default=False, description="Mark the events as historical; PostHog keeps those out of its live processing."
     )
     max_request_bytes: int = Field(
-        default=10_000_000, ge=1, le=20_000_000, description="Largest request, before compression."
+        default=10_000_000, ge=1, le=20_000_000, description="Maximum request size in bytes, before compression."
     )
     hosts: ClassVar[Mapping[str, str]] = {"us": "https://us.i.posthog.com", "eu": "https://eu.i.posthog.com"}
     path: ClassVar[str] = "/batch/"
@@ -61,7 +61,7 @@ class Posthog(MappedSubscriber):
                     "utm_term": "attributes.qv_utm_term",
                     "utm_content": "attributes.qv_utm_content",
                     "$lib": {"$value": "export-pipeline"},
-                    # Else every person gets the place of whoever sends: the exporter's.
+                    # Otherwise PostHog would locate every user at the exporter's address.
                     "$geoip_disable": {"$value": True},
                     "$set": {
                         "$merge": ["endpoint.Attributes", "endpoint.User.UserAttributes", "endpoint.Metrics"],
@@ -72,28 +72,28 @@ class Posthog(MappedSubscriber):
     }
 
     def look_at(self, call: Mapping[str, Any]) -> None:
-        """Refuse what PostHog drops."""
+        """Refuse events that PostHog would drop."""
         for needed in ("event", "distinct_id"):
             if not str(call.get(needed) or "").strip():
-                raise Unfit(f"no {needed}: PostHog drops an event without")
+                raise Unfit(f"no {needed}: PostHog drops an event without it")
 
     def post(self, request: Packed) -> None:
-        """One request.
+        """Send one request.
 
         Raises:
-            Blocked: also where the project is over its quota: PostHog answers 200 then, and drops the events.
+            Blocked: also if the project is over its quota: PostHog then answers 200 and drops the events.
         """
         answer = accept(self._send(b",".join(request.items)))
         if limited := _over_quota(answer):
             raise Blocked(
-                f"{answer.url}: the project is over its quota of {', '.join(limited)}, and PostHog drops what comes: "
-                "raise the limit, or wait for the next period",
+                f"{answer.url}: the project is over its quota of {', '.join(limited)}, and PostHog drops all events: "
+                "raise the limit, or wait for the next billing period",
                 status=answer.status,
                 answer=answer.said(),
             )
 
     def check(self) -> None:
-        """Capture nothing: PostHog need not like it, but it has to be there and to take the key."""
+        """Capture no events: PostHog may refuse the request, but must be reachable and accept the key."""
         with suppress(Refused):
             accept(self._send(b""))
 
@@ -103,7 +103,7 @@ class Posthog(MappedSubscriber):
 
 
 def _over_quota(answer: Answer) -> list[str]:
-    """What of the events an *answer* says there is no quota for; recordings and flags are none of ours."""
+    """What an *answer* says there is no quota for, except recordings and feature flags, which are not events."""
     try:
         told: Any = json.loads(answer.body)
     except ValueError:

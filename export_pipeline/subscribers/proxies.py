@@ -1,4 +1,4 @@
-"""Which proxy a request goes through: the deployment's, or the environment's (``https_proxy``, ``no_proxy``)."""
+"""Which proxy a request uses: the deployment's, or the environment's (``https_proxy``, ``no_proxy``)."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -13,10 +13,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, configured: str | None = None) -> str | None:
-    """The proxy for requests to *url*; None where they go straight there.
+    """The proxy for requests to *url*; None: they go directly there.
 
     Args:
-        configured: a subscriber's own; it holds whatever the environment says.
+        configured: the subscriber's proxy, which overrides the environment.
     """
     if configured:
         return configured
@@ -33,21 +33,21 @@ def check_proxy(url: str) -> str:
     """*url*, if requests can go through it.
 
     Raises:
-        ValueError: it is no URL of a proxy.
+        ValueError: it is not the URL of a proxy.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise ValueError(
-            f"{public_url(url)!r} is no proxy; allowed: {', '.join(f'{scheme}://…' for scheme in SCHEMES)}"
+            f"{public_url(url)!r} is not a proxy; allowed: {', '.join(f'{scheme}://…' for scheme in SCHEMES)}"
         )
     return url
 
 
 def check_http_proxy(url: str) -> str:
-    """*url*, if it is a proxy that every client can speak to, which is not so of SOCKS.
+    """*url*, if it is a proxy that every client supports, which excludes SOCKS.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if not urlsplit(check_proxy(url)).scheme.startswith("http"):
         raise ValueError(f"{public_url(url)} is a SOCKS proxy; allowed for this destination: http://…, https://…")
@@ -55,9 +55,9 @@ def check_http_proxy(url: str) -> str:
 
 
 def _is_excepted(host: str, port: int | None, no_proxy: str | None) -> bool:
-    """Whether *no_proxy* names *host*: by name, domain, address or range of addresses (CIDR), with a port or not."""
+    """Whether *no_proxy* names *host*: by name, domain, address or address range (CIDR), with or without a port."""
     if no_proxy is None:
-        return bool(proxy_bypass(host))  # what the system's own settings say
+        return bool(proxy_bypass(host))  # the system's own settings
     return any(_names(entry, host.lower(), port) for entry in _SEPARATORS.split(no_proxy.lower()) if entry)
 
 
@@ -81,7 +81,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 
 def _without_port(entry: str) -> tuple[str, int | None]:
-    """An entry such as ``example.com:8443``, ``[fd00::1]:8443`` or ``[fd00::]/8``, taken apart."""
+    """Split an entry such as ``example.com:8443``, ``[fd00::1]:8443`` or ``[fd00::]/8`` into host and port."""
     if found := re.fullmatch(r"\[([^\]]*)\](/\d+)?(?::(\d+))?", entry):
         return found[1] + (found[2] or ""), int(found[3]) if found[3] else None
     host, colon, port = entry.rpartition(":")

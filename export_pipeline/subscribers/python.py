@@ -14,16 +14,16 @@ from export_pipeline.subscribers.importing import is_object_path, load_object
 
 
 class Python(Subscriber):
-    """Calls a function of your own, as ``function(ndjson, batch)``, in the process of the run.
+    """Calls your own function, as ``function(ndjson, batch)``, in the process of the run.
 
     It receives the events as one string of newline-delimited JSON, and the Batch with its id, count and files. When
     it returns, the events count as accepted. It may return a Receipt that names refused events, and may raise
-    TryLater, Blocked or Refused from ``export_pipeline.errors``; any other exception counts as TryLater. The same
-    batch, with the same id, may come again.
+    TryLater, Blocked or Refused from ``export_pipeline.errors``; any other exception counts as TryLater. It may be
+    called again with the same batch and id.
     """
 
     function: str = Field(
-        description='The function, as "package.module:name"; the module is installed, or lies in the working folder.',
+        description='The function, as "package.module:name"; the module is installed, or is in the working folder.',
         examples=["my_package.analytics:receive"],
     )
     _loaded: Callable[[str, Batch], object] | None = PrivateAttr(default=None)
@@ -39,7 +39,7 @@ class Python(Subscriber):
         """Call the function.
 
         Raises:
-            Blocked: it cannot be found, does not take two arguments, or returned what is no Receipt.
+            Blocked: it cannot be found, does not accept two arguments, or returned something other than a Receipt.
         """
         answer = self._load()(batch.data.decode(), batch)
         if answer is not None and not isinstance(answer, Receipt):
@@ -67,6 +67,6 @@ class Python(Subscriber):
         except TypeError as error:
             raise Blocked(f"{self.function} cannot be called with (ndjson, batch): {error}") from None
         except ValueError:
-            pass  # a builtin that does not tell its signature
+            pass  # a builtin without a signature
         checked: Callable[[str, Batch], object] = found
         return checked

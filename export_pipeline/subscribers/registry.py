@@ -1,4 +1,4 @@
-"""Which types of subscriber there are: shipped and foreign ones come in by the same door, an entry point."""
+"""The types of subscribers: shipped and third-party ones are registered in the same way, by an entry point."""
 
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -19,25 +19,25 @@ def known_types() -> dict[str, EntryPoint]:
     """Name of each type → its entry point, sorted by name; nothing is imported.
 
     Raises:
-        ConfigurationError: two packages bring the same name.
+        ConfigurationError: two packages register the same name.
     """
     known: dict[str, EntryPoint] = {}
     for found in entry_points(group=GROUP):
         other = known.setdefault(found.name, found)
         if other.value != found.value:
-            raise ConfigurationError(f"two packages bring a subscriber {found.name!r}: {other.value} and {found.value}")
+            raise ConfigurationError(f"two packages register a subscriber {found.name!r}: {other.value}, {found.value}")
     return dict(sorted(known.items()))
 
 
 def resolve(type_name: str) -> "type[Subscriber]":
-    """The class that ``type: <type_name>`` of a deployment file means.
+    """The class of ``type: <type_name>`` in a deployment file.
 
     Args:
         type_name: a known name, or ``package.module:Class``.
 
     Raises:
         ConfigurationError: unknown (the message lists the known ones), not importable (the message says which extra
-            to install), or no subscriber.
+            to install), or not a subscriber.
     """
     if is_object_path(type_name):
         return _checked(type_name, load_object(type_name))
@@ -80,7 +80,7 @@ def _checked(type_name: str, found: object) -> "type[Subscriber]":
 
 
 def _remedy(entry_point: EntryPoint) -> str:
-    """How to get what an entry point needs: the extra it names, in brackets, after its module."""
+    """The command that installs what an entry point needs: the extras that it names in brackets."""
     package = entry_point.dist.name if entry_point.dist else DISTRIBUTION
     extras = f"[{','.join(entry_point.extras)}]" if entry_point.extras else ""
     return f'pip install "{package}{extras}"'

@@ -1,4 +1,4 @@
-"""Subscribers whose destination takes a bounded number of items in one request."""
+"""Subscribers whose destination limits the size of a request."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,29 @@ from export_pipeline.subscribers.packing import Cut, Limits, Packed, pack
 
 
 class RequestSubscriber(Subscriber):
-    """Turns every event into items, and sends as many in one request as the destination takes.
+    """Encodes every event as items, and sends as many per request as the destination accepts.
 
-    A subclass sets the limits' defaults, and writes :meth:`encode` and :meth:`post`.
+    A subclass sets the defaults of the limits, and implements :meth:`encode` and :meth:`post`.
     """
 
-    max_request_events: int = Field(default=1_000, ge=1, description="Most items in one request.")
-    max_request_bytes: int = Field(default=1_000_000, ge=1, description="Largest request, before compression.")
+    max_request_events: int = Field(default=1_000, ge=1, description="Maximum number of items per request.")
+    max_request_bytes: int = Field(
+        default=1_000_000, ge=1, description="Maximum request size in bytes, before compression."
+    )
     max_event_bytes: int = Field(
-        default=1_000_000, ge=1, description="Largest item; a larger one goes to the quarantine."
+        default=1_000_000, ge=1, description="Maximum item size in bytes; a larger one goes to the quarantine."
     )
     overhead_bytes: ClassVar[int] = 0
     """Size of a request without its items."""
     separator_bytes: ClassVar[int] = 1
-    """What an item costs beside its own bytes."""
+    """Bytes of a request per item, in addition to the item."""
 
     @abstractmethod
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The items for one event, none where the destination wants nothing of it.
+        """The items for one event, none if nothing is sent for it.
 
         Raises:
-            Unfit: the event cannot be said in the destination's terms; it is refused with this reason.
+            Unfit: the event does not fit the destination's format; it is refused with this reason.
         """
 
     @abstractmethod
@@ -43,14 +45,14 @@ class RequestSubscriber(Subscriber):
         """Send one request.
 
         Returns:
-            None where every item was accepted, else a Receipt by number of *item*.
+            None if every item was accepted, otherwise a Receipt by number of *item*.
 
         Raises:
             TryLater, Blocked, Refused: as for deliver; Refused by number of *item*.
         """
 
     def cut(self, batch: Batch) -> Cut:
-        """*batch* as the requests for it."""
+        """Cut *batch* into requests."""
         limits = Limits(
             max_events=self.max_request_events,
             max_bytes=self.max_request_bytes,
@@ -61,7 +63,7 @@ class RequestSubscriber(Subscriber):
         return pack(batch, self.encode, limits)
 
     def deliver(self, batch: Batch) -> Receipt | None:
-        """Send what :meth:`cut` gave. A batch that was not cut is cut first; then a failure repeats all of it."""
+        """Send a part made by :meth:`cut`. Any other batch is cut first; then a failure repeats all of it."""
         if isinstance(batch, Packed):
             return self._post(batch)
         cut = self.cut(batch)
@@ -74,7 +76,7 @@ class RequestSubscriber(Subscriber):
         return Receipt(refused=refused, later=later, suspected=suspected)
 
     def _post(self, request: Packed) -> Receipt | None:
-        """Post, and tell the outcome by event instead of by item."""
+        """Post, and return the result by event instead of by item."""
         try:
             receipt = self.post(request)
         except Refused as refusal:
@@ -85,7 +87,7 @@ class RequestSubscriber(Subscriber):
         refused = request.by_event(receipt.refused)
         later = {event: reason for event, reason in request.by_event(receipt.later).items() if event not in refused}
         if len(later) == request.events:
-            raise TryLater(f"none of {request.events} events was taken: {later[0]}")
+            raise TryLater(f"none of {request.events} events was accepted: {later[0]}")
         suspected = request.by_event(receipt.suspected)
         return Receipt(refused=refused, later=later, detail=receipt.detail, suspected=suspected)
 
@@ -95,7 +97,7 @@ def _shifted(reasons: Mapping[int, str], positions: Sequence[int]) -> dict[int, 
 
 
 class HttpRequestSubscriber(HttpClientOptions, RequestSubscriber):
-    """A RequestSubscriber over HTTP; a subclass names its ``url`` or ``api_url``."""
+    """A RequestSubscriber over HTTP; a subclass declares ``url`` or ``api_url``."""
 
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
 
@@ -109,7 +111,7 @@ class HttpRequestSubscriber(HttpClientOptions, RequestSubscriber):
         auth: tuple[str, str] | None = None,
         method: str = "POST",
     ) -> Answer:
-        """Send *body*, compressed where ``gzip`` says so; return whatever was answered."""
+        """Send *body*, compressed if ``gzip`` is set; return the response, whatever its status."""
         more = {"content-type": content_type}
         if self.gzip:
             from isal import igzip

@@ -20,9 +20,9 @@ _NAMED = re.compile(
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """*text* without *secrets*, credentials and queries of URLs, values of ``password=`` and alike; cut at 1,000.
+    """*text* without *secrets*, credentials and queries in URLs, values of ``password=`` and the like; cut at 1,000.
 
-    What a terminal would obey in it stands there as its escape.
+    Control characters that a terminal would interpret are escaped.
     """
     text = scrub_secrets(text, secrets)
     text = _USERINFO.sub(rf"\1{REPLACEMENT}@", text)
@@ -39,5 +39,5 @@ def public_url(url: str, *, path: bool = True) -> str:
 
 
 def excerpt(answer: bytes) -> str:
-    """The first 500 bytes of a destination's answer, on one line."""
+    """The first 500 bytes of a response, on one line."""
     return printable(" ".join(answer[:MAX_ANSWER_BYTES].decode("utf-8", "replace").split()))

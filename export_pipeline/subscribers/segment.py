@@ -68,7 +68,7 @@ MAPPING: dict[str, dict[str, Any]] = {
         "context": _CONTEXT,
     },
 }
-"""What each call is made of, in the language of :mod:`export_pipeline.subscribers.mapping`."""
+"""The default mapping of each call, in the language of :mod:`export_pipeline.subscribers.mapping`."""
 
 Call = dict[str, Any]
 Transform = Callable[[list[Call], dict[str, Any]], list[Call]]
@@ -77,50 +77,53 @@ Transform = Callable[[list[Call], dict[str, Any]], list[Call]]
 class Segment(HttpRequestSubscriber):
     """Sends each event to Segment as ``identify``, one ``group`` for each configured group, then ``page`` or ``track``.
 
-    ``messageId`` is made of the event's bytes, so Segment takes a repeat once (it remembers ids for about a day). A
-    call without userId and anonymousId, a track without event name, and a call of more than 32 KB go to the
+    ``messageId`` is derived from the event's bytes, so Segment ignores repeats (it remembers ids for about a day). A
+    call without userId and anonymousId, a track call without an event name, and a call of more than 32 KB go to the
     quarantine: Segment would answer 200 and drop them.
     """
 
     write_key: str = Field(description="Write key of the source in Segment.", json_schema_extra=SECRET)
-    region: Literal["us", "eu"] = Field(default="us", description="Where the Segment workspace is.")
+    region: Literal["us", "eu"] = Field(default="us", description="Region of the Segment workspace.")
     api_url: str | None = Field(
         default=None,
-        description=f"Another address than the region's ({HOSTS['us']} or {HOSTS['eu']}), such as a proxy; {PATH} is "
-        "added where it does not end so.",
+        description=f"Address to use instead of the region's ({HOSTS['us']} or {HOSTS['eu']}), such as a proxy; {PATH} "
+        "is appended if it is missing.",
     )
     page_event_types: list[str] = Field(
-        default=["pageView"], description="Values of event_type that become page calls; all others become track."
+        default=["pageView"], description="Values of event_type sent as page calls; all others are sent as track calls."
     )
     mapping: dict[str, Any] = Field(
         default_factory=dict,
-        description="Changes to what identify, group, page and track calls are made of: members that are given take "
-        "the place of the default's, null removes one.",
+        description="Changes to the default mapping of identify, group, page and track calls: members given here "
+        "replace those of the default, null removes one.",
         examples=[{"track": {"event": "attributes.name", "context": {"timezone": None}}}],
     )
     groups: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="For each, a group call is sent: groupId is a path, traits are names and paths. Where there is no "
-        "groupId in the event, there is no call.",
+        description="Group calls to send: groupId is a path, traits are names and paths. No call is sent for an event "
+        "without a groupId.",
         examples=[[{"groupId": "attributes.blogId", "traits": {"name": "attributes.blog"}}]],
     )
     transform: str | None = Field(
         default=None,
-        description='A function of yours, "package.module:name", called as function(calls, event) with the calls made '
-        "of an event; returns those to send, none to leave the event out, or raises "
-        "export_pipeline.subscribers.parsing:Unfit to put it into the quarantine.",
+        description='Your own function, "package.module:name", called as function(calls, event) with the calls for '
+        "an event; returns those to send, none to filter the event out, or raises "
+        "export_pipeline.subscribers.parsing:Unfit to quarantine it.",
     )
     legacy_message_ids: bool = Field(
         default=False,
         description="Use the message ids of Altis's own Segment integration, an MD5 of the event as PHP prints it: one "
-        "for all calls of an event, none for group. For a time in which both send; it takes much of the speed.",
+        "for all calls of an event, none for group. For a transition in which both send; it costs much throughput.",
     )
-    max_request_events: int = Field(default=2_500, ge=1, le=2_500, description="Most calls in one request.")
+    max_request_events: int = Field(default=2_500, ge=1, le=2_500, description="Maximum number of calls per request.")
     max_request_bytes: int = Field(
-        default=500_000, ge=1, le=512_000, description="Largest request, before compression."
+        default=500_000, ge=1, le=512_000, description="Maximum request size in bytes, before compression."
     )
     max_event_bytes: int = Field(
-        default=32_768, ge=1, le=32_768, description="Largest call; an event with a larger one goes to the quarantine."
+        default=32_768,
+        ge=1,
+        le=32_768,
+        description="Maximum call size in bytes; an event with a larger call goes to the quarantine.",
     )
     default_mapping: ClassVar[Mapping[str, Any]] = MAPPING
     overhead_bytes: ClassVar[int] = len(b'{"batch":[]}')
@@ -165,7 +168,7 @@ class Segment(HttpRequestSubscriber):
         """The calls for one event.
 
         Raises:
-            Unfit: Segment would drop one of them without a word.
+            Unfit: Segment would drop one of them silently.
         """
         event = Event(line)
         plan = self._prepare()
@@ -177,14 +180,14 @@ class Segment(HttpRequestSubscriber):
         return calls
 
     def _usual_calls(self, line: bytes, page: Made, track: Made) -> list[Call]:
-        """:meth:`calls`, of an event in which nothing is unusual."""
+        """:meth:`calls` for an event with nothing unusual in it."""
         event = decode(line)
         is_page = event.get("event_type") in self.page_event_types
         identify, last, *groups = (page if is_page else track)(event, line)
         print_of_event = self._print(line, event)
         calls = [self._named("identify", identify, print_of_event)]
         for number, group in enumerate(groups[1:], start=1):
-            # An id within the group's own members is overwritten by them.
+            # The group's own members may overwrite the id.
             call = self._named("group", {**groups[0]}, print_of_event, number) | group
             if call.get("groupId"):
                 calls.append(call)
@@ -199,14 +202,14 @@ class Segment(HttpRequestSubscriber):
         except Unfit:
             raise
         except Exception as error:
-            # No fault of the event's: it must neither be lost nor be tried again and again.
+            # The event is not the cause: it must neither be lost nor retried endlessly.
             raise Blocked(f"{self.transform} raised {type(error).__name__}: {error}") from error
         if not isinstance(answer, list) or not all(isinstance(call, dict) for call in answer):
             raise Blocked(f"{self.transform} returned a {type(answer).__name__}; allowed is a list of calls")
         return answer
 
     def _made(self, event: Event, plan: "_Plan") -> Iterator[Call]:
-        """The calls by mapping, in the order of the original."""
+        """The calls according to the mapping, in the order of Altis's own integration."""
         print_of_event = self._print(event.line, event.fields)
         yield self._named("identify", plan.calls["identify"](event), print_of_event)
         for number, group in enumerate(plan.groups, start=1):
@@ -217,7 +220,7 @@ class Segment(HttpRequestSubscriber):
         yield self._named(kind, plan.calls[kind](event), print_of_event)
 
     def _print(self, line: bytes, event: dict[str, Any]) -> str:
-        """32 hexadecimal characters that stand for an event."""
+        """32 hexadecimal characters that identify an event."""
         if self.legacy_message_ids:
             return hashlib.md5(php_print(event).encode(), usedforsecurity=False).hexdigest()
         return hashlib.sha256(line).hexdigest()[:32]
@@ -231,11 +234,11 @@ class Segment(HttpRequestSubscriber):
         return call
 
     def post(self, request: Packed) -> None:
-        """One request. Segment answers 200 whatever it thinks of single calls, and 400 where it can read nothing."""
+        """Send one request. Segment answers 200 even if single calls are invalid, and 400 if it can parse nothing."""
         accept(self._send(b'{"batch":[' + b",".join(request.items) + b"]}"))
 
     def check(self) -> None:
-        """Connect, and find the transform; Segment answers 200 whatever the key."""
+        """Connect, and load the transform; the key cannot be tested, because Segment answers 200 to any key."""
         self._prepare()
         url = self.api_url or HOSTS[self.region]
         self._http.connect(url, timeout_seconds=self.timeout_seconds, connections=self.connections)
@@ -267,11 +270,11 @@ class Segment(HttpRequestSubscriber):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How calls are made, ready to run.
+    """The compiled mappings of the calls.
 
     Attributes:
-        page, track: make of a usual event identify, page or track, and where there are groups the members of every
-            group call and of each; None: calls are made by what follows.
+        page, track: build identify, page or track for a usual event, and if there are groups, the members common to
+            all group calls and those of each; None: the other attributes are used.
     """
 
     page: Made | None
@@ -283,9 +286,9 @@ class _Plan:
 
 def _look_at(call: Call) -> None:
     if not call.get("userId") and not call.get("anonymousId"):
-        raise Unfit("neither userId nor anonymousId: Segment takes no call without")
+        raise Unfit("neither userId nor anonymousId: Segment drops a call without one")
     if call.get("type") == "track" and not str(call.get("event") or "").strip():
-        raise Unfit("no event name: Segment takes no track call without")
+        raise Unfit("no event name: Segment drops a track call without one")
 
 
 def _load(path: str) -> Transform:

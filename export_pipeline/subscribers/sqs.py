@@ -13,15 +13,15 @@ from export_pipeline.subscribers.aws import PASSING, REFUSING, UNANSWERED, AwsSu
 from export_pipeline.subscribers.packing import Packed
 
 MAX_GROUP_CHARACTERS = 128
-# What SQS takes for the name of a message group: letters, digits and punctuation of ASCII.
+# What SQS accepts as the name of a message group: ASCII letters, digits and punctuation.
 _GROUP = re.compile(r"[!-~]+")
 
 
 class Sqs(AwsSubscriber):
-    """Sends each event to a queue as one message; messages that SQS did not take are sent again, alone.
+    """Sends each event to a queue as one message; messages that SQS did not accept are sent again, alone.
 
-    A FIFO queue (its name ends in .fifo) gets the event's hash as deduplication id, and takes a repeat within five
-    minutes once. A standard queue knows no repeats; there each message has the attribute ``event_id``, the same hash.
+    A FIFO queue (its name ends in .fifo) gets the event's hash as deduplication id, and ignores repeats within five
+    minutes. A standard queue does not deduplicate; each message has the attribute ``event_id``, the same hash.
     """
 
     service: ClassVar[str] = "sqs"
@@ -32,19 +32,19 @@ class Sqs(AwsSubscriber):
     message_group: str | None = Field(
         default=None,
         description="For a FIFO queue: path to the message group in an event; messages of one group keep their order, "
-        "but for those that SQS does not take at first. By default all are of one group.",
+        "except those that SQS does not accept at first. By default all are in one group.",
         examples=["endpoint.Id"],
     )
-    max_request_events: int = Field(default=10, ge=1, le=10, description="Most messages in one request.")
+    max_request_events: int = Field(default=10, ge=1, le=10, description="Maximum number of messages per request.")
     max_request_bytes: int = Field(
-        default=1_048_576, ge=1, le=1_048_576, description="Largest request, attributes included."
+        default=1_048_576, ge=1, le=1_048_576, description="Maximum request size in bytes, attributes included."
     )
     max_event_bytes: int = Field(
         default=1_048_480,
         ge=1,
         le=1_048_480,
-        description="Largest message, without the 96 bytes of its attribute; a larger one goes to the quarantine. A "
-        "queue whose MaximumMessageSize is lower refuses messages by itself.",
+        description="Maximum message size in bytes, without the 96 bytes of its attribute; a larger one goes to the "
+        "quarantine. A queue with a lower MaximumMessageSize refuses messages itself.",
     )
     _group: Path | None = PrivateAttr(default=None)
 
@@ -54,11 +54,11 @@ class Sqs(AwsSubscriber):
         return Path.check(value)
 
     def encode(self, event: bytes) -> Sequence[bytes]:
-        """The event as it is."""
+        """The event, unchanged."""
         return (event,)
 
     def post(self, request: Packed) -> Receipt:
-        """One request; what SQS failed to take is told to come again, what it can never take is refused."""
+        """Send one request; the receipt names the messages to send again, and those that SQS can never accept."""
         entries = [self._entry(number, item) for number, item in enumerate(request.items)]
         answer = self.call(lambda client: client.send_message_batch(QueueUrl=self.queue_url, Entries=entries))
         taken = {int(one["Id"]) for one in answer.get("Successful", [])}
@@ -68,7 +68,7 @@ class Sqs(AwsSubscriber):
             number, code = int(one["Id"]), one["Code"].rpartition(".")[2]
             reason = f"{one['Code']}: {one.get('Message', '')}"
             if one.get("SenderFault") and code not in PASSING:
-                if code not in REFUSING:  # a right or a key that is missing: no message is at fault
+                if code not in REFUSING:  # a missing permission or key: the messages are not the cause
                     raise Blocked(f"{self.service}: {reason}")
                 refused[number] = reason
                 later.pop(number, None)
@@ -77,7 +77,7 @@ class Sqs(AwsSubscriber):
         return Receipt(refused=refused, later=later)
 
     def check(self) -> None:
-        """Ask for the queue's name."""
+        """Request the queue's ARN."""
         self.ask(lambda client: client.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]))
 
     def _entry(self, number: int, item: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The options of a store, and the login of AWS, as fields of a Dagster resource.
+"""The options of a store, and the AWS credentials, as fields of a Dagster resource.
 
-They are those of a deployment file, but that Dagster resolves the variables of secrets itself.
+They are the same as in the deployment file, except that Dagster resolves the environment variables of secrets.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ def _told(option: str) -> str:
 
 
 class LoginFields(LoginOptions):
-    """The login of AWS."""
+    """The AWS credentials."""
 
     aws_access_key_id: str | None = Field(
         default=None, description=_told("aws_access_key_id"), json_schema_extra=SECRET
@@ -29,7 +29,7 @@ class LoginFields(LoginOptions):
     )
 
     def store_settings(self) -> StoreSettings:
-        """What of these options says how a store is reached."""
+        """Those of these options that say how a store is reached."""
         given = {name: getattr(self, name) for name in StoreSettings.model_fields if hasattr(self, name)}
         return StoreSettings(**{name: value for name, value in given.items() if value is not None})
 
@@ -37,7 +37,7 @@ class LoginFields(LoginOptions):
 class StoreFields(StoreOptions, LoginFields):
     """How a store is reached."""
 
-    # Any: Dagster's config knows no type of which both a truth value and a path are.
+    # Any: Dagster's config has no type that accepts both a boolean and a path.
     verify: Any = Field(default=None, description=_told("verify"))
 
     @field_validator("verify")

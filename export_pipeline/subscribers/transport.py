@@ -1,7 +1,7 @@
-"""httpx2's transport with a deadline for the whole answer: its head, the 1xx answers before it, and its body.
+"""httpx2's transport with a deadline for the whole response: 1xx responses, the head, and the body.
 
-httpx2 knows time-outs of single reads only, so that a server which sends a byte now and then would hold a request for
-as long as it likes.
+httpx2 has timeouts of single reads only, so that a server which sends a byte from time to time could hold a request
+indefinitely.
 """
 
 import time
@@ -31,21 +31,21 @@ _KINDS: dict[type[Exception], type[httpx2.TransportError]] = {
 
 
 class DeadlineTransport(httpx2.BaseTransport):
-    """Sends requests over connections of its own, straight or through one proxy.
+    """Sends requests over its own connections, directly or through one proxy.
 
     Args:
-        tls: for servers, and for a proxy that is reached by https.
-        proxy_url: the proxy; None: straight.
+        tls: for servers, and for a proxy that uses https.
+        proxy_url: the proxy; None: connect directly.
 
     Raises:
-        ValueError: the proxy's URL has a scheme that is no proxy's.
+        ValueError: the proxy's URL has an invalid scheme.
     """
 
     def __init__(self, tls: SSLContext, proxy_url: str | None = None) -> None:
         self._pool = _pool(tls, proxy_url)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """As httpx2's own transport."""
+        """Send *request*, like httpx2's own transport."""
         asked = httpcore2.Request(
             method=request.method,
             url=httpcore2.URL(
@@ -112,7 +112,7 @@ def _as_httpx() -> Iterator[None]:
 
 
 class _Backend(httpcore2.NetworkBackend):
-    """httpcore2's own, whose streams know a deadline."""
+    """httpcore2's backend, with streams that have a deadline."""
 
     def __init__(self) -> None:
         self._plain = httpcore2.SyncBackend()
@@ -125,7 +125,7 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """The time-out of the first read after a request is that of all reads until the next request."""
+    """A stream in which the timeout of the first read after a request covers all reads until the next request."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
@@ -139,14 +139,14 @@ class _Stream(httpcore2.NetworkStream):
             self._deadline = now + timeout
         left = self._deadline - now
         if left <= 0:
-            raise httpcore2.ReadTimeout("the answer went on for longer than the timeout")
+            raise httpcore2.ReadTimeout("the response took longer than the timeout")
         return self._stream.read(max_bytes, min(left, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._deadline = None
         view = memoryview(buffer)
         for start in range(0, len(view), _PIECE_BYTES):
-            # Each piece has the time-out, so that a large request over a slow line is no failure.
+            # The timeout applies to each piece, so that a large request over a slow connection does not fail.
             self._stream.write(view[start : start + _PIECE_BYTES], timeout)  # type: ignore[arg-type]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands in for a subscriber that cannot be set up, so that all others go on."""
+"""Replaces a subscriber that cannot be configured, so that all others continue."""
 
 from pydantic import Field
 
@@ -8,15 +8,15 @@ from export_pipeline.subscribers.base import Subscriber
 
 
 class Unusable(Subscriber):
-    """A subscriber of the deployment file of which a variable is not set, or has a value that cannot be used.
+    """A subscriber of the deployment file with an environment variable that is not set, or has an unusable value.
 
-    Nothing is delivered to it, and all stays owed, until the variable is set and the code location is loaded again.
+    Nothing is delivered to it, and all stays owed, until the variable is set and the code location is reloaded.
     """
 
     reason: str = Field(description="What is wrong, and with which variable.")
 
     def deliver(self, batch: Batch) -> None:
-        """Take nothing.
+        """Refuse every batch.
 
         Raises:
             Blocked: always.

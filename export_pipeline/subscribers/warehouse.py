@@ -21,44 +21,44 @@ T = TypeVar("T")
 
 
 class Loader(Protocol):
-    """What loads rows, in one thread."""
+    """Loads rows; used by one thread."""
 
     def load_many(self, batches: Sequence[Batch], table: Table) -> Sequence[Receipt]:
         """Insert those events of *batches* that *table* does not have, or raise whatever the driver raises."""
 
     def check(self) -> None:
-        """Reach the destination."""
+        """Connect to the destination."""
 
     def meaning(self, error: Exception) -> DeliveryError:
-        """What an *error* of the driver means for the batch."""
+        """The delivery error that an *error* of the driver means."""
 
     def close(self) -> None:
-        """Let go of the connection, and of what is under way."""
+        """Close the connection, and drop what is in progress."""
 
 
 class Warehouse(Subscriber):
     """Loads batches into a table, each event once: DuckDB, PostgreSQL, BigQuery, Snowflake, Delta, files and more.
 
-    DuckDB and PostgreSQL are loaded directly, all else, and nested tables, through dlt.
+    DuckDB and PostgreSQL are loaded directly; all other destinations, and nested tables, through dlt.
 
-    Every top-level member of an event is a column; what is nested is JSON, unless ``max_table_nesting`` makes
-    tables of it. A column is called like its member, in snake case. Where another member has that name already
-    (``userId``, ``user_id``), or the database keeps it for itself (``ctid``), the column's name ends in a hash of
-    the member's. Whose values a column holds is decided once, whatever batch comes first, and is kept at the
-    destination: in the table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``): leave
-    it there. A value is stored as it was written, or beside its column: a text where numbers are, or a number that
-    no column holds exactly (9007199254740993 where doubles are, 1e999, more than 64 bits), goes into
+    Every top-level member of an event becomes a column; nested values are JSON, unless ``max_table_nesting`` turns
+    them into tables. A column is named after its member, in snake case. If another member already has that name
+    (``userId``, ``user_id``), or the database reserves it (``ctid``), the column's name ends in a hash of the member's
+    name. Which member a column belongs to is decided once, regardless of the order of batches, and stored at the
+    destination: in the table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``). Do not
+    delete it. Every value is stored exactly: text in a numeric column, or a number that the column cannot represent
+    (9007199254740993 in a column of doubles, 1e999, more than 64 bits), goes into a separate column
     ``<column>__v_<type>``; such a number as the text of its digits.
 
-    Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` names the batch, the
-    place of the event in it and its content, so that a batch that comes again, whole or in part, adds nothing, and
-    equal events are a row each. ``dedupe: content`` keeps one row of equal events, whenever they come. What was not
-    inserted is counted in the log. Files that are no table (Parquet, JSON lines) are named by their batch instead,
-    and a repeat overwrites its own; where ``only`` or ``except`` has changed, the same batch is another file.
+    Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` consists of the batch, the
+    event's position in it and its content, so that a batch that is delivered again, in whole or in part, adds nothing,
+    and each of several equal events has a row. ``dedupe: content`` keeps one row of equal events, whenever they come.
+    The log counts what was not inserted. Single files (Parquet, JSON lines) are named after their batch instead, and a
+    repeat overwrites its own file; if ``only`` or ``except`` has changed, the same batch becomes another file.
 
-    Whatever runs and workers share a ledger load into a table one after the other. Let no two ledgers load into the
-    same one through dlt: it has one place for the new rows of a table, and would lose some silently. DuckDB and
-    PostgreSQL do not mind.
+    Runs and workers that share a ledger load into a table one after the other. Do not load into the same table from
+    two ledgers through dlt: it has one staging table per table, and would lose rows silently. DuckDB and PostgreSQL
+    do not have this restriction.
     """
 
     destination: str = Field(
@@ -68,8 +68,8 @@ class Warehouse(Subscriber):
     )
     url: str | None = Field(
         default=None,
-        description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). By default "
-        "something in the working folder, where that is the deployment's.",
+        description="For duckdb the file, for filesystem the folder or bucket (file:///…, s3://…). Can be omitted only "
+        "if the working folder is the deployment's: the default is in it.",
     )
     connection: str | None = Field(
         default=None,
@@ -78,15 +78,13 @@ class Warehouse(Subscriber):
     )
     credentials: dict[str, str] = Field(
         default_factory=dict,
-        description="Credentials by name, as the dlt documentation of the destination has them, instead of a string.",
+        description="Credentials by name, as in dlt's documentation of the destination, instead of connection.",
         json_schema_extra=SECRET,
     )
-    schema_: str = Field(
-        default="export", alias="schema", description="Schema or dataset; a folder where the destination is one."
-    )
-    table_name: str = Field(default="events", description="Table.")
+    schema_: str = Field(default="export", alias="schema", description="Schema or dataset; for filesystem a folder.")
+    table_name: str = Field(default="events", description="Name of the table.")
     table_format: Literal["none", "delta", "iceberg"] = Field(
-        default="none", description="For filesystem: keep a table instead of single files."
+        default="none", description="For filesystem: write a table instead of single files."
     )
     file_format: Literal["parquet", "jsonl"] = Field(
         default="parquet", description="For filesystem without table_format: format of the files."
@@ -94,44 +92,45 @@ class Warehouse(Subscriber):
     max_table_nesting: int = Field(
         default=0,
         ge=0,
-        description="How many levels of nested objects become tables of their own; deeper ones are JSON.",
+        description="How many levels of nested objects become separate tables; deeper ones are JSON.",
     )
     overflow: Literal["json", "quarantine"] = Field(
         default="json",
-        description="Where the table has no room for a member (max_columns, or the database's own limits for columns "
-        "and rows): json keeps it in the JSON column _overflow, quarantine refuses the event.",
+        description="If the table has no room for a member (max_columns, or the database's own limits for columns and "
+        "rows): json stores it in the JSON column _overflow, quarantine refuses the event.",
     )
     max_columns: int = Field(
         default=1_000,
         ge=1,
-        description="Most columns of the table; further members go where overflow says. PostgreSQL takes 1,600.",
+        description="Maximum number of columns of the table; overflow applies to further members. PostgreSQL allows "
+        "1,600.",
     )
     dedupe: Literal["delivery", "content"] = Field(
         default="delivery",
-        description="delivery: every delivered event is a row, equal ones too. content: equal events are one row, "
-        "whatever file or day they come from; _event_id is then the SHA-256 of the event's bytes.",
+        description="delivery: every delivered event is a row, including equal ones. content: equal events are one "
+        "row, regardless of file and day; _event_id is then the SHA-256 of the event's bytes.",
     )
     schema_contract: Literal["evolve", "freeze"] = Field(
         default="evolve",
-        description="Where the table has no column for a member or its type: evolve adds one, freeze puts the event "
-        "into the quarantine.",
+        description="If the table has no column for a member or its type: evolve adds one, freeze quarantines the "
+        "event.",
     )
     timeout_seconds: float = Field(
         default=1_800.0,
         gt=0,
-        description="How long one load may take, of a batch or of several. One that takes longer cannot be stopped and "
-        "is waited for before the next; its batches count as not delivered, and come again.",
+        description="Timeout of one load, of one batch or several, in seconds. A load that takes longer cannot be "
+        "stopped; the next one waits for it, and its batches count as not delivered and are sent again.",
     )
     needs: ClassVar[tuple[str, ...]] = ("dlt", "msgspec", "pyarrow")
     folder_options: ClassVar[tuple[str, ...]] = ("url",)
     # dlt keeps its working state per thread, a pipeline must not run twice at once, and in the main thread dlt would
-    # take the signals that Dagster ends a run with. One thread of its own settles all three.
+    # catch the signals with which Dagster terminates a run. A separate thread solves all three.
     _worker: Worker = PrivateAttr(default_factory=lambda: Worker("warehouse"))
     _loader: Any = PrivateAttr(default=None)
 
     @classmethod
     def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
-        """As :meth:`Subscriber.folders`: these destinations are in the working folder by default."""
+        """Like :meth:`Subscriber.folders`; these destinations are in the working folder by default."""
         is_local = options.get("destination") in ("duckdb", "filesystem")
         return {"url": "."} | super().folders(options) if is_local else {}
 
@@ -139,7 +138,7 @@ class Warehouse(Subscriber):
         """Load the batch in one transaction, or as one package of dlt.
 
         Raises:
-            TryLater, Blocked, Refused: as the database's error says.
+            TryLater, Blocked, Refused: according to the database's error.
         """
         (receipt,) = self.deliver_many([batch])
         return receipt
@@ -148,7 +147,7 @@ class Warehouse(Subscriber):
         """Load several batches in one transaction, or as one package of dlt: a load costs more than a batch does.
 
         Raises:
-            TryLater, Blocked, Refused: as the database's error says; nothing was loaded.
+            TryLater, Blocked, Refused: according to the database's error; nothing was loaded.
         """
         return self._do(lambda loader: self._load_alone(loader, batches))
 
@@ -157,7 +156,7 @@ class Warehouse(Subscriber):
         self._do(lambda loader: loader.check())
 
     def close(self) -> None:
-        """End the thread, close the connection and remove the working folder: nothing in it outlives a run."""
+        """End the thread, close the connection and delete the working folder, which is not needed after a run."""
         if self._loader is not None:
             with suppress(Overdue):
                 self._worker.do(self._loader.close, timeout_seconds=CLOSING_SECONDS)
@@ -167,7 +166,7 @@ class Warehouse(Subscriber):
     @model_validator(mode="after")
     def _check_dedupe(self) -> Self:
         if self.dedupe == "content" and self.destination == "filesystem" and self.table_format == "none":
-            raise ValueError("dedupe: content needs a table: no file knows what those of other batches hold")
+            raise ValueError("dedupe: content needs a table: a file does not know the events in those of other batches")
         return self
 
     def _do(self, work: Callable[[Loader], T]) -> T:
@@ -180,7 +179,7 @@ class Warehouse(Subscriber):
             except DeliveryError:
                 loader.close()
                 raise
-            except Exception as error:  # noqa: BLE001 (drivers raise anything; all of it is raised again)
+            except Exception as error:  # noqa: BLE001 (drivers raise any exception; all are re-raised)
                 found = loader.meaning(error)
                 loader.close()
                 raise found from None
@@ -188,12 +187,12 @@ class Warehouse(Subscriber):
         try:
             return self._worker.do(do, timeout_seconds=self.timeout_seconds)
         except Overdue:
-            raise TryLater(f"{self.destination}: not done after {self.timeout_seconds:g} s") from None
+            raise TryLater(f"{self.destination}: the load did not finish within {self.timeout_seconds:g} s") from None
 
     def _load_alone(self, loader: Loader, batches: Sequence[Batch]) -> Sequence[Receipt]:
-        # dlt empties a table of new rows beside the real one, fills it and merges it; a second load at the same moment
-        # would empty what the first has filled, and both would report success. And no two may name columns at once.
-        # Held here, in the thread of the loads, until the load has ended, whoever waits for it.
+        # dlt truncates a staging table, fills it and merges it; a concurrent load would truncate what the first one has
+        # filled, and both would report success. Nor may two loads name columns at the same time. The lock is held here,
+        # in the thread of the loads, until the load has ended, even if the caller has given up waiting.
         table = self._table()
         place = f"{self.destination} {table.schema}.{table.name}"
         with self.alone(place, wait_seconds=self.timeout_seconds / 2):
@@ -216,17 +215,17 @@ class Warehouse(Subscriber):
             return database
         table = self._table()
         if database is not None:
-            # dlt knows nothing of the columns that were added since, and would make them again, of other types.
+            # dlt does not know the columns that were added since, and would create them again, with other types.
             try:
                 if database.has_loaded(table):
                     raise Blocked(
                         f"{self.destination}: the table {table.schema}.{table.name} was loaded without "
-                        "max_table_nesting, and dlt cannot go on with it: name another table_name, or leave "
+                        "max_table_nesting, and dlt cannot continue it: use another table_name, or leave "
                         "max_table_nesting at 0"
                     )
             except DeliveryError:
                 raise
-            except Exception as error:  # noqa: BLE001 (drivers raise anything; all of it is raised again)
+            except Exception as error:  # noqa: BLE001 (drivers raise any exception; all are re-raised)
                 raise database.meaning(error) from None
             finally:
                 database.close()
@@ -243,11 +242,11 @@ class Warehouse(Subscriber):
         return Dlt(options, table)
 
     def _database(self) -> Database | None:
-        """The destination without dlt, where that is possible."""
+        """The destination without dlt, if that is possible."""
         if self.destination == "duckdb" and not self.credentials:
             file = (self.connection or self.url or f"{pipeline_name(self._table())}.duckdb").removeprefix("duckdb:///")
             return None if "://" in file or file.startswith("md:") else Duckdb(file)
-        # Without any, dlt looks for them in its own configuration.
+        # Without credentials, dlt looks for them in its own configuration.
         if self.destination == "postgres" and (self.connection or self.credentials):
             return Postgres(self.connection, self.credentials, secrets=self.secret_values())
         return None

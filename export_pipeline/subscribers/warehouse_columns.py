@@ -1,9 +1,9 @@
-"""Which column holds which member: decided once per table, and the same for a value whatever batch brings it.
+"""Which column holds which member: decided once per table, and independent of the batch.
 
-A column's name is the member's in snake case, as dlt would have it. Where that name belongs to another member already
-(``userId`` and ``user_id``), to the database (``ctid``) or to this package (``_event_id``), the member gets a column
-beside it, whose name ends in a hash of the member's. Values of another type than a column's go into a variant,
-``<column>__v_<type>``. Who owns a column is kept at the destination, so no batch can decide otherwise later.
+A column's name is the member's in snake case, as dlt names it. If that name already belongs to another member
+(``userId`` and ``user_id``), to the database (``ctid``) or to this package (``_event_id``), the member gets another
+column, whose name ends in a hash of the member's. Values of another type than the column's go into a variant,
+``<column>__v_<type>``. The owner of a column is stored at the destination, so that no later batch can change it.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 OWN_COLUMNS = ("_event_id", "_batch_id", "_file", "_exported_at")
 OVERFLOW = "_overflow"
-"""JSON column of the members that have no column of their own."""
+"""JSON column for the members without a column."""
 
-# System columns of PostgreSQL, DuckDB, Redshift, Oracle and SQLite; no user column may have, or hide, such a name.
+# System columns of PostgreSQL, DuckDB, Redshift, Oracle and SQLite; a user column must not have, or hide, such a name.
 _OF_DATABASES = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "oid", "tableoid", "rowid", "rownum", "insertxid"})
 # dlt's own columns, and prefixes that BigQuery refuses.
 _RESERVED_PREFIXES = ("_dlt_", "_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier")
@@ -34,13 +34,13 @@ INT64 = (-(2**63), 2**63 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the destination has it.
+    """A column of the destination.
 
     Attributes:
-        name: as it stands in the table.
-        kind: ``bigint``, ``double``, ``bool``, ``text``, ``json``, or ``other``, which takes no member's value.
-        bounds: least and greatest whole number that a ``bigint`` takes.
-        max_characters: most characters that a ``text`` takes; None: any.
+        name: its name in the table.
+        kind: ``bigint``, ``double``, ``bool``, ``text``, ``json``, or ``other``, which no member's value is stored in.
+        bounds: lowest and highest whole number of a ``bigint``.
+        max_characters: maximum length of a ``text``; None: no limit.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose values a column holds: those of *member*; of a variant, those that are of the type *kind*."""
+    """What a column holds: the values of *member*; a variant only those of type *kind*."""
 
     member: str
     kind: str | None = None
@@ -66,16 +66,16 @@ class Slot:
 
 
 class TableColumns:
-    """The columns of one table and their owners, and the names of those that come next.
+    """The columns of one table and their owners, and the names of new columns.
 
     Args:
-        existing: the columns that the table has; none: there is no table yet.
-        owners: name of a column → whose it is, as the destination keeps it. Columns that are in the table and not in
-            here were made by dlt, or by a person: each goes to the first member of its name.
-        max_name_bytes: longest name that the database takes.
-        max_columns: most columns; counting *existing*.
-        used: how many columns the database counts, where it counts dropped ones, too.
-        ascii_only: the destination takes no other letters.
+        existing: the columns of the table; empty: the table does not exist yet.
+        owners: name of a column → its owner, as stored at the destination. Columns of the table that are missing here
+            were created by dlt, or by a user: each goes to the first member with its name.
+        max_name_bytes: maximum length of a name in the database.
+        max_columns: maximum number of columns, including *existing*.
+        used: how many columns the database counts, if it counts dropped ones, too.
+        ascii_only: the destination does not accept other letters.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class TableColumns:
         self.claimed: dict[str, Owner] = {}
         self._max_name_bytes = max_name_bytes
         self._ascii_only = ascii_only
-        # One is kept for the overflow.
+        # One is reserved for the overflow.
         self.room = max(0, max_columns - max(used or 0, len(self.existing)) - (OVERFLOW not in self.existing))
         self._taken = {name.lower() for name in self.existing} | {*OWN_COLUMNS, OVERFLOW}
         self._free = {
@@ -113,19 +113,19 @@ class TableColumns:
                     self.slots[owner.member].variants[owner.kind] = column
 
     def settle(self) -> None:
-        """The columns that were added are in the table now, and it is kept whose they are."""
+        """Record that the added columns are in the table now, and their owners are stored."""
         self.existing |= {column.name: column for column in self.added}
         self.added = []
         self.claimed = {}
 
     def sort_key(self, member: str) -> tuple[bool, str]:
-        """In this order members get their names: who is called just like a column keeps the name."""
+        """Members get their names in this order: a member named exactly like a column keeps the name."""
         return self._base(member) != member, member
 
     def claim(self, member: str) -> Slot | None:
-        """The columns of a *member* that has none yet, where the table has one that is nobody's."""
+        """The columns of a *member* that has none yet, if the table has one without an owner."""
         base = self._base(member)
-        # A name with the member's hash says whose it is, even where nobody kept note.
+        # A name with the member's hash identifies its owner, even if that was not stored.
         for name in (self._hashed(base, member), base):
             if name in self._free and not is_reserved(name):
                 self._free.discard(name)
@@ -133,7 +133,7 @@ class TableColumns:
         return None
 
     def add(self, member: str, kind: str) -> Slot:
-        """A new column of the type *kind* for *member*."""
+        """A new column of type *kind* for *member*."""
         base = self._base(member)
         name = base
         if is_reserved(base) or base.lower() in self._taken:
@@ -142,7 +142,7 @@ class TableColumns:
         return self._own(member, column)
 
     def variant(self, member: str, kind: str, *, may_add: bool) -> Column | None:
-        """The column of the values of *member* that are of the type *kind*, which is not its column's."""
+        """The column for values of *member* of type *kind*, which is not the type of its column."""
         slot = self.slots[member]
         if kind in slot.variants:
             return slot.variants[kind]
@@ -186,20 +186,20 @@ class TableColumns:
             name = self._hashed(base, member, digits=digits)
             if name.lower() not in self._taken:
                 return name
-        raise AssertionError(f"no free name for {member!r}")  # three hashes of one name would have to be taken
+        raise AssertionError(f"no free name for {member!r}")  # three hashes of one name would have to be in use
 
     def _hashed(self, base: str, member: str, further_bytes: int = 0, *, digits: int = 6) -> str:
-        """*base*, cut where it is too long, with a hash of *member* that tells it apart."""
+        """*base*, truncated if it is too long, with a hash of *member* that makes it unique."""
         mark = "_x" + hashlib.sha256(member.encode(errors="surrogatepass")).hexdigest()[:digits]
         room = self._max_name_bytes - len(mark) - further_bytes
         return base.encode()[:room].decode(errors="ignore").rstrip("_") + mark
 
 
 def in_snake_case(member: str, *, ascii_only: bool) -> str:
-    """*member* in snake case, by the rules of dlt's naming convention of that name.
+    """*member* in snake case, according to dlt's naming convention ``snake_case``.
 
-    Letters of other scripts stay letters, where the destination takes them: dlt makes underscores of them, so that
-    most names in another script are one.
+    Letters of other scripts are kept if the destination accepts them: dlt replaces them by underscores, so that most
+    names in another script become the same.
     """
     text = unicodedata.normalize("NFC", member.strip()).translate(_REDUCED)
     text = (_NOT_ASCII_WORD if ascii_only else _NOT_WORD).sub("_", text)
@@ -212,5 +212,5 @@ def in_snake_case(member: str, *, ascii_only: bool) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether no member may have a column called *name*."""
+    """Whether *name* is reserved, so that no member may have a column with this name."""
     return name in OWN_COLUMNS or name in _OF_DATABASES or name == OVERFLOW or name.startswith(_RESERVED_PREFIXES)

@@ -19,7 +19,7 @@ from export_pipeline.subscribers.working_folder import new_working_folder
 
 _PREFERRED = ("insert-only", "upsert", "delete-insert")
 _OWNERS = "x-export-columns"
-"""Hint of a table in dlt's schema, which dlt keeps at the destination: whose values each column holds."""
+"""Hint of a table in dlt's schema, which dlt stores at the destination: the owner of each column."""
 _LONGEST_NAME_BYTES = 255
 # Destinations whose text cannot hold U+0000.
 _WITHOUT_NUL = frozenset({"postgres", "redshift"})
@@ -27,7 +27,7 @@ _WITHOUT_NUL = frozenset({"postgres", "redshift"})
 
 @dataclass(frozen=True, slots=True)
 class DltOptions:
-    """What the options of ``warehouse`` of the same names say."""
+    """The options of ``warehouse`` with the same names."""
 
     destination: str
     url: str | None
@@ -40,20 +40,20 @@ class DltOptions:
 
     @property
     def is_of_files(self) -> bool:
-        """Whether each batch is a file, and no table."""
+        """Whether each batch is a file, not part of a table."""
         return self.destination == "filesystem" and self.table_format == "none"
 
 
 @dataclass(frozen=True, slots=True)
 class _Current:
-    """The file that a batch becomes, and which file of dlt's each table got."""
+    """The name of a batch's file, and the id of dlt's file of each table."""
 
     name: str
     files: dict[str, str] = field(default_factory=dict)
 
 
 class Dlt:
-    """One pipeline of dlt, for one table; to be used by one thread."""
+    """A dlt pipeline for one table; used by one thread."""
 
     def __init__(self, options: DltOptions, table: Table) -> None:
         self._options = options
@@ -76,7 +76,7 @@ class Dlt:
         rows = read_rows(batch, by_content=table.by_content, takes_nul=options.destination not in _WITHOUT_NUL)
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}
         if options.destination == "postgres":
-            # An index: looking for the events of a batch would otherwise read the whole table, for every batch.
+            # An index: finding the events of a batch would otherwise read the whole table, for every batch.
             hints["_event_id"]["unique"] = True
         if options.max_table_nesting:
             names = NestedNames(self._hint(pipeline), _kinds_of_tables(pipeline), table)
@@ -89,11 +89,11 @@ class Dlt:
         if not rows.positions:
             return Receipt(refused=rows.refused)
 
-        # A function: of a list dlt makes a plain generator, which takes no further hints.
+        # A function: dlt turns a list into a plain generator, which accepts no further hints.
         def events() -> Iterator[Any]:
             yield from data
 
-        make: Any = dlt.resource  # its overloads know no options that are put together
+        make: Any = dlt.resource  # its overloads do not accept options assembled as here
         resource = make(
             events,
             name=table.name,
@@ -105,7 +105,7 @@ class Dlt:
         )
         resource.apply_hints(additional_table_hints={_OWNERS: kept})
         schema = pipeline.default_schema if pipeline.default_schema_name else dlt.Schema(pipeline_name(table))
-        # A text stays a text, also where it looks like a time: as such it would lose its zone.
+        # Text stays text even if it looks like a time: as a time it would lose its time zone.
         schema.remove_type_detection("iso_timestamp")
         info = pipeline.run(
             resource, schema=schema, loader_file_format=options.file_format if options.is_of_files else None
@@ -113,29 +113,29 @@ class Dlt:
         info.raise_on_failed_jobs()
         detail = f"dlt package {info.loads_ids[-1]}" if info.loads_ids else ""
         if rows.repeated:
-            detail += f", {rows.repeated} equal events left out (dedupe: content)"
+            detail += f", {rows.repeated} equal events skipped (dedupe: content)"
         return Receipt(refused=rows.refused, detail=detail)
 
     def check(self) -> None:
-        """Reach the destination."""
+        """Connect to the destination."""
         with self._open().destination_client() as client:
             client.is_storage_initialized()
 
     def meaning(self, error: Exception) -> DeliveryError:
-        """What an *error* of dlt's means for the batch."""
-        # A package that failed must not be loaded before the next one: the batch comes again whole.
+        """The delivery error that an *error* of dlt means."""
+        # A failed package must not be loaded before the next one: the whole batch is sent again.
         self.close()
         return meaning(error, self._options.destination, self._options.secrets)
 
     def close(self) -> None:
-        """Forget the pipeline, and remove its folder with all that is under way."""
+        """Drop the pipeline, and delete its folder with everything in progress."""
         self._pipeline = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
     def _flat(self, pipeline: Any, rows: Rows, table: Table) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
-        """An Arrow table of *rows*, about four times as fast for dlt as objects; hints; whose the columns are."""
+        """An Arrow table of *rows*, which dlt loads about four times as fast as objects; hints; owners of columns."""
         import pyarrow as pa
 
         known = _columns_of(pipeline, table.name)
@@ -181,11 +181,11 @@ class Dlt:
         supported = capabilities.supported_merge_strategies or []
         strategy = next((name for name in _PREFERRED if name in supported), None)
         if strategy is None:
-            raise Blocked(f"{self._options.destination} knows no way to load rows exactly once")
+            raise Blocked(f"{self._options.destination} has no merge strategy that loads rows exactly once")
         return {"write_disposition": {"disposition": "merge", "strategy": strategy}, "primary_key": "_event_id"}
 
     def _open_current(self) -> Any:
-        """The pipeline with the schema as the destination has it now: another worker may have added columns."""
+        """The pipeline with the destination's present schema: another worker may have added columns."""
         pipeline = self._open()
         if pipeline.default_schema_name:
             with pipeline.destination_client() as client:
@@ -196,13 +196,13 @@ class Dlt:
         return pipeline
 
     def _open(self) -> Any:
-        """The pipeline, in a new folder: what the destination knows of it is fetched from there."""
-        # dlt would tell its makers of every run; and trying again is done by the caller.
+        """The pipeline, in a new folder; its state is fetched from the destination."""
+        # Without these dlt would report every run to its makers, and retry, which the caller does.
         os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
         os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
-        # dlt begins another file of a table where a new column comes after so many rows, but a batch is one file.
+        # dlt starts another file of a table if a new column appears after this many rows, but a batch is one file.
         os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
-        # A warning for every batch that JSON is text on its way.
+        # Suppresses a warning for every batch that JSON is transferred as text.
         os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
         import dlt
 
@@ -248,22 +248,22 @@ class Dlt:
             return f"{load_id}.{file_id}"
         if self._current.files.setdefault(table, file_id) != file_id:
             raise Blocked(
-                f"dlt made more than one file of the table {table} for the batch {self._current.name}, and they "
-                "would overwrite each other: leave data_writer.file_max_items, file_max_bytes and buffer_max_items of "
-                "dlt alone"
+                f"dlt wrote more than one file of the table {table} for the batch {self._current.name}, and they "
+                "would overwrite each other: do not set data_writer.file_max_items, file_max_bytes and "
+                "buffer_max_items of dlt"
             )
         return self._current.name
 
 
 def pipeline_name(table: Table) -> str:
-    """What dlt calls the pipeline, and its DuckDB file where no other is named."""
+    """dlt's name of the pipeline, and of its DuckDB file unless another is configured."""
     return re.sub(r"\W", "_", f"export_{table.schema}_{table.name}")
 
 
 def _name_of_file(batch: Batch) -> str:
-    """The name of the file that holds *batch*: another one where a filter has left other events of it.
+    """The name of the file for *batch*; a different one if a filter selected other events of it.
 
-    Under the same name a replay with another filter would overwrite the events of the first.
+    Under the same name, a replay with another filter would overwrite the first events.
     """
     if batch.positions is None:
         return batch.id
@@ -281,7 +281,7 @@ def _column(name: str, data_type: str) -> Column:
 
 
 def _kinds_of_tables(pipeline: Any) -> dict[str, dict[str, str]]:
-    """Table → column → its type in dlt's words."""
+    """Table → column → dlt's name of its type."""
     schema = pipeline.default_schema if pipeline.default_schema_name else None
     tables = schema.tables if schema else {}
     return {

@@ -36,14 +36,14 @@ class _DuckdbSession(LoadSession):
         self._present: dict[str, set[str]] | None = None
 
     def expect(self, batch_ids: Sequence[str]) -> None:
-        """One look at the table for all of them, as there is no index."""
+        """Query the table once for all of them, because it has no index."""
         self._expected = batch_ids
 
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement, list(parameters)).fetchall()
 
     def lock(self, table: Table) -> None:
-        """Nothing to do: the file is this process's alone while it is open."""
+        """Do nothing: while the file is open, no other process can use it."""
 
     def layout(self, table: Table) -> TableLayout:
         found = self.ask(
@@ -80,7 +80,7 @@ class _DuckdbSession(LoadSession):
             "timestamp": pa.timestamp("us", "UTC"),
         }
         arrays = [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns]
-        # As such DuckDB does not check again that it is JSON.
+        # With this type DuckDB does not validate the JSON again.
         is_json = pa.json_(pa.string())
         incoming = pa.Table.from_arrays(
             [
@@ -99,7 +99,7 @@ class _DuckdbSession(LoadSession):
 
 
 class Duckdb(Database):
-    """The database in *file*: open only while it is loaded or looked at, since DuckDB lets one process in at a time."""
+    """The database in *file*, open only during a load or a query: DuckDB allows one process at a time."""
 
     session_type: ClassVar = _DuckdbSession
 
@@ -107,7 +107,7 @@ class Duckdb(Database):
         self._file = file
 
     def close(self) -> None:
-        """Nothing to do: it is open inside of a session only."""
+        """Do nothing: the file is open only within a session."""
 
     @contextmanager
     def session(self) -> Iterator[LoadSession]:
@@ -117,7 +117,7 @@ class Duckdb(Database):
             os.makedirs(os.path.dirname(self._file), exist_ok=True)
         with duckdb.connect(self._file) as connection:
             connection.begin()
-            # Not rolled back where the block fails: what is not committed when the connection closes never was.
+            # No rollback if the block fails: closing the connection discards what is not committed.
             yield _DuckdbSession(connection)
             connection.commit()
 

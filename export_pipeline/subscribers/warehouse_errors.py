@@ -1,4 +1,4 @@
-"""What an error of dlt, or of a driver behind it, means for the batch that was loaded."""
+"""Classify the errors of dlt and of database drivers."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,24 +15,24 @@ _CONFIGURATION = re.compile(
     r"not a valid DuckDB database",
     re.IGNORECASE,
 )
-# dlt takes these for failures that pass; they are the data's.
+# dlt treats these as temporary; they are caused by the data.
 _DATA = re.compile(
     r"invalid byte sequence|invalid input syntax|unsupported unicode escape|value too long|out of range|"
     r"conversion error|violates|could not convert|numeric value|\bdata ?error\b|type mismatch|ConversionException",
     re.IGNORECASE,
 )
-# Another process inserted the same event at the same moment: the next try finds it there.
+# Another process inserted the same event at the same moment: the next attempt finds it.
 _DUPLICATE = re.compile(r"duplicate key value violates unique constraint", re.IGNORECASE)
-# Tracebacks, where dlt would have looked for an option, and its advice about a working folder that is gone already.
+# Tracebacks, where dlt looked for an option, and its advice about a working folder that is already deleted.
 _BESIDE = re.compile(r"Traceback \(most recent|\sfor field `|Pending packages are left")
 _GONE = (
-    "dlt keeps note in the tables _dlt_version and _dlt_pipeline_state of the same schema of what it has made: where a "
-    "table or column was removed on purpose, remove these too, and it is made anew"
+    "dlt records what it has created in the tables _dlt_version and _dlt_pipeline_state of the same schema: if you "
+    "dropped a table or column on purpose, drop these tables, too, and dlt creates it again"
 )
 
 
 def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> DeliveryError:
-    """What an *error* of dlt's means for the batch: it is looked for in all that it wraps."""
+    """The delivery error that an *error* of dlt means; examines all the errors that it wraps."""
     from dlt.common.configuration.exceptions import ConfigFieldMissingException
     from dlt.common.destination.exceptions import DestinationTerminalException
     from dlt.common.schema.exceptions import DataValidationError
@@ -44,7 +44,7 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
             return inner
     said = list(dict.fromkeys(_text_of(inner) for inner in reversed(chain)))
     told = " / ".join(said)
-    # The first is the driver's, the second may say what dlt was about; the rest repeats them.
+    # The first is the driver's, the second may say what dlt was doing; the rest repeats them.
     text = scrub(f"{destination}: {' / '.join(said[:2])}", secrets)
     if _DUPLICATE.search(told):
         return TryLater(text)
@@ -53,13 +53,13 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
         return Refused(text)
     if any(isinstance(inner, ConfigFieldMissingException) for inner in chain):
         missing = scrub(f"{destination}: {said[0]}", secrets)
-        return Blocked(f"{missing}; give url, connection or credentials, as the documentation of dlt has them")
+        return Blocked(f"{missing}; set url, connection or credentials as described in dlt's documentation")
     if any(isinstance(inner, DatabaseUndefinedRelation) for inner in chain):
         return Blocked(f"{text}. {_GONE}")
     is_lasting = (
         _CONFIGURATION.search(f"{told} {kinds}")
         or any(isinstance(inner, OSError) and inner.errno in LASTING for inner in chain)
-        # What the destination calls hopeless without a word about the data is no fault of the events.
+        # A terminal error of the destination that does not mention the data is not caused by the events.
         or any(isinstance(inner, DestinationTerminalException) for inner in chain)
     )
     return Blocked(text) if is_lasting else TryLater(text)
@@ -69,28 +69,28 @@ def meaning(error: Exception, destination: str, secrets: Iterable[str]) -> Deliv
 _OF_THE_EVENT = ("22", "23", "54", "P0")
 _OF_A_PERSON = ("0A", "25", "28", "3D", "3F", "42", "F0")
 _LASTING_CODES = ("53100",)  # the disk is full
-# Another load was quicker, or this one too slow.
+# Another load was faster, or this one too slow.
 _PASSING_CODES = ("23505", "25P03", "42P05", "42P06", "42P07", "42701")
 
 _OUR_KEYS = re.compile(r"Key \((_event_id|table_name, column_name)\)=")
 
 
 def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryError:
-    """What an *error* of psycopg2's means for the batch."""
+    """The delivery error that an *error* of psycopg2 means."""
     if isinstance(error, DeliveryError):
         return error
     code = getattr(error, "pgcode", None) or ""
     said = " ".join(str(error).split()) or type(error).__name__
     text = scrub(f"postgres: {said}", secrets)
     if code == "23505" and not _OUR_KEYS.search(said):
-        return Refused(text)  # by a constraint that somebody added
+        return Refused(text)  # by a constraint that a user added
     if code in _PASSING_CODES:
         return TryLater(text)
     if code in _LASTING_CODES or code.startswith(_OF_A_PERSON):
         return Blocked(text)
     if code.startswith(_OF_THE_EVENT):
         return Refused(text)
-    # A connection that is not made has no code; nor has what libpq thinks of its options.
+    # A failed connection has no code; nor do libpq's errors about its options.
     is_lasting = not code and (_CONFIGURATION.search(said) or "invalid" in said)
     return Blocked(text) if is_lasting else TryLater(text)
 
@@ -105,7 +105,7 @@ _DUCKDB_FILE = re.compile(
 
 
 def meaning_of_duckdb(error: Exception) -> DeliveryError:
-    """What an *error* of DuckDB's means for the batch."""
+    """The delivery error that an *error* of DuckDB means."""
     if isinstance(error, DeliveryError):
         return error
     text = f"duckdb: {' '.join(str(error).split()) or type(error).__name__}"
@@ -122,7 +122,7 @@ def meaning_of_duckdb(error: Exception) -> DeliveryError:
 
 
 def _text_of(error: BaseException) -> str:
-    """What *error* says, on one line, without what dlt adds that is of no use here: see _BESIDE."""
+    """The text of *error* on one line, without dlt's additions in _BESIDE."""
     return " ".join(_BESIDE.split(str(error), 1)[0].split()) or type(error).__name__
 
 

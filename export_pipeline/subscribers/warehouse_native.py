@@ -1,4 +1,4 @@
-"""Load a batch into a table without dlt: rows, new columns and the note of whose they are in one transaction."""
+"""Load a batch into a table without dlt: rows, new columns and their owners in one transaction."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,16 +13,16 @@ from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows
 from export_pipeline.subscribers.warehouse_rows import place as place_rows
 
 OWNERS_TABLE = "_export_columns"
-"""Table beside the data that tells for each column which member's values it holds."""
+"""Table in the same schema that records which member's values each column holds."""
 _MARK = "_event_id"
 _CONTINUED, _MADE_HERE = "continued", "made here"
-# dlt's own columns of tables that it made of objects; nothing may be null in them.
+# dlt's own columns in tables that it created from objects; they must not be null.
 _OF_DLT = ("_dlt_id", "_dlt_load_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where the rows go, and by which rules.
+    """The destination of the rows, and the rules for them.
 
     Attributes:
         is_frozen: an event that needs a new column is refused.
@@ -39,10 +39,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """A table as the database describes it.
+    """A table as described by the database.
 
     Attributes:
-        columns: none: there is no such table.
+        columns: empty: the table does not exist.
         used: how many columns the database counts, dropped ones included.
     """
 
@@ -52,12 +52,12 @@ class TableLayout:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows on their way into a table.
+    """Rows that are ready to be inserted.
 
     Attributes:
         columns: their names, quoted and joined.
-        data: in whatever form the database takes.
-        form: which form that is, where there are several.
+        data: in a form that the database accepts.
+        form: which form that is, if there are several.
     """
 
     columns: str
@@ -71,7 +71,7 @@ class LoadSession(ABC):
     types: ClassVar[Mapping[str, str]]
     """Kind of a column → the database's type."""
     mark: ClassVar[str]
-    """How a parameter is written."""
+    """The placeholder of a parameter."""
     max_name_bytes: ClassVar[int]
     max_columns: ClassVar[int]
     max_row_bytes: ClassVar[int | None] = None
@@ -81,11 +81,11 @@ class LoadSession(ABC):
 
     @abstractmethod
     def ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows that *statement* gives."""
+        """Execute *statement*; returns its rows."""
 
     @abstractmethod
     def lock(self, table: Table) -> None:
-        """Keep every other load into *table* waiting until this transaction ends."""
+        """Make every other load into *table* wait until this transaction ends."""
 
     @abstractmethod
     def layout(self, table: Table) -> TableLayout:
@@ -93,25 +93,25 @@ class LoadSession(ABC):
 
     @abstractmethod
     def ids_in(self, table: Table, ids: Sequence[str]) -> set[str]:
-        """Which of these ``_event_id`` are in *table*, from whatever batch."""
+        """Which of these ``_event_id`` are in *table*, from any batch."""
 
     @abstractmethod
     def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
-        """Which of these ``_event_id`` are in *table* from the batch *batch_id*, and from what was a part of it."""
+        """Which of these ``_event_id`` are in *table* from *batch_id*, or if *with_parts* from parts of it."""
 
     def expect(self, batch_ids: Sequence[str]) -> None:  # noqa: B027 (most have nothing to prepare)
-        """Rows of these batches come next."""
+        """Announce that rows of these batches come next."""
 
     def refuses_repeats(self, table: Table) -> bool:
-        """Whether *table* takes no ``_event_id`` twice, and :meth:`write_once` tells so."""
+        """Whether *table* rejects an ``_event_id`` that it already has, and :meth:`write_once` reports it."""
         return False
 
     @abstractmethod
     def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> "Prepared":
-        """Rows as :meth:`write` takes them; may be called while something is under way.
+        """Convert rows for :meth:`write`; may be called while :meth:`begin`'s work is running.
 
         Args:
-            columns: name, kind (``timestamp`` beside those of a column) and values of each.
+            columns: name, kind (that of a column, or ``timestamp``) and values of each.
         """
 
     @abstractmethod
@@ -119,13 +119,13 @@ class LoadSession(ABC):
         """Insert *rows*."""
 
     def write_once(self, table: Table, rows: "Prepared") -> bool:
-        """:meth:`write`; False, and nothing was written, where *table* has one of the rows already."""
+        """Like :meth:`write`, but writes nothing and returns False if *table* already has one of the rows."""
         raise NotImplementedError
 
     def begin(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Do *work*, perhaps at the same time as what comes next; what is returned waits until it is done.
+        """Do *work*, possibly in the background; the returned function waits until it is done.
 
-        The session is not used by anything else meanwhile.
+        Nothing else uses the session in the meantime.
         """
         work()
         return _nothing_to_wait_for
@@ -138,22 +138,22 @@ class Database(ABC):
 
     @abstractmethod
     def session(self) -> AbstractContextManager[LoadSession]:
-        """A transaction, committed where the block ends well."""
+        """A transaction, committed if the block ends without an error."""
 
     @abstractmethod
     def check(self) -> None:
-        """Reach it, and leave nothing behind."""
+        """Connect to it, and leave nothing behind."""
 
     @abstractmethod
     def meaning(self, error: Exception) -> DeliveryError:
-        """What an *error* of the driver means for the batch."""
+        """The delivery error that an *error* of the driver means."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
     def has_loaded(self, table: Table) -> bool:
-        """Whether *table* was loaded in this way before."""
+        """Whether *table* was loaded without dlt before."""
         with self.session() as session:
             if not session.layout(Table(table.schema, OWNERS_TABLE)).columns:
                 return False
@@ -165,7 +165,7 @@ class Database(ABC):
         """Insert those events of *batches* that *table* does not have, in one transaction.
 
         Raises:
-            Whatever the driver raises; nothing was inserted then.
+            Any error of the driver; nothing was inserted then.
         """
         told = [_Told() for _ in batches]
         with self.session() as session:
@@ -173,7 +173,7 @@ class Database(ABC):
             loading = _Loading(session, table)
             wait = _nothing_to_wait_for
             for batch, became in zip(batches, told, strict=True):
-                # Of a batch that comes in slices all may add columns where it makes the table.
+                # All slices of the batch that creates the table may add columns.
                 may_grow = loading.may_grow
                 for rows in read_slices(
                     batch,
@@ -182,14 +182,14 @@ class Database(ABC):
                     slice_bytes=SLICE_BYTES,
                 ):
                     ready = loading.place(rows, became, may_grow=may_grow)
-                    wait()  # for the slice before, which was written while this one was read
+                    wait()  # for the previous slice, which was written while this one was read
                     wait = loading.put(rows, ready, became)
             wait()
         return [one.receipt() for one in told]
 
 
 SLICE_BYTES = 8 << 20
-"""How much of a batch is turned into rows at a time."""
+"""How much of a batch is converted into rows at a time."""
 
 
 def _nothing_to_wait_for() -> None:
@@ -198,7 +198,7 @@ def _nothing_to_wait_for() -> None:
 
 @dataclass(slots=True)
 class _Told:
-    """What became of a batch."""
+    """The result of a batch."""
 
     refused: dict[int, str] = field(default_factory=dict)
     inserted: int = 0
@@ -208,14 +208,14 @@ class _Told:
     def receipt(self) -> Receipt:
         text = f"{self.inserted} rows inserted"
         if self.present:
-            text += f", {self.present} were in the table already"
+            text += f", {self.present} were already in the table"
         if self.repeated:
-            text += f", {self.repeated} equal events left out (dedupe: content)"
+            text += f", {self.repeated} equal events skipped (dedupe: content)"
         return Receipt(refused=self.refused, detail=text)
 
 
 def quoted(*names: str) -> str:
-    """A name of SQL, qualified."""
+    """A qualified, quoted SQL name."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
@@ -238,7 +238,7 @@ class _Loading:
         return not (self._table.is_frozen and self._exists)
 
     def place(self, rows: Rows, became: _Told, *, may_grow: bool) -> Prepared | None:
-        """Decide on the columns of *rows*, without the database; None: it has to be asked before they are written."""
+        """Decide on the columns of *rows* without the database; None: it is needed before they can be written."""
         columns = self._columns
         place_rows(
             rows,
@@ -254,12 +254,12 @@ class _Loading:
         return self._session.prepare(list(rows_to_write(rows, columns)))
 
     def put(self, rows: Rows, ready: Prepared | None, became: _Told) -> Callable[[], None]:
-        """Insert *rows*, and note what became of them; what is returned waits until that is done."""
+        """Insert *rows*, and record the result; the returned function waits until that is done."""
         session = self._session
         if ready is None:
             if rows.positions:
                 _grow(session, self._table, self._columns, exists=self._exists)
-            self._read_layout()  # where no row is left, the new columns are forgotten
+            self._read_layout()  # if no row is left, the new columns are dropped
             if not rows.positions:
                 return _nothing_to_wait_for
             ready = session.prepare(list(rows_to_write(rows, self._columns)))
@@ -285,11 +285,11 @@ class _Loading:
         )
 
     def _write(self, rows: Rows, ready: Prepared) -> int:
-        """Insert those of *rows* that the table does not have; return how many it had."""
+        """Insert those of *rows* that the table does not have; returns how many it had."""
         session, table = self._session, self._table
         if self._refuses_repeats and session.write_once(table, ready):
             return 0
-        # Of this load itself only equal events can be there.
+        # Rows of this load itself can only be there as equal events.
         look = self._was_there or table.by_content
         present = _leave_out_present(session, rows, table, is_continued=self._is_continued) if look else 0
         if present and rows.positions:
@@ -312,7 +312,7 @@ def rows_to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str,
 
 
 def _owners(session: LoadSession, table: Table, *, exists: bool) -> tuple[dict[str, Owner], bool]:
-    """Whose each column is, and whether the table was begun by dlt, with ids of another kind."""
+    """The owner of each column, and whether the table was started by dlt, with ids of another kind."""
     kept = quoted(table.schema, OWNERS_TABLE)
     if not session.layout(Table(table.schema, OWNERS_TABLE)).columns:
         if not session.ask(
@@ -325,7 +325,7 @@ def _owners(session: LoadSession, table: Table, *, exists: bool) -> tuple[dict[s
             f"CREATE TABLE {kept} (table_name {text} NOT NULL, column_name {text} NOT NULL, member {text}, "
             f"type {text}, PRIMARY KEY (table_name, column_name))"
         )
-    if not exists:  # it was dropped, and so was what its columns held
+    if not exists:  # it was dropped, and its columns with it
         session.ask(f"DELETE FROM {kept} WHERE table_name = {session.mark}", [table.name])  # noqa: S608
     found = session.ask(
         f"SELECT column_name, member, type FROM {kept} WHERE table_name = {session.mark}",  # noqa: S608
@@ -340,7 +340,7 @@ def _owners(session: LoadSession, table: Table, *, exists: bool) -> tuple[dict[s
 
 
 def _note(session: LoadSession, table: Table, noted: Iterable[tuple[str, str | None, str | None]]) -> None:
-    """Keep whose columns these are: name, member, type. A column of that name that was dropped is forgotten."""
+    """Store the owners of columns: name, member, type. Replaces the entry of a dropped column with the same name."""
     kept = quoted(table.schema, OWNERS_TABLE)
     for name, member, kind in noted:
         session.ask(
@@ -367,12 +367,12 @@ def _grow(session: LoadSession, table: Table, columns: TableColumns, *, exists: 
 
 
 def _leave_out_present(session: LoadSession, rows: Rows, table: Table, *, is_continued: bool) -> int:
-    """Take out of *rows* those that the table has; return how many they were."""
+    """Remove from *rows* those that the table has; returns how many they were."""
     if table.by_content:
         present = session.ids_in(table, rows.event_ids)
     else:
-        # The table's first rows are known by their bytes alone, of whatever batch: such a row is this event's
-        # only where it came with the same batch, as of one that was under way when the version changed.
+        # The table's first rows are identified by their bytes alone, in any batch: such a row is this event only if it
+        # came with the same batch, as one that was in progress when the version changed.
         ids = [*rows.event_ids, *rows.former_ids] if is_continued else rows.event_ids
         present = session.ids_of(table, rows.batch_id, ids, with_parts=is_continued)
     if not present:

@@ -1,8 +1,8 @@
-"""Events as objects whose nested ones dlt makes into tables, so named and typed that dlt changes nothing.
+"""Events as objects whose nested objects dlt turns into tables, with names and types that dlt does not change.
 
-dlt would write two members into one column where their names normalise to one, and turn a value into a column's type
-where that is possible at all (``7`` into true). So each member gets its name here, and a value of another type than its
-column's gets a column of its own, ``<column>_v_<type>``. What cannot be passed through dlt unharmed is refused.
+dlt would write two members into one column if their names normalise to the same, and convert a value to a column's type
+whenever that is possible (``7`` to true). So each member gets its name here, and a value of another type than its
+column's gets a separate column, ``<column>_v_<type>``. What dlt cannot store exactly is refused.
 """
 
 import hashlib
@@ -19,58 +19,58 @@ from export_pipeline.subscribers.warehouse_native import Table
 from export_pipeline.subscribers.warehouse_rows import Rows, exact_number, keep_rows
 
 Scope = tuple[str, ...]
-"""The names that lead to an object, from the root on."""
+"""The names that lead to an object, from the root."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where an object is: by *scope*, and for dlt in a row of *table*, by *path* from there on."""
+    """The location of an object: by *scope*, and for dlt in a row of *table*, by *path* within the row."""
 
     scope: Scope
     table: str
     path: Scope = ()
 
     def within(self, name: str) -> "_Spot":
-        """The object called *name* in this one."""
+        """The location of the object *name* in this one."""
         return _Spot((*self.scope, name), self.table, (*self.path, name))
 
     def items(self, name: str) -> "_Spot":
-        """The items of the list called *name* in this one, for which dlt makes a table."""
+        """The location of the items of the list *name* in this one, for which dlt creates a table."""
         return _Spot((*self.scope, name), "__".join((self.table, *self.path, name)))
 
     def column(self, name: str) -> str:
-        """What dlt calls the column of *name*."""
+        """dlt's name of the column for *name*."""
         return "__".join((*self.path, name))
 
 
 _ITEM = "\0value"
-"""Stands for the plain values of a list, which dlt keeps in a column ``value``; no member is called so."""
-# Names that dlt gives in the tables it makes of lists.
+"""The name for the plain values of a list, which dlt stores in a column ``value``; no member has this name."""
+# Names that dlt uses in the tables it creates for lists.
 _OF_LISTS = frozenset({"list"})
-# dlt marks types by characters of Unicode's private use area while it passes a text on, and would take it for one.
+# dlt marks types by characters of Unicode's private use area, and would treat such a text as marked.
 _MARKS = ("\uf020", "\uf03f")
 _SEPARATOR = "/"
-# What earlier versions let dlt make timestamps of, to the microsecond that these hold.
+# What earlier versions let dlt convert to timestamps, which have microseconds.
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 
 
 class _NoRoom(Exception):
-    """Another column would be one too many."""
+    """There is no room for another column."""
 
 
 class _Digits(str):
-    """A number that neither 64 bits nor a double hold."""
+    """A number that neither a 64-bit integer nor a double can represent."""
 
     __slots__ = ()
 
 
 class NestedNames:
-    """The names of all members at all depths, kept at the destination.
+    """The names of all members at all depths, stored at the destination.
 
     Args:
-        kept: what :meth:`kept` gave before.
-        kinds: table → column → type, as dlt knows them.
-        table: the root.
+        kept: what :meth:`kept` returned before.
+        kinds: table → column → type, according to dlt.
+        table: the root table.
     """
 
     def __init__(self, kept: Mapping[str, Any], kinds: Mapping[str, Mapping[str, str]], table: Table) -> None:
@@ -88,16 +88,16 @@ class NestedNames:
             self._note(tuple(scope), name, member, variant, kind)
 
     def kept(self) -> Mapping[str, Any]:
-        """Path of a column → its member, the type where it is a variant, and its type."""
+        """Path of a column → its member, the variant's type if it is one, and its type."""
         return self._kept
 
     def lacks_room(self, event: Mapping[str, Any]) -> bool:
-        """Whether *event* alone has more new members than there is room for: then it gets a column for none of them."""
+        """Whether *event* alone has more new members than there is room for; then none of them gets a column."""
         fresh = sum(((), member) not in self._names for member in event)
         return fresh > self._table.max_columns - len(self._kept)
 
     def has(self, member: str) -> bool:
-        """Whether *member* of the root has its name already."""
+        """Whether *member* of the root already has a name."""
         return ((), member) in self._names
 
     def name(self, scope: Scope, member: str) -> str:
@@ -110,10 +110,10 @@ class NestedNames:
         return self._new(scope, self._hashed(base, member) if is_taken else base, member, None, None)
 
     def column(self, spot: _Spot, member: str, kind: str, text: str) -> tuple[str, bool]:
-        """The name for a value of the type *kind*, and whether a whole number becomes a double there.
+        """The name for a value of type *kind*, and whether a whole number becomes a double there.
 
         Args:
-            text: the value where it is a text.
+            text: the value, if it is text.
         """
         scope = spot.scope
         name = self.name(scope, member)
@@ -137,7 +137,7 @@ class NestedNames:
         return variant, False
 
     def is_json(self, spot: _Spot, member: str) -> bool:
-        """Whether the column of *member* is of JSON: then dlt makes no table of what is in it."""
+        """Whether the column of *member* is JSON: then dlt creates no table for its content."""
         name = self._names.get((spot.scope, member))
         if name is None:
             return False
@@ -200,7 +200,7 @@ def _exact(digits: str) -> Any:
 
 
 class _Event:
-    """One event on its way to dlt, whose rules of nesting it follows."""
+    """Converts one event for dlt, following dlt's rules of nesting."""
 
     def __init__(self, names: NestedNames, table: Table, levels: int) -> None:
         self._names = names
@@ -208,7 +208,7 @@ class _Event:
         self._levels = levels
 
     def of(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """*event* under the names of its columns."""
+        """*event* with the names of its columns."""
         made: dict[str, Any] = {}
         rest: dict[str, Any] = {}
         is_too_much = self._names.lacks_room(event)
@@ -288,7 +288,7 @@ def _kind(value: Any) -> str:
 
 
 def _refuse_inexact(member: str, value: Any) -> None:
-    """Raise Unfit where dlt would change what is in *value*, which becomes JSON."""
+    """Raise Unfit if dlt would change the content of *value*, which becomes JSON."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -304,4 +304,4 @@ def _refuse_inexact(member: str, value: Any) -> None:
 
 def _refuse_marked(member: str, text: str) -> None:
     if _MARKS[0] <= text[:1] <= _MARKS[1]:
-        raise Unfit(f"{member}: dlt cannot store a text that begins with the character U+{ord(text[0]):04X}")
+        raise Unfit(f"{member}: dlt cannot store text that begins with the character U+{ord(text[0]):04X}")

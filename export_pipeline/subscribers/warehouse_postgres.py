@@ -20,7 +20,7 @@ from export_pipeline.subscribers.warehouse_native import Database, LoadSession, 
 
 _KINDS = {"float8": "double", "bool": "bool", "text": "text", "varchar": "text", "jsonb": "json", "json": "json"}
 _BITS = {"int2": 16, "int4": 32, "int8": 64}
-_VARCHAR_HEADER = 4  # what PostgreSQL adds to n in the modifier of varchar(n)
+_VARCHAR_HEADER = 4  # PostgreSQL adds this to n in the type modifier of varchar(n)
 # Names of dlt's credentials → those of libpq.
 _PARTS = {"database": "dbname", "username": "user", "password": "password", "host": "host", "port": "port"}
 _NEEDED = ("database", "username", "password", "host")
@@ -44,7 +44,7 @@ class _PostgresSession(LoadSession):
     mark: ClassVar = "%s"
     max_name_bytes: ClassVar = 63
     max_columns: ClassVar = 1_600
-    # Of a page's 8,160 bytes: the header of the row, the bits of 1,600 columns and our own columns take the rest.
+    # Of a page's 8,160 bytes; the rest is for the row's header, the null bits of 1,600 columns, and our own columns.
     max_row_bytes: ClassVar = 7_700
     takes_nul: ClassVar = False
 
@@ -57,7 +57,7 @@ class _PostgresSession(LoadSession):
         return self._cursor.fetchall() if self._cursor.description else []
 
     def lock(self, table: Table) -> None:
-        """Also for the making of the table: two that do so at once would fail."""
+        """Lock the schema: creating the same table twice at the same time would fail, too."""
         digest = hashlib.sha256(f"export_pipeline {table.schema}".encode()).digest()
         self.ask("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
 
@@ -75,7 +75,7 @@ class _PostgresSession(LoadSession):
         return {found for (found,) in self.ask(statement, [list(ids)])}
 
     def ids_of(self, table: Table, batch_id: str, ids: Sequence[str], *, with_parts: bool) -> set[str]:
-        # By the index on _event_id: there is none on _batch_id.
+        # Uses the index on _event_id; _batch_id has none.
         statement = f"SELECT _event_id FROM {quoted(table.schema, table.name)} WHERE _event_id = ANY(%s)"  # noqa: S608
         if not with_parts:
             return {found for (found,) in self.ask(statement, [list(ids)])}
@@ -83,7 +83,7 @@ class _PostgresSession(LoadSession):
         return {found for (found,) in self.ask(statement, [list(ids), batch_id, f"{batch_id}-"])}
 
     def refuses_repeats(self, table: Table) -> bool:
-        """It has a unique index of ``_event_id`` alone, unless a person dropped it."""
+        """Whether it has a unique index on ``_event_id`` alone; it does unless a user dropped it."""
         return bool(
             self.ask(
                 "SELECT 1 FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] "
@@ -119,19 +119,19 @@ class _PostgresSession(LoadSession):
         self._cursor.copy_expert(statement, io.BytesIO(rows.data))
 
     def begin(self, work: Callable[[], None]) -> Callable[[], None]:
-        """In a thread of its own: most of the time the server works and this side waits."""
+        """Do *work* in a separate thread: most of the time the server works and this process waits."""
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="copy")
         return self._writer.submit(work).result
 
     def end(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is in progress."""
         if self._writer is not None:
             self._writer.shutdown()
 
 
 class Postgres(Database):
-    """The database at *connection*, a URL, or with *credentials* by name.
+    """The database at the URL *connection*, or with *credentials* by name.
 
     Args:
         secrets: values that must not appear in an error.
@@ -156,7 +156,7 @@ class Postgres(Database):
                 finally:
                     session.end()
         except BaseException:
-            self.close()  # whatever became of it: the next load begins with a connection of its own
+            self.close()  # whatever happened: the next load starts with a new connection
             raise
 
     def check(self) -> None:
@@ -195,7 +195,7 @@ def _from_parts(credentials: Mapping[str, str]) -> dict[str, Any]:
     missing = [name for name in _NEEDED if name not in credentials]
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        raise Blocked(f"postgres: missing field(s): {names}; known are {', '.join(_PARTS)} and what libpq knows")
+        raise Blocked(f"postgres: missing credentials: {names}; allowed: {', '.join(_PARTS)} and options of libpq")
     given = {_PARTS.get(name, name): value for name, value in credentials.items() if name != "drivername"}
     return {"connect_timeout": CONNECT_TIMEOUT_SECONDS, **given}
 
@@ -211,12 +211,12 @@ def _column(name: str, kind: str, modifier: int, is_generated: bool) -> Column:
 
 
 _BEFORE_ROWS = "export_rows"
-# In CSV a line that holds \. alone ends the data, also inside of quotes.
+# In CSV a line with only \. ends the data, even within quotes.
 _ENDS_DATA = re.compile(rb"[\r\n]\\\.[\r\n]")
 
 
 def as_csv(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
-    """Rows as CSV: every text in quotes, so that an empty one is none of those that are missing."""
+    """Rows as CSV; all text is quoted, so that empty text differs from a missing value."""
     import pyarrow as pa
     from pyarrow import csv
 

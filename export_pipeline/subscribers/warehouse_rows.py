@@ -1,7 +1,7 @@
-"""Events as rows of a table: every top-level member in a column, each value exactly as it was written.
+"""Events as rows of a table: every top-level member in a column, each value stored exactly.
 
-A value that a column cannot hold as it is, such as a text where numbers are or a number beyond 64 bits, goes into a
-variant of the column; what there is no room for goes into the column ``_overflow`` or makes the event refused.
+A value that a column cannot store exactly, such as text in a numeric column or a number beyond 64 bits, goes into a
+variant of the column; what there is no room for goes into the column ``_overflow``, or the event is refused.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ Overflow = Literal["json", "quarantine"]
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
-# Half of a surrogate pair can stand in JSON only as an escape, and so can U+0000.
+# In JSON, half of a surrogate pair can only be written as an escape, and so can U+0000.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-# Up to 15 digits a double gives back as they were written, whatever they are.
+# A double represents any number of up to 15 digits exactly.
 _SURELY_EXACT_BYTES = 16
 _BEYOND = "digits"
-"""Kind of a number that neither 64 bits nor a double hold: its digits are text."""
+"""Kind of a number that neither a 64-bit integer nor a double can represent: its digits are stored as text."""
 
 
 @dataclass(slots=True)
 class _Member:
-    """The values of one member in a batch: in which rows, of which kind."""
+    """The values of one member in a batch, with their rows and kinds."""
 
     rows: list[int] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
@@ -46,11 +46,11 @@ class Rows:
     """The rows of a batch.
 
     Attributes:
-        event_ids: ``_event_id`` of each; see :func:`event_ids`.
-        former_ids: the same as an earlier version made it, from the event's bytes alone.
-        positions: where in the batch each of them was.
-        refused: position in the batch → why the event cannot be stored as it is.
-        repeated: how many equal events were left out (``dedupe: content``).
+        event_ids: ``_event_id`` of each; see :func:`event_id`.
+        former_ids: the id that earlier versions used, derived from the event's bytes alone.
+        positions: the position of each in the batch.
+        refused: position in the batch → why the event cannot be stored exactly.
+        repeated: how many equal events were skipped (``dedupe: content``).
         values: column → row → value; JSON is text.
     """
 
@@ -67,7 +67,7 @@ class Rows:
 
     @property
     def batch_id(self) -> str:
-        """Id of the planned batch, whichever part of it this is."""
+        """Id of the planned batch of which this is a part or the whole."""
         return self.batch.whole_id or self.batch.id
 
     def own_columns(self) -> Iterator[tuple[str, list[Any]]]:
@@ -84,17 +84,17 @@ def read_rows(batch: Batch, *, by_content: bool, takes_nul: bool) -> Rows:
     """The events of *batch*, decoded, without columns yet.
 
     Args:
-        by_content: equal events are one row, as ``dedupe: content`` wants it.
-        takes_nul: the destination stores U+0000 in a text.
+        by_content: equal events are one row (``dedupe: content``).
+        takes_nul: the destination can store U+0000 in text.
     """
     (rows,) = read_slices(batch, by_content=by_content, takes_nul=takes_nul, slice_bytes=len(batch.data))
     return rows
 
 
 def read_slices(batch: Batch, *, by_content: bool, takes_nul: bool, slice_bytes: int) -> Iterator[Rows]:
-    """As :func:`read_rows`, of about *slice_bytes* of events at a time: as rows they take several times as much."""
+    """Like :func:`read_rows`, about *slice_bytes* of events at a time: rows need several times as much memory."""
     files = batch.files[0] if len(batch.files) == 1 else f"{batch.files[0]} … {batch.files[-1]}"
-    # A key may hold what no text of a database does.
+    # A key may contain characters that text in a database cannot.
     files = files.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
     now = datetime.now(timezone.utc)
     seen: dict[str, int] = {}
@@ -141,11 +141,11 @@ def _read(
 
 
 def event_id(whole_id: str, places: Sequence[int] | None, position: int, content: str) -> str:
-    """What identifies the delivery of one event: the planned batch, the event's place in it, and its bytes.
+    """The id of one event's delivery: the planned batch, the event's position in it, and its bytes.
 
-    The same for the same event however often and in whatever parts its batch comes, and whichever events a filter
-    leaves beside it; another for an equal event. The bytes are in it so that no event can take another's place where a
-    batch of the same id holds other events.
+    It is the same for the same event however often and in whatever parts its batch is delivered, and whichever other
+    events a filter selects; an equal event has a different one. It includes the bytes so that events are not confused
+    if a batch with the same id contains other events.
     """
     return f"{whole_id}-{places[position] if places is not None else position}-{content[:16]}"
 
@@ -154,12 +154,12 @@ def _cells(line: bytes, *, takes_nul: bool) -> list[tuple[str, str, Any]]:
     """Member, kind and value of each member of the event in *line* that is not null.
 
     Raises:
-        Unfit: the event cannot be stored as it is.
+        Unfit: the event cannot be stored exactly.
     """
     if b"\\u" in line and _SURROGATE.search(line):
         parse_exactly(line)
     if not takes_nul and b"\\u0000" in line and _NUL.search(line):
-        raise Unfit("a text holds the character U+0000, which the destination cannot store")
+        raise Unfit("a text contains the character U+0000, which the destination cannot store")
     try:
         return [
             (name, kind, value)
@@ -173,7 +173,7 @@ def _cells(line: bytes, *, takes_nul: bool) -> list[tuple[str, str, Any]]:
 
 
 def _value(raw: bytes) -> tuple[str, Any]:
-    """Kind and value; no kind: null."""
+    """Kind and value; an empty kind means null."""
     first = raw[0]
     if first == 0x22:
         return "text", _TEXT.decode(raw)
@@ -187,7 +187,7 @@ def _value(raw: bytes) -> tuple[str, Any]:
 
 
 def exact_number(digits: str) -> tuple[str, Any]:
-    """Kind and value of a number as 64 bits or a double hold it, or else ``digits`` and these."""
+    """Kind and value of a number that a 64-bit integer or a double can represent, otherwise ``digits`` and its text."""
     if digits.lstrip("-").isdigit():
         if len(digits) < 19 or (len(digits) <= 20 and -(2**63) <= int(digits) < 2**63):
             return "bigint", int(digits)
@@ -199,13 +199,13 @@ def exact_number(digits: str) -> tuple[str, Any]:
 
 
 def _gives_back(value: float, digits: str) -> bool:
-    """Whether *value*, printed in full or in its shortest form, is the number that *digits* say."""
+    """Whether *value*, printed in full or in its shortest form, is the number written as *digits*."""
     if value in (float("inf"), float("-inf")) or len(digits) > 400:
         return False
     try:
         meant = Decimal(digits)
         return meant == Decimal(repr(value)) or meant == Decimal(f"{value:.17g}")
-    except ArithmeticError:  # an exponent that no Decimal takes
+    except ArithmeticError:  # an exponent beyond the range of Decimal
         return False
 
 
@@ -220,9 +220,9 @@ def place(
     """Find the column of each value, and decide on new ones.
 
     Args:
-        may_grow: columns may be added; else an event that needs one is refused.
-        overflow: where there is no room for a column: into ``_overflow``, or the event is refused.
-        max_row_bytes: longest row that the database takes; see :func:`_width`.
+        may_grow: columns may be added; otherwise an event that needs one is refused.
+        overflow: if there is no room for a column: store the value in ``_overflow``, or refuse the event.
+        max_row_bytes: maximum size of a row in the database; see :func:`_width`.
     """
     _Placing(rows, columns, may_grow, overflow, max_row_bytes).run()
 
@@ -235,7 +235,7 @@ class _Placing:
     overflow: Overflow
     max_row_bytes: int | None
     rest: dict[int, dict[str, str]] = field(default_factory=dict)
-    """Row → what overflows of it: member → JSON."""
+    """Row → its overflow: member → JSON."""
     refused: dict[int, str] = field(default_factory=dict)
     """Row → reason."""
 
@@ -292,14 +292,14 @@ class _Placing:
         if not self.may_grow:
             self.refused.setdefault(row, f"{name}: the frozen table has no column for it, or for its type ({kind})")
         elif self.overflow == "quarantine":
-            self.refused.setdefault(row, f"{name}: the table has no room for another column or for so long a row")
+            self.refused.setdefault(row, f"{name}: the table has no room for another column, or the row is too long")
         else:
             self.rest.setdefault(row, {})[name] = _as_json(kind, value)
 
     def _new_members(self, spilled: dict[str, set[int]]) -> list[str]:
-        """The members that get a column now, in the order in which they get their names.
+        """The members that get a new column, in the order in which they get their names.
 
-        An event that alone has more of them than there is room for gets none, so that it takes no room from others.
+        An event that alone needs more columns than there is room for gets none, so that it does not use up the room.
         """
         fresh = []
         for name in sorted(self.rows.members, key=self.columns.sort_key):
@@ -332,7 +332,7 @@ class _Placing:
             for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
                 widths[row] = widths.get(row, 0) + _width(kind, value)
         wide = {row for row, width in widths.items() if width > self.max_row_bytes}
-        # Members that the table or other events have stay as long as there is room; the others are the first to go.
+        # Members that the table or other events have are kept as long as there is room; the others are removed first.
         common = {
             name
             for name, member in self.rows.members.items()
@@ -351,7 +351,7 @@ class _Placing:
         return found
 
     def _leave_out(self) -> None:
-        """Take the refused rows out."""
+        """Remove the refused rows."""
         rows = self.rows
         for row, reason in self.refused.items():
             rows.refused[rows.positions[row]] = reason
@@ -359,27 +359,27 @@ class _Placing:
 
 
 def keep_rows(rows: Rows, is_kept: Callable[[int], bool]) -> None:
-    """Leave only the rows whose number *is_kept*."""
+    """Keep only the rows for whose number *is_kept* is true."""
     kept = [row for row in range(len(rows.positions)) if is_kept(row)]
     lists: list[list[Any]] = [rows.positions, rows.event_ids, rows.former_ids, *rows.values.values()]
     for values in lists:
         values[:] = [values[row] for row in kept]
 
 
-# PostgreSQL: a value of variable length is at most a pointer to where it is stored, of 18 bytes, and its alignment;
-# shorter ones stand in the row.
+# PostgreSQL: a value of variable length takes at most an 18-byte pointer to its storage, and its alignment;
+# shorter ones are in the row.
 _WIDEST_BYTES = 28
 
 
 def _width(kind: str, value: Any) -> int:
-    """An upper bound of what a value takes of a row of PostgreSQL, in bytes."""
+    """An upper bound of the size of a value in a PostgreSQL row, in bytes."""
     if kind in ("bigint", "double", "bool"):
         return 8
     return min(4 * len(value) + 8, _WIDEST_BYTES)
 
 
 def _common_kind(kinds: Sequence[str]) -> str:
-    """The type of a new column: that of its first value, but whole and other numbers together are double."""
+    """The type of a new column: that of its first value, except that whole and other numbers together are double."""
     numbers = {"bigint", "double"}.intersection(kinds)
     if len(numbers) == 2 and kinds[0] in (*numbers, _BEYOND):
         return "double"
@@ -389,7 +389,7 @@ def _common_kind(kinds: Sequence[str]) -> str:
 
 
 def _holds_all(column: Column, member: _Member) -> bool:
-    """Whether every value can be stored as it is, without a look at each."""
+    """Whether every value can be stored unchanged, without checking each."""
     if column.kind == "bigint" and column.bounds[0] > -(2**63):
         return False
     is_plain = column.kind in ("bigint", "double", "bool", "text", "json") and column.max_characters is None
@@ -397,7 +397,7 @@ def _holds_all(column: Column, member: _Member) -> bool:
 
 
 def _stored(column: Column, kind: str, value: Any) -> Any:
-    """*value* as *column* holds it; None: it cannot hold it exactly."""
+    """*value* as stored in *column*; None: the column cannot store it exactly."""
     if column.kind == "json":
         return _as_json(kind, value)
     if column.kind == "text" and kind in ("text", _BEYOND):

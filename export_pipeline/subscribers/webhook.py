@@ -1,4 +1,4 @@
-"""POST every batch to a URL, signed as Standard Webhooks asks (https://www.standardwebhooks.com)."""
+"""POST every batch to a URL, signed according to Standard Webhooks (https://www.standardwebhooks.com)."""
 
 import base64
 import binascii
@@ -20,20 +20,20 @@ RESERVED_HEADERS = frozenset({"content-encoding", "content-length", "content-typ
 PREFIX = "whsec_"
 MIN_KEY_BYTES = 24
 NOT_BASE64 = "the signing secret is not whsec_ followed by base64"
-REMEDY = "make one with: echo whsec_$(openssl rand -base64 32)"
+REMEDY = "create one with: echo whsec_$(openssl rand -base64 32)"
 
 
 class Webhook(IdempotentOptions):
     """Posts each batch as a JSON array of its events, signed, with the batch's id in ``webhook-id``.
 
-    A receiver that remembers the ids it has seen takes every event exactly once. The signature covers
-    ``<webhook-id>.<webhook-timestamp>.<the body>``; with ``gzip`` it covers the text before compression, which is
-    what a web server hands to its application. [Receivers](webhooks.md) in Python and JavaScript use the reference
-    libraries of Standard Webhooks; these parse the body as one JSON document, so ``body: ndjson`` is for receivers that
-    verify without them.
+    A receiver that remembers the ids it has seen processes every event exactly once. The signature covers
+    ``<webhook-id>.<webhook-timestamp>.<body>``; with ``gzip`` it covers the text before compression, which is what a
+    web server passes to its application. [Receivers](webhooks.md) in Python and JavaScript can use the reference
+    libraries of Standard Webhooks; these parse the body as one JSON document, so ``body: ndjson`` is for receivers
+    that verify signatures without them.
 
-    Answers: 2xx accepts; 408, 425, 429 and 5xx are tried again (``Retry-After`` is obeyed); 400, 413 and 422 refuse
-    events, and the batch is halved until they are found; anything else blocks the subscriber until a person acts.
+    Responses: 2xx accepts; 408, 425, 429 and 5xx are retried (``Retry-After`` is respected); 400, 413 and 422 refuse
+    events, and the batch is halved until they are found; anything else blocks the subscriber until you fix the cause.
     """
 
     url: str = Field(
@@ -48,18 +48,19 @@ class Webhook(IdempotentOptions):
     )
     previous_secret: str | None = Field(
         default=None,
-        description="The secret before, while receivers still know only that one; requests then bear both signatures.",
+        description="The previous secret, during a rotation: requests then have both signatures.",
         json_schema_extra=SECRET,
     )
-    headers: dict[str, str] = Field(default_factory=dict, description="More headers, by name.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Additional headers, by name.")
     secret_headers: dict[str, str] = Field(
         default_factory=dict,
-        description="More headers whose values are secrets, such as Authorization.",
+        description="Additional headers whose values are secrets, such as Authorization.",
         json_schema_extra=SECRET,
     )
     body: Literal["ndjson", "array", "object"] = Field(
         default="array",
-        description='Shape of the body: [events], {"type": "events", "data": [events]}, or one event a line.',
+        description='Format of the body. array: [events]; object: {"type": "events", "data": [events]}; ndjson: one '
+        "event per line.",
     )
     gzip: bool = Field(default=False, description="Compress the body (Content-Encoding: gzip).")
 
@@ -75,7 +76,7 @@ class Webhook(IdempotentOptions):
         """Post the batch.
 
         Raises:
-            TryLater, Blocked, Refused: as the answer says.
+            TryLater, Blocked, Refused: according to the response.
         """
         plain = self._body(batch)
         headers = {
@@ -107,25 +108,25 @@ class Webhook(IdempotentOptions):
         return None
 
     def check(self) -> None:
-        """Connect, and look at the secrets; whether the receiver takes events shows only a POST.
+        """Connect, and check the secrets: whether the receiver accepts events, only a POST shows.
 
         Raises:
-            TryLater, Blocked: nobody listens, or a secret is none, or too short to keep anybody from guessing it.
+            TryLater, Blocked: the connection fails, or a secret is invalid, or so short that it could be guessed.
         """
         for name in ("secret", "previous_secret"):
             secret = getattr(self, name)
             if secret and (length := len(_key(secret))) < MIN_KEY_BYTES:
-                raise Blocked(f"{name} has {length} bytes; Standard Webhooks asks for {MIN_KEY_BYTES} to 64: {REMEDY}")
+                raise Blocked(f"{name} has {length} bytes; Standard Webhooks requires {MIN_KEY_BYTES} to 64: {REMEDY}")
         self._connect()
 
     def check_once(self) -> None:
-        """Connect: a secret that is too short is no reason to keep events back."""
+        """Connect only: a secret that is too short is not a reason to hold events back."""
         if not self._is_checked:
             self._connect()
             self._is_checked = True
 
     def secret_values(self) -> tuple[str, ...]:
-        """Also the secrets without ``whsec_``, as a receiver may repeat them."""
+        """Includes the secrets without ``whsec_``, because a receiver may echo them."""
         bare = [secret.removeprefix(PREFIX) for secret in (self.secret, self.previous_secret) if _is_known(secret)]
         return (*super().secret_values(), *bare)
 
@@ -135,12 +136,12 @@ class Webhook(IdempotentOptions):
     def _body(self, batch: Batch) -> bytes:
         if self.body == "ndjson":
             return batch.data
-        # No event has a line feed within it: a string has it as an escape.
+        # Events contain no line feeds: in strings they are escaped.
         array = b"[" + batch.data[:-1].replace(b"\n", b",") + b"]"
         return array if self.body == "array" else b'{"type":"events","data":' + array + b"}"
 
     def _signed(self, batch_id: str, body: bytes, now: datetime) -> Mapping[str, str]:
-        """The headers of Standard Webhooks: the same id at every try, the time of this try, a signature a secret."""
+        """The headers of Standard Webhooks: the same id in every attempt, its time, and a signature per secret."""
         headers = {"webhook-id": batch_id, "webhook-timestamp": str(int(now.timestamp()))}
         secrets = [secret for secret in (self.secret, self.previous_secret) if secret]
         if secrets:
@@ -154,7 +155,7 @@ def _is_known(secret: str | None) -> TypeGuard[str]:
 
 
 def _key(secret: str) -> bytes:
-    """The bytes of a *secret*."""
+    """The key bytes of *secret*."""
     try:
         return base64.b64decode(secret.removeprefix(PREFIX))
     except binascii.Error:
@@ -162,7 +163,7 @@ def _key(secret: str) -> bytes:
 
 
 def _sign(secret: str, message_id: str, now: datetime, text: str) -> str:
-    """``v1,<base64>`` over ``id.timestamp.text``."""
+    """The signature ``v1,<base64>`` of ``id.timestamp.text``."""
     from standardwebhooks import Webhook as Signer
 
     try:

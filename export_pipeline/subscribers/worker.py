@@ -1,4 +1,4 @@
-"""Threads of one's own: for libraries that want one, and for those that know no deadline."""
+"""Separate threads: for libraries that need one, and for those without a timeout."""
 
 import threading
 from collections.abc import Callable
@@ -14,11 +14,11 @@ CLOSING_SECONDS = 5.0
 
 
 class Overdue(Exception):
-    """What was asked for is not done in time."""
+    """The work was not done in time."""
 
 
 class Worker:
-    """Does one thing after another in one thread, whoever asks; the thread keeps no process from ending."""
+    """Does one job after another in one daemon thread, for callers in any thread."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -27,11 +27,11 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def do(self, work: Callable[[], T], *, timeout_seconds: float) -> T:
-        """What *work* returns or raises.
+        """Do *work*; returns or raises what it does.
 
         Raises:
-            Overdue: it is not done after *timeout_seconds*, waiting for its turn included. If it was begun it goes on,
-                and what is asked next waits until it has ended; if not, it is not begun any more.
+            Overdue: it is not done after *timeout_seconds*, waiting for its turn included. If it was started it
+                continues, and the next job waits until it has ended; if not, it is never started.
         """
         asked: Future[T] = Future()
         with self._lock:
@@ -46,7 +46,7 @@ class Worker:
         return asked.result()
 
     def close(self) -> None:
-        """End the thread when it has done what it was asked; what hangs is waited for a few seconds only."""
+        """End the thread once its jobs are done; waits only a few seconds for one that hangs."""
         with self._lock:
             if self._jobs is not None and self._thread is not None:
                 self._jobs.put(None)
@@ -55,20 +55,20 @@ class Worker:
 
 
 def in_time(work: Callable[[], T], *, timeout_seconds: float, place: str) -> T:
-    """What *work*, done in a thread of its own, returns or raises.
+    """Do *work* in a separate thread; returns or raises what it does.
 
-    For clients whose time-outs are those of each read: an answer that drips on would hold them for ever.
+    For clients with timeouts of single reads only, which a slow response could block forever.
 
     Args:
         place: what *work* waits for, for the message.
 
     Raises:
-        TryLater: it is not done after *timeout_seconds*. It goes on, and keeps no process from ending.
+        TryLater: it is not done after *timeout_seconds*. It continues, but does not keep the process from exiting.
     """
     asked: Future[T] = Future()
     threading.Thread(target=_answer, args=(asked, work), name=place, daemon=True).start()
     if not _is_done(asked, timeout_seconds):
-        raise TryLater(f"{place}: no whole answer after timeout_seconds ({timeout_seconds:g})")
+        raise TryLater(f"{place}: no complete response after timeout_seconds ({timeout_seconds:g})")
     return asked.result()
 
 
@@ -89,5 +89,5 @@ def _run(jobs: "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]") -> N
 def _answer(asked: "Future[Any]", work: Callable[[], Any]) -> None:
     try:
         asked.set_result(work())
-    except BaseException as error:  # noqa: BLE001 (it is raised again, in the thread that asked)
+    except BaseException as error:  # noqa: BLE001 (it is raised again, in the calling thread)
         asked.set_exception(error)

@@ -1,4 +1,4 @@
-"""Folders for what a process has under way, removed also where the process was killed before it could do so."""
+"""Folders for the work in progress of a process, deleted even if the process was killed before it could do so."""
 
 import os
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def new_working_folder(kind: str) -> str:
-    """A new folder among the system's temporary ones; those of *kind* whose process is no more are removed first.
+    """Create a temporary folder; deletes those of *kind* whose process no longer exists first.
 
-    What lies in them is copies of events, which nobody would look for there.
+    They contain copies of events, which nobody would look for there.
     """
     prefix = f"export-pipeline-{kind}-{socket.gethostname()}-"
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
@@ -21,7 +21,7 @@ def new_working_folder(kind: str) -> str:
 
 
 def _is_running(process_id: int) -> bool:
-    """Whether a process of this number runs, whoever's it is."""
+    """Whether a process with this id is running, of any user."""
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What a channel is told, and how often."""
+"""What is sent to a channel, and how often."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_a_failure_is_told_with_its_cause_and_a_link() -> None:
 
 
 def test_the_same_failure_is_held_back() -> None:
-    """What fails every ten minutes is told once, and again an hour later with how often it was."""
+    """What fails every ten minutes is reported once, and again an hour later with the number of failures."""
     crm = Listener()
     assert crm.hear(failed()) is not None
     assert [crm.hear(failed(), minutes_later=10) for _ in range(5)] == [None] * 5
@@ -59,7 +59,7 @@ def test_the_same_failure_is_held_back() -> None:
 
 
 def test_another_failure_is_not_held_back() -> None:
-    """A second op that fails is told at once, without the first one's repeat."""
+    """A second op that fails is reported at once, without repeating the first one."""
     crm = Listener()
     crm.hear(failed())
     message = crm.hear(failed("deliver_to_dwh", "401"), minutes_later=10)
@@ -69,7 +69,7 @@ def test_another_failure_is_not_held_back() -> None:
 
 
 def test_recovery_is_told_once() -> None:
-    """When what failed goes well again, it is told with how often it had failed; all is silent before and after."""
+    """When what failed succeeds again, that is sent with the number of failures; nothing is sent before and after."""
     crm = Listener()
     assert crm.hear(FINE) is None
     crm.hear(failed())
@@ -107,7 +107,7 @@ def test_what_is_not_lasting_is_told_whenever_it_happens() -> None:
 
 
 def test_what_is_over_is_forgotten_in_silence() -> None:
-    """When a backfill ends, the problems of its runs are forgotten without a word."""
+    """When a backfill ends, the problems of its runs are forgotten silently."""
     crm = Listener()
     crm.hear(Happening("run", problems=(Failing("backfill abc/deliver_to_crm", ERROR, "x", "failed"),)))
     assert crm.hear(Happening("backfill abc", over=("backfill abc/",))) is None
@@ -140,7 +140,7 @@ def test_lines_come_with_the_failure_of_their_run() -> None:
 
 
 def test_a_sentence_is_not_repeated() -> None:
-    """The same sentence of later runs is held back for the same time; another one is told alone."""
+    """The same sentence of later runs is held back for the same time; a different one is sent alone."""
     crm = Listener(WARNING)
     crm.hear(Happening("run 1", lines=(line("found no new file since 10:00", key="k", level=WARNING),)))
     assert crm.hear(Happening("run 2", lines=(line("found no new file since 10:10", key="k", level=WARNING),))) is None
@@ -151,7 +151,7 @@ def test_a_sentence_is_not_repeated() -> None:
 
 
 def test_only_runs_leaves_the_lines_out() -> None:
-    """A channel with only_runs is told of failures, and of no line."""
+    """A channel with only_runs gets failures, but no log lines."""
     crm = Listener(only_runs=True)
     assert crm.hear(Happening("run 1", lines=(line("x"),))) is None
     message = crm.hear(Happening("run 1", problems=failed().problems, lines=(line("x"),)))
@@ -179,7 +179,7 @@ def test_a_full_outbox_counts_what_it_does_not_keep() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """A thousand different problems and lines do not make the sensor's cursor grow without end; all are told."""
+    """A thousand different problems and lines do not make the sensor's cursor grow without limit; all are reported."""
     crm = Listener()
     for n in range(1_000):
         assert crm.hear(Happening("run", problems=(Failing(f"k{n}", ERROR, "", "x"),), lines=(line(str(n)),)))

@@ -23,7 +23,7 @@ def receiver() -> Iterator[AlertReceiver]:
 
 @pytest.fixture
 def everything(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """All that anybody logs, however low its level."""
+    """Everything that is logged, at any level."""
     caplog.set_level(logging.NOTSET)
     for name in ("apprise", "urllib3", "requests"):
         caplog.set_level(logging.NOTSET, logger=name)
@@ -69,7 +69,7 @@ def test_a_receiver_that_refuses(
 
 
 def test_nobody_listens() -> None:
-    """An address where nothing listens is told as a connection error, without the address."""
+    """An address where nothing listens is reported as a connection error, without the address."""
     with pytest.raises(AlertNotSent, match="Connection error") as caught:
         send(f"json://user:pass-word@127.0.0.1:{free_port()}/x", MESSAGE)
     assert "pass-word" not in str(caught.value)
@@ -77,7 +77,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("url", ["nonsense://planted-token", "planted-token", "slack://planted"])
 def test_an_address_that_is_none(url: str, everything: pytest.LogCaptureFixture) -> None:
-    """What is no apprise URL is told so, without showing it."""
+    """An invalid apprise URL is reported without showing it."""
     with pytest.raises(AlertNotSent, match="not an apprise URL") as caught:
         send(url, MESSAGE)
     assert "planted" not in str(caught.value) + everything.text

@@ -24,5 +24,7 @@ def test_it_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("cursor", [None, "", "null", "2026/11/23", "{}", '{"version": 2}', '{"version": 1}', "[1]"])
 def test_a_cursor_of_another_kind_begins_anew(cursor: str | None) -> None:
-    """A cursor that is missing, was edited by hand or is of another version is no error: all begins anew."""
+    """A cursor that is missing, was edited by hand or is of another version is not an error: everything starts from
+    zero.
+    """
     assert from_json(cursor) is None

@@ -101,7 +101,7 @@ def test_each_limit_ends_a_batch(limits: BatchLimits, sizes: list[int]) -> None:
 
 
 def test_an_event_longer_than_a_batch_is_one_of_its_own() -> None:
-    """It neither joins what lies before nor takes what comes behind."""
+    """It neither joins the events before it nor takes those after it."""
     cuts = cut_all([("a", [b"1", b"long" * 9, b"2", b"3"])], BatchLimits(max_bytes=5))
     assert [cut.data for cut in cuts] == [b"1\n", b"long" * 9 + b"\n", b"2\n3\n"]
 

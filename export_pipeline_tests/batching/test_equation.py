@@ -74,7 +74,7 @@ def contents(draw: st.DrawFn) -> Content:
                 text = line
                 if indent is not None and value:
                     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
-                # An empty object ends no bad stretch.
+                # An empty object does not end a malformed record.
                 if line == b"{}" and stretch:
                     continue
                 content.data += blank + text
@@ -103,7 +103,7 @@ def contents(draw: st.DrawFn) -> Content:
 def test_known_files_give_what_they_hold(
     files: list[tuple[Content, str]], max_events: int, max_bytes: int, chunk_bytes: int
 ) -> None:
-    """Any files, in any compression and any pieces: all events come out in order, all else lies in the quarantine."""
+    """Any files, in any compression and any pieces: all events come out in order, all else is in the quarantine."""
     manifest = Manifest(*(PACKERS[packer](content.data) for content, packer in files))
     reading = manifest.read(chunk_bytes=chunk_bytes, limits=BatchLimits(max_events=max_events, max_bytes=max_bytes))
     assert manifest.data == b"".join(line + b"\n" for content, _ in files for line in content.events)

@@ -162,7 +162,7 @@ def test_a_system_without_extended_attributes(staging: Objects, out: Objects, mo
 
 
 def test_a_bucket_has_no_path(moto_objects: Objects, staging: Objects) -> None:
-    """An object of a bucket lies on no path of this machine; a staged file is uploaded to it."""
+    """An object in a bucket has no path on this machine; a staged file is uploaded to it."""
     assert moto_objects.path("a") is None
     moto_objects.put_file("a", NDJSON, str(path_of(staging, "m/0")))
     assert moto_objects.get("a") == NDJSON

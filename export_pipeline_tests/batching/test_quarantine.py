@@ -59,7 +59,7 @@ def test_one_object_a_manifest_and_a_repeat_is_the_same() -> None:
 
 
 def test_a_manifest_without_bad_stretches_leaves_nothing() -> None:
-    """No object is written where there is nothing to keep."""
+    """No object is written if there is nothing to keep."""
     objects = MemoryObjects()
     Quarantine(objects).of_manifest(manifest_id="m1", day=DAY).close()
     assert objects.puts == []

@@ -93,7 +93,7 @@ def test_files_never_run_into_each_other() -> None:
 
 
 def test_the_numbers_of_a_file() -> None:
-    """Bytes of a file are those of its events as they lay there, its separators, and its bad stretches."""
+    """The bytes of a file are those of its events as stored, its separators, and its malformed records."""
     content = b'\xef\xbb\xbf{"a":1}\r\n\r\n{\n "b": 2\n}\noops\n[{"c":3} , 7]'
     manifest = Manifest(gzip.compress(content), b"")
     reading = manifest.read()
@@ -183,7 +183,7 @@ def test_an_error_while_staging_ends_the_reading() -> None:
 
 
 class LosingFramer(Framer):
-    """Loses the first event of each run without a word."""
+    """Loses the first event of each run silently."""
 
     def feed(self, piece: bytes) -> list[Framed]:
         return [part if isinstance(part, BadStretch) else events_of(part)[1:] for part in super().feed(piece)]
@@ -201,7 +201,7 @@ class ForgettingFramer(Framer):
 @pytest.mark.parametrize(
     ("framer", "message"),
     [
-        (LosingFramer, "2 events and 0 bad stretches were framed, but 1 and 0 kept"),
+        (LosingFramer, "2 events and 0 malformed records were framed, but 1 and 0 kept"),
         (ForgettingFramer, "15 bytes were unpacked, but 14 accounted for"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is taken out of the quarantine is a file of its own."""
+"""What is taken out of the quarantine becomes a separate file."""
 
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -38,7 +38,9 @@ STRETCH_OF_A = replace(EVENT, kind=STRETCH, key="a \udc80", etag="e1", subscribe
     ],
 )
 def test_equal_bytes_of_two_places_are_two_files(record: Record, other: Record) -> None:
-    """An event or stretch that lay elsewhere, or was refused by somebody else, is another file, with its own bytes."""
+    """An event or malformed record from another place, or refused by another subscriber, is another file with its own
+    bytes.
+    """
     objects = MemoryObjects()
     retried = RetriedFiles(objects)
     files = [retried.put(DAY, [one], arrived=ARRIVED) for one in (record, other)]

@@ -55,7 +55,7 @@ def test_a_disturbed_run_is_made_again() -> None:
 
 
 def test_figures_are_medians() -> None:
-    """Each figure is the median of its own; the most that others took is kept."""
+    """Each figure is a separate median; of other processes' CPU the maximum is kept."""
     found = figures([cost(3, 0.1), cost(1, 0.0), cost(2, 0.2)])
     assert (found.runs, found.wall_seconds, found.cpu_seconds, found.peak_bytes) == (3, 2, 1, 20)
     assert (found.wall_least, found.wall_most, found.foreign_cores) == (1, 3, 0.2)

@@ -25,14 +25,14 @@ PATIENCE_MS = 30_000
 
 
 def find() -> str:
-    """The path of the browser; where there is none, the test is skipped, in CI it fails."""
+    """The path of the browser; without one, the test is skipped, and in CI it fails."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     return found or missing("chromium", HOW_TO_GET)
 
 
 @contextmanager
 def running() -> Iterator[Browser]:
-    """The browser, with a profile of its own that is gone afterwards."""
+    """The browser, with its own profile, which is deleted afterwards."""
     path = find()
     # Of its own accord it waits for five seconds, which are over soon while other tests keep the machine busy.
     expect.set_options(timeout=PATIENCE_MS)

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one `dagster dev` and one browser for all, a person with an empty profile for each.
+"""Fixtures of the browser tests: one `dagster dev` and one browser for all, a user with an empty profile for each.
 
 They end with their module: while Playwright is open its event loop counts as running in this thread, and whatever else
 wants to run one there, as Dagster does, is refused.
@@ -24,7 +24,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def on_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """`dagster dev`; asked for after the browser, so that nothing starts where that is missing."""
+    """`dagster dev`; requested after the browser, so that nothing starts if the browser is missing."""
     with stage(tmp_path_factory.mktemp("ui")) as built:
         yield built
 

@@ -1,4 +1,4 @@
-"""The pages of Dagster's UI, by what a person does on them. Found by role and by the words they show."""
+"""The pages of Dagster's UI, by what a user does on them. Elements are found by role and by the words they show."""
 
 import re
 

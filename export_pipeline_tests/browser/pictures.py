@@ -1,4 +1,4 @@
-"""Screenshots: of every test, for whoever looks; and the small ones of README and docs."""
+"""Screenshots: one of every test, for inspection; and the small ones of README and docs."""
 
 import os
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What a person sees and does in Dagster's UI, in a real browser on a real `dagster dev`.
+"""What a user sees and does in Dagster's UI, in a real browser on a real `dagster dev`.
 
 One stage serves all tests, in this order. The schedule, which would tick at every full minute, is on only in those that
 look at ticks: elsewhere a tick's run would take the files, and the place in the queue, of the test's own.
@@ -50,7 +50,7 @@ def test_export_job_is_launched_with_another_max_files(page: Page, on_stage: Sta
 
 
 def test_the_cursor_is_seen_and_edited(page: Page, on_stage: Stage, pictures: Pictures) -> None:
-    """The page of new_files shows the key up to which the source was listed; what a person sets there holds."""
+    """The page of new_files shows the key up to which the source was listed; a cursor that a user sets is used."""
     on_stage.ensure_exported()
     pages.open_sensor(page)
     expect(page.get_by_text(on_stage.dev.cursor())).to_be_visible()
@@ -96,7 +96,7 @@ def test_a_tick_during_a_run_is_skipped_and_says_why(page: Page, on_stage: Stage
 
 
 def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Stage, pictures: Pictures) -> None:
-    """The dialog takes three days, and tags that choose a subscriber and everything; all it has arrives once more."""
+    """The dialog accepts three days, and tags that choose a subscriber and everything; all it has comes again."""
     on_stage.settle()
     first, _, last = on_stage.days()[-3:]
     page.goto(f"{pages.LOCATION}/jobs/backfill_job/partitions")

@@ -52,7 +52,7 @@ class Daemon:
             )
 
     def kill(self, victim: str) -> bool:
-        """SIGKILL *victim*; False where there is none now. The daemon is started anew, as a supervisor does it."""
+        """SIGKILL *victim*; False if it is not running. The daemon is started again, as a supervisor does it."""
         if victim == "the daemon":
             self.process.kill()
             self.process.wait()

@@ -182,7 +182,7 @@ def subscribers_changed(site: Site, chance: random.Random) -> Weather:
 
 
 def asked(command: str) -> Fault:
-    """A person asks for something right before the run. A replay repeats what the first day has."""
+    """A user requests something right before the run. A replay repeats what the first day has."""
 
     def fault(site: Site, chance: random.Random) -> Weather:
         had = len({identity for identity, _ in site.forgetful.arrivals})
@@ -217,7 +217,7 @@ COMMON: dict[str, Fault] = {
     **STORE_FAULTS,
     **RECEIVER_FAULTS,
     **DEPLOYMENT_FAULTS,
-    "ledger locked by somebody else": ledger_locked,
+    "ledger locked by another process": ledger_locked,
     "clock jumps": clock_jumps,
 }
 SQLITE_ONLY: dict[str, Fault] = {

@@ -1,4 +1,4 @@
-"""A deployment in a folder of its own, with everything around it that chaos can break."""
+"""A deployment in a separate folder, with everything around it that chaos can break."""
 
 import gzip
 import json
@@ -109,7 +109,7 @@ class Site:
     # --- running
 
     def write_deployment(self) -> Path:
-        """The deployment file, as it is now: put in place at once, as a careful person does it."""
+        """The deployment file, as it is now: replaced atomically, as a careful user does it."""
         path = self.root / "chaos.yaml"
         unfinished = path.with_suffix(".part")
         unfinished.write_text(yaml.safe_dump(self.config, sort_keys=False))
@@ -152,7 +152,7 @@ class Site:
         }
 
     def end_abandoned_runs(self) -> None:
-        """As a person does it: in Dagster a run whose process was killed while nobody watched it stays started."""
+        """As a user does it: in Dagster, a run whose process was killed while nothing monitored it stays started."""
         with DagsterInstance.from_config(str(self.home)) as instance:
             for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
                 instance.report_run_canceled(run)

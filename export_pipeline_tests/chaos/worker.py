@@ -150,7 +150,7 @@ def _now() -> datetime:
 
 
 def _shift_clock(seconds: float) -> None:
-    """Set this process's clock. The package tells the time by ``utc_now`` and ``time.time`` alone, where it is kept."""
+    """Set this process's clock. The package gets the time from ``utc_now`` and ``time.time`` only."""
     real = time.time
 
     def shifted() -> float:

@@ -1,4 +1,4 @@
-"""The command line on a project of its own: in this process, and as the real console script."""
+"""The command line on a separate project: in this process, and as the real console script."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def cli(project: Project, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 
 
 def in_terminal(arguments: list[str], *, columns: int, typed: bytes = b"", cwd: Path, env: dict[str, str]) -> Done:
-    """Call the console script in a terminal of so many columns; ``out`` is all that the terminal was sent."""
+    """Call the console script in a terminal with this many columns; ``out`` is everything the terminal was sent."""
     import pty
     import struct
     from fcntl import ioctl

@@ -40,7 +40,7 @@ def test_all_is_well(project: Project, cli: CommandLine, received: Path) -> None
 
 
 def test_each_failure_is_told_with_what_to_do(project: Project, cli: CommandLine) -> None:
-    """What fails says why and what to look at; the others are checked all the same, and the exit code is 1."""
+    """Each failure comes with the reason and advice; the others are checked anyway, and the exit code is 1."""
     (project.root / "file").write_text("in the way")
     project.config.update(
         source={"url": str(project.root / "nowhere")},

@@ -85,7 +85,7 @@ def test_dagster_gets_the_folder_and_the_deployment(folder: Path, started: list[
 def test_settings_that_are_there_stay(
     folder: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Files of one's own are used as they are, under either suffix, and so is DAGSTER_HOME."""
+    """The user's own files are used unchanged, with either suffix, and so is DAGSTER_HOME."""
     configure(folder)
     (folder / "workspace.yml").write_text("load_from: []")
     home = tmp_path_factory.mktemp("home")

@@ -29,7 +29,7 @@ def test_all_events_of_the_day_and_no_others(project: Project, cli: CommandLine)
 
 
 def test_a_day_without_files(project: Project, cli: CommandLine) -> None:
-    """A day without files has no events, which is no error."""
+    """A day without files has no events, which is not an error."""
     done = cli("events", "2026-11-05")
     assert (done.code, done.out, done.err) == (0, "", "0 events of 2026-11-05 in 0 files (0 bytes)\n")
 

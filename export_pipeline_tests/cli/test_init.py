@@ -113,7 +113,7 @@ def test_the_defaults_are_those_of_the_model() -> None:
     ],
 )
 def test_nothing_wrong_is_written(arguments: list[str], text: str) -> None:
-    """What is wrong is told in the words of the deployment file, with its path, and no file is made."""
+    """Errors are reported in the words of the deployment file, with its path, and no file is written."""
     done = init("init", "mine", "--yes", *arguments)
     assert done.code == 2
     assert text in done.err
@@ -131,7 +131,7 @@ def test_a_secret_is_refused() -> None:
 
 
 def test_a_file_that_is_there_stays() -> None:
-    """A file is written over with --force only, or where a person says yes."""
+    """A file is overwritten only with --force, or after the user confirms it."""
     assert init(*SIMPLE).code == 0
     path = Path("deployments/mine.yaml")
     before = path.read_bytes()
@@ -144,7 +144,7 @@ def test_a_file_that_is_there_stays() -> None:
 
 
 def test_without_a_terminal_nothing_is_asked() -> None:
-    """Where there is nobody to ask, the command says which options answer, instead of waiting."""
+    """Without a terminal, the command names the options that replace the questions, instead of waiting."""
     done = init("init", "mine")
     assert done.code == 2
     assert "cannot ask questions without a terminal; give --yes, and the answers as options" in done.err

@@ -44,7 +44,7 @@ def delivered(project: Project, received: Path) -> Project:
 @pytest.mark.thorough
 def test_a_lost_ledger_is_made_again(delivered: Project, cli: CommandLine, received: Path) -> None:
     """From what `files` holds the same batches are found again: after the next runs its objects are what they were, and
-    a subscriber that cannot tell gets what --from says, under the ids of before.
+    a subscriber that cannot report what it has gets what --from says, under the same ids as before.
     """
     ids, calls, before = delivered.batch_ids(), receivers.calls("crm", received), contents(delivered)
     lose_ledger(delivered)
@@ -60,29 +60,29 @@ def test_a_lost_ledger_is_made_again(delivered: Project, cli: CommandLine, recei
 
 
 def test_who_cannot_tell_needs_a_date(delivered: Project, cli: CommandLine) -> None:
-    """Without --from it names the subscribers that cannot tell, and a ledger that is not empty is left alone."""
+    """Without --from it names the subscribers that cannot report, and a ledger that is not empty is left alone."""
     full = cli("ledger", "rebuild", "--from", "2026-11-22")
     assert full.code == 1
     assert "is not empty; move it away" in full.err
     lose_ledger(delivered)
     undated = cli("ledger", "rebuild")
     assert undated.code == 2
-    assert "--from is missing: crm cannot tell" in undated.err
+    assert "--from is missing: crm cannot report" in undated.err
 
 
 def test_batches_of_files_that_are_gone_stop_it(delivered: Project, cli: CommandLine) -> None:
-    """Where a subscriber holds batches of a file that is no longer there nothing is written, unless it is told to."""
+    """If a subscriber has batches of a file that no longer exists, nothing is written unless the option allows it."""
     lose_ledger(delivered)
     (delivered.bucket / "2026/11/21/00/000.gz").unlink()
     told = cli("ledger", "rebuild", "--from", "2026-11-22")
     assert told.code == 1
-    assert "hold batches of 1 manifests whose files are not in the source" in told.err
+    assert "have batches of 1 manifests whose files are no longer in the source" in told.err
     made = cli("ledger", "rebuild", "--from", "2026-11-22", "--ignore-unmatched").out
     assert "6 files in 5 manifests, of which 4" in made
 
 
 def test_old_days_are_folded_now(delivered: Project, cli: CommandLine) -> None:
-    """`fold` does at once what runs do by the piece, and says that keep_days is missing where it is."""
+    """`fold` does at once what runs do in steps, and reports that keep_days is missing if it is."""
     assert "ledger.keep_days is not set" in cli("ledger", "fold").err
     delivered.config["ledger"]["keep_days"] = 1
     assert cli("ledger", "fold").out == "folded 5 manifests older than 1 day\n"

@@ -74,7 +74,7 @@ def test_every_command_shown_works(tmp_path: Path) -> None:
 
 
 def test_every_command_is_on_the_page() -> None:
-    """Each command has a section of its own, or stands in that of its group; each is shown at work."""
+    """Each command has its own section, or is in that of its group; each is shown with an example."""
     sections = re.findall(r"^## ([a-z]+)", PAGE, re.MULTILINE)
     assert sorted(names(helps())) == sorted(sections)
     for name in names(helps("quarantine")):

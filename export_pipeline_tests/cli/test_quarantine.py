@@ -70,7 +70,7 @@ def test_a_terminal_is_not_ordered_about(project: Project, cli: CommandLine) -> 
 
 
 def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) -> None:
-    """`retry` hands chosen records to the next run, which delivers what was mended and quarantines the rest again."""
+    """`retry` gives chosen records to the next run, which delivers what was fixed and quarantines the rest again."""
     full.config["limits"] = {"max_depth": 3}
     (stretches,) = cli("quarantine", "list", "--day", "2026-11-22", "--json").json()
     done = cli("quarantine", "retry", stretches["id"])

@@ -48,7 +48,7 @@ def test_a_run_is_the_export_jobs(two: Project, cli: CommandLine, received: Path
 
 
 def test_a_failed_run_is_an_exit_code(two: Project, cli: CommandLine, received: Path) -> None:
-    """Where a subscriber fails the exit code is 1, its failure is told once, and the other one got all."""
+    """If a subscriber fails, the exit code is 1, its failure is reported once, and the other one gets everything."""
     lines = two.put_days("21", "22", "23")
     (received / "crm.fails").touch()
     done = cli("run")
@@ -73,7 +73,9 @@ def test_max_files_of_one_run(two: Project, cli: CommandLine, received: Path) ->
 
 
 def test_a_replay_of_what_is_missing_and_of_all(two: Project, cli: CommandLine, received: Path) -> None:
-    """`replay` gives days to chosen subscribers: what they never got, or all once more under the same batch ids."""
+    """`replay` delivers days to chosen subscribers: what they never received, or everything again under the same batch
+    ids.
+    """
     two.config["subscribers"] = {"crm": CRM}
     lines = two.put_days("21", "22", "23")
     two.run()

@@ -56,7 +56,7 @@ def test_the_version(project: Project, cli: CommandLine) -> None:
 
 
 def test_a_wrong_deployment_file_is_the_same_message_everywhere(project: Project, cli: CommandLine) -> None:
-    """A mistake in the deployment file is told with file, line and key by every command, with exit code 2."""
+    """Every command reports an error in the deployment file with file, line and key, and exits with 2."""
     project.config["source"]["layuot"] = "%Y"
     for arguments in (["status"], ["run"], ["check"], ["events", "2026-11-23"]):
         done = cli(*arguments)
@@ -66,7 +66,7 @@ def test_a_wrong_deployment_file_is_the_same_message_everywhere(project: Project
 
 
 def test_which_deployment(project: Project, cli: CommandLine) -> None:
-    """--deployment goes before EXPORT_DEPLOYMENT; what is not there is told with the names that are."""
+    """--deployment takes precedence over EXPORT_DEPLOYMENT; for a missing one the existing names are listed."""
     project.put_days("23")
     project.run()
     path = str(project.deployment_path)
@@ -77,7 +77,7 @@ def test_which_deployment(project: Project, cli: CommandLine) -> None:
 
 
 def test_a_traceback_is_asked_for(project: Project, cli: CommandLine) -> None:
-    """An error is one message; --traceback shows where it was raised."""
+    """An error is one message; --traceback shows the code that raised it."""
     project.config["source"]["url"] = str(project.root / "nowhere")
     done = cli("events", "2026-11-23")
     assert done.code == 1

@@ -74,7 +74,7 @@ def test_a_removed_subscriber_stays_while_it_is_owed_something(
 
 
 def test_what_lies_in_the_quarantine_is_counted(project: Project, cli: CommandLine) -> None:
-    """Bad stretches and unreadable files are counted; an unreadable file is told until it is given up."""
+    """Malformed records and unreadable files are counted; an unreadable file is reported until it is given up."""
     project.config["max_attempts"] = 2
     project.put("2026/11/23/a.gz", [b'{"a":1}', b"{broken"])
     project.put_bytes("2026/11/23/b.gz", b"\x1f\x8b\x08 no gzip", compress=False)
@@ -110,7 +110,7 @@ def test_an_equation_that_does_not_hold_is_an_exit_code(project: Project, cli: C
 
 
 def test_more_files_wait_than_a_run_takes(project: Project, cli: CommandLine) -> None:
-    """A listing that stopped at max_files is told."""
+    """A listing that stopped at max_files is reported."""
     project.config["max_files"] = 1
     project.put_days("23")
     project.run()
@@ -134,8 +134,8 @@ def test_a_past_that_is_not_listed_yet_is_said(project: Project, cli: CommandLin
 
 
 def test_a_blocked_subscriber_is_an_exit_code(project: Project, cli: CommandLine, received: Path) -> None:
-    """A subscriber that gets nothing before somebody changes something makes the exit code 1; one that is only down
-    does not.
+    """A subscriber that gets nothing until a user changes something makes the exit code 1; one that is only down does
+    not.
     """
     project.config["subscribers"]["crm"] = CRM
     project.put_days("23")

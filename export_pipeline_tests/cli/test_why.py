@@ -63,7 +63,9 @@ def test_only_the_batches_that_hold_its_events(project: Project, cli: CommandLin
 
 
 def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received: Path) -> None:
-    """Bad stretches of the file are told with their place and reason, refused events with who refused them."""
+    """Malformed records of the file are shown with place and reason, refused events with the subscriber that refused
+    them.
+    """
     project.config["subscribers"] = {"picky": PICKY}
     project.put(KEY, [b'{"a":1}', b"{broken", b'{"refuse":1}'])
     project.put("2026/11/23/00/other.gz", [b"{also broken"])
@@ -82,7 +84,7 @@ def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received:
 def test_a_file_without_events_was_not_delivered(
     project: Project, cli: CommandLine, lines: list[bytes], beside: bool
 ) -> None:
-    """An empty file, or one of which everything is quarantined, is told as such, alone or with sound files."""
+    """An empty file, or one whose records are all quarantined, is reported as such, alone or with valid files."""
     project.put(KEY, lines)
     if beside:
         project.put("2026/11/23/00/other.gz", [{"a": 1}])
@@ -97,7 +99,7 @@ def test_a_file_without_events_was_not_delivered(
 
 
 def test_a_file_that_changed_has_two_lives(project: Project, cli: CommandLine) -> None:
-    """A file that came again with other content is told twice; one whose new content was not listed yet says so."""
+    """A file that came again with other content is shown twice; one whose new content is not listed yet is marked."""
     project.put(KEY, [{"a": 1}])
     project.run()
     project.put(KEY, [{"a": 2}, {"a": 3}])
@@ -117,7 +119,7 @@ def test_a_file_that_is_gone(project: Project, cli: CommandLine) -> None:
 
 
 def test_a_source_that_does_not_answer_hides_nothing(project: Project, cli: CommandLine) -> None:
-    """What the ledger knows is told even where the source cannot be asked; a file it does not know is an error then."""
+    """What the ledger knows is shown even if the source cannot be listed; a file it does not know is then an error."""
     project.put(KEY, [{"a": 1}])
     project.run()
     shutil.rmtree(project.bucket)
@@ -145,7 +147,9 @@ def test_unreadable_then_given_up(project: Project, cli: CommandLine) -> None:
 
 
 def test_new_content_that_no_listing_will_take(project: Project, cli: CommandLine) -> None:
-    """New content is promised to no listing where it lies before it, or is ignored; the sensor named has the prefix."""
+    """New content is not promised for a listing that starts after it, or if it is ignored; the sensor's name has the
+    prefix.
+    """
     old = "2026/11/02/00/old.gz"
     project.put(old, [{"a": 1}])
     project.put(KEY, [{"a": 1}])
@@ -163,7 +167,7 @@ def test_new_content_that_no_listing_will_take(project: Project, cli: CommandLin
 
 
 def test_known_keys_that_are_ignored(project: Project, cli: CommandLine) -> None:
-    """New content under a known key, with `on_overwrite: ignore`, is told as ignored."""
+    """New content under a known key, with `on_overwrite: ignore`, is shown as ignored."""
     project.config["source"]["on_overwrite"] = "ignore"
     project.put(KEY, [{"a": 1}])
     project.run()
@@ -198,8 +202,8 @@ def test_why_a_file_was_not_taken(project: Project, cli: CommandLine) -> None:
 
 
 def test_before_the_next_listing_tells_from_where_and_what_to_do(project: Project, cli: CommandLine) -> None:
-    """For a late file beyond the lookback, the next listing's beginning is told, and how to list its day once more;
-    that hands it to nobody whose start lies behind it. Done as told, the next run takes it.
+    """For a late file beyond the lookback, the start of the next listing is shown, and how to list its day again; that
+    does not deliver it to a subscriber that starts after it. Done as described, the next run takes it.
     """
     project.put_days("23")
     project.run()
@@ -282,7 +286,7 @@ def test_every_way_to_name_a_file(project: Project, cli: CommandLine, monkeypatc
 
 
 def test_an_error_does_not_order_the_terminal_about(cli: CommandLine) -> None:
-    """What a person pasted stands in the error as Python writes it."""
+    """The error shows what the user pasted, escaped as Python writes it."""
     done = cli("why", "s3://other/key\x1b[2K.gz")
     assert done.code == 2
     assert "\x1b" not in done.out + done.err
@@ -302,7 +306,7 @@ def test_an_error_does_not_order_the_terminal_about(cli: CommandLine) -> None:
     ],
 )
 def test_keys_of_buckets(text: str, source: str, keys: list[str]) -> None:
-    """A key is told with or without the source's prefix, as a URL or as an ARN."""
+    """A key can be given with or without the source's prefix, as a URL or as an ARN."""
     assert keys_meant(text, parse_location(source)) == keys
 
 
@@ -310,7 +314,7 @@ def test_keys_of_buckets(text: str, source: str, keys: list[str]) -> None:
     "text", ["s3://acme/events", "s3://acme/other/a.gz", "s3://acme2/events/a", "gs://acme/events/a", "/"]
 )
 def test_what_is_not_in_the_bucket_is_refused(text: str) -> None:
-    """What lies outside of the source, or is no file, is refused."""
+    """What is outside the source, or is not a file, is refused."""
     with pytest.raises(ConfigurationError):
         keys_meant(text, parse_location("s3://acme/events/"))
 

@@ -1,4 +1,4 @@
-"""Deployment files in a folder of their own, and what loading them says."""
+"""Deployment files in a separate folder, and the messages of loading them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

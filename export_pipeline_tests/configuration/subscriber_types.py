@@ -1,4 +1,4 @@
-"""Subscribers as somebody's own package would bring them, named in deployment files as ``module:Class``."""
+"""Subscribers as a third-party package would define them, named in deployment files as ``module:Class``."""
 
 from typing import Literal
 

@@ -153,7 +153,7 @@ def test_a_time_zone_that_does_not_exist(problems: Problems, wrong: str) -> None
     ],
 )  # fmt: skip
 def test_a_wrong_value(problems: Problems, text: str, expected: str) -> None:
-    """A wrong value is told with file, line and path, what was found and what is allowed."""
+    """An invalid value is reported with file, line and path, what was found and what is allowed."""
     (line,) = problems(f"source: {{url: x}}\n{text}\n")
     assert line.startswith(expected)
 
@@ -184,7 +184,7 @@ def test_a_wrong_source(problems: Problems, source: str, expected: str) -> None:
 
 
 def test_a_file_without_a_source(problems: Problems) -> None:
-    """A missing source is told with what it is."""
+    """A missing source is reported with a description of it."""
     assert problems("max_files: 3") == ["x.yaml:1: source: this key is missing: Where raw files land."]
 
 
@@ -230,7 +230,7 @@ def test_a_wrong_option_of_a_subscriber(problems: Problems, options: str, expect
 
 
 def test_a_class_that_lets_unknown_keys_pass_is_still_checked(problems: Problems) -> None:
-    """A misspelt option is never dropped without a word, whatever the class itself would do."""
+    """A misspelt option is never dropped silently, whatever the class itself would do."""
     text = f"source: {{url: x}}\nsubscribers:\n  own:\n    type: {CARELESS}\n    sinze: now\n"
     (line,) = problems(text)
     assert line.startswith("x.yaml:5: subscribers.own.sinze: unknown key (did you mean since?); allowed: ")
@@ -306,12 +306,12 @@ def test_every_name_that_dagster_reserves_is_refused_with_its_line(problems: Pro
 
 
 def test_subscribers_may_all_be_commented_out(load: Load) -> None:
-    """``subscribers:`` with nothing under it means none, and is no error: the tick is skipped and says why."""
+    """``subscribers:`` with nothing under it means none, and is not an error: the tick is skipped with a reason."""
     assert load("source: {url: x}\nsubscribers:\n#  crm: {}\n").subscribers == {}
 
 
 def test_all_problems_are_told_at_once(problems: Problems) -> None:
-    """Whoever mends a file need not start it once for each mistake: one line each, in the order of the file."""
+    """All errors of a file are reported at once: one line each, in the order of the file."""
     lines = problems(
         "source: {url: x, foo: 1}\nmax_files: x\nsubscribers:\n"
         f"  crm: {{type: {CRM!r}, url: a, secret: {{env: NOT_SET}}}}\n"
@@ -328,7 +328,7 @@ def test_all_problems_are_told_at_once(problems: Problems) -> None:
 
 
 def test_a_variable_is_looked_up_when_the_file_is_loaded(load: Load) -> None:
-    """``{env: NAME}`` serves for any text; a secret keeps the name, and what is no secret takes the value."""
+    """``{env: NAME}`` can replace any text; a secret keeps the name, and other options take the value."""
     text = """
         source: {url: {env: BUCKET}, aws_access_key_id: {env: ID}, aws_secret_access_key: {env: KEY}}
         frequency: {env: OFTEN}
@@ -384,7 +384,7 @@ def test_secrets_written_into_the_file_are_known(load: Load) -> None:
 
 @pytest.mark.parametrize(("environ", "state"), [({}, "is not set"), ({"CRM_SECRET": ""}, "is empty")])
 def test_a_missing_variable_is_one_clear_problem(problems: Problems, environ: dict[str, str], state: str) -> None:
-    """A variable that is not set is told with file, line, path and its name, and nothing else is made of it."""
+    """A variable that is not set is reported with file, line, path and its name, and nothing else is shown."""
     lines = problems(crm("url: abc\nsecret: {env: CRM_SECRET}"), environ)
     assert lines == [f"x.yaml:6: subscribers.crm.secret: the environment variable CRM_SECRET {state}"]
 
@@ -417,7 +417,7 @@ def test_a_variable_needs_a_name(problems: Problems, name: str) -> None:
     ],
 )
 def test_no_secret_in_an_error(problems: Problems, options: str) -> None:
-    """A secret at any wrong place, from the environment or written into the file, is told by its length only."""
+    """A secret in any wrong place, from the environment or written into the file, is reported by its length only."""
     text = crm(options) if "type" not in options else "source: {url: x}\nsubscribers:\n  crm: {type: {env: PLANTED}}"
     lines = problems(text, {"PLANTED": "planted-secret"})
     assert lines
@@ -448,7 +448,7 @@ def test_no_secret_in_an_error_outside_of_subscribers(problems: Problems, text: 
 
 
 def test_an_unreadable_file_is_a_clear_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that may not be read is told as such."""
+    """A file without read permission is reported as such."""
     (folder / "x.yaml").write_text("source: {url: x}")
 
     def refuse(path: Path) -> bytes:
@@ -460,7 +460,7 @@ def test_an_unreadable_file_is_a_clear_error(folder: Path, monkeypatch: pytest.M
 
 
 def test_every_field_is_described_and_has_a_default() -> None:
-    """A person can look up what each key means; only the source's place has no default that could serve."""
+    """Every key has a description; only the source's URL has no default."""
 
     def fields(model: type[BaseModel], above: str) -> list[tuple[str, bool, bool]]:
         rows = []

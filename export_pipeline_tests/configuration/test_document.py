@@ -1,4 +1,4 @@
-"""Reading YAML: what is no YAML, or contradicts itself, is told with its line and nothing of its content."""
+"""Reading YAML: invalid or contradictory YAML is reported with its line and nothing of its content."""
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_an_alias_repeats_what_its_anchor_names() -> None:
     ],
 )
 def test_what_is_no_deployment(problems: Problems, text: bytes, expected: str) -> None:
-    """What cannot be read as one mapping in UTF-8 is told with its line, and what would be allowed."""
+    """What cannot be parsed as one mapping in UTF-8 is reported with its line, and what would be allowed."""
     assert any(line.startswith(expected) for line in problems(text))
 
 
@@ -89,7 +89,7 @@ def test_a_key_that_stands_twice(problems: Problems) -> None:
     ],
 )
 def test_yaml_errors_do_not_quote_the_file(problems: Problems, written: str) -> None:
-    """A secret that is no valid YAML because of its first character does not appear in the error about it."""
+    """A secret that is not valid YAML because of its first character does not appear in the error about it."""
     (line, *_) = problems(f"source: {{url: x}}\nledger:\n  url: {written}\n")
     assert line.startswith("x.yaml:")
     assert "planted" not in line
@@ -124,5 +124,5 @@ def test_what_is_too_much_is_refused_at_once(data: bytes, line: int, text: str) 
 
 
 def test_aliases_are_still_read() -> None:
-    """What is written once and used twice stands in both places."""
+    """A value that is written once and used twice is in both places."""
     assert read_document(b"a: &a {x: [1, 2]}\nb: *a").tree == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}}

@@ -17,7 +17,7 @@ def test_the_page_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_page_that_is_out_of_date_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A page that differs, or is missing, fails the check and names the command; writing it mends that."""
+    """A page that differs, or is missing, fails the check and names the command; writing it fixes that."""
     assert documentation.main(["--check"]) == 1
     assert "make docs-generate" in capsys.readouterr().err
     assert documentation.main([]) == 0

@@ -57,7 +57,7 @@ def test_options_are_read(load: Load) -> None:
     ],
 )
 def test_what_is_refused(problems: Problems, executor: str, expected: str) -> None:
-    """Each mistake is told with its place, what was found, and what is allowed."""
+    """Each error is reported with its place, what was found, and what is allowed."""
     (line,) = problems(SHARED + f"executor: {executor}")
     assert line.startswith(f"x.yaml:5: {expected}")
 
@@ -114,7 +114,7 @@ def test_a_ledger_in_a_variable_is_looked_at(problems: Problems) -> None:
 
 
 def test_folders_that_every_machine_has(load: Load, problems: Problems) -> None:
-    """What lies under one of shared_folders is allowed, and nothing beside them."""
+    """Folders below one of shared_folders are allowed, and no others."""
     text = CELERY.replace("s3://acme/staging", "/mnt/shared/staging").replace("{env: BROKER}", "{env: BROKER}, %s")
     assert load(text % "shared_folders: [/mnt/shared]", BROKER).staging.url == "/mnt/shared/staging"
     (line,) = problems(text % "shared_folders: [/mnt/share]", BROKER)

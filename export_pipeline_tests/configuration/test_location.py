@@ -32,7 +32,7 @@ def test_a_name_is_a_file_of_the_working_folder(folder: Path) -> None:
 
 
 def test_the_working_folder_wins_over_the_checkout(folder: Path) -> None:
-    """A deployments/local.yaml of one's own replaces the shipped one."""
+    """The user's own deployments/local.yaml replaces the shipped one."""
     write(folder / "deployments" / "local.yaml")
     assert load_deployment(environ={}).source.url == "here"
 
@@ -195,8 +195,8 @@ def test_a_subscriber_that_writes_into_the_working_folder_by_default_needs_a_pat
 def test_no_second_ledger_is_begun_without_a_word(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: Callable[[str], object]
 ) -> None:
-    """Where the working folder has a ledger of this source and the deployment's folder none, loading refuses and says
-    what to set; a ledger of another source, or one in the deployment's folder, is no reason.
+    """If the working folder has a ledger of this source and the deployment's folder has none, loading refuses and says
+    what to set; a ledger of another source, or one in the deployment's folder, does not matter.
     """
     file = write(folder / "mine.yaml", "source: {url: 's3://acme/events/'}\n")
     working = tmp_path / "working"

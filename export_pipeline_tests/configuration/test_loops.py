@@ -73,7 +73,7 @@ def test_one_server_under_two_names_is_one(problems: Problems, of_source: str, o
     ],
 )
 def test_a_path_that_leads_into_the_source_is_refused(problems: Problems, source: str, path: str) -> None:
-    """The source may lie in the destination, as long as no object is written below it."""
+    """The source may be in the destination, as long as no object is written below it."""
     found = "\n".join(problems(files(source, "s3://acme/", of_target=f"path: '{path}'")))
     assert f"where path '{path}' leads into source.url" in found
 
@@ -94,7 +94,7 @@ def test_a_path_that_leads_into_the_source_is_refused(problems: Problems, source
     ],
 )
 def test_a_destination_beside_the_source_is_fine(load: Load, source: str, target: str, of_target: str) -> None:
-    """Other prefixes, buckets, stores and servers; and a folder above the source, whose objects lie beside it."""
+    """Other prefixes, buckets, stores and servers; and a folder above the source, whose objects are beside it."""
     assert "archive" in load(files(source, target, of_target=of_target)).subscribers
 
 
@@ -120,7 +120,7 @@ def test_what_the_project_keeps_does_not_lie_in_the_source(
 
 @pytest.mark.parametrize("kept", [".kept/here", "../kept", "bucket-kept", "postgresql://user@host/name"])
 def test_what_the_project_keeps_may_lie_beside_the_source_and_in_hidden_folders(load: Load, kept: str) -> None:
-    """Where nothing is read: names that begin with a dot are not, and ``.dagster`` is where things are by default."""
+    """Folders that are never read: names that begin with a dot are ignored, and ``.dagster`` is the default."""
     load("source: {url: .}\n" if kept.startswith(".k") else "source: {url: bucket}\n" + f"ledger: {{url: '{kept}'}}\n")
 
 

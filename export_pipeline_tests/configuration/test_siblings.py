@@ -56,7 +56,7 @@ def test_one_source_and_one_ledger_in_two_files_are_refused(folder: Path, conten
     ],
 )
 def test_other_files_beside_it_do_no_harm(folder: Path, content: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file with another source or ledger, or one that is no deployment at all, keeps no other one from loading."""
+    """A file with another source or ledger, or one that is not a deployment, does not keep others from loading."""
     monkeypatch.setenv("LEDGER_URL", "postgresql://export@db.example.com/export")
     _write("second", content)
     Path("deployments", "broken.yaml").write_bytes(b"\xff{[")

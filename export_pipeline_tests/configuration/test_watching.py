@@ -59,7 +59,7 @@ def test_all_of_it_is_read(load: Load) -> None:
     ],
 )
 def test_a_wrong_value(problems: Problems, text: str, expected: str) -> None:
-    """Each mistake is told with its place, what was found and what is allowed."""
+    """Each error is reported with its place, what was found and what is allowed."""
     (line,) = problems(f"source: {{url: here}}\n{text}", {"CHAT": SECRET})
     assert expected in line
 
@@ -84,7 +84,7 @@ def test_addresses_are_secrets(load: Load) -> None:
 
 
 def test_without_apprise_the_error_says_what_to_install(problems: Problems, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where apprise is not installed, a file with alerts is refused with the command that mends it."""
+    """If apprise is not installed, a file with alerts is refused with the command that installs it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     (line,) = problems("source: {url: here}\nalerts: [{to: {env: CHAT}}]", {"CHAT": SECRET})
     assert 'alerts[0].to: alerts need apprise, which is not installed: pip install "export-pipeline[alerts]"' in line

@@ -20,7 +20,7 @@ Answer = Callable[[Sequence[Batch]], Sequence[Receipt | None]]
 
 
 class Warehouse(RecordingSubscriber):
-    """Answers to loads as it is told; keeps what came in loads apart from what came alone."""
+    """Answers loads as instructed; records separately what came in loads and what came alone."""
 
     def __init__(self, *answers: Answer, retry_for_seconds: float = 0, only: Sequence[int] = ()) -> None:
         super().__init__(retry_for_seconds=retry_for_seconds)
@@ -65,7 +65,7 @@ def test_batches_come_together_and_each_is_told() -> None:
 
 @pytest.mark.parametrize(("events", "size_bytes"), [(4, 10**9), (10**9, 30)])
 def test_a_load_has_a_size(monkeypatch: pytest.MonkeyPatch, events: int, size_bytes: int) -> None:
-    """After so many events or bytes it is begun, and the next batch is fetched only then."""
+    """A load is sent after this many events or bytes, and the next batch is fetched only then."""
     monkeypatch.setattr(loads, "MAX_EVENTS", events)
     monkeypatch.setattr(loads, "MAX_BYTES", size_bytes)
     subscriber = Warehouse()
@@ -125,7 +125,7 @@ def test_a_batch_that_was_settled_in_part_before_is_sent_alone() -> None:
 
 
 def test_only_what_is_wanted_is_loaded() -> None:
-    """A batch of which nothing is wanted is no part of a load, and reasons are told by place in the whole batch."""
+    """A batch with no selected events is not part of a load, and reasons refer to positions in the whole batch."""
     subscriber = Warehouse(lambda batches: [Receipt(refused={0: "bad"}), None], only=[1])
     batches = [(0, batch_of(2, "b-0")), (1, batch_of(1, "b-1")), (2, batch_of(2, "b-2"))]
     outcomes = [sent for _, _, sent in send_many(subscriber, batches)]

@@ -50,7 +50,7 @@ class Kept:
 
 
 class Receiver(RecordingSubscriber):
-    """Answers as it is told, and knows an id by heart: what it has, it takes again as it is.
+    """Answers as instructed, and remembers ids: what it has, it accepts again unchanged.
 
     Attributes:
         most: events in one request.
@@ -107,7 +107,7 @@ def raising(error: BaseException) -> Answer:
 
 
 def send_on(receiver: Receiver, kept: Kept, count: int = 8, clock: Clock | None = None) -> Sent | BaseException:
-    """One try, by a process of its own."""
+    """One attempt, by a separate process."""
     clock = clock or Clock()
     try:
         return send_to(receiver, batch_of(count), memory=kept, sleep=clock.sleep, clock=clock)
@@ -149,7 +149,7 @@ def test_a_process_killed_between_two_halves_is_gone_on_from(after: int) -> None
 
 
 def test_a_new_round_begins_afresh() -> None:
-    """A replay, which has a memory of its own, sends the batch whole, under its id."""
+    """A replay, which has a separate memory, sends the whole batch under its id."""
     receiver, kept = Receiver(), Kept()
     receiver.answers = [TOO_LARGE, lambda _: None, LATER]
     send_on(receiver, kept)
@@ -179,7 +179,7 @@ def test_limits_that_change_between_two_tries(most: int, calls: list[str]) -> No
 
 
 def test_other_filters_at_the_next_try_leave_what_was_taken() -> None:
-    """An event that was taken and is not wanted any more was accepted; one that is wanted now gets an id of its own."""
+    """An event that was accepted and is no longer selected stays accepted; a newly selected one gets another id."""
     receiver, kept = Receiver(only=[0, 1, 2, 3]), Kept()
     receiver.answers = [TOO_LARGE, lambda _: None, LATER]
     send_on(receiver, kept)
@@ -189,7 +189,7 @@ def test_other_filters_at_the_next_try_leave_what_was_taken() -> None:
 
 
 def test_what_was_refused_is_told_with_the_rest() -> None:
-    """The reasons of an earlier try stand in the account of the batch, and the events do not come again."""
+    """The reasons of an earlier attempt are in the account of the batch, and the events are not sent again."""
     receiver, kept = Receiver(), Kept()
     receiver.answers = [lambda _: Receipt(refused={1: "bad"}, later={5: "busy"}), LATER]
     assert isinstance(send_on(receiver, kept), TryLater)

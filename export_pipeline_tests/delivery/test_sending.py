@@ -31,7 +31,7 @@ def batch_of(count: int, batch_id: str = "m1-0") -> Batch:
 
 
 class Clock:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves during sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -144,7 +144,7 @@ def test_a_longer_pause_than_allowed_is_left_to_the_next_run(retry_for_seconds: 
 
 @pytest.mark.parametrize("asked", [0, 0.01, -5, None])
 def test_a_destination_that_asks_for_no_pause_is_not_hammered(asked: float | None) -> None:
-    """``Retry-After: 0``, a moment that has passed, or less: the waits still grow as where nothing is asked for."""
+    """``Retry-After: 0``, a moment in the past, or less: the waits still grow as without a Retry-After."""
     clock = Clock()
     subscriber = FlakySubscriber([TryLater("503", retry_after_seconds=asked)] * 1_000)
     with pytest.raises(TryLater):
@@ -164,7 +164,7 @@ def test_a_pause_without_end_is_left_to_the_next_run(asked: float) -> None:
 
 
 def test_each_wait_is_told() -> None:
-    """on_wait gets the error and the seconds, so that a person sees why nothing moves."""
+    """on_wait gets the error and the seconds, so that the log shows why nothing happens."""
     clock = Clock()
     told: list[tuple[str, float]] = []
     subscriber = FlakySubscriber([TryLater("429", retry_after_seconds=2), None])
@@ -179,7 +179,7 @@ def test_each_wait_is_told() -> None:
 
 
 def test_a_foreign_exception_is_try_later_without_its_secrets() -> None:
-    """Whatever a subscriber raises is tried again; its type, place and text are told, secrets and causes are not."""
+    """Whatever a subscriber raises is retried; its type, place and text are reported, secrets and causes are not."""
     subscriber = FlakySubscriber([KeyError("no s3cr3t-value at https://u:pw@h/p?sig=1")] * 2)
     with pytest.raises(TryLater) as caught:
         send(batch_of(1), subscriber.deliver, retry_for_seconds=0, secrets=["s3cr3t-value"])
@@ -203,7 +203,7 @@ def test_blocked_is_raised_at_once(error: Exception) -> None:
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, DagsterExecutionInterruptedError])
 def test_interruptions_pass_untouched(interrupt: type[BaseException]) -> None:
-    """Who ends the process is not tried again."""
+    """An exception that ends the process is not retried."""
     subscriber = FlakySubscriber([interrupt(), None])
     with pytest.raises(interrupt):
         send(batch_of(1), subscriber.deliver)
@@ -263,7 +263,7 @@ def test_one_bad_event_of_many_costs_few_calls() -> None:
 
 
 def test_a_repeat_sends_the_same_parts_under_the_same_ids() -> None:
-    """Sending the batch once more brings no event twice to a receiver that honours the ids."""
+    """Sending the batch again brings no event twice to a receiver that remembers the ids."""
     picky = Picky({2, 9})
     send(batch_of(16), picky.deliver)
     before = dict(picky.taken)
@@ -302,14 +302,14 @@ def test_a_part_that_meets_a_passing_failure_is_tried_again_alone() -> None:
 def test_a_destination_that_refuses_everything_is_blocked() -> None:
     """Where not one event was accepted and 100 were refused, no event is at fault: nothing goes to the quarantine."""
     picky = Picky(set(range(1000)))
-    with pytest.raises(Blocked, match="each of the first 100 events was refused, the last with: 422 bad events"):
+    with pytest.raises(Blocked, match="each of the first 100 events was refused, the last one with: 422 bad events"):
         send(batch_of(1000), picky.deliver)
 
 
 @pytest.mark.parametrize("answer", [Receipt(refused={3: "?"}), Refused("422", events={-1: "?"})])
 def test_a_subscriber_that_names_foreign_events_is_blocked(answer: Receipt | Refused) -> None:
     """A subscriber that refuses an event which is not in the batch is wrong, and no event is lost over it."""
-    with pytest.raises(Blocked, match="was named as not accepted, in a batch of 3 events"):
+    with pytest.raises(Blocked, match=r"reported event .+ as not accepted, in a batch of 3 events"):
         send(batch_of(3), FlakySubscriber([answer]).deliver)
 
 
@@ -324,12 +324,12 @@ def suspecting(batch: Batch, refused: Sequence[int], *, trouble: str = SHARDS) -
 @pytest.mark.parametrize("count", [2, 99, 500])
 def test_a_trouble_of_the_destinations_own_that_meets_every_event_blocks(count: int) -> None:
     """Where all events of a batch are refused for the same suspected trouble, no event is at fault: all stay owed."""
-    with pytest.raises(Blocked, match=rf"{count} of {count} events .* \({SHARDS}\), the first with: 400: full"):
+    with pytest.raises(Blocked, match=rf"{count} of {count} events .* \({SHARDS}\), the first one with: 400: full"):
         send(batch_of(count), lambda batch: suspecting(batch, range(batch.events)))
 
 
 def test_a_hundred_are_enough_to_suspect_the_destination() -> None:
-    """Of a batch in many requests only so many are sent, while none is accepted."""
+    """Of a batch in many requests only this many are sent while none is accepted."""
     parts: list[int] = []
 
     def deliver(batch: Batch) -> Receipt:
@@ -384,7 +384,9 @@ def test_reasons_hold_no_secret() -> None:
 
 
 def test_only_what_was_not_taken_yet_comes_again() -> None:
-    """A destination that takes a part and postpones the rest gets just the rest again, and the time begins anew."""
+    """A destination that accepts a part and postpones the rest gets just the rest again, and the retry time starts
+    again.
+    """
     clock = Clock()
     answers = [
         Receipt(later={1: "throttled", 3: "throttled"}, refused={0: "too large"}),
@@ -407,7 +409,7 @@ def test_postponed_for_ever_is_try_later() -> None:
 
 
 def test_a_destination_that_postpones_everything_is_given_up_in_time() -> None:
-    """The time begins anew only where something was taken."""
+    """The retry time starts again only if something was accepted."""
     clock = Clock()
     subscriber = FlakySubscriber([Receipt(later={0: "throttled", 1: "throttled"})] * 1000)
     with pytest.raises(TryLater, match="2 events not accepted yet: throttled"):
@@ -433,7 +435,7 @@ def pairs(batch: Batch) -> Cut:
 
 @given(count=st.integers(1, 30), bad=st.sets(st.integers(0, 29)), names=st.booleans())
 def test_a_cut_batch_is_sent_part_by_part_in_order(count: int, bad: set[int], names: bool) -> None:
-    """Parts go one after the other under ids of their own, a refused one is bisected in its place, and all adds up."""
+    """Parts are sent one after the other under separate ids, a refused one is bisected in place, and all adds up."""
     bad = {n for n in bad if n < count and n not in (7, 8)}
     picky = Picky(bad, names_them=names)
     sent = send(batch_of(count), picky.deliver, cut=pairs)

@@ -42,7 +42,7 @@ class Gate(RecordingSubscriber):
 
 @pytest.mark.parametrize("max_in_flight", [1, 3, 64])
 def test_all_are_sent_and_told_in_order(max_in_flight: int) -> None:
-    """Every batch is sent once, and what became of it is told in the order given, whoever ends first."""
+    """Every batch is sent once, and outcomes are reported in the given order, whichever ends first."""
     gate = Gate()
     told = list(send_many(gate, some(12), max_in_flight=max_in_flight))
     assert [own for own, _, _ in told] == list(range(12))
@@ -69,7 +69,7 @@ def test_one_at_a_time_keeps_the_order() -> None:
 
 @pytest.mark.parametrize("max_in_flight", [1, 4])
 def test_after_a_failure_nothing_is_begun_and_what_was_under_way_is_told(max_in_flight: int) -> None:
-    """The failure is told in its place, batches accepted beside it are told as accepted, and no more are begun."""
+    """The failure is reported in its place, batches accepted beside it as accepted, and no more are started."""
     gate = Gate(fails="b-2")
     told = {own: outcome for own, _, outcome in send_many(gate, some(100), max_in_flight=max_in_flight)}
     assert isinstance(told[2], Blocked)
@@ -106,7 +106,7 @@ class Checked(RecordingSubscriber):
 
 @pytest.mark.parametrize("max_in_flight", [1, 4])
 def test_a_subscriber_is_checked_before_its_first_batch(max_in_flight: int) -> None:
-    """Once, and not at all where there is no batch."""
+    """Once, and not at all without a batch."""
     subscriber = Checked()
     assert list(send_many(subscriber, some(0), max_in_flight=max_in_flight)) == []
     assert subscriber.checks == 0

@@ -51,13 +51,13 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The path in a first line such as ``# my_package/spool.py``; empty where there is none."""
+        """The path in a first line such as ``# my_package/spool.py``; empty if there is none."""
         found = re.match(r"(?:#|//) (\S+)\n", self.text)
         return found[1] if found else ""
 
     @property
     def problem(self) -> str:
-        """Why no test looks after this block; empty where one does."""
+        """Why no test covers this block; empty if one does."""
         if self.mark:
             return "" if len(self.reason) >= 8 else "its mark gives no reason"
         if self.language in CHECKED:

@@ -143,8 +143,8 @@ def delivered(server: S3Server) -> int:
 
 @pytest.mark.timeout(900)
 def test_the_first_blocks_work_when_pasted(machine: Machine) -> None:
-    """On a bare machine the blocks up to the guarantees work as they are, in order, from the clone to the export of
-    one's own bucket. Only the installation by pip is skipped.
+    """On a bare machine the blocks up to the guarantees work literally, in order, from the clone to the export of the
+    user's own bucket. Only the installation by pip is skipped.
     """
     first, *others = steps(until="Guarantees")
     assert "cd export_pipeline\n" in first

@@ -1,4 +1,5 @@
-"""docs/recipes.md: each recipe does what it says, with a sample bucket in the place of its own.
+"""docs/recipes.md: each recipe does what it says, with a sample bucket instead of its own. test_pages.py validates
+every deployment file on the page.
 
 test_pages.py validates every deployment file on the page.
 """
@@ -196,7 +197,7 @@ def test_your_own_subscriber(kitchen: Kitchen) -> None:
 
 @pytest.mark.thorough
 def test_two_exports(kitchen: Kitchen) -> None:
-    """Both exports of the recipe load in one code location, and each delivers the events of its own source."""
+    """Both exports of the recipe load in one code location, and each delivers the events of its source."""
     for path in ("deployments/web.yaml", "deployments/app.yaml", "my_exports.py"):
         kitchen.write(path)
     for name in ("web", "app"):

@@ -1,4 +1,4 @@
-"""The Python files that pages show, as a person would use them."""
+"""The Python files that pages show, as a user would use them."""
 
 import os
 import subprocess

@@ -115,7 +115,7 @@ OF_LISTINGS = "in the source"  # rows of names that a listing leaves alone have 
 
 
 def read(stored: bytes) -> tuple[list[bytes], int]:
-    """The events of a file, and the number of its bad stretches."""
+    """The events of a file, and the number of its malformed records."""
     pieces = decompress([stored], key="k", size_bytes=len(stored), limits=ReadLimits())
     result = frame(b"".join(pieces))
     return result.events, len(result.stretches)
@@ -147,7 +147,9 @@ def test_every_text_in_the_table_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("row", [row for row in rows("refused") if row.magics], ids=lambda row: row.name)
 def test_every_refused_format_is_named(row: Row) -> None:
-    """What is known and not read is an error of the file with its name, whatever events lie in its bytes."""
+    """A format that is known but not supported is an error of the file with its name, whatever events its bytes
+    contain.
+    """
     for magic in row.magics:
         before = b"a.json" + b"\0" * 251 if "257" in row.known_by else b""
         with pytest.raises(FileCorrupt, match=f"{re.escape(row.name)} is not supported; supported are text"):
@@ -160,7 +162,7 @@ def test_all_that_is_refused_is_in_the_table() -> None:
 
 
 def test_the_readme_names_every_format() -> None:
-    """A person who looks for a format finds it on the first page."""
+    """A user who searches for a format finds it on the first page."""
     (sentence,) = re.findall(r"- \*\*Any framing and compression\*\*: .*?extension\.", README.read_text(), re.DOTALL)
     for name in ("gzip", "zlib", "zstd", "bzip2", "xz", "lz4", "snappy", "zip", "Parquet", "ORC", "UTF-16", "UTF-32"):
         assert name in sentence

@@ -41,14 +41,14 @@ TEXTS = [" ".join(text.split(" ")) for text in templates()]
 
 
 def fits(message: str, text: str) -> bool:
-    """Whether the pieces of a quotation stand in a text of the code, in order."""
+    """Whether the pieces of a quotation occur in a text of the code, in order."""
     pieces = [re.escape(piece.strip()) for piece in message.split("…") if piece.strip()]
     return re.search(r".*?".join(pieces), text, re.DOTALL) is not None
 
 
 @pytest.mark.parametrize("message", quoted())
 def test_every_message_is_one_of_the_program(message: str) -> None:
-    """A quoted message stands in the code, so that someone who searches for what they see finds the row."""
+    """A quoted message occurs in the code, so that a search for a message finds the row."""
     assert any(fits(message, text) for text in TEXTS)
 
 

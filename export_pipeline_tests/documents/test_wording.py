@@ -12,25 +12,6 @@ import pytest
 from export_pipeline_tests.documents.blocks import ROOT
 from export_pipeline_tests.documents.test_pages import IDIOMS
 
-# The parts of the package whose texts were rewritten; each further part is added once it is.
-REWRITTEN = (
-    "__init__.py",
-    "alerting",
-    "celery_app.py",
-    "cli",
-    "configuration",
-    "dagster_internals.py",
-    "definitions.py",
-    "demo.py",
-    "deployment.py",
-    "errors.py",
-    "orchestration",
-    "printable.py",
-    "quantities.py",
-    "sample_bucket.py",
-    "secrets.py",
-    "testing",
-)
 # Beside those of the pages: what occurs in messages and comments.
 MORE = {
     r"\bonce more\b": "again",
@@ -54,9 +35,8 @@ MORE = {
 
 
 def modules() -> list[Path]:
-    """The modules of the rewritten parts."""
-    paths = [ROOT / "export_pipeline" / name for name in REWRITTEN]
-    return sorted(module for path in paths for module in ([path] if path.is_file() else path.rglob("*.py")))
+    """The modules of the package."""
+    return sorted((ROOT / "export_pipeline").rglob("*.py"))
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -76,7 +56,7 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(ROOT / "export_pipeline")))
 def test_code_is_in_plain_english(module: Path) -> None:
-    """No message, docstring or comment of a rewritten module uses a phrase from the lists."""
+    """No message, docstring or comment uses a phrase from the lists."""
     found = [
         f"{module.relative_to(ROOT)}:{line}: {match[0]}: write {plain}"
         for line, text in texts(module.read_text(encoding="utf-8"))

@@ -233,7 +233,7 @@ class Project:
             return Cursor.parse(cursor.read()).key
 
     def set_cursor(self, key: str) -> None:
-        """Set the cursor, as a person does."""
+        """Set the cursor, as a user does."""
         with self.sensor_cursor() as cursor:
             cursor.replace(cursor.read(), key)
 
@@ -284,7 +284,7 @@ class Project:
             return sources.source_id(tx, self.bucket.as_uri())
 
     def staged(self) -> list[str]:
-        """Every object that still lies in staging."""
+        """Every object that is still in staging."""
         folder = self.root / "staging"
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 

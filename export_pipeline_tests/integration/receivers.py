@@ -33,7 +33,7 @@ def slow(ndjson: str, batch: Batch) -> None:
 
 
 def stuck(ndjson: str, batch: Batch) -> None:
-    """Tells its process, and stays there until a file ``free`` is made or somebody ends it."""
+    """Reports its process, and blocks until a file ``free`` exists or the process is killed."""
     (folder() / "stuck.pid").write_text(str(os.getpid()))
     while not (folder() / "free").exists():
         time.sleep(0.1)
@@ -46,7 +46,7 @@ def stuck_once(ndjson: str, batch: Batch) -> None:
 
 
 def stuck_in_first(ndjson: str, batch: Batch) -> None:
-    """Its first call is never answered, whoever makes it; all others are taken."""
+    """Its first call never returns, whoever makes it; all others succeed."""
     pid = folder() / "stuck.pid"
     unfinished = pid.with_suffix(f".{os.getpid()}")
     unfinished.write_text(str(os.getpid()))
@@ -73,7 +73,7 @@ def picky(ndjson: str, batch: Batch) -> Receipt:
 
 
 def leaking(ndjson: str, batch: Batch) -> None:
-    """Puts a secret into the text of an error of its own, as a careless client does."""
+    """Puts a secret into the text of its error, as a careless client does."""
     secret = os.environ["PLANTED_SECRET"]
     print("printed by the function, without the secret")
     try:

@@ -1,4 +1,4 @@
-"""Driving all that lies in the quarantine again, without the command."""
+"""Retry everything in the quarantine, without the command."""
 
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.records import Run
@@ -7,7 +7,7 @@ from export_pipeline_tests.integration.project import Project
 
 
 def retry(project: Project) -> Retried:
-    """What will be tried again."""
+    """What will be retried."""
     with project.workspace() as place:
         names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
         return retry_quarantined(place, names, run=Run("by hand", utc_now()))

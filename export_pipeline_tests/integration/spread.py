@@ -23,7 +23,7 @@ VARIABLES = {"SPREAD_SECRET_KEY": SECRET_KEY}
 
 
 class SpreadProject(Project):
-    """A project that any number of workers share; nothing of it lies in a folder of one machine.
+    """A project that any number of workers share; nothing of it is in a folder of one machine.
 
     Attributes:
         names: the deployment's and Dagster's variables, for whoever starts a process.
@@ -65,7 +65,7 @@ class SpreadProject(Project):
     # --- workers
 
     def start_worker(self, name: str, *, options: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
-        """A worker with one step at a time, in a process group of its own as on a machine of its own."""
+        """A worker with one step at a time, in a separate process group, as on a separate machine."""
         command = [sys.executable, "-m", "celery", "-A", "export_pipeline.celery_app", "worker"]
         with self.worker_log(name).open("ab") as log:
             return subprocess.Popen(
@@ -94,7 +94,7 @@ class SpreadProject(Project):
             yield found
 
     def start_backfill(self, day: str) -> "subprocess.Popen[bytes]":
-        """``backfill_job`` of one day, in a process of its own, as the queue starts it."""
+        """``backfill_job`` of one day, in a separate process, as the queue starts it."""
         return self.start_job("backfill_job", tags={"dagster/partition": day})
 
     def start_job(self, job: str, tags: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":

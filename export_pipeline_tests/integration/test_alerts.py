@@ -76,7 +76,7 @@ def watch(watched: Project) -> Watch:
 
 
 def test_a_subscriber_that_fails_and_recovers(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
-    """The first failure is told with its cause and a link, the second is not, and the recovery is."""
+    """The first failure is reported with its cause and a link, the second is not, and the recovery is."""
     watch.project.put_days("21", "22")
     (received / "crm.fails").touch()
     run = watch.project.run()
@@ -120,7 +120,7 @@ def test_log_lines_of_a_level(watch: Watch, receiver: AlertReceiver) -> None:
 
 
 def test_files_that_cannot_be_read(watch: Watch, receiver: AlertReceiver) -> None:
-    """A file that cannot be read is told in one message, with the error line that names it."""
+    """A file that cannot be read is reported in one message, with the error line that names it."""
     watch.project.put_bytes("2026/11/22/00/broken.gz", b"\x1f\x8b broken", compress=False)
     watch.project.run()
     watch.tick()
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_read(watch: Watch, receiver: AlertReceiver) -> Non
 
 
 def test_a_check_that_fails_and_passes_again(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
-    """A check that does not pass is told as its severity says, and its recovery is."""
+    """A check that does not pass is reported according to its severity, and so is its recovery."""
     watch.project.config["max_lag_minutes"] = 1
     watch.project.put("2020/11/22/00/a.gz", [{"n": 1}])
     old = 1_605_000_000
@@ -148,7 +148,7 @@ def test_a_check_that_fails_and_passes_again(watch: Watch, received: Path, recei
 
 
 def test_a_broken_address_loses_nothing_and_stops_nobody(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
-    """While one address takes nothing the other is told in time; the first gets the oldest alerts later."""
+    """While one address fails, the other is notified in time; the first gets the oldest alerts later."""
     with AlertReceiver() as other, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MAIL", other.address)
         watch.project.config["alerts"].append({"to": {"env": "MAIL"}})
@@ -170,7 +170,7 @@ def test_a_broken_address_loses_nothing_and_stops_nobody(watch: Watch, received:
 
 
 def test_a_variable_that_is_gone_is_a_broken_address(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address whose variable vanished after the definitions were loaded is told by the variable's name."""
+    """An address whose variable vanished after the definitions were loaded is reported by the variable's name."""
     project = watch.project
     project.put_bytes("2026/11/22/00/broken.gz", b"\x1f\x8b broken", compress=False)
     project.run()
@@ -220,7 +220,7 @@ def backfill(identity: str, status: BulkActionStatus, *, job: str = "backfill_jo
 
 
 def test_a_backfill_that_failed(watch: Watch, receiver: AlertReceiver) -> None:
-    """A backfill is told when it ends and runs of it failed, once; one that ended well, or is another's, is not."""
+    """A backfill is reported once it ends and runs of it failed; one that succeeded, or is another's, is not."""
     watch.now = time.time() - 60
     watch.state = None
     watch.tick(minutes_later=0)
@@ -247,7 +247,7 @@ def test_a_backfill_that_failed(watch: Watch, receiver: AlertReceiver) -> None:
 
 
 def test_days_of_a_backfill_do_not_recover_one_another(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
-    """The first day of a backfill that fails is told, the next is held back, and a day that goes well ends nothing."""
+    """The first failed day of a backfill is reported, the next is held back, and a day that succeeds ends nothing."""
     project = watch.project
     project.config["start_from"] = "now"
     project.put_days("20", "21", "22")
@@ -262,7 +262,7 @@ def test_days_of_a_backfill_do_not_recover_one_another(watch: Watch, received: P
 
 
 def test_two_entries_of_one_address(watched: Project) -> None:
-    """Two entries with the same variable are two channels with names of their own."""
+    """Two entries with the same variable are two channels with separate names."""
     watched.config["alerts"] = [{"to": {"env": "CHAT"}}, {"to": {"env": "CHAT"}, "level": "info"}]
     found = addresses_of(load_deployment(str(watched.deployment_path)).alerts)
     assert [address.channel.name for address in found] == ["CHAT", "CHAT (alerts[1])"]

@@ -62,7 +62,7 @@ def test_all_delivers_the_day_once_more_under_the_same_ids(two: Project, receive
 
 
 def test_tags_choose_for_a_range_of_days(two: Project, received: Path) -> None:
-    """The tags of a range of days say who gets it, and whether once more; a tag that says neither is refused."""
+    """The tags of a range of days say who gets it, and whether again; an invalid tag is refused."""
     two.put_days("21", "22")
     two.run()
     first = receivers.calls("crm", received)
@@ -193,7 +193,7 @@ def test_the_subscribers_of_a_backfill_are_fixed_when_it_is_launched(two: Projec
 
 
 def test_a_run_that_waits_in_the_queue_serves_those_that_were_configured_when_it_was_made(two: Project) -> None:
-    """A run of backfill_job bears the names of the subscribers of its launch as a tag, and "all" means them."""
+    """A run of backfill_job has the names of the subscribers of its launch as a tag, and "all" means them."""
     assert two.job("backfill_job").tags["export_pipeline/configured_subscribers"] == "crm,dwh"
     two.put_days("21")
     run = two.run("backfill_job", partition="2026-11-21", tags={"export_pipeline/configured_subscribers": "dwh"})

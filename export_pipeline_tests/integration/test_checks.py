@@ -122,7 +122,7 @@ def test_a_day_that_is_none(two: Project) -> None:
 
 
 def test_a_source_that_cannot_be_listed_fails_the_run(two: Project) -> None:
-    """A check that could not look does not pass: the run fails, without a word against any asset."""
+    """A check that could not run does not pass: the run fails, and no asset is marked."""
     two.bucket.rename(two.root / "elsewhere")
     run = two.run("check_job")
     assert not run.success

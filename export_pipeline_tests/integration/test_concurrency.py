@@ -58,19 +58,19 @@ def test_a_run_leaves_alone_what_another_has_staged(project: Project) -> None:
 
 
 def test_nothing_stays_staged_of_what_another_run_has_delivered(project: Project) -> None:
-    """A run that stages a manifest once more, while another delivers the last of it, removes it again."""
+    """A run that stages a manifest again, while another delivers the last of it, deletes it again."""
     with all_owed(project, files=1) as (place, (subscription,), (manifest,)):
         (project.root / "copy").unlink()
         with open_subscriber(load_deployment(str(project.deployment_path)).subscribers["copy"]) as copy:
             assert isinstance(deliver(place, manifest.id, subscription, copy, run_id="first"), Delivered)
             assert deliver(place, manifest.id, subscription, copy, run_id="second") == NothingToDo(
-                "it was delivered already"
+                "it is already delivered"
             )
     assert project.staged() == []
 
 
 def test_a_destination_that_lets_one_in_at_a_time(project: Project, received: Path) -> None:
-    """While somebody else with this ledger is in there, a batch stays owed; the next run delivers it."""
+    """While another process with this ledger holds the lock, a batch stays owed; the next run delivers it."""
     kind = "export_pipeline_tests.integration.receivers:Narrow"
     project.config["subscribers"] = {"narrow": {"type": kind, "retry_for_seconds": 0}}
     lines = project.put_days("23")

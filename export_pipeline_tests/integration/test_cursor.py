@@ -65,7 +65,7 @@ def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, receive
     code, printed = project.execute()
     assert code == 0, printed
     assert (
-        "the cursor 2026/11/22 was set before this ledger knew how far the source is listed, so it was ignored"
+        "the cursor 2026/11/22 was set before this ledger recorded how far the source is listed, so it was ignored"
         in printed
     )
     assert receivers.events("crm", received) == lines
@@ -87,7 +87,7 @@ def test_moving_the_cursor_back_or_deleting_it_repeats_nothing(project: Project,
 
 
 def test_an_edit_made_during_a_run_wins(project: Project) -> None:
-    """A run sets the cursor only where it still is what the run found: what a person set meanwhile stays."""
+    """A run sets the cursor only if it is still what the run found: what a user set in the meantime stays."""
     project.set_cursor("2026/11/20")
     with project.sensor_cursor() as cursor:
         cursor.replace("2026/11/23/00/001.gz", "2026/11/24/00/000.gz (ledger 0123abcd)")

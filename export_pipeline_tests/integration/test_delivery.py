@@ -113,7 +113,7 @@ def test_a_blocked_subscriber_says_that_a_person_must_act(project: Project, rece
 
 
 def test_refused_events_are_quarantined_and_the_rest_delivered(project: Project, received: Path) -> None:
-    """Events that a subscriber refuses lie in the quarantine with reason and bytes; the others are accepted."""
+    """Events that a subscriber refuses are in the quarantine with reason and bytes; the others are accepted."""
     project.config["subscribers"] = {"picky": python("picky")}
     project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"refuse":2}', b'{"b":3}'])
     run = project.run()

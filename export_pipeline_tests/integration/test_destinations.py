@@ -40,7 +40,7 @@ def test_segment_gets_every_event_and_the_quarantine_what_it_cannot_take(project
     assert project.imbalances() == []
     reasons = {record["text"][:40]: record["reason"] for record in project.quarantined()}
     assert len(reasons) == 2
-    assert "the destination takes 32768 an event" in reasons[large.decode()[:40]]
+    assert "allowed: 32768 per event" in reasons[large.decode()[:40]]
     assert "neither userId nor anonymousId" in reasons[nobody.decode()]
 
 
@@ -75,7 +75,7 @@ def test_what_is_filtered_is_counted_and_does_not_leave(project: Project) -> Non
 
 
 class OneFails(Receiver):
-    """Fails for one batch while it is told to, and is slow, so that several are under way."""
+    """Fails for one batch while instructed to, and is slow, so that several are in flight."""
 
     fails = ""
     most = 0

@@ -1,4 +1,4 @@
-"""`export-pipeline follow`: one process that looks, delivers, and ends when it is told to."""
+"""`export-pipeline follow`: one process that looks, delivers, and ends on a signal."""
 
 import signal
 import subprocess

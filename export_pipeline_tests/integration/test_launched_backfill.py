@@ -32,7 +32,7 @@ BACKFILL = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
 
 @contextmanager
 def code_server(project: Project, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """`dagster api grpc` as it is shipped, the leader of a process group of its own."""
+    """`dagster api grpc` as shipped, the leader of a separate process group."""
     command = "api grpc --module-name export_pipeline.definitions --location-name export_pipeline --lazy-load-user-code"
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", *command.split(), "--host", "127.0.0.1", "--port", str(port)],

@@ -25,7 +25,7 @@ def all_defaults(project: Project, job: str = "export_job") -> Any:
 
 
 def launch(project: Project, job: str, config: Any, *more: str) -> tuple[int, str]:
-    """Launch *job* with *config*, all of it, in a process of its own; its exit code and what it printed."""
+    """Launch *job* with exactly *config*, in a separate process; returns its exit code and output."""
     path = project.root / "launch.yaml"
     path.write_text(yaml.safe_dump(config))
     return project.command(
@@ -92,8 +92,8 @@ def test_every_field_is_described(
 
 @pytest.mark.parametrize("job", ["export_job", "backfill_job"])
 def test_what_it_opens_with_is_launched_as_it_is(project: Project, job: str) -> None:
-    """The Launchpad opens with the one op's options that a person may want to change, and they run as they are; that of
-    a day opens with none, or they would stand in the place of the config that a backfill is launched with.
+    """The Launchpad opens with the op's options that a user may want to change, and they run unchanged; that of a day
+    opens with none, because they would replace the config that a backfill is launched with.
     """
     lines = project.put_days("23")
     found = project.job(job)
@@ -119,7 +119,7 @@ def test_a_secret_written_into_the_file_is_hidden_and_its_mask_refused(
     assert OLD_SECRET not in str(config)
     exit_code, printed = launch(project, "export_job", config)
     assert exit_code != 0
-    assert "leave it out of the run's config" in printed
+    assert "remove it from the run's config" in printed
     assert OLD_SECRET not in printed
     assert receiver.requests == []
 

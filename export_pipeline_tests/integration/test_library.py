@@ -1,4 +1,4 @@
-"""Exports as a part of somebody's Dagster project: merged into its definitions, and as components."""
+"""Exports as a part of a user's Dagster project: merged into its definitions, and as components."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def raw_events() -> None:
 
 
 class Exports:
-    """Two deployment files, each with a bucket and a subscriber of its own, on one ledger."""
+    """Two deployment files, each with its own bucket and subscriber, on one ledger."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -97,7 +97,7 @@ def test_it_is_merged_into_definitions_that_are_there(exports: Exports) -> None:
 
 
 def test_two_exports_in_one_code_location(exports: Exports) -> None:
-    """With prefixes two exports, and a team's own things of the same names, stand beside each other, and each runs."""
+    """With prefixes two exports, and a team's own things of the same names, coexist, and each runs."""
     own = Definitions(assets=[raw_events], resources={"ledger": Books()})
     exports.projects["app"].config["prefix"] = "app"
     both = Definitions.merge(own, build_defs(exports.path("web"), prefix="web"), build_defs(str(exports.path("app"))))
@@ -143,7 +143,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.fixture
 def acme(tmp_path: Path) -> Path:
-    """A Dagster project of somebody's, as `dg` wants it."""
+    """A user's Dagster project, in the form that `dg` expects."""
     package = tmp_path / "project" / "src" / "acme"
     (package / "defs").mkdir(parents=True)
     (tmp_path / "project" / "pyproject.toml").write_text(PYPROJECT)

@@ -143,7 +143,7 @@ def test_a_run_that_waits_for_workers_is_gone_with_its_own_process(
 def test_runs_in_containers_are_left_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch, executor: str | None
 ) -> None:
-    """Containers are watched by whoever started them, and runs of older versions hold no claim: no ledger is opened."""
+    """Containers are monitored by their launcher, and runs of older versions hold no lock: no ledger is opened."""
     monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     with project.ledger(), DagsterInstance.from_config(str(project.home)) as instance:
         job = project.job()

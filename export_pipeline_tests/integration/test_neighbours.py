@@ -72,7 +72,7 @@ def reason(project: Project, instance: DagsterInstance, location: str | None = N
 def test_a_run_of_another_ledger_neither_delays_a_tick_nor_is_taken_for_lost(
     neighbours: tuple[Project, Project], location: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A silent run of a deployment of the same name, which works with a ledger of its own, is left alone."""
+    """A silent run of a deployment with the same name, which uses its own ledger, is left alone."""
     monkeypatch.setattr(underway, "_SILENT_SECONDS", 0.0)
     here, there = neighbours
     with (
@@ -102,7 +102,7 @@ def test_a_run_that_has_not_begun_belongs_to_its_code_location(neighbours: tuple
 
 
 def test_every_run_says_which_ledger_it_works_with(neighbours: tuple[Project, Project]) -> None:
-    """Runs of both jobs bear the identity of their ledger as a tag, and neighbours on one instance differ by it."""
+    """Runs of both jobs have the identity of their ledger as a tag, which distinguishes neighbours on one instance."""
     found = []
     for project in neighbours:
         project.put_days("23")

@@ -64,7 +64,7 @@ def test_files_come_by_messages(site: Site) -> None:
     lines = site.put("2026/11/22/10/before the queue")
     first = site.project.run()
     assert first.success
-    assert first.messages("info")[0].endswith("because it never was listed to its end")
+    assert first.messages("info")[0].endswith("because it was never listed to its end")
     lines += site.put("2026/11/23/10/part 1+é%2F&.gz", "2026/11/22/09/late")
     second = site.project.run()
     assert "received 2 messages: 2 new files" in second.messages("info")
@@ -87,7 +87,7 @@ def test_the_launchpad_can_ask_for_a_listing(site: Site) -> None:
     site.queue.client.purge_queue(QueueUrl=site.queue.url)
     assert site.project.run().messages("info") == []
     asked = site.project.run(config=LIST_NOW)
-    assert "listed the source in addition to its queue, because it was asked for" in asked.messages("info")
+    assert "listed the source in addition to its queue, because it was requested" in asked.messages("info")
     assert len(site.project.copied()) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_backfill_and_messages_do_not_meet_twice(site: Site) -> None:
 
 @pytest.mark.thorough
 def test_messages_through_a_topic(site: Site) -> None:
-    """The queue may stand behind SNS, with or without raw delivery, as S3's own test message may."""
+    """The queue may be subscribed to SNS, with or without raw delivery; S3's own test message may come the same way."""
     import boto3
 
     sns: Any = boto3.session.Session().client("sns", **site.server.options)
@@ -126,7 +126,7 @@ def test_messages_through_a_topic(site: Site) -> None:
 
 @pytest.mark.thorough
 def test_a_poisonous_message_goes_to_the_dead_letters(site: Site) -> None:
-    """It turns up in two runs as an error, which fails none of them, then lies in the dead-letter queue."""
+    """It appears in two runs as an error, which fails none of them, then is in the dead-letter queue."""
     dead = new_queue(site.server)
     site.use(queue := new_queue(site.server, dead_letters=dead, most_receives=2))
     queue.send("poison", of_sns("more poison"))

@@ -85,7 +85,7 @@ def test_a_folded_key_with_new_content_is_told_apart(folded: Project, received: 
 
 
 def test_a_backfill_of_a_folded_day_gives_the_same_batches(folded: Project, received: Path) -> None:
-    """`only: all` sends a folded day once more with the same ids and bytes, and `only: missing` sends nothing of it."""
+    """`only: all` sends a folded day again with the same ids and bytes, and `only: missing` sends nothing of it."""
     before = receivers.calls("crm", received)
     assert folded.run("backfill_job", partition="2026-11-21").success
     assert receivers.calls("crm", received) == before
@@ -125,7 +125,7 @@ def test_a_folded_manifest_whose_file_is_gone_is_given_up_after_max_attempts(fol
 
 
 def test_what_is_owed_is_not_folded(project: Project, ledger_url: str, received: Path) -> None:
-    """A day stays in full while it is owed to anybody, and is folded once the last one has it."""
+    """A day stays in full while a subscriber is owed any of it, and is folded once the last one has it."""
     project.config["subscribers"] = {"crm": CRM, "dwh": DWH}
     project.config["ledger"] = {"url": ledger_url, "keep_days": 1}
     (received / "dwh.fails").touch()

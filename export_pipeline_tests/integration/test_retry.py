@@ -41,7 +41,7 @@ def test_a_bad_stretch_that_a_higher_limit_allows_is_delivered(project: Project,
 
 
 def test_what_was_not_mended_is_quarantined_again(project: Project, received: Path) -> None:
-    """A bad stretch that is still none goes back into the quarantine; nothing is lost on the way."""
+    """A malformed record that is still malformed goes back to the quarantine; nothing is lost on the way."""
     project.config["subscribers"] = {"crm": CRM}
     project.put("2026/11/23/a.gz", [b'{"a":1}', b'{"broken":'])
     project.run()
@@ -67,7 +67,7 @@ def test_refused_events_go_again_to_whom_refused_them(project: Project, received
 
 
 def test_a_file_that_was_given_up_is_tried_anew(project: Project, received: Path) -> None:
-    """A file that was given up is read and delivered after it was mended in place, and its manifest keeps its id."""
+    """A file that was given up is read and delivered after it was fixed in place, and its manifest keeps its id."""
     project.config.update(subscribers={"crm": CRM}, max_attempts=1)
     lines = project.put("2026/11/23/a.gz", [{"a": 1}])
     path = project.bucket / "2026/11/23/a.gz"

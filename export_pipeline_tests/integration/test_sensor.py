@@ -53,7 +53,7 @@ def test_a_failing_subscriber_is_no_reason_to_hurry(project: Project, received: 
 
 
 def test_a_corrupt_file_is_no_reason_to_hurry(project: Project, received: Path) -> None:
-    """What failed to be read is tried again by the schedule alone, in each of its tries; other files are a reason."""
+    """Only the schedule retries what could not be read, in each of its ticks; other files start runs."""
     project.config.update(subscribers={"crm": CRM}, max_files=1)
     project.put_bytes("2026/11/22/00/broken.gz", b"\x1f\x8b\x08\x00broken", compress=False)
     project.run()

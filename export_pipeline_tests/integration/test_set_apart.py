@@ -95,7 +95,7 @@ def test_nothing_stays_staged_of_a_reading_that_was_cut_short(
 
 
 def test_a_bad_stretch_waits_in_the_quarantine_once(project: Project, lines: list[bytes]) -> None:
-    """Of a bad stretch that was quarantined before a file was set apart, the record of now waits; none is removed."""
+    """Of a malformed record that was quarantined before a file was isolated, only the new record waits."""
     with without_a_file(project) as manifest:
         assert waiting(project) == [(BROKEN.decode(), manifest)]
         rest = read_again(project, manifest)
@@ -123,7 +123,7 @@ def test_what_took_a_manifests_place_has_one_reader_at_a_time(
 def test_a_bad_stretch_that_two_manifests_keep_is_tried_again_once(
     project: Project, received: Path, lines: list[bytes]
 ) -> None:
-    """Where a run died before it archived what an earlier manifest kept, a retry plans the bad stretch once."""
+    """If a run died before it archived what an earlier manifest kept, a retry plans the malformed record once."""
     with without_a_file(project) as manifest:
         die_reading_again(project, manifest, Quarantine, "archive_stretches")
     assert project.run().success

@@ -13,7 +13,7 @@ LAST_DAY = datetime.now(timezone.utc).date() - timedelta(days=1)
 
 
 def _deployment(root: Path, name: str, home: Path, **config: object) -> Project:
-    """A deployment with a bucket, a ledger and a subscriber of its own."""
+    """A deployment with its own bucket, ledger and subscriber."""
     (root / name).mkdir()
     made = Project(root / name, **config)
     made.home = home

@@ -91,7 +91,7 @@ def test_steps_of_a_run_that_was_ended_deliver_nothing_more(spread: SpreadProjec
 
 @pytest.mark.thorough
 def test_a_process_for_each_step(project: Project, received: Path) -> None:
-    """With `executor: multiprocess` steps run in processes of their own, on SQLite and local folders, and deliver each
+    """With `executor: multiprocess` steps run in separate processes, on SQLite and local folders, and deliver each
     event once.
     """
     project.config["executor"] = {"type": "multiprocess", "max_concurrent": 2}

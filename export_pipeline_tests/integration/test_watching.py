@@ -53,8 +53,8 @@ def check_of(dev: DagsterDev, asset: str, name: str) -> dict[str, Any]:
 def test_what_goes_wrong_is_told_and_what_is_well_again(
     project: Project, received: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A killed run and a failed tick are told, and their recovery; an address that takes nothing makes red ticks, and
-    gets all of it later. A check is run alone, as the button on its asset's page does.
+    """A killed run and a failed tick are reported, and so is their recovery; an address that fails makes ticks fail,
+    and gets all alerts later. A check is run alone, as the button on its asset's page does.
     """
     project.config.update(
         frequency="weekly",
@@ -105,7 +105,7 @@ def test_what_goes_wrong_is_told_and_what_is_well_again(
 
 
 def break_ledger(project: Project) -> None:
-    """Make the ledger something that is no database."""
+    """Replace the ledger by a file that is not a database."""
     (project.root / "kept").mkdir()
     for path in project.root.glob("ledger.db*"):
         if path.is_file():

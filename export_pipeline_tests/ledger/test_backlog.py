@@ -6,7 +6,7 @@ from export_pipeline_tests.ledger.test_manifests import get, plan
 
 
 def test_what_failed_to_be_read_is_no_reason_for_a_run(ledger: Ledger) -> None:
-    """Only what no reading failed of is a reason for a run, however much that failed lies before it."""
+    """Only manifests without a failed reading start a run, however many failed ones are before them."""
     first, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     with ledger.write() as tx:
         assert owed.gets_on(tx, crm)

@@ -31,7 +31,7 @@ def refused(ledger: Ledger, *manifest_ids: str) -> None:
 
 
 def failed(ledger: Ledger, manifest_id: str, *, tries: int, minutes_ago: float) -> None:
-    """Its file could not be read so many times, the last time so long ago."""
+    """Its file could not be read this many times, the last time this long ago."""
     with ledger.write() as tx:
         for _ in range(tries):
             manifests.count_failure(tx, manifest_id, "truncated")

@@ -62,7 +62,7 @@ def fold_and_unfold(ledger: Ledger, manifest_id: str) -> None:
 
 
 def test_a_reopened_file_is_owed_to_who_was_added_meanwhile(ledger: Ledger) -> None:
-    """A file that is tried anew is owed to a subscriber added since it was given up, where its start leaves it in."""
+    """A file that is retried is owed to a subscriber added since it was given up, if its start includes it."""
     manifest_id, _ = plan(ledger, KEY)
     give_up(ledger, manifest_id)
     known = register(ledger, crm=None, dwh="beginning", late="now", later="2026-11-24")
@@ -72,7 +72,7 @@ def test_a_reopened_file_is_owed_to_who_was_added_meanwhile(ledger: Ledger) -> N
 
 
 def test_a_reopened_file_is_owed_to_who_was_put_back(ledger: Ledger) -> None:
-    """A subscriber that was out when a file came and was given up is owed it when the file is tried anew."""
+    """A subscriber that was removed when a file came and was given up is owed it when the file is retried."""
     plan(ledger, "2026/11/23/0", names=("crm", "dwh"))
     register(ledger, crm=None)
     manifest_id, _ = plan(ledger, KEY)
@@ -135,7 +135,7 @@ def test_a_folded_manifest_that_was_delivered_may_not_change(ledger: Ledger) -> 
 
 
 def test_a_folded_manifest_that_nobody_got_may_change(ledger: Ledger) -> None:
-    """Of a manifest that was folded since it lay before everybody's start, unreadable files can still be set apart."""
+    """Of a manifest that was folded because it is before every start, unreadable files can still be isolated."""
     manifest_id, (crm,) = plan(ledger, KEY)
     register(ledger, crm="2026-11-24")
     assert state(ledger, manifest_id, crm) == deliveries.WAIVED

@@ -95,7 +95,7 @@ def test_what_is_driven_again_is_no_file_of_the_source(ledger: Ledger) -> None:
 
 
 def test_the_account_of_a_source(ledger: Ledger) -> None:
-    """Files and events are counted by what became of them; another source's are not."""
+    """Files and events are counted by what happened to them; another source's are not."""
     manifest_id, (crm,) = plan(ledger, *FIRST)
     waiting, _ = plan(ledger, *SECOND)
     read(ledger, manifest_id)
@@ -186,7 +186,7 @@ def test_the_life_of_a_file(ledger: Ledger) -> None:
 
 
 def test_a_key_with_two_contents_has_two_lives(ledger: Ledger) -> None:
-    """Each content of a key is a life of its own, the latest last."""
+    """Each content of a key has a separate history, the latest last."""
     plan(ledger, *FIRST)
     with ledger.write(durable=True) as tx:
         again = [records.DatedFile(file(FIRST[0], "e2"), DAY)]

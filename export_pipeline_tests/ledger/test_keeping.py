@@ -27,7 +27,7 @@ def test_no_look_passes_a_renewed_claim_by(ledger: Ledger, monkeypatch: pytest.M
 
 
 def test_the_claim_comes_back(new_postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where connections break, or the ledger cannot be reached for a while, the claim is taken anew."""
+    """If connections break, or the ledger cannot be reached for a while, the lock is taken again."""
     monkeypatch.setattr(claims, "_RENEW_SECONDS", 0.05)
     ledger = Ledger(new_postgres)
     tries: list[int] = []

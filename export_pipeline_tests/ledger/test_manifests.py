@@ -245,7 +245,7 @@ def test_a_failure_is_remembered_until_the_next_success(ledger: Ledger) -> None:
 
 
 def test_waiting_tells_files_and_age(ledger: Ledger) -> None:
-    """What waits for a subscriber is told in files, with the arrival of the oldest."""
+    """What waits for a subscriber is counted in files, with the arrival of the oldest."""
     _, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b")
     with ledger.read() as tx:
         waiting = owed.waiting(tx, 1, [crm])[0]
@@ -253,7 +253,7 @@ def test_waiting_tells_files_and_age(ledger: Ledger) -> None:
 
 
 def test_unreadable_files_are_set_apart(ledger: Ledger) -> None:
-    """Without its unreadable file a manifest goes on under a new id; the file waits in a manifest of its own."""
+    """Without its unreadable file a manifest continues under a new id; the file waits in a separate manifest."""
     manifest_id, (crm,) = plan(ledger, "2026/11/23/a", "2026/11/23/b", "2026/11/23/c")
     with ledger.write() as tx:
         chosen = owed.choose(tx, [crm], max_files=10, max_retries=1)

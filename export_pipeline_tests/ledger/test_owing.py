@@ -33,7 +33,7 @@ def test_only_refused_events_are_not_missing_to_others(ledger: Ledger, origin: s
 
 
 def test_for_whom_a_manifest_was_waived(ledger: Ledger) -> None:
-    """Those whose start moved behind a manifest are told from those who are owed it."""
+    """Subscribers whose start moved past a manifest are distinguished from those it is owed to."""
     manifest_id, (crm, dwh) = plan(ledger, "2026/11/23/a", names=("crm", "dwh"))
     with ledger.write() as tx:
         assert deliveries.waived_for(tx, manifest_id) == set()

@@ -1,4 +1,4 @@
-"""A manifest's state never changes while somebody can be added to it, whatever other transactions see."""
+"""A manifest's state never changes while a subscriber can be added to it, whatever other transactions see."""
 
 import threading
 from collections.abc import Callable

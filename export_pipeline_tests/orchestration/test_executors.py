@@ -53,7 +53,7 @@ def test_workers_and_executor_have_one_configuration(monkeypatch: pytest.MonkeyP
 
 
 def test_results_come_back_through_any_broker() -> None:
-    """RabbitMQ is no place where Celery keeps results: they come back to the run's process, unless one is named."""
+    """RabbitMQ cannot store Celery's results: they come back to the run's process, unless a backend is named."""
     given = settings("celery", broker="amqp://rabbit//")
     assert celery_app(given, max_run_seconds=600).conf.result_backend == "rpc://"
     named = settings("celery", broker="amqp://rabbit//", backend="redis://redis/1")
@@ -73,7 +73,7 @@ def test_workers_need_the_executor_celery() -> None:
 
 
 def test_a_broker_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password with a slash that is not quoted is refused when the definitions load, and nothing of it is told."""
+    """A password with a slash that is not quoted is refused when the definitions load, and is not shown."""
     monkeypatch.setenv("BROKER", "redis://:first-half/second@127.0.0.1:6379/0")
     with pytest.raises(ConfigurationError, match=r"^executor\.broker: found an invalid URL; .* %2F") as refused:
         executor_of(settings("celery", broker=EnvRef(env="BROKER")), max_run_seconds=60, ledger=LEDGER)

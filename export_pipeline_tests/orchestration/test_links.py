@@ -1,4 +1,4 @@
-"""Where the assets say that a person can look."""
+"""The links of the assets."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def test_a_destination_is_shown_without_its_secrets(type_name: str, options: dic
 
 
 def test_a_path_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative folder shows where it is, whatever the working folder of who looks."""
+    """A relative folder is shown as an absolute path, whatever the reader's working folder."""
     monkeypatch.chdir(tmp_path)
     assert destination_place("files", {"url": "delivered"}) == (tmp_path / "delivered").as_uri()
 

@@ -66,7 +66,7 @@ def test_the_table_has_every_option() -> None:
 @pytest.mark.parametrize("bucket", ["s3://acme", "gs://acme"])
 @pytest.mark.parametrize("place", ["source", "staging", "quarantine", "archive"])
 def test_every_place_in_a_store_takes_every_option(tmp_path: Path, place: str, bucket: str) -> None:
-    """What the deployment file says of a store reaches whoever opens it, in a run by Dagster too."""
+    """The store options of the deployment file reach everything that opens it, in a run by Dagster, too."""
     definitions = definitions_of(load_deployment(str(deployment_with(tmp_path, bucket=bucket, **OPTIONS))))
     resource: Any = (definitions.resources or {})[place]
     with resource.process_config_and_initialize_cm() as opened:

@@ -28,7 +28,7 @@ def look_of(project: Project, instance: DagsterInstance, run_id: str) -> Stop:
 def test_a_step_elsewhere_sees_that_its_run_has_ended(
     project: Project, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    """A step in a process of its own goes on while the run does, and begins nothing more once that has ended."""
+    """A step in a separate process continues while the run does, and starts nothing more once that has ended."""
     monkeypatch.setattr(underway, "_LOOK_SECONDS", 0.0)
     project.config["executor"] = {"type": "multiprocess"}
     with DagsterInstance.from_config(str(project.home)) as instance:

@@ -1,4 +1,4 @@
-"""What the event log says of messages: nothing that whoever may send to the queue could forge lines with."""
+"""What the event log says about messages: anyone who may send to the queue cannot forge lines with it."""
 
 from export_pipeline.orchestration import wording
 from export_pipeline.steps.messages import Taken

@@ -86,7 +86,7 @@ def test_a_name_that_leads_inside(
     if len(answers) > 1:  # somebody looks first, and is told something harmless
         socket.getaddrinfo("rebinding.test", 80)
     made = subscriber(kind, url, "public")
-    with pytest.raises(Blocked, match=r"rebinding\.test:\d+ has the address 127\.0\.0\.1, which is not one of the"):
+    with pytest.raises(Blocked, match=r"rebinding\.test:\d+ has the address 127\.0\.0\.1, which is not an internet"):
         made.deliver(BATCH)
     with pytest.raises(Blocked, match=r"has the address 127\.0\.0\.1"):
         made.check()
@@ -118,7 +118,7 @@ def test_the_address_is_looked_at_once_a_connection(receiver: Receiver, monkeypa
 
 
 def test_a_proxy_may_be_anywhere(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of the environment is trusted with the choice of addresses: where it is says nothing of the receiver."""
+    """A proxy of the environment is trusted with the choice of addresses: its address says nothing of the receiver."""
     monkeypatch.setenv("http_proxy", receiver.url)
     monkeypatch.setenv("no_proxy", "")
     made = subscriber("webhook", "http://receiver.invalid/hook", "public")
@@ -142,7 +142,7 @@ def test_a_redirect_brings_no_credential_anywhere(receiver: Receiver, kind: str,
 
 
 class Stream:
-    """A connection to somebody that no test can reach."""
+    """A connection to a host that no test can reach."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -197,7 +197,7 @@ for networks in ("private", "public", "any"):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 def test_a_real_metadata_address(tmp_path: Path) -> None:
-    """In a network of its own, in which 169.254.169.254 answers, only networks: any sends there."""
+    """In a separate network in which 169.254.169.254 answers, only networks: any sends there."""
     command = ["unshare", "--user", "--map-root-user", "--net", "--", sys.executable, "-c", _IN_A_NETWORK_OF_ITS_OWN]
     allowed = subprocess.run([*command[:5], "ip", "link"], capture_output=True, check=False)
     if allowed.returncode != 0:
@@ -206,13 +206,13 @@ def test_a_real_metadata_address(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("private http://169.254.169.254 has the address 169.254.169.254, which is one where")
+    assert lines[0].startswith("private http://169.254.169.254 has the address 169.254.169.254, which is one at which")
     assert lines[2].startswith("public http://169.254.169.254 has the address")
     assert [lines[1], lines[3], lines[4]] == ["private 0", "public 0", "any 1"]
 
 
 def test_nobody_listens_is_no_refusal() -> None:
-    """An allowed address at which nobody listens is tried again later, as ever."""
+    """An allowed address where nothing listens is retried later, as usual."""
     made = subscriber("webhook", "http://127.0.0.1:9/", "private")
     with pytest.raises(TryLater):
         made.deliver(BATCH)

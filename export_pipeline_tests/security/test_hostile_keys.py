@@ -17,7 +17,7 @@ from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
 @pytest.fixture
 def attacked(project: Project, ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A bucket in which every hostile key holds an event and a broken line, and once more ends too early."""
+    """A bucket in which every hostile key has an event and a malformed line, and a truncated file."""
     monkeypatch.setenv("TEST_ACCESS_KEY", ACCESS_KEY)
     monkeypatch.setenv("TEST_SECRET_KEY", SECRET_KEY)
     bucket = ceph.new_bucket()
@@ -77,7 +77,7 @@ def test_the_terminal_obeys_none(attacked: Project, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_local_source_with_such_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of a folder may be called so, too: their events arrive, and their names are told on one line."""
+    """Files in a folder may have such names, too: their events arrive, and their names are shown on one line."""
     names = [name for name in HOSTILE if "/" not in name and len(name.encode()) < 200 and not name.startswith(".")]
     for n, name in enumerate(names):
         project.put(DAY + name, [{"n": n}], compress=False)

@@ -263,7 +263,7 @@ def test_staging_gives_no_right_beside_it(account: Account) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["kinesis", "firehose", "sqs"])
 def test_a_destination_needs_its_action(account: Account, name: str) -> None:
-    """With the policy a batch is taken; without its one action the subscriber is blocked, and a person must act."""
+    """With the policy a batch is accepted; without its one action the subscriber is blocked, and the user must act."""
     batch = batch_of([sample_event(1)])
     options: dict[str, Any] = {**account.keys, "endpoint_url": account.front, "timeout_seconds": 60}
     makers: dict[str, Callable[[], Any]] = {

@@ -1,4 +1,4 @@
-"""Dagster's UI has no login, so nobody but this machine reaches it unless somebody says so."""
+"""Dagster's UI has no login, so only this machine can reach it, unless the user configures otherwise."""
 
 import os
 import re

@@ -50,7 +50,7 @@ def test_a_link_that_takes_the_place_of_a_listed_file(folder: Path, source: Sour
 
 @pytest.mark.parametrize("key", ["../secret", "2026/../../secret", "/../secret"])
 def test_a_key_that_climbs(source: Source, key: str) -> None:
-    """A key that no listing gave, such as one of a ledger that somebody changed, reads nothing outside."""
+    """A key that no listing returned, such as one in a manipulated ledger, reads nothing outside."""
     (listed,) = source.list_files()
     with pytest.raises(FileForbidden, match="it leads out of the source"):
         read(source, SourceFile(key, listed.etag, listed.size_bytes, listed.last_modified))
@@ -65,7 +65,7 @@ def test_an_absolute_key(source: Source, tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_takes_the_place_of_a_listed_file(folder: Path, source: Source) -> None:
-    """Nobody waits for whoever would write into it."""
+    """Reading a pipe does not wait for a writer."""
     (file,) = source.list_files()
     (folder / "2026" / "a").unlink()
     os.mkfifo(folder / "2026" / "a")

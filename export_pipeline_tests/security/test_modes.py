@@ -82,7 +82,7 @@ def test_a_ledger_is_its_owners(tmp_path: Path, umask: int) -> None:
 
 
 def test_a_ledger_in_a_folder_that_others_may_enter(tmp_path: Path, umask: int) -> None:
-    """Where somebody made the folder beforehand, it keeps its mode, and a ledger put into it is its owner's."""
+    """If the folder existed before, it keeps its mode, and only the owner can read a ledger in it."""
     shared = tmp_path / "shared"
     shared.mkdir(0o755)
     ledger = Ledger(str(shared / "ledger.db"))
@@ -99,7 +99,7 @@ def test_a_ledger_in_a_folder_that_others_may_enter(tmp_path: Path, umask: int) 
 
 
 def test_staging_in_a_folder_that_others_may_enter(project: Project, umask: int) -> None:
-    """Where somebody made the folder beforehand, it keeps its mode, and what is put into it is closed."""
+    """If the folder existed before, it keeps its mode, and only the owner can read the files in it."""
     (project.root / "staging").mkdir(mode=0o755)
     (project.root / "quarantine").mkdir(mode=0o755)
     project.put("2026/11/23/a.gz", [{"n": 1}, b"{broken"])

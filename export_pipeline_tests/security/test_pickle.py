@@ -57,7 +57,7 @@ JOBS = ["export_job", *(pytest.param(name, marks=pytest.mark.thorough) for name 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_no_job_leaves_a_pickle(project: Project, name: str) -> None:
-    """A run of any job, in a process of its own as in production, hands on nothing that is pickled."""
+    """A run of any job, in a separate process as in production, passes on nothing that is pickled."""
     project.put_days("23")
     if name != "export_job":
         assert project.run().success

@@ -84,7 +84,7 @@ def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_pinned_by_its_commit(path: Path) -> None:
-    """No tag that somebody could move decides what runs on GitHub; the version stands behind it, for Dependabot."""
+    """No movable tag decides what runs on GitHub; the version is in a comment, for Dependabot."""
     text = path.read_text(encoding="utf-8")
     used = [step["uses"] for step in steps(yaml.safe_load(text)) if "uses" in step]
     assert used

@@ -11,7 +11,7 @@ from export_pipeline_tests.servers.s3 import S3Server
 
 
 class GuardedServer:
-    """Denies everything to everybody but what a user's policy allows, while :meth:`enforce` is on.
+    """Denies everything except what a user's policy allows, while :meth:`enforce` is on.
 
     Args:
         server: moto's, which nobody else uses meanwhile.

@@ -153,7 +153,7 @@ class _ThreadingServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news; all else is told as always."""
+        """A disconnected client is ignored; all other errors are reported as usual."""
         if not isinstance(sys.exc_info()[1], ConnectionError | ssl.SSLError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 

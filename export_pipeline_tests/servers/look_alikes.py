@@ -1,4 +1,4 @@
-"""Servers that speak S3 in a way of their own: each knob is what some server in the field does."""
+"""Servers that deviate from S3: each option is what some real server does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -38,7 +38,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """How one request is answered wrongly.
+    """A faulty response to one request.
 
     Attributes:
         status: answer with this instead of the object.

@@ -19,7 +19,7 @@ GET_POSTGRES = "apt-get install postgresql"
 
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[str]:
-    """Runs a server; yields the URL of its own database, without a password.
+    """Run a server; yields the URL of a database, without a password.
 
     As root it runs in a temporary folder of its own, not in *folder*: every pytest that starts closes the folder of all
     test runs to other users, also under a server that is running there.

@@ -26,7 +26,7 @@ def program(name: str, how_to_get: str) -> str:
 
 
 def missing(name: str, how_to_get: str) -> NoReturn:
-    """Skip the test on a person's machine, and fail it in CI, where everything is expected to run."""
+    """Skip the test on a developer's machine, and fail it in CI, where everything is expected to run."""
     message = f"this test needs the program {name}: {how_to_get}"
     if os.environ.get("CI") == "true":
         pytest.fail(message)

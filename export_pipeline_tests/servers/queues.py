@@ -21,7 +21,7 @@ class ServerQueue:
             self.client.send_message(QueueUrl=self.url, MessageBody=body)
 
     def left(self) -> int:
-        """How many messages there are, those included that somebody has taken and not removed."""
+        """How many messages there are, including those received and not deleted."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
@@ -66,7 +66,7 @@ def notify(
 
 
 def let_visibility_pass(queue: ServerQueue) -> None:
-    """Make the messages that somebody has taken visible again, as time would: of a server inside this process."""
+    """Make received messages visible again, as time would: of a server inside this process."""
     from moto.sqs.models import sqs_backends
 
     account, name = queue.arn.split(":")[-2:]

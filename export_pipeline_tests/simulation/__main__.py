@@ -1,4 +1,4 @@
-"""``make simulate``: SIMULATE_SECONDS (1800) of it, by SIMULATE_SEED (today's date); or one failure once more.
+"""``make simulate``: SIMULATE_SECONDS (1800) of it, by SIMULATE_SEED (today's date); or one failure again.
 
 To see one again: ``python -m export_pipeline_tests.simulation "<scenario>: step 3 (run) dies at seam 27: …"`` or
 ``… "<pair> [A stops at its seam 12]"``, as the failure is printed.
@@ -23,7 +23,7 @@ _DIES = re.compile(r"([AB]) dies at its seam (\d+)")
 
 
 def main() -> int:
-    """Simulate, or show one failure once more."""
+    """Simulate, or show one failure again."""
     with stage() as made:
         if len(sys.argv) > 1:
             return _once_more(made, sys.argv[1])

@@ -28,7 +28,7 @@ Command = Callable[[World], None]
 
 
 class Receiver:
-    """A subscriber. What it has is outside: it outlives whoever delivers."""
+    """A subscriber. What it has received is outside: it outlives the delivering process."""
 
     retry_for_seconds = 0.0
 
@@ -211,7 +211,7 @@ def _job(world: World, do: Callable[[Workspace, str], RunResult]) -> None:
 
 
 def _alone(world: World, do: Callable[[Workspace], None]) -> None:
-    """A process of its own."""
+    """A separate process."""
     try:
         with world.workspace() as place:
             do(place)

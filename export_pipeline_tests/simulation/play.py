@@ -33,7 +33,7 @@ class Stage:
 
 @contextmanager
 def stage(postgres_url: str = "") -> Iterator[Stage]:
-    """A world in a folder of its own; the package is part of a simulation until the block ends.
+    """A world in a separate folder; the package is part of a simulation until the block ends.
 
     Args:
         postgres_url: of an empty database, for the ledger; empty: SQLite.

@@ -12,7 +12,7 @@ from export_pipeline_tests.simulation.world import Saved, World, canonical_rows
 
 
 class SavedRows(NamedTuple):
-    """As :class:`.world.Saved`, with the ledger's rows beside what is no file."""
+    """Like :class:`.world.Saved`, with the ledger's rows in addition to what is not a file."""
 
     files: dict[str, tuple[bytes | None, int]]
     outside: bytes

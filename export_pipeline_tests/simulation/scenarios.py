@@ -110,7 +110,7 @@ def events(outside: Outside, name: str) -> int:
 
 
 def _has(**numbers: int) -> Shows:
-    """Each of these subscribers has so many events."""
+    """Each of these subscribers has this many events."""
     return lambda _, outside: all(events(outside, name) == number for name, number in numbers.items())
 
 

@@ -189,7 +189,7 @@ class Inline:
 
 
 class Clock:
-    """A millisecond passes each time somebody looks.
+    """A millisecond passes each time the clock is read.
 
     Attributes:
         ticks: how many have.

@@ -68,7 +68,7 @@ def ids_of_a_run(patch: Patch) -> None:
 
 
 def staging_is_kept(patch: Patch) -> None:
-    """What everybody has stays in staging."""
+    """What every subscriber has stays in staging."""
     patch.setattr(Staging, "delete", lambda *_: None)
 
 
@@ -92,7 +92,7 @@ def newcomers_are_owed_nothing(patch: Patch) -> None:
 
 
 def manifests_always_change(patch: Patch) -> None:
-    """Files are set apart from a manifest that somebody has got."""
+    """Files are isolated from a manifest that a subscriber has received."""
     patch.setattr(deliveries, "is_untouched", lambda *_: True)
 
 

@@ -81,7 +81,7 @@ def _look_at_ledger(tx: Connection, number: int, ending: Ending) -> None:
 
 
 def settle(world: World) -> Ending:
-    """Let all that passes by itself pass, and run until nothing is left to do."""
+    """Let all temporary conditions pass, and run until nothing is left to do."""
     moods = world.outside.moods
     for name, mood in moods.items():
         moods[name] = replace(mood, later=0, loses=0, is_down=False)
@@ -119,7 +119,7 @@ def _one_id_one_body(world: World) -> list[str]:
 
 
 def _repeats(world: World) -> list[str]:
-    """A batch comes once more where a process died, an answer got lost, or somebody asked for its day again."""
+    """A batch comes again only if a process died, a response was lost, or its day was requested again."""
     outside = world.outside
     repeats: Counter[tuple[str, str]] = Counter()
     for one, times in outside.received.items():
@@ -189,7 +189,7 @@ def wants(outside: Outside, name: str, version: Version) -> bool:
 
 
 def _is_excused(version: Version, ending: Ending, world: World) -> bool:
-    """Whether the file could not be read once, and the quarantine says so: a person has to ask for it again."""
+    """Whether the file could not be read once, and the quarantine says so: the user has to request it again."""
     keys = {record.key for record in ending.records if record.kind == FILE}
     return version.key in world.outside.troubled and (version.key in keys or "" in keys)
 

@@ -155,7 +155,7 @@ class Outside:
 
 
 class Saved(NamedTuple):
-    """A state of the world: path → (bytes, None for a folder; time of change), and what is no file."""
+    """A state of the world: path → (bytes, None for a folder; time of change), and what is not a file."""
 
     files: dict[str, tuple[bytes | None, int]]
     outside: bytes
@@ -202,7 +202,7 @@ class World:
             self._release(ledger)
 
     def _ledger(self) -> Ledger:
-        """One without connections: for a new engine SQLAlchemy would compile every statement anew."""
+        """An engine without connections: for a new one SQLAlchemy would compile every statement again."""
         path = self.root / "ledger.db"
         has_schema = not self.ledger_url.startswith("sqlite") or (path.exists() and path.stat().st_size > _EMPTY_BYTES)
         return self._idle.pop() if self._idle and has_schema else Ledger(self.ledger_url)
@@ -284,7 +284,7 @@ class World:
         ]
 
     def wipe(self, pattern: str) -> None:
-        """What lies under *pattern* is gone."""
+        """The files that match *pattern* are gone."""
         for path in self.root.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -366,7 +366,7 @@ FRAMINGS: dict[str, Callable[[list[bytes]], bytes]] = {
 
 
 def _files(folder: str) -> Iterator[tuple[str, tuple[bytes | None, int]]]:
-    """Path → bytes and time of change; without locks, and without what SQLite makes anew."""
+    """Path → bytes and time of change; without locks, and without what SQLite recreates."""
     for entry in os.scandir(folder):
         if entry.name.endswith((".claims", "-shm")):
             continue
@@ -379,7 +379,7 @@ def _files(folder: str) -> Iterator[tuple[str, tuple[bytes | None, int]]]:
 
 
 def ledger_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each table of an SQLite ledger, as :func:`canonical_rows` has it; nothing where it has no schema yet."""
+    """Each table of an SQLite ledger, as returned by :func:`canonical_rows`; nothing if it has no schema yet."""
     if not path.exists() or path.stat().st_size < _EMPTY_BYTES:
         return
     tables: dict[str, tuple[list[str], list[Any]]] = {}
@@ -411,7 +411,7 @@ def _canonical(column: str, value: Any, order: Mapping[Any, int]) -> Any:
 
 
 def plain(outside: Outside) -> list[Any]:
-    """What is no file, without what makes no difference to what comes."""
+    """What is not a file, without what makes no difference to the outcome."""
     skipped = ("ticks", "runs", "done")
     return [
         sorted(value.items() if isinstance(value, dict) else value, key=repr)

@@ -34,7 +34,7 @@ class Result:
 
     @property
     def bad(self) -> list[bytes]:
-        """The bytes of the bad stretches."""
+        """The bytes of the malformed records."""
         return [stretch.data for stretch in self.stretches]
 
 
@@ -46,7 +46,7 @@ def frame(
     checker: Checker | None = None,
     portion_bytes: int = 1 << 19,
 ) -> Result:
-    """Frame *data*, handed over in pieces that end at *cuts*, and see that every byte is accounted for."""
+    """Frame *data*, fed in pieces that end at *cuts*, and check that every byte is accounted for."""
     framer = Framer(limits, checker or Checker(limits), portion_bytes=portion_bytes)
     framed = []
     begin = 0

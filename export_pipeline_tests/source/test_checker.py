@@ -78,7 +78,7 @@ def test_ordinary_lines_are_not_refused() -> None:
     ],
 )
 def test_one_line_that_is_no_event_is_enough(line: bytes) -> None:
-    """It vouches for ordinary lines, and for none of them where one among them is no event, too deep or too long."""
+    """It confirms ordinary lines, and none of them if one is not an event, too deep or too long."""
     checker = Checker(LIMITS)
     ordinary = [b'{"a":1}\n', b"{}\n", b'{"a":[[{}]]}\n']
     assert checker.vouches_for(ordinary)

@@ -272,7 +272,7 @@ def test_a_file_without_columns_has_no_events() -> None:
 
 
 def test_a_text_that_is_no_text_is_an_error() -> None:
-    """Bytes in a column of texts that are not UTF-8 are told, with the column."""
+    """Bytes that are not UTF-8 in a text column are reported, with the column."""
     text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
     with pytest.raises(FileCorrupt, match="column s: a string is not valid UTF-8"):
         unpack(parquet(pa.table({"s": text})))

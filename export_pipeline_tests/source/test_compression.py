@@ -1,4 +1,4 @@
-"""Every compression is told by its first bytes, unpacked whole, within limits, or refused loudly."""
+"""Every compression is detected by its first bytes, decompressed completely, within limits, or refused loudly."""
 
 import bz2
 import gzip
@@ -105,7 +105,7 @@ def test_a_wrong_checksum_is_corrupt(stored: bytes, message: str) -> None:
 @pytest.mark.parametrize("name", ["gzip", "zlib", "zstd", "bzip2", "xz"])
 @pytest.mark.parametrize("rest", [b"garbage", b'{"a":1}\n', b"\0\0garbage"])
 def test_what_follows_the_last_part_is_not_passed_over(name: str, rest: bytes) -> None:
-    """Bytes behind the packed data that are no further part make the file corrupt."""
+    """Bytes after the compressed data that are not another part make the file corrupt."""
     with pytest.raises(FileCorrupt):
         unpack(PACKERS[name](LINES[:300]) + rest)
 
@@ -117,7 +117,7 @@ def test_the_name_of_a_file_decides_nothing() -> None:
 
 @pytest.mark.parametrize("listed", [0, 5, 100])
 def test_a_file_of_another_size_than_listed_is_corrupt(listed: int) -> None:
-    """Too few or too many bytes are noticed even where the format has no end of its own."""
+    """Too few or too many bytes are detected even if the format has no end marker."""
     with pytest.raises(FileCorrupt, match=f"8 bytes were read, but {listed} were listed"):
         list(decompress([b'{"a":1}\n'], key="k", size_bytes=listed, limits=ReadLimits()))
 
@@ -195,7 +195,7 @@ def test_snappy_that_contradicts_itself_is_corrupt(stored: bytes, message: str) 
 
 
 def test_a_snappy_chunk_that_announces_gigabytes_is_refused() -> None:
-    """What a chunk says of its own length is believed only within bounds."""
+    """A chunk's declared length is trusted only within bounds."""
     preamble = b"\xff\xff\xff\xff\x0f"
     stored = struct.pack(">LL", 0xFFFFFFFF, 100) + preamble + b"\0" * 95
     with pytest.raises(FileOverLimit, match="a snappy chunk has 4294967295 bytes, allowed are 67108864"):
@@ -243,7 +243,7 @@ def test_a_window_that_needs_too_much_memory_is_refused() -> None:
 
 
 def test_many_thousand_members_are_not_slow() -> None:
-    """CloudWatch's log events are gzip members of their own: the work grows with the bytes, and not with both."""
+    """CloudWatch's log events are separate gzip members: the work grows with the bytes, not times the members."""
     member = gzip.compress(b'{"a":1}\n', mtime=0)
 
     def seconds(count: int) -> float:

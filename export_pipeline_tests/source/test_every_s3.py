@@ -47,7 +47,7 @@ def test_files_are_listed_and_read(place: tuple[S3Server, str, Source]) -> None:
 
 
 def test_what_was_replaced_or_removed_is_found_out(place: tuple[S3Server, str, Source]) -> None:
-    """Other content under a listed key is never taken for it, and is found by the next listing as a file of its own."""
+    """Other content under a listed key is never mistaken for it, and the next listing finds it as a separate file."""
     server, bucket, source = place
     _, replaced, removed, _ = source.list_files()
     server.put(bucket, {f"in/{replaced.key}": CONTENT[::-1]})

@@ -191,7 +191,7 @@ def test_max_concurrency_holds() -> None:
 
 
 def test_an_unexpected_error_is_not_swallowed() -> None:
-    """Whatever a source raises comes to whoever takes the file."""
+    """Every error of a source reaches the caller who takes the file."""
 
     class Broken(Generated):
         def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
@@ -258,7 +258,7 @@ print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 
 
 def test_memory_does_not_grow_with_the_file() -> None:
-    """One file of 5 GB takes no more memory than the window and what is being handed over."""
+    """One file of 5 GB needs no more memory than the window and the piece in use."""
     done = subprocess.run([sys.executable, "-c", _BIG_FILE], capture_output=True, text=True, check=True)
     total, grown_mebibytes = map(int, done.stdout.split())
     assert total == 5_000_000_000

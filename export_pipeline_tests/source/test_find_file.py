@@ -35,7 +35,7 @@ def test_a_file_is_found_as_a_listing_shows_it(s3: S3Server, bucket: str) -> Non
 
 
 def test_of_a_versioned_object_the_newest_version_is_found(s3: S3Server, bucket: str) -> None:
-    """As a listing, it shows the version that is the current one, and nothing where that is a delete marker."""
+    """Like a listing, it shows the current version, and nothing if that is a delete marker."""
     client = s3.client()
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     for content in (b"first", b"second"):
@@ -76,7 +76,7 @@ def test_a_store_that_does_not_tell(s3: S3Server, bucket: str) -> None:
 
 @pytest.mark.thorough
 def test_a_login_that_may_not(ceph: S3Server) -> None:
-    """Whoever may not look is told so, since the file may well be there."""
+    """Missing permission is reported as such, because the file may exist."""
     name = ceph.new_bucket()
     ceph.put(name, {"in/a": b""})
     stranger = source_of(ceph, f"s3://{name}/in", aws_secret_access_key="wrong")

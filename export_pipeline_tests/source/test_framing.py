@@ -1,4 +1,4 @@
-"""What is an event, what separates events, and what becomes of the rest: the rules one by one."""
+"""What is an event, what separates events, and what happens to the rest: the rules one by one."""
 
 import json
 
@@ -60,7 +60,7 @@ class NotingChecker(Checker):
 
 @pytest.mark.parametrize("portion_bytes", [40, 10_000])
 def test_lines_of_events_take_the_fastest_way(portion_bytes: int) -> None:
-    """Whole lines are not cut out of their portion, however large it is; only a line that lies in two pieces is."""
+    """Whole lines are not copied out of their portion, however large it is; only a line across two pieces is."""
     lines = b"\n".join([A, B, C, b""]) * 50
     for cuts, seen in (([], []), ([len(lines) // 2], []), ([len(A) + 3, len(lines) - 5], [B, C])):
         checker = NotingChecker()
@@ -169,7 +169,7 @@ def test_what_rfc_8259_allows_passes_unchanged(event: bytes) -> None:
     ],
 )
 def test_what_is_no_event_is_set_aside(line: bytes, reason: str) -> None:
-    """A line that is no JSON object is one bad stretch with exactly its bytes; the events around it are found."""
+    """A line that is not a JSON object is one malformed record with exactly its bytes; events around it are found."""
     result = frame(A + b"\n" + line + b"\n" + B + b"\n", cuts=range(0, 40, 3))
     if line.startswith(A):
         assert result.events == [A, A, B]
@@ -213,7 +213,7 @@ def test_a_bad_stretch_says_where_it_lies_and_where_it_goes_wrong() -> None:
     ],
 )
 def test_reading_goes_on_at_the_next_event(data: bytes, events: list[bytes], bad: list[bytes]) -> None:
-    """After a bad stretch the next object that parses is an event, unless it is a part of something broken."""
+    """After a malformed record the next object that parses is an event, unless it is a part of something broken."""
     result = frame_every_way(data)
     assert (result.events, result.bad) == (events, bad)
 
@@ -274,7 +274,7 @@ def test_an_array_gives_the_events_that_it_holds(data: bytes, events: list[bytes
 
 
 def test_a_cut_event_never_costs_the_line_behind_it() -> None:
-    """Wherever an event is cut off, it is one bad stretch, and the next line is read."""
+    """Wherever an event is truncated, it is one malformed record, and the next line is read."""
     event = b'{"t":"a","l":[{"u":"https://x/{}"},{"s":"say \\"hi\\" {x}"}],"m":{"k":1.5,"d":true},"e":["a",{"f":{}}]}'
     for cut in range(1, len(event)):
         result = frame(A + b"\n" + event[:cut] + b"\n" + B + b"\n" + C)
@@ -297,7 +297,7 @@ def test_a_cut_event_among_concatenated_ones_gives_no_part_of_itself() -> None:
 
 
 def test_a_file_of_a_million_brackets_costs_no_stack() -> None:
-    """Depth beyond any recursion limit is an ordinary bad stretch."""
+    """Nesting beyond any recursion limit is an ordinary malformed record."""
     data = b'{"a":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
     result = frame(data + b"\n" + A)
     assert (result.events, result.bad) == ([A], [data])

@@ -107,7 +107,7 @@ def test_days_of_the_year(key: str, day: date | None) -> None:
 
 
 def test_hours_that_do_not_exist() -> None:
-    """A key of hour 24 is no key of the layout."""
+    """A key of hour 24 does not match the layout."""
     assert Layout("%Y/%m/%d/%H").moment_of("2026/11/23/24/x") is None
 
 

@@ -12,6 +12,6 @@ from export_pipeline.source.framed import split_lines
 @example(b"a\n\n")
 @example(b"a\r\nb")
 def test_it_cuts_at_line_feeds_and_nowhere_else(text: bytes) -> None:
-    """Lines and rest are what split() finds; a carriage return, or another sign for a new line, is no end."""
+    """Lines and rest are what split() finds; a carriage return, or another line separator, does not end a line."""
     lines, rest = split_lines(text)
     assert [*lines, rest] == text.split(b"\n")

@@ -24,7 +24,7 @@ keys_of = st.sets(st.text("abc", max_size=4).filter(bool), max_size=40)
 
 
 class Bucket:
-    """A bucket that lists so many keys a page, and counts what it is asked."""
+    """A bucket that lists this many keys per page, and counts its requests."""
 
     def __init__(self, keys: set[str], keys_a_page: int, seconds: float = 0.0) -> None:
         self.keys = sorted(keys)
@@ -83,7 +83,7 @@ def test_few_requests_are_wasted() -> None:
 
 
 def test_years_without_files_cost_no_requests() -> None:
-    """Where a page shows that nothing lies in the ranges before it, they are not asked for."""
+    """If a page shows that the ranges before it are empty, they are not requested."""
     bucket = Bucket(days(NOON - timedelta(days=3_000), 3, 60) | days(NOON, 1, 60), 100)
     start = bucket.list_after("")
     between = splits(Layout("%Y/%m/%d"), start, NOON + timedelta(days=1))

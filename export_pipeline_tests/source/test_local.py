@@ -82,7 +82,7 @@ def test_folders_before_the_limit_are_not_opened(folder: Path, monkeypatch: pyte
 
 
 def test_what_is_not_a_finished_file_is_left_out(folder: Path) -> None:
-    """Hidden and unfinished names, sockets, pipes and broken links are no files."""
+    """Hidden and unfinished names, sockets, pipes and broken links are not files."""
     for name in ("a.gz", ".hidden", ".rsync.Xa81", "b.tmp", "b.part", "b.partial", "b.filepart", "b.crdownload"):
         write(folder, name)
     write(folder, ".git/config")
@@ -121,7 +121,7 @@ def test_the_source_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_are_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file name that is no text cannot be a key; it is left out with a warning, and the others are listed."""
+    """A file name that is not valid text cannot be a key; it is skipped with a warning, and the others are listed."""
     write(folder, "a")
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_bytes(b"x")
     with caplog.at_level(logging.WARNING):
@@ -306,7 +306,9 @@ def timeless() -> Iterator[Path]:
 
 @pytest.mark.parametrize("seconds", [300_000_000_000, 0, -1, -(10**9), 1, 2**31])
 def test_an_absurd_time_of_change_is_told(timeless: Path, seconds: int) -> None:
-    """A file of the year 11476, of 1970 or before is listed and read as of when it came; it is told once, by name."""
+    """A file of the year 11476, of 1970 or before is listed and read with its arrival time; it is reported once, by
+    name.
+    """
     is_told = not 0 < seconds <= 2**31
     path = timeless / "a"
     write(timeless, "a")
@@ -328,7 +330,7 @@ def test_an_absurd_time_of_change_is_told(timeless: Path, seconds: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
 def test_a_folder_that_cannot_be_entered_hides_no_other(reachable: Path, mode: int) -> None:
-    """It is told by name, once, and what lies around it is listed."""
+    """It is reported by name, once, and everything around it is listed."""
     for name in ("a", "m", "z"):
         write(reachable, f"{name}/f")
     (reachable / "m").chmod(mode)
@@ -343,7 +345,7 @@ def test_a_folder_that_cannot_be_entered_hides_no_other(reachable: Path, mode: i
 
 
 def test_a_source_that_cannot_be_entered_fails(reachable: Path) -> None:
-    """Of the source's own folder it is no matter of one name: the listing fails."""
+    """For the source's own folder this is not a matter of one name: the listing fails."""
     folder = reachable / "in"
     folder.mkdir(mode=0o000)
     with as_somebody(), pytest.raises(ListingFailed, match="Permission denied"):
@@ -351,7 +353,7 @@ def test_a_source_that_cannot_be_entered_fails(reachable: Path) -> None:
 
 
 def test_what_is_left_out_is_counted_by_name(tmp_path: Path) -> None:
-    """Links that leave the folder, broken ones and names that are no text are told, each once."""
+    """Links that leave the folder, broken ones and invalid names are reported, each once."""
     (tmp_path / "out").symlink_to("/etc/passwd")
     (tmp_path / "broken").symlink_to("nowhere")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""Servers that speak S3 in a way of their own: their files are listed and read, or it is said what they do."""
+"""Servers that deviate from S3: their files are listed and read, or the deviation is reported."""
 
 import re
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_other_bytes_are_found_out_in_any_spelling(form: str) -> None:
 
 
 def test_what_a_store_calls_by_two_tags_is_never_final() -> None:
-    """An answer with another tag than the listing, which a new listing shows again, is tried again and told."""
+    """A response with another tag than the listing, which a new listing shows again, is retried and reported."""
     with LookAlike({"in/a": CONTENT}, header_tag=lambda tag: quoted(tag[::-1])) as server:
         source = source_of(server)
         [file] = source.list_files()
@@ -90,7 +90,7 @@ def test_what_a_store_calls_by_two_tags_is_never_final() -> None:
 
 
 def test_what_is_listed_and_cannot_be_got_is_never_final() -> None:
-    """A 404 for a file that a new listing shows unchanged, and a 412 where the listing fails, are tried again."""
+    """A 404 for a file that a new listing shows unchanged, and a 412 if the listing fails, are retried."""
 
     def fails(request: Request) -> Fault | None:
         return Fault(status=404) if request.key else None
@@ -227,7 +227,7 @@ def test_a_key_that_xml_cannot_hold_is_listed(written: bytes) -> None:
 
 
 def test_a_size_is_asked_for_by_name() -> None:
-    """The error names the first entry that lacks something, so that a person can look at it."""
+    """The error names the first entry that lacks something, so that a user can look at it."""
     with (
         LookAlike({"in/a": CONTENT}, entry=str(PAGES["no size"]["entry"])) as server,
         pytest.raises(ListingFailed, match=r"the entry of in/a has an invalid size in bytes: nothing"),

@@ -38,7 +38,7 @@ def test_every_way_tells_the_same(key: str, size: int) -> None:
 
 @given(st.text(max_size=200) | json_values.map(json.dumps))
 def test_anything_else_is_told_and_never_raised(body: str) -> None:
-    """No text makes reading fail; what is no message of S3 is said to be wrong, or is one without records."""
+    """No text makes parsing fail; a message that is not from S3 is reported as malformed, or as one without records."""
     told = read_message(body)
     assert told.created == ()
     assert told.wrong or told.other
@@ -47,7 +47,7 @@ def test_anything_else_is_told_and_never_raised(body: str) -> None:
 
 @given(st.data())
 def test_a_message_with_a_part_replaced_by_anything_is_never_raised(data: st.DataObject) -> None:
-    """Whatever stands in a part of a real message, reading it tells of an object, or says what is wrong."""
+    """Whatever a part of a real message contains, parsing it finds an object, or reports what is wrong."""
     message = json.loads(data.draw(st.sampled_from([of_s3(record("a")), of_event_bridge("a"), of_sns(TEST_MESSAGE)])))
     _replace(message, data.draw(names), data.draw(json_values))
     told = read_message(json.dumps(message))
@@ -154,7 +154,7 @@ def test_what_a_message_does_not_tell(
     ],
 )
 def test_what_is_wrong_is_told(body: str, reason: str) -> None:
-    """What cannot be understood is told in words, with nothing in them that could spoil a log."""
+    """Malformed messages are described in words that contain nothing that could corrupt a log."""
     (told,) = read_message(body).wrong
     assert told.startswith(reason)
     assert printable(told) == told

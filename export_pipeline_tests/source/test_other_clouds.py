@@ -146,7 +146,7 @@ def test_a_failing_listing_of_google_is_named() -> None:
 
 
 def test_keys_that_obstore_cannot_express_fail_the_listing_loudly() -> None:
-    """On Google and Azure a key like a//b stops the listing with its name: no file is passed by in silence."""
+    """On Google and Azure a key like a//b stops the listing with its name: no file is skipped silently."""
     with ObjectServer({"in/a//b": b"x", "in/c": b""}) as server:
         settings = SourceSettings(url="gs://bkt/in", endpoint_url=server.url, use_unsigned_session=True)
         with pytest.raises(ListingFailed, match="a//b"):

@@ -1,4 +1,4 @@
-"""What lies inside each other, what is known and refused, what is no text: no file gives made-up events."""
+"""Nested formats, known but refused formats, and binary data: no file yields made-up events."""
 
 import bz2
 import gzip
@@ -44,7 +44,7 @@ SIMPLE = ["gzip", "zlib", "zstd", "bzip2", "xz", "zip", "snappy", "Hadoop's snap
 @pytest.mark.parametrize("outer", SIMPLE)
 @pytest.mark.parametrize("inner", [*SIMPLE, "lz4, legacy"])
 def test_any_packing_may_lie_in_any_other(outer: str, inner: str) -> None:
-    """What is packed twice is unpacked twice, in whatever pieces it comes; and once more around it."""
+    """What is compressed twice is decompressed twice, in whatever pieces it comes; and again around it."""
     twice = PACKERS[outer](PACKERS[inner](LINES))
     assert unpack(twice) == unpack(twice, piece_bytes=1000) == LINES
     assert unpack(gzipped(twice)) == LINES
@@ -59,7 +59,7 @@ def test_each_file_in_an_archive_may_be_packed_its_own_way() -> None:
 
 
 def test_the_limits_count_what_is_unpacked_on_the_way() -> None:
-    """What lies between two packings counts by the same limits as what comes out."""
+    """What is between two layers counts by the same limits as the final output."""
     limits = ReadLimits(max_unpacked_bytes=len(LINES))
     assert unpack(gzipped(gzipped(LINES)), limits=limits) == LINES
     stored = gzipped(gzip.compress(LINES, 0, mtime=0))
@@ -87,7 +87,7 @@ def test_what_goes_to_disk_is_bounded(head: bytes) -> None:
 
 
 def test_entries_that_overlap_are_refused() -> None:
-    """An archive whose table of contents names the same bytes many times is no archive but a bomb."""
+    """An archive whose table of contents names the same bytes many times is treated as a bomb."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
         writer.writestr("a", LINES)
@@ -111,7 +111,7 @@ def _with_entry_left_out(which: int) -> bytes:
     ids=["two archives", "an empty one in front", "first", "middle", "last"],
 )
 def test_entries_that_no_table_of_contents_lists_are_refused(stored: bytes) -> None:
-    """An archive with an entry that would be passed over without a word is an error of the file."""
+    """An archive with an entry that would be skipped silently is an error of the file."""
     with pytest.raises(FileCorrupt, match="that its central directory does not list"):
         unpack(stored)
 
@@ -149,7 +149,7 @@ def test_entries_that_lie_about_their_size_are_corrupt(size: int) -> None:
     ],
 )
 def test_damage_is_an_error_of_the_file(stored: bytes, message: str) -> None:
-    """Lengths that cannot be, cut ends and unknown contents are told, and nothing is allocated for them."""
+    """Impossible lengths, truncated ends and unknown contents are reported, and nothing is allocated for them."""
     with pytest.raises(FileError, match=message):
         unpack(stored)
 
@@ -208,7 +208,7 @@ def test_junk_in_front_costs_no_event(junk: bytes) -> None:
 
 
 def test_binary_stretches_behind_sound_events_are_quarantined() -> None:
-    """Once it is text, a file may hold anything: what is no event is set aside, and what is arrives."""
+    """Once it is text, a file may contain anything: what is not an event is quarantined, and events arrive."""
     noise = random.Random(1).randbytes(5 * KIB).replace(b"{", b"").replace(b"\n", b"")
     result = frame(unpack(LINES + noise + b"\n" + LINES))
     assert b"".join(event + b"\n" for event in result.events) == LINES * 2

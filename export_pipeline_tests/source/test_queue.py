@@ -49,7 +49,9 @@ def test_all_messages_are_taken_and_removed(queue: NotificationQueue, served: Se
 
 
 def test_no_more_are_taken_than_were_asked_for(queue: NotificationQueue, served: ServerQueue) -> None:
-    """Of many messages only so many are taken; the others stay for the next one, and those taken are not seen again."""
+    """Of many messages only this many are received; the others stay for the next one, and those received are not
+    repeated.
+    """
     served.send(*[f"message {n}" for n in range(30)])
     first, was_last = queue.receive(13)
     assert (len(first), was_last) == (13, False)
@@ -100,7 +102,7 @@ def test_a_queue_that_is_not_there(moto: S3Server) -> None:
 
 
 def test_messages_that_cannot_be_removed_are_counted(queue: NotificationQueue, served: ServerQueue) -> None:
-    """Of a request that removes several messages one may fail: it is told, and comes again."""
+    """If one deletion of a request fails, it is reported, and the message comes again."""
     served.send("a", "b")
     messages, _ = queue.receive(2)
     messages[0] = replace(messages[0], handle="no handle")
@@ -136,7 +138,7 @@ def test_a_queue_that_does_not_answer(moto: S3Server) -> None:
     ],
 )
 def test_host_and_region_are_those_of_the_queue(moto: S3Server, url: str, region: str) -> None:
-    """The queue may lie in another region than the bucket: its URL tells which, and is where requests go."""
+    """The queue may be in another region than the bucket: its URL says which, and requests go there."""
     client = NotificationQueue(settings(moto, url))._client
     assert (client.meta.region_name, client.meta.endpoint_url) == (region, url.rpartition("/")[0].rpartition("/")[0])
 
@@ -149,7 +151,7 @@ def test_a_fifo_queue_is_refused(moto: S3Server) -> None:
 
 @pytest.mark.parametrize("url", ["uploads", "s3://acme", "https://", "https://key:secret@sqs.amazonaws.com/1/q", ""])
 def test_what_is_no_queue(moto: S3Server, url: str) -> None:
-    """A text that is no URL of a queue is refused when the deployment is read."""
+    """Text that is not the URL of a queue is refused when the deployment is read."""
     with pytest.raises(ValueError, match="allowed: the URL of a queue"):
         settings(moto, url)
 
@@ -214,7 +216,7 @@ def test_the_check_tells_of_which_keys_the_bucket_sends(
 def test_the_check_fails_where_the_queue_can_tell_of_no_file(
     moto: S3Server, served: ServerQueue, told: dict[str, Any], said: str
 ) -> None:
-    """A bucket that sends, but nothing of the source or nothing of new objects, is told apart from one that does."""
+    """A bucket that notifies, but not for the source or not for new objects, is distinguished from one that does."""
     bucket = moto.new_bucket()
     notify(moto, bucket, served, **told)
     with pytest.raises(ConfigurationError, match=f"{bucket} {said}"):
@@ -229,7 +231,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]
 
 
 def with_permissions(guarded: GuardedServer, actions: list[str], *bodies: str) -> SourceSettings:
-    """The settings of a source with a new queue that holds messages, for somebody who may do just this."""
+    """The settings of a source with a new queue that holds messages, for a user with exactly these permissions."""
     login = guarded.login(allowing(actions))
     queue = new_queue(guarded.server)
     queue.send(*bodies)
@@ -263,7 +265,7 @@ def test_the_three_permissions_are_enough(guarded: GuardedServer) -> None:
 
 @pytest.mark.thorough
 def test_without_the_permission_to_remove_the_run_fails(guarded: GuardedServer) -> None:
-    """Messages that may never be removed are no small trouble: the error names the permission."""
+    """Messages that must not be deleted are a serious error: it names the permission."""
     queue = NotificationQueue(with_permissions(guarded, ["sqs:ReceiveMessage"], "a"))
     messages, _ = queue.receive(10)
     with pytest.raises(QueueFailed, match="the credentials lack sqs:DeleteMessage"):

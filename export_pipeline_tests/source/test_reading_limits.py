@@ -25,7 +25,7 @@ def test_the_longest_event_passes(around: tuple[bytes, bytes]) -> None:
 
 @pytest.mark.parametrize("around", [(b"", b"\n"), (b"\n", b" \r\n"), (A, A), (b"[" + A + b",", b"]")])
 def test_a_longer_event_is_set_aside(around: tuple[bytes, bytes]) -> None:
-    """An event of one byte more is one bad stretch up to its own end, and what surrounds it is found."""
+    """An event of one byte more is one malformed record up to its own end, and what surrounds it is found."""
     event = b'{"s":"1234567890123"}'
     before, behind = around
     result = frame_every_way(before + event + behind, limits=SMALL)
@@ -47,7 +47,7 @@ def test_what_a_too_long_event_encloses_is_no_event() -> None:
 
 @pytest.mark.parametrize("garbage", [b"x" * 1000, b"{" * 1000, b'"' * 1000, b'{"a":"' + b"b" * 1000, b"[" * 1000])
 def test_garbage_without_end_is_one_stretch(garbage: bytes) -> None:
-    """A line longer than max_event_bytes is one bad stretch to its end."""
+    """A line longer than max_event_bytes is one malformed record to its end."""
     result = frame(A + garbage + b"\n" + A, limits=SMALL)
     assert result.events == [A, A]
     assert result.bad == [garbage]

@@ -1,4 +1,4 @@
-"""The slow reader agrees with RFC 8259, and with Python's json where that does."""
+"""The slow reader agrees with RFC 8259, and with Python's json as far as that does."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def test_a_fault_names_the_byte(text: bytes, at: int, reason: str) -> None:
 
 @pytest.mark.parametrize("filler", [b"", b"a" * 65_535, b"\xc3\xa9" * 40_000])
 def test_utf8_is_checked_across_steps(filler: bytes) -> None:
-    """A character that lies across the border of two steps is read whole; a wrong byte is found where it is."""
+    """A character across the border of two steps is read completely; a wrong byte is found at its position."""
     good = filler + "é€😀".encode() * 3
     assert utf8_fault(good, 0, len(good)) is None
     for bad in (b"\xe2\x82", b"\x80", b"\xff", b"\xed\xb0\x80"):

@@ -46,7 +46,7 @@ def bucket(s3: S3Server) -> str:
 
 
 def test_odd_keys_are_listed_and_read_as_they_are(s3: S3Server, bucket: str) -> None:
-    """Keys that are no paths neither stop a listing nor are read under another name; folder markers are no files."""
+    """Keys that are not paths neither stop a listing nor are read under another name; folder markers are not files."""
     s3.put(bucket, {f"in/{key}": key.encode() for key in ODD_KEYS})
     source = source_of(s3, f"s3://{bucket}/in")
     files = list(source.list_files())
@@ -149,7 +149,7 @@ def test_a_deleted_file_is_gone(s3: S3Server, bucket: str) -> None:
 
 
 def test_an_empty_file_is_listed_and_read(s3: S3Server, bucket: str) -> None:
-    """A file of no bytes is a file, and its replacement is noticed all the same."""
+    """An empty file is a file, and its replacement is detected anyway."""
     s3.put(bucket, {"a": b"", "folder/": b""})
     source = source_of(s3, f"s3://{bucket}")
     [file] = source.list_files()

@@ -46,7 +46,7 @@ def gets(server: ObjectServer) -> list[Request]:
 
 
 def first(times: int, fault: Fault) -> Callable[[Request], Fault | None]:
-    """The fault for the first so many requests."""
+    """The fault for the first requests, this many."""
     left = [fault] * times
     return lambda request: left.pop() if left else None
 
@@ -98,7 +98,7 @@ def test_an_answer_that_claims_to_be_shorter_is_refused(server: ObjectServer, pa
     ("status", "error"), [(403, FileForbidden), (401, FileForbidden), (404, FileGone), (412, FileReplaced)]
 )
 def test_refusals_are_told_apart(server: ObjectServer, status: int, error: type[FileError]) -> None:
-    """Each refusal has its own error with the key, is not tried again, and shows no secret."""
+    """Each refusal has its own error with the key, is not retried, and shows no secret."""
     source = source_of(server)
     [file] = source.list_files()
     server.objects = {"in/a": CONTENT + b"0"} if status == 412 else {}
@@ -144,7 +144,7 @@ def test_a_listing_is_tried_again(server: ObjectServer, fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [Fault(status=503), Fault(claimed_length=300)])
 def test_a_listing_that_goes_on_failing_fails(server: ObjectServer, fault: Fault) -> None:
-    """After max_attempts the listing fails: what came before is no whole listing."""
+    """After max_attempts the listing fails: what came before is not a complete listing."""
     server.objects = {f"in/{n:04}": b"" for n in range(25)}
     server.page_keys = 10
     source = source_of(server, retry_mode="standard", max_attempts=2)
@@ -157,7 +157,7 @@ def test_a_listing_that_goes_on_failing_fails(server: ObjectServer, fault: Fault
 
 
 def test_a_listing_out_of_order_fails(server: ObjectServer) -> None:
-    """A store that does not list in the order of keys is told, not trusted: the cursor would pass files by."""
+    """A store that does not list in the order of keys is reported, not trusted: the cursor would skip files."""
     server.objects = {"in/b": b"", "in/a": b""}
     server.sorts = False
     with pytest.raises(ListingFailed, match="does not list in key order: 'a' came after 'b'"):

@@ -1,4 +1,4 @@
-"""An export whose runs read and deliver, without Dagster; in this process, or in one of their own that may die."""
+"""An export whose runs read and deliver, without Dagster; in this process, or in a separate one that may die."""
 
 import os
 import signal
@@ -105,7 +105,7 @@ class Runs(Export):
         return sorted(line.split(b'"')[3].decode() for line in path.read_bytes().splitlines()) if path.exists() else []
 
     def work_and_die(self, *killers: str) -> bool:
-        """One run in a process of its own, which is killed as it reads one of *killers*; returns whether it was."""
+        """One run in a separate process, which is killed as it reads one of *killers*; returns whether it was."""
         self.runs += 1
         arguments = [str(self.folder), self.ledger_url, str(self.runs), str(self.max_attempts), *killers]
         done = subprocess.run([sys.executable, "-m", __name__, *arguments], check=False, timeout=120)
@@ -133,7 +133,7 @@ class Runs(Export):
 
 @contextmanager
 def denied(*but: str) -> Iterator[None]:
-    """Inside the block the store refuses to hand out any file, except these."""
+    """Inside the block the store refuses to return any file, except these."""
     allowed = local.LocalSource.read_range
 
     def read_range(self: local.LocalSource, file: SourceFile, start: int, stop: int) -> bytes:

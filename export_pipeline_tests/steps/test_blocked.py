@@ -36,7 +36,7 @@ def test_what_is_newer_goes_on_beside_a_manifest_that_waits(lagging: Runs) -> No
         lagging.put_events(NEW)
         (failure,) = lagging.work()
         assert failure.startswith(f"{GONE}: the file does not exist; manifest ")
-        assert failure.endswith("try 1 of 2, then it is given up, and the other files go on without it")
+        assert failure.endswith("attempt 1 of 2, then it is given up, and the other files are delivered without it")
         lagging.work()
     assert lagging.got("dwh") == [NEW]
     assert lagging.got("crm") == [*OLD, NEW]
@@ -53,7 +53,7 @@ def test_what_waits_is_delivered_once_its_file_is_back_in_time(lagging: Runs) ->
 
 
 def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
-    """After all tries the file alone is given up, by an error and a record; its sound neighbours come all the same."""
+    """After all attempts only the file is given up, by an error and a record; the readable files arrive anyway."""
     with without(lagging, GONE):
         lagging.work()
         (failure,) = lagging.work()
@@ -63,17 +63,17 @@ def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
     manifest_id = lagging.receivers["crm"].batches[0].id.partition("-")[0]
     part = lagging.receivers["dwh"].batches[0].id.partition("-")[0]
     assert failure == (
-        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 tries, and kept in the quarantine; the other "
-        f"files of manifest {manifest_id} go on to dwh alone, in 1 manifest: {part}"
+        f"{GONE}: the file does not exist; given up for dwh after 2 of 2 attempts, and kept in the quarantine; the "
+        f"other files of manifest {manifest_id} stay owed to dwh, as 1 manifest: {part}"
     )
     assert (record.kind, record.key) == ("file", GONE)
-    assert record.reason == "the file does not exist; given up for dwh, which had not got it"
+    assert record.reason == "the file does not exist; given up for dwh, which had not received it"
     assert (lagging.got("crm"), lagging.got("dwh")) == ([*OLD], [OLD[0], OLD[2]])
     assert (lagging.owed("dwh"), lagging.imbalances()) == ([], [])
 
 
 def test_a_retry_owes_again_what_was_given_up(lagging: Runs) -> None:
-    """Once the file is back, a retry delivers what was given up, and everything comes to everybody once."""
+    """Once the file is back, a retry delivers what was given up, and every subscriber gets everything once."""
     with without(lagging, GONE):
         lagging.work()
         lagging.work()
@@ -98,7 +98,7 @@ def test_a_replaced_file_needs_no_further_try(lagging: Runs) -> None:
     lagging.put_events(NEW)
     (lagging.bucket / GONE).write_text('{"key":"other content"}\n')
     (failure,) = lagging.work()
-    assert "given up for dwh after 1 of 2 tries" in failure
+    assert "given up for dwh after 1 of 2 attempts" in failure
     lagging.work()
     lagging.work()
     assert lagging.got("dwh") == [OLD[0], OLD[2], "other content", NEW]
@@ -106,7 +106,7 @@ def test_a_replaced_file_needs_no_further_try(lagging: Runs) -> None:
 
 
 def test_bad_stretches_are_kept_beside_what_was_given_up(export: Runs) -> None:
-    """A file that was read once, and is given up later, leaves what it had in the quarantine where it is."""
+    """A file that was read once, and is given up later, leaves what it had in the quarantine unchanged."""
     export.put(GONE, text='{"key":"a"}\nnonsense\n')
     for receiver in export.receivers.values():
         receiver.is_down = True
@@ -133,7 +133,7 @@ def test_nothing_is_given_up_while_the_store_refuses_all(export: Runs) -> None:
 
 
 def test_nothing_is_given_up_for_what_was_read_before_the_store_refused(export: Runs) -> None:
-    """That a file planned with others was read before the store began to refuse is no reason to give these up."""
+    """A file that was read before the store began to refuse is not a reason to give up those planned with it."""
     export.limit(1)
     export.put_events(*OLD)
     with denied(OLD[0]):
@@ -159,7 +159,7 @@ def test_a_refused_file_is_given_up_while_others_are_read(export: Runs) -> None:
 
 
 def test_a_manifest_that_is_refused_as_a_whole_holds_nothing_back(lagging: Runs) -> None:
-    """Where the store refuses all files of a manifest and hands out others, who waits for it gets what is newer."""
+    """If the store refuses all files of a manifest and returns others, a subscriber that waits for it gets those."""
     with denied(NEW):
         lagging.put_events(NEW)
         for _ in range(3):

@@ -57,7 +57,7 @@ class Export:
         return key
 
     def run(self, *, deliver: bool = True) -> None:
-        """Find and plan what is new; *deliver* it to everybody without more ado."""
+        """Find and plan what is new; *deliver* it to every subscriber."""
         found = discover(
             self.source,
             self.ledger,
@@ -195,7 +195,7 @@ def test_files_that_just_arrived_are_not_missing(export: Export) -> None:
 
 @pytest.mark.parametrize(("on_overwrite", "expected"), [("read", ["2026/11/18/a"]), ("ignore", [])])
 def test_new_content_under_a_known_key(export: Export, on_overwrite: str, expected: list[str]) -> None:
-    """New content under a known key is missing where it is read, and unwanted where it is ignored."""
+    """New content under a known key is missing if it is read, and unwanted if it is ignored."""
     export.settings = replace(SETTINGS, on_overwrite=on_overwrite)
     export.put("2026/11/18/a")
     export.put("2026/11/22/a")
@@ -207,7 +207,7 @@ def test_new_content_under_a_known_key(export: Export, on_overwrite: str, expect
 
 
 def test_a_file_that_was_given_up(export: Export) -> None:
-    """A file that lies in the quarantine as a whole is counted apart."""
+    """A file in the quarantine as a whole is counted separately."""
     key = export.put("2026/11/22/a")
     export.run(deliver=False)
     export.set_states(deliveries.GIVEN_UP)
@@ -216,7 +216,7 @@ def test_a_file_that_was_given_up(export: Export) -> None:
 
 
 def test_before_the_first_run_everything_is_missing(export: Export) -> None:
-    """In a ledger that no run has used, every old object is missing to everybody; a repair registers and plans."""
+    """In a ledger that no run has used, every old object is missing for everyone; a repair registers and plans."""
     key = export.put("2026/11/22/a")
     found = export.compare()
     assert missing(found) == [key]
@@ -272,7 +272,7 @@ def test_folded_days_are_compared_as_before(export: Export) -> None:
 
 
 def test_what_could_not_be_listed_was_not_compared(export: Export) -> None:
-    """The comparison tells which names were ignored, and what it could not list, each time anew."""
+    """The comparison reports which names were ignored, and what it could not list, newly each time."""
     export.put("2026/11/20/00/a")
     export.put("2026/11/20/00/b.tmp")
     (export.bucket / "2026/11/20/00/broken").symlink_to("nowhere")

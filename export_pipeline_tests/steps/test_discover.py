@@ -77,7 +77,7 @@ def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
 
 
 def test_the_same_key_with_new_content_is_a_file_of_its_own(export: Export) -> None:
-    """A known key with another etag is planned once more and reported, once."""
+    """A known key with another etag is planned again and reported, once."""
     export.put("2026/11/23/a.json")
     export.run()
     export.put("2026/11/23/a.json", text='{"second": true}\n')
@@ -154,7 +154,7 @@ def test_a_manifest_holds_files_of_one_day_and_bounded_size(export: Export) -> N
 
 
 def test_start_from_now_takes_only_what_arrives_afterwards(export: Export) -> None:
-    """With start_from: now in a new ledger, what lies in the bucket is not owed; what arrives later is."""
+    """With start_from: now in a new ledger, what is already in the bucket is not owed; what arrives later is."""
     export.settings = replace(SETTINGS, start_from="now")
     _arrive(export, "2026/11/22/old.json", at=NOW - timedelta(seconds=1))
     assert export.run(now=NOW).files == 0
@@ -300,7 +300,7 @@ def test_a_subscriber_that_was_removed_and_comes_back_has_no_gap(export: Export,
     found = export.run(now=NOW + timedelta(minutes=3))
     assert export.owed("dwh") == ["2026/11/21/a.json", "2026/11/22/a.json"]
     assert found.notes == (
-        "subscriber dwh is back and continues where it was removed, at 2026-11-23 12:02 UTC; if another export uses "
+        "subscriber dwh is back and continues from its removal, at 2026-11-23 12:02 UTC; if another export uses "
         "this ledger for the same source, give each its own ledger",
         "1 earlier manifest is now owed to dwh",
     )
@@ -349,6 +349,6 @@ def test_a_run_serves_each_subscriber_its_oldest_files(export: Export) -> None:
 
 
 def _arrive(export: Export, key: str, *, at: datetime) -> None:
-    """A file that arrived at a moment of its own, so that the test depends on no clock."""
+    """A file that arrived at a given moment, so that the test does not depend on a clock."""
     export.put(key)
     os.utime(export.bucket / key, (at.timestamp(), at.timestamp()))

@@ -39,7 +39,7 @@ def test_a_new_file_is_seen_until_a_run_has_planned_it(export: Export) -> None:
 
 
 def test_a_late_file_is_seen(export: Export) -> None:
-    """A file that sorts before the frontier is seen as long as it lies within the lookback."""
+    """A file that sorts before the frontier is seen as long as it is within the lookback."""
     export.put("2026/11/23/10/b")
     export.run()
     export.put("2026/11/23/10/a")

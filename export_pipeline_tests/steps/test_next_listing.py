@@ -1,4 +1,4 @@
-"""Where the next listing begins: no cursor hides a file, and a cursor that a person moved back is obeyed, once."""
+"""Where the next listing begins: no cursor hides a file, and a cursor that a user moved back is followed, once."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +19,9 @@ from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 DAYS = [f"2026/11/{day}/00/a.json" for day in range(10, 24)]
 FOREIGN = "2026/11/23/11/theirs.json (ledger 0123abcd)"
 IGNORED = {
-    "nonsense": "is no key of the layout",
-    "2099/01/01": "lies ahead of 2026/11/23/00/a.json",
-    "2026/12/01/00/a.json": "lies ahead of 2026/11/23/00/a.json",
+    "nonsense": "does not match the layout",
+    "2099/01/01": "is ahead of 2026/11/23/00/a.json",
+    "2026/12/01/00/a.json": "is ahead of 2026/11/23/00/a.json",
     FOREIGN: "was written by another deployment",
     "2026/11/01 (ledger 0123abcd)": "was written by another deployment",
 }
@@ -36,7 +36,7 @@ def export(tmp_path: Path, ledger_url: str) -> Iterator[Export]:
 
 @pytest.mark.parametrize("cursor", [*IGNORED, "2026/11/23", "2026/11/23/00/a.json", "2026/11/30"])
 def test_a_source_new_to_the_ledger_is_listed_whole_whatever_the_cursor_says(export: Export, cursor: str) -> None:
-    """What another deployment, or a person, left in the cursor hides nothing of a source that was never listed."""
+    """A cursor left by another deployment, or by a user, hides nothing of a source that was never listed."""
     export.put(*DAYS)
     export.cursor = cursor
     found = export.run()
@@ -48,7 +48,7 @@ def test_a_source_new_to_the_ledger_is_listed_whole_whatever_the_cursor_says(exp
 
 @pytest.mark.parametrize("cursor", ["", "2026/11/20", "2026/11/01/00/a.json", "1999/01/01", *IGNORED])
 def test_no_cursor_repeats_or_hides_a_file(export: Export, cursor: str) -> None:
-    """Whatever stands in the cursor, known files are not planned again, and new ones are found."""
+    """Whatever the cursor is, known files are not planned again, and new ones are found."""
     export.put(*DAYS)
     export.run()
     export.cursor = cursor
@@ -73,8 +73,8 @@ def test_what_was_ignored_is_said_in_one_warning(export: Export, cursor: str, re
 
 
 def test_a_cursor_moved_back_lists_again_from_there_once(export: Export) -> None:
-    """A file that came later than the lookback allows is found when a person moves the cursor back; the cursor then
-    shows again how far the source is listed, and later listings are as short as before.
+    """A file that came later than the lookback allows is found when a user moves the cursor back; the cursor then shows
+    again how far the source is listed, and later listings are as short as before.
     """
     export.put(*DAYS)
     export.run()
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_take_all_of_an_earlier_cursor_goes_on_with_it(export:
 
 
 def test_a_mark_that_was_left_in_an_edit_does_no_harm(export: Export) -> None:
-    """A person may change the day and leave the mark behind it; the daemon may write back an older cursor of ours."""
+    """A user may change the day and keep the mark after it; the daemon may write back an older cursor of ours."""
     export.put(*DAYS)
     export.run()
     export.put("2026/11/15/00/late.json")
@@ -127,7 +127,7 @@ def test_a_whole_key_may_be_pasted_as_cursor(export: Export) -> None:
 
 
 def test_an_earlier_start_date_is_looked_back_to(export: Export) -> None:
-    """Where source.start_date moves to an earlier day, what lies between is listed by the next run."""
+    """If source.start_date moves to an earlier day, the next run lists what is between."""
     export.settings = replace(SETTINGS, start_date=date(2026, 11, 20))
     export.put(*DAYS)
     assert export.run().files == 4
@@ -137,7 +137,7 @@ def test_an_earlier_start_date_is_looked_back_to(export: Export) -> None:
 
 
 def test_another_layout_lists_from_the_start(export: Export) -> None:
-    """A frontier that is no key of a new layout says nothing of its keys: these are listed from the first one on."""
+    """A frontier that does not match a new layout says nothing about its keys: they are listed from the first on."""
     export.put(*DAYS)
     export.run()
     export.settings = replace(SETTINGS, layout=Layout("dt=%Y-%m-%d/"))

@@ -184,7 +184,7 @@ def test_a_file_that_kills_its_reader_is_found_and_given_up(export: Runs) -> Non
     (record,) = export.records()
     assert (record.kind, record.key) == ("file", killer)
     assert record.reason.startswith("run run-")
-    assert "died while it read this file alone, for the 2. time" in record.reason
+    assert "died while it read this file alone, in attempt 2" in record.reason
     assert export.imbalances() == []
 
 
@@ -201,7 +201,7 @@ def test_a_run_that_is_killed_for_another_reason_gives_up_nothing(export: Runs) 
 
 
 def test_a_run_that_is_ended_while_it_reads_counts_nothing(export: Runs) -> None:
-    """A person who terminates a run ends a reading that the next one begins anew, undivided."""
+    """A user who terminates a run ends a reading that the next run starts again, undivided."""
     export.put_events(*old(3))
     with raising(lambda _: KeyboardInterrupt(), at=old(1)), pytest.raises(KeyboardInterrupt):
         export.work()
@@ -218,7 +218,7 @@ def test_what_a_kill_divided_says_so(export: Runs) -> None:
     assert export.work() == []
     (note,) = export.notes
     assert note.endswith(
-        "of 3 files was divided into 3, which the next runs read apart: run run-2 died while it read it"
+        "of 3 files was divided into 3, which the next runs read separately: run run-2 died while it read it"
     )
 
 
@@ -336,9 +336,9 @@ def test_a_second_reading_that_differs_is_no_end(export: Runs) -> None:
     path.write_text('{"key":"two"}\n')
     os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
     (first,) = export.work()
-    assert first.endswith("so its batches cannot be recreated; try 1 of 2")
+    assert first.endswith("so its batches cannot be recreated; attempt 1 of 2")
     (second,) = export.work()
-    assert "go on to dwh alone" in second
+    assert "stay owed to dwh, as" in second
     assert export.work() == []
     assert (export.got("crm"), export.got("dwh"), export.owed("dwh")) == (["one"], ["two"], [])
 
@@ -363,7 +363,7 @@ def test_an_error_that_is_no_files_does_not_hold_back_others(export: Runs, monke
 
 
 def test_what_is_told_of_a_split_manifest_is_true_of_each_file(export: Runs) -> None:
-    """`why`, `status` and the check of completeness tell of each file, not of its manifest, what became of it."""
+    """`why`, `status` and the check of completeness report what happened to each file, not to its manifest."""
     accepted_in_part(export, files=4, events=5, batch_events=5, accepted=1)
     keys = old(4)
     with without(export, keys[2]):
@@ -398,7 +398,7 @@ def test_what_is_told_of_a_split_manifest_is_true_of_each_file(export: Runs) -> 
 
 
 def test_a_file_of_a_part_that_cannot_be_read_turns_the_run_red(export: Runs) -> None:
-    """What a run could not read is reported by name, also where it is in a part of a manifest."""
+    """What a run could not read is reported by name, even if it is in a part of a manifest."""
     accepted_in_part(export, files=3, events=5, batch_events=3, accepted=1)
     with without(export, old(3)[1]):
         export.work()

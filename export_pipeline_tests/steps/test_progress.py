@@ -1,4 +1,4 @@
-"""Progress: when it is told, and what it costs."""
+"""Progress: when it is reported, and what it costs."""
 
 from dataclasses import replace
 
@@ -82,7 +82,7 @@ def test_the_sentences() -> None:
 
 
 def test_a_run_is_told_every_ten_seconds_at_most(clock: Clock) -> None:
-    """A run of many short manifests is told ten seconds apart, with what every subscriber has and what was planned."""
+    """A run of many short manifests is reported every ten seconds, with what each subscriber has and the plan."""
     told: list[tuple[float, int, int]] = []
     planned = {"crm": Amount(files=300), "archive": Amount(files=300)}
     progress = RunProgress(

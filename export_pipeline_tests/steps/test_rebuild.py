@@ -29,7 +29,7 @@ def identity_of(files: list[SourceFile]) -> str:
 
 
 def test_manifests_between_whose_files_late_ones_lie() -> None:
-    """Manifests whose keys lie between each other's are found by when their files arrived."""
+    """Manifests with interleaved keys are found by when their files arrived."""
     early = [file(f"{n:03}", FIRST) for n in range(0, 200, 2)]
     late = [file(f"{n:03}", FIRST + timedelta(minutes=10)) for n in range(1, 200, 2)]
     listed = sorted(early + late, key=lambda one: one.key)
@@ -38,7 +38,7 @@ def test_manifests_between_whose_files_late_ones_lie() -> None:
 
 
 def rebuilt(export: Export) -> Rebuilt:
-    """A ledger made again for subscribers that cannot tell what they have."""
+    """A ledger rebuilt for subscribers that cannot report what they have."""
     return rebuild(
         export.source,
         export.ledger,
@@ -61,7 +61,7 @@ def test_a_start_that_nobody_knows_any_more(
     export.put("2026/11/22/a.json")
     export.subscribers = {"crm": since}
     export.settings = replace(export.settings, start_from=start_from)
-    with pytest.raises(ConfigurationError, match=f"^{key} of crm: found now, .* allowed here: beginning, or the day"):
+    with pytest.raises(ConfigurationError, match=f"^{key} of crm: found now, .* allowed here: beginning, or the first"):
         rebuilt(export)
     export.subscribers = {"crm": "2026-11-21"}
     rebuilt(export)
@@ -70,7 +70,7 @@ def test_a_start_that_nobody_knows_any_more(
 
 
 def test_a_ledger_of_another_source_too(tmp_path: Path, ledger_url: str) -> None:
-    """In a ledger that several exports share, what is lost of one source is made again beside the others."""
+    """In a ledger that several exports share, what is lost of one source is rebuilt beside the others."""
     export = Export(tmp_path, ledger_url)
     export.put("2026/11/22/a.json")
     export.run()

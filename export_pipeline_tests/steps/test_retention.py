@@ -38,7 +38,7 @@ class Folded(Export):
         assert len(self.ids("crm")) == 1
 
     def deliver(self) -> None:
-        """Everything that is owed, to everybody."""
+        """Everything that is owed, to all subscribers."""
         with self.ledger.read() as tx:
             active = {one.name: one for one in subscriptions.active(tx, 1)}
             chosen = owed.choose(tx, list(active.values()), max_files=10, max_retries=10)
@@ -53,7 +53,7 @@ class Folded(Export):
 
     @contextmanager
     def broken(self, key: str) -> Iterator[None]:
-        """Inside the block a file has content that is no gzip after all; nothing else about it tells."""
+        """Inside the block a file has content that turns out not to be gzip; nothing else about it shows that."""
         path = self.bucket / key
         good, there = path.read_bytes(), path.stat()
 
@@ -103,10 +103,10 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
     folded.subscribers = {"crm": None, "dwh": "beginning"}
     folded.run()
     (folded.bucket / A).rename(away)
-    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+    with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
         folded.deliver()
     with pytest.raises(
-        OwedFileLost, match=r"given up for dwh after 2 of 2 tries.*; its other files go on .* manifest "
+        OwedFileLost, match=r"given up for dwh after 2 of 2 attempts.*; its other files are delivered .* manifest "
     ):
         folded.deliver()
     folded.deliver()
@@ -118,9 +118,9 @@ def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> Non
             record.reason
         )
         assert folded.replay(again=False) == (0, 1)
-        with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+        with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
             folded.deliver()
-        with pytest.raises(OwedFileLost, match="given up after 2 tries"):
+        with pytest.raises(OwedFileLost, match="given up after 2 attempts"):
             folded.deliver()
     folded.deliver()
     away.rename(folded.bucket / A)
@@ -145,12 +145,14 @@ def told_of(tx: Connection, folded: Folded, key: str) -> tuple[history.DeliveryL
 
 
 def test_a_replay_of_a_folded_manifest_that_lost_a_file_is_given_up_aloud(folded: Folded) -> None:
-    """Who has had all of a folded manifest is told that a replay of it cannot come, and gets none of it again."""
+    """A subscriber that has received all of a folded manifest gets none of it again if a replay is impossible, and the
+    error says so.
+    """
     assert folded.replay(again=True) == (0, 1)
     (folded.bucket / A).unlink()
-    with pytest.raises(LedgerError, match=r"no longer in the source .* try 1 of 2"):
+    with pytest.raises(LedgerError, match=r"no longer in the source .* attempt 1 of 2"):
         folded.deliver()
-    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 tries"):
+    with pytest.raises(OwedFileLost, match="given up for crm after 2 of 2 attempts"):
         folded.deliver()
     folded.deliver()
     assert len(folded.ids("crm")) == 1

@@ -1,4 +1,4 @@
-"""Driving again what lies in the quarantine: to whom, how often, and what it is to everybody else."""
+"""Retrying what is in the quarantine: who gets it, how often, and what it means for the others."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ONE_FLAT_ONE_DEEP = '{"n":1}\n{"a":{"b":{}}}\n'
 
 
 class Picky(RecordingSubscriber):
-    """Refuses what says that it is bad, until it is mended."""
+    """Refuses events that say they are bad, until it is fixed."""
 
     is_mended = False
 
@@ -90,7 +90,7 @@ class Retries(Export):
         return asked.added, asked.repeated
 
     def origins(self) -> list[str]:
-        """Where the files of each manifest lie, sorted."""
+        """The files of each manifest, sorted."""
         with self.ledger.read() as tx:
             return sorted(tx.execute(select(t.manifests.c.origin)).scalars())
 
@@ -115,7 +115,7 @@ def test_an_event_that_two_refused_goes_again_to_both(export: Retries) -> None:
 
 
 def test_an_event_that_is_refused_again_can_be_retried_again(export: Retries) -> None:
-    """What a retry did not mend comes back under another name, and the next retry sends it."""
+    """What a retry did not fix comes back under another name, and the next retry sends it."""
     export.put(A, text=ONE_GOOD_ONE_BAD)
     export.work()
     first = export.waiting()
@@ -218,7 +218,7 @@ def test_what_one_refused_is_missing_to_nobody_else(export: Retries) -> None:
 
 
 def test_what_cannot_be_read_of_refused_events_is_nobody_elses_either(export: Retries) -> None:
-    """A refused event that a limit of now makes a bad stretch goes, retried once more, to whom refused it alone."""
+    """A refused event that is malformed by a present limit is retried only for the subscriber that refused it."""
     export.subscribers = {"crm": None, "dwh": None}
     export.put(A, text='{"bad":{"b":{}}}\n')
     export.receivers["dwh"] = RecordingSubscriber(retry_for_seconds=0)
@@ -236,8 +236,8 @@ def test_what_cannot_be_read_of_refused_events_is_nobody_elses_either(export: Re
 
 
 def test_bad_stretches_are_not_joined(export: Retries) -> None:
-    """Where a stretch breaks off, the next one of its manifest does not go on: nothing is made up, and what was mended
-    beside it comes through.
+    """The record after a truncated one does not continue it: nothing is made up, and what was fixed beside it is
+    delivered.
     """
     export.limits = ReadLimits(max_depth=1)
     export.put(A, text='{"ok":1}\n{"broken":')
@@ -268,7 +268,7 @@ def test_what_was_cut_off_waits_on_alone(export: Retries) -> None:
 
 @pytest.fixture
 def with_a_stretch(export: Retries) -> Retries:
-    """An export whose quarantine holds a bad stretch of a file that arrived two days ago, mended since."""
+    """An export whose quarantine has a malformed record of a file that arrived two days ago, fixed since."""
     export.limits = ReadLimits(max_depth=2)
     export.put(A, text=ONE_FLAT_ONE_DEEP)
     os.utime(export.bucket / A, ((NOW - timedelta(days=2)).timestamp(),) * 2)
@@ -278,7 +278,7 @@ def with_a_stretch(export: Retries) -> Retries:
 
 
 def test_a_bad_stretch_is_missing_to_who_never_got_it(with_a_stretch: Retries) -> None:
-    """A retried bad stretch, which is in nobody's batches, goes to a subscriber that starts at the beginning later."""
+    """A retried malformed record, which is in no batch, goes to a subscriber that starts at the beginning later."""
     with_a_stretch.retry()
     with_a_stretch.subscribers = {"crm": None, "late": "beginning"}
     with_a_stretch.run()
@@ -287,7 +287,9 @@ def test_a_bad_stretch_is_missing_to_who_never_got_it(with_a_stretch: Retries) -
 
 
 def test_a_bad_stretch_of_what_was_waived_is_not_owed(export: Retries) -> None:
-    """Who need not get a manifest, since its start moved, is owed its retried bad stretch once the start moves back."""
+    """A subscriber that does not get a manifest, because its start moved, is owed its retried record once the start
+    moves back.
+    """
     export.subscribers = {"crm": None, "dwh": None}
     export.limits = ReadLimits(max_depth=2)
     export.put(A, text=ONE_FLAT_ONE_DEEP)

@@ -41,7 +41,7 @@ def test_what_was_waived_is_owed_again(starts: Starts) -> None:
 
 @pytest.mark.parametrize("later", ["2026-11-20", "2026-11-22", "2026-11-23"])
 def test_a_replay_from_before_the_start_stays_owed(starts: Starts, later: str) -> None:
-    """What a replay owed on purpose is owed until it is delivered, wherever the start lies or moves."""
+    """What a replay owed explicitly is owed until it is delivered, wherever the start is or moves."""
     starts.subscribers = {"crm": None, "dwh": "2026-11-22"}
     starts.arrive("2026/11/01/a.json")
     starts.run()

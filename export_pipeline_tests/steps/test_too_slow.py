@@ -1,4 +1,4 @@
-"""A reading that is still under way when the run's time is over: it ends, holds up nothing, and is tried again."""
+"""A reading that is still running when the run's time is over: it ends, blocks nothing, and is retried."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ SLOW = FILES[0]
 
 
 def late() -> str:
-    """The run's time is over, whenever somebody asks."""
+    """The run's time is over, whenever it is checked."""
     return "the run has used its 60 s (max_run_seconds)"
 
 
@@ -57,7 +57,7 @@ def test_the_file_at_hand_is_set_apart_and_the_rest_waits_for_the_next_run(runs:
 
 
 def test_a_reading_may_take_its_share_however_late_it_begins(runs: Runs) -> None:
-    """A manifest whose turn comes at the end of each run is read all the same."""
+    """A manifest whose turn comes at the end of each run is read anyway."""
     (outcome,) = runs.read(is_late=True, reading_seconds=math.inf)
     assert outcome.staged is not None
     assert not outcome.unreadable

@@ -148,7 +148,7 @@ def test_every_option_says_what_it_is_for() -> None:
     ],
 )
 def test_messages_of_stores_are_shortened(text: str, short: str) -> None:
-    """What a store says is told on one line, without signatures, passwords and key ids."""
+    """A store's error is reported on one line, without signatures, passwords and key ids."""
     assert brief(ValueError(text)) == short
     assert len(brief(ValueError("x" * 2_000))) == 500
     assert brief(ValueError("")) == "ValueError"

@@ -54,7 +54,7 @@ def test_large_objects(objects: Objects) -> None:
 
 
 def test_a_missing_object(objects: Objects) -> None:
-    """Reading what is not there raises ObjectMissing with its name; deleting it is no error."""
+    """Reading a missing object raises ObjectMissing with its name; deleting it is not an error."""
     with pytest.raises(ObjectMissing, match="nothing/here"):
         objects.get("nothing/here")
     objects.delete("nothing/here")
@@ -174,7 +174,7 @@ def test_a_durable_object_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    """Where a file stands in the way, the error names the place and the reason, and nothing unfinished stays."""
+    """If a file is in the way, the error names the place and the reason, and nothing unfinished is left."""
     (tmp_path / "file").write_bytes(b"x")
     objects = open_objects(str(tmp_path))
     with pytest.raises(StoreError, match=r"file/a could not be written: Not a directory"):

@@ -90,7 +90,7 @@ class HttpContract(SubscriberContract):
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_the_pause_that_was_asked_for_is_told(self, subscriber: Subscriber, status: int) -> None:
-        """Retry-After reaches whoever decides when to try again."""
+        """Retry-After reaches the code that decides when to retry."""
         if not self.tells_retry_after:
             pytest.skip("this client does not tell headers")
         self.server.script.append(Reply(status, headers={"retry-after": "7"}))

@@ -152,7 +152,7 @@ def _known_by(subscriber: MappedSubscriber, event: bytes) -> list[Any]:
 @pytest.mark.parametrize("subscriber", MAPPED, ids=lambda subscriber: type(subscriber).__name__)
 @pytest.mark.parametrize("nobody", ["", " ", "\t\u00a0", None, [], {}, True])
 def test_who_has_no_user_id_is_known_by_the_device(subscriber: MappedSubscriber, nobody: object) -> None:
-    """An empty, blank or null id is none: visitors who never logged in are told apart by their devices."""
+    """An empty, blank or null id is ignored: visitors who never logged in are distinguished by their devices."""
     events = [sample_event(n, endpoint={"Id": f"device-a{n}", "User": {"UserId": nobody}}) for n in range(2)]
     device_only = [None] if isinstance(subscriber, Amplitude) else []
     assert [_known_by(subscriber, event) for event in events] == [[*device_only, f"device-a{n}"] for n in range(2)]
@@ -171,12 +171,12 @@ def test_a_number_is_sent_as_text_where_the_service_asks_for_text(subscriber: Ma
 
 @pytest.mark.parametrize("subscriber", MAPPED, ids=lambda subscriber: type(subscriber).__name__)
 def test_times_are_read_in_every_spelling_or_the_event_is_refused(subscriber: MappedSubscriber) -> None:
-    """One instant in four spellings is one time at the destination; what is no time keeps only its own event back."""
+    """One instant in four formats is one time at the destination; an invalid time holds back only its own event."""
     spellings = ["2026-11-28T09:00:00.250Z", "2026-11-28T10:00:00.250+01:00", "1795856400250", 1795856400250]
     batch = batch_of([sample_event(n, event_timestamp=at) for n, at in enumerate([*spellings, "last Tuesday"])])
     cut = subscriber.cut(batch)
     assert list(cut.refused) == [4]
-    assert "'last Tuesday' at event_timestamp is no time" in cut.refused[4]
+    assert "'last Tuesday' at event_timestamp is not a time" in cut.refused[4]
     made = [call(subscriber, line) for line in batch.lines()[:4]]
     times = [one.get("time", one.get("timestamp", one.get("properties", {}).get("time"))) for one in made]
     assert set(times) == {"2026-11-28T09:00:00.250+00:00" if isinstance(subscriber, Posthog) else 1795856400250}
@@ -196,7 +196,7 @@ def test_mappings_can_be_changed() -> None:
 @pytest.mark.parametrize(
     ("subscriber", "event", "reason"),
     [
-        (Amplitude(api_key=KEY), b'{"event_type":"x","endpoint":{"Id":"1234"}}', "of at least 5 characters"),
+        (Amplitude(api_key=KEY), b'{"event_type":"x","endpoint":{"Id":"1234"}}', "has at least 5 characters"),
         (Posthog(api_key=KEY), b'{"event_type":"x"}', "no distinct_id: PostHog drops an event without"),
         (Posthog(api_key=KEY), b'{"endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),
         (Posthog(api_key=KEY), b'{"event_type":" ","endpoint":{"Id":"1"}}', "no event: PostHog drops an event without"),
@@ -212,7 +212,9 @@ def test_what_a_service_would_drop_without_a_word_is_refused(
 
 
 def test_several_bad_events_of_a_large_batch_are_named() -> None:
-    """Mixpanel: all good events of every request are taken, and the bad ones are told by their place in the batch."""
+    """Mixpanel: all valid events of every request are accepted, and the others are named by their position in the
+    batch.
+    """
     with MixpanelServer(KEY) as server:
         mixpanel = Mixpanel(token=KEY, api_url=server.url, max_request_events=100)
         bad: dict[int, dict[str, Any]] = {
@@ -242,7 +244,7 @@ def test_mixpanel_with_a_service_account() -> None:
 
 
 def test_amplitudes_429_means_a_pause_of_30_seconds() -> None:
-    """Where Amplitude names no pause, its documentation does; where it does, that holds."""
+    """If Amplitude requests no pause, that of its documentation is used; otherwise its own."""
     with AmplitudeServer(KEY) as server:
         amplitude = Amplitude(api_key=KEY, api_url=server.url)
         server.script.extend([Reply(429, b'{"throttled_events":[0]}'), Reply(429, headers={"retry-after": "3"})])
@@ -265,7 +267,7 @@ def test_amplitudes_413_halves_the_request() -> None:
 
 @pytest.mark.parametrize("limited", [["events"], ["recordings", "events"], ["exceptions"]])
 def test_a_posthog_over_its_quota_blocks(limited: list[str]) -> None:
-    """It answers 200 and drops the events: they stay owed, and a person is told."""
+    """It answers 200 and drops the events: they stay owed, and the error is reported."""
     with PosthogServer(KEY) as server:
         posthog = Posthog(api_key=KEY, api_url=server.url)
         server.script.append(Reply(200, json.dumps({"status": 1, "quota_limited": limited}).encode()))
@@ -292,7 +294,7 @@ def test_a_400_that_names_nothing_is_bisected(body: bytes) -> None:
 
 @pytest.mark.parametrize("subscriber", [Mixpanel, Amplitude, Posthog])
 def test_check_tells_a_wrong_key(subscriber: type[MappedSubscriber]) -> None:
-    """check() is Blocked where the key is wrong, and content where it is right."""
+    """check() raises Blocked if the key is wrong, and succeeds if it is right."""
     servers: dict[type[Any], type[Deduplicating]] = {
         Mixpanel: MixpanelServer,
         Amplitude: AmplitudeServer,
@@ -324,10 +326,10 @@ def test_check_tells_a_wrong_key(subscriber: type[MappedSubscriber]) -> None:
     ],
 )
 def test_hosts(subscriber: type[MappedSubscriber], region: str, endpoint: str) -> None:
-    """The region chooses the host; an unknown one is told with the known ones."""
+    """The region determines the host; an unknown one is reported with the known ones."""
     key: Any = {"api_key": KEY} if subscriber is not Mixpanel else {"token": KEY}
     assert subscriber(region=region, **key).endpoint == endpoint
-    with pytest.raises(ValidationError, match="'mars' is no region; allowed: us, eu"):
+    with pytest.raises(ValidationError, match="unknown region 'mars'; allowed: us, eu"):
         subscriber(region="mars", **key)
     assert secret_fields(subscriber) >= set(key)
 

@@ -295,7 +295,7 @@ def test_fifo_groups(server: AwsServer) -> None:
 
 @pytest.mark.parametrize("user", ['"\\ud83d-1"', '"Zoë"', '"a b"', '"a\\nb"'])
 def test_a_group_that_sqs_would_refuse_is_hashed(server: AwsServer, user: str) -> None:
-    """What SQS takes for no name of a group keeps its messages together all the same, and no other back."""
+    """Text that SQS does not accept as a group's name still keeps its messages together, and blocks no others."""
     sqs = Sqs(queue_url=f"{server.url}/123456789012/q.fifo", message_group="user", **options_of(server))
     server.script.append(aws_error("AccessDeniedException"))
     with pytest.raises(Blocked):
@@ -326,7 +326,7 @@ def test_an_oversized_event_is_refused_before_it_is_sent(server: AwsServer, kind
     place: Any = {"queue_url": "https://x/q"} if kind is Sqs else {"stream_name": "x"}
     cut = kind(**place, **options_of(server)).cut(batch_of([b"{}", b'{"x":"' + b"x" * 1_100_000 + b'"}']))
     assert list(cut.refused) == [1]
-    assert "bytes, the destination takes" in cut.refused[1]
+    assert "bytes; allowed: " in cut.refused[1]
 
 
 @pytest.mark.parametrize("kind", [TestKinesis, TestFirehose, TestSqs])
@@ -347,7 +347,7 @@ def test_check_asks_for_no_more_rights_than_sending(moto: str, server: AwsServer
 
 
 def test_without_credentials_it_is_blocked(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No credentials anywhere is a matter for a person, not for another try."""
+    """Missing credentials block until the user acts, instead of being retried."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -403,7 +403,7 @@ def test_a_message_that_sqs_leaves_out_comes_again(server: AwsServer) -> None:
 
 @pytest.mark.parametrize("code", ["KMS.AccessDeniedException", "AccessDenied", "KmsDisabled"])
 def test_a_missing_right_is_no_fault_of_a_message(server: AwsServer, code: str) -> None:
-    """SQS calls it the sender's fault; but a person has to mend it, and no message is quarantined."""
+    """SQS calls it the sender's fault, but the user has to fix it, and no message is quarantined."""
     failed = {"Id": "0", "SenderFault": True, "Code": code, "Message": "no key"}
     server.script.append(as_answer({"Successful": [], "Failed": [failed]}, "1.0"))
     sqs = sqs_of(server)
@@ -413,7 +413,7 @@ def test_a_missing_right_is_no_fault_of_a_message(server: AwsServer, code: str) 
 
 
 def test_a_certificate_that_is_not_trusted_blocks(moto: str, tmp_path: Path) -> None:
-    """No event is sent to whoever cannot show who he is."""
+    """No event is sent to a server without a trusted certificate."""
     server = AwsServer(moto)
     server.tls, _ = self_signed(tmp_path)
     with server:

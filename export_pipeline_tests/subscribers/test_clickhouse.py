@@ -102,7 +102,9 @@ def test_columns_are_filled_by_name(clickhouse: ClickhouseServer, table: str) ->
 
 
 def test_members_without_a_column_are_not_lost_without_a_word(clickhouse: ClickhouseServer, table: str) -> None:
-    """Unless it is told to leave them out, an event that has more than the table is refused, and says which."""
+    """Unless unknown fields are skipped, an event with a member that the table lacks is refused, with the member's
+    name.
+    """
     subscriber = make(clickhouse, table)
     with pytest.raises(Refused, match="Unknown field found while parsing JSONEachRow format: event_version"):
         subscriber.deliver(batch_of([sample_event(1)]))
@@ -141,7 +143,7 @@ def test_equal_rows_of_different_batches_are_all_kept(clickhouse: ClickhouseServ
 
 
 def test_settings_reach_the_server(clickhouse: ClickhouseServer, table: str) -> None:
-    """What the deployment sets stands beside the token."""
+    """The deployment's settings are used in addition to the token."""
     subscriber = make(clickhouse, table, settings={"input_format_skip_unknown_fields": "1", "max_threads": "1"})
     send_to(subscriber, batch_of([sample_event(1)], "b-7"))
     subscriber.close()
@@ -163,7 +165,7 @@ def test_a_redirect_is_not_followed(clickhouse: ClickhouseServer, table: str) ->
 
 
 def test_behind_a_path(clickhouse: ClickhouseServer, table: str) -> None:
-    """A proxy may have ClickHouse below a path of its own."""
+    """A proxy may have ClickHouse below a path."""
     subscriber = make(clickhouse, table, api_url=f"{clickhouse.url}/behind/here", skip_unknown_fields=True)
     subscriber.deliver(batch_of([sample_event(1)]))
     subscriber.close()
@@ -172,9 +174,9 @@ def test_behind_a_path(clickhouse: ClickhouseServer, table: str) -> None:
 
 
 def test_check(clickhouse: ClickhouseServer, table: str) -> None:
-    """A missing table, and a wrong password, are told before anything is sent."""
+    """A missing table, and a wrong password, are reported before anything is sent."""
     for subscriber, fault in (
-        (make(clickhouse, "nothing"), "there is no table events.nothing"),
+        (make(clickhouse, "nothing"), "the table events.nothing does not exist"),
         (make(clickhouse, table, password="wr0ng-password"), "Authentication failed"),
     ):
         with pytest.raises(Blocked, match=fault):
@@ -207,7 +209,7 @@ def test_what_is_an_events_fault_costs_no_other_event(clickhouse: ClickhouseServ
     assert (sent.accepted, list(sent.refused)) == (2, [1]), sent
     assert f"Code: {code}" in sent.refused[1] or f"code: {code}" in sent.refused[1].lower(), sent.refused[1]
     if expression:
-        with pytest.raises(Blocked, match="2 of 2 events were refused for what is no fault of theirs"):
+        with pytest.raises(Blocked, match="2 of 2 events were refused for a reason that is not in the events"):
             send_to(subscriber, batch_of([bad, bad], "another"))
     subscriber.close()
 
@@ -222,7 +224,7 @@ def test_an_insert_into_too_many_partitions_is_halved(clickhouse: ClickhouseServ
 
 
 def test_a_table_whose_merges_are_behind_is_tried_later(clickhouse: ClickhouseServer, table: str) -> None:
-    """The same code in other words passes by itself."""
+    """The same code with another text is temporary."""
     text = b"Code: 252. DB::Exception: Too many parts (3001). Merges are processing significantly slower than inserts"
     subscriber = make(clickhouse, table, skip_unknown_fields=True)
     subscriber.check()

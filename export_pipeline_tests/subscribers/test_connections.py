@@ -204,7 +204,7 @@ def test_a_socks_proxy(way: str, no_proxies: None, monkeypatch: pytest.MonkeyPat
 def test_a_socks_proxy_that_a_client_does_not_speak_blocks(
     kind: str, no_proxies: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told when the deployment loads, and of the environment's at the first request: nothing goes around it."""
+    """It is reported when the deployment loads, and for the environment's at the first request: nothing bypasses it."""
     if kind in ("clickhouse", "opensearch"):
         with pytest.raises(ValidationError, match="is a SOCKS proxy; allowed for this destination: http"):
             KINDS[kind]("http://127.0.0.1:9", proxy_url="socks5://127.0.0.1:9")
@@ -263,8 +263,8 @@ def test_what_no_proxy_names(
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:9", "socks4://127.0.0.1:9", "http://"])
 def test_a_proxy_that_is_none(proxy: str, no_proxies: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told when the deployment loads, and of the environment's at the first request."""
-    with pytest.raises(ValidationError, match=r"is no proxy; allowed: http://…"):
+    """It is reported when the deployment loads, and for the environment's at the first request."""
+    with pytest.raises(ValidationError, match=r"is not a proxy; allowed: http://…"):
         Webhook(url="https://example.com", proxy_url=proxy)
     monkeypatch.setenv("https_proxy", proxy)
     assert isinstance(outcome(Webhook(url="https://example.com")), Blocked)

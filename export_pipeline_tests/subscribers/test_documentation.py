@@ -25,7 +25,7 @@ def test_the_page_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_that_is_out_of_date_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A page that differs, or is missing, fails the check and names the command; writing it mends that."""
+    """A page that differs, or is missing, fails the check and names the command; writing it fixes that."""
     monkeypatch.chdir(tmp_path)
     assert documentation.main(["--check"]) == 1
     assert "make docs-generate" in capsys.readouterr().err
@@ -37,7 +37,7 @@ def test_a_page_that_is_out_of_date_is_told(
 
 @pytest.mark.parametrize("name", sorted(known_types()))
 def test_every_option_is_on_the_page(name: str) -> None:
-    """Each option of each type stands in its section, or among those of every subscriber."""
+    """Each option of each type is in its section, or among those of every subscriber."""
     page = documentation.page()
     section = re.search(rf"\n## {name}\n(.*?)(?=\n## |\Z)", page, re.DOTALL)
     assert section is not None

@@ -182,7 +182,7 @@ def test_a_durable_object_is_on_the_disk_before_deliver_returns(
 
 
 def test_a_url_of_an_unknown_kind_blocks(tmp_path: Path) -> None:
-    """What is no store is told with the kinds there are."""
+    """An unknown kind of store is reported with the known ones."""
     with pytest.raises(Blocked, match="allowed: s3://"):
         Files(url="ftp://example.com/x").deliver(BATCH)
 

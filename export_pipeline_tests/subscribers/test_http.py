@@ -85,7 +85,7 @@ class TestObject(TestArray):
 
 
 def test_an_object_holds_the_events_as_they_are(api: Api) -> None:
-    """Constants and secrets stand beside the events, whose bytes are not changed."""
+    """Constants and secrets are sent beside the events, whose bytes are not changed."""
     http = make(
         api, body="object", body_key='re"cords', body_fields={"n": 1}, secret_body_fields={"k": "ä"}, gzip=False
     )
@@ -105,7 +105,7 @@ def test_an_object_without_more(api: Api) -> None:
 
 
 def test_method_path_and_headers(api: Api) -> None:
-    """PUT to a path with the id, and headers of one's own."""
+    """PUT to a path with the id, and custom headers."""
     api.standing = Reply(201)
     http = make(api, url=f"{api.url}/b/{{id}}.json?x=1", method="PUT", headers={"X-A": "b"}, content_type="text/plain")
     http.deliver(batch_of([b"{}"], "b7-0"))
@@ -124,7 +124,7 @@ def test_limits_hold_and_each_request_has_its_id(api: Api) -> None:
     for _ in range(2):
         sent = send_to(http, batch_of(events))
         assert sent.accepted == 30
-        assert sent.refused == {30: "48 bytes, the destination takes 40 an event"}
+        assert sent.refused == {30: "48 bytes; allowed: 40 per event"}
     http.close()
     assert api.held() == events[:30]
     assert len(api.requests) == 2 * len(api.taken)
@@ -144,7 +144,7 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
         (b'{"ok":false}', TryLater, "ok is False, not True"),
         (b'{"ok":1}', TryLater, "ok is 1, not True"),
         (b'{"fine":true}', TryLater, "ok is None, not True"),
-        (b"<html>", Blocked, "that is no JSON"),
+        (b"<html>", Blocked, ": not JSON"),
         *(
             (
                 b'{"ok":true,"errors":%s}' % found,
@@ -161,7 +161,7 @@ def test_a_mapping_makes_what_is_sent(api: Api) -> None:
     ],
 )
 def test_an_answer_that_says_no(api: Api, reply: bytes, meaning: type[Exception], message: str) -> None:
-    """A 200 is no success where the answer says otherwise, or cannot be read."""
+    """A 200 is not a success if the response says otherwise, or cannot be read."""
     api.standing = Reply(200, reply)
     http = make(api, success_path="ok", errors_path="errors")
     with pytest.raises(meaning, match=message):

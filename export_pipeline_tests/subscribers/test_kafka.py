@@ -83,7 +83,7 @@ class TestContract(SubscriberContract):
 
 
 def test_headers_and_keys(cluster: KafkaCluster, topic: str) -> None:
-    """Each message bears the batch's id and the event's hash; the key comes from the event."""
+    """Each message has the batch's id and the event's hash; the key comes from the event."""
     kafka = make(cluster, topic, key="endpoint.Id")
     batch = batch_of([sample_event(n) for n in range(9)] + [b"{}"], "b-1")
     assert send_to(kafka, batch) == Sent(accepted=10)
@@ -166,7 +166,7 @@ def test_a_key_that_cannot_be_encoded_keeps_back_its_own_event_only(cluster: Kaf
     events = [rb'{"endpoint":{"Id":"%s"}}' % key for key in (b"a", rb"\ud83d-1", rb"\ud83d\ude00")]
     sent = send_to(kafka, batch_of(events))
     kafka.close()
-    assert sent == Sent(accepted=2, refused={1: "what it has at endpoint.Id holds half of a surrogate pair"})
+    assert sent == Sent(accepted=2, refused={1: "its value at endpoint.Id contains half of a surrogate pair"})
     assert {message.key() for message in cluster.messages(topic)} == {b"a", "\U0001f600".encode()}
 
 
@@ -179,7 +179,7 @@ def test_more_than_the_queue_holds(cluster: KafkaCluster, topic: str) -> None:
 
 
 def test_check(cluster: KafkaCluster, topic: str) -> None:
-    """A topic that is not there, and brokers that are not, are told."""
+    """A missing topic, and missing brokers, are reported."""
     kafka = make(cluster, topic)
     kafka.check()
     cluster.fail_topic(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
@@ -210,7 +210,7 @@ def test_a_password_is_not_told(cluster: KafkaCluster, topic: str) -> None:
 
 
 def test_a_setting_that_librdkafka_does_not_know_blocks() -> None:
-    """A person has to mend it; its value, which may be a secret, is not told."""
+    """The user has to fix it; its value, which may be a secret, is not shown."""
     kafka = Kafka(bootstrap_servers="127.0.0.1:9", topic="t", secret_settings={"ssl.key.pasword": "p4ssw0rd-of-key"})
     with pytest.raises(Blocked, match=r'No such configuration property: "ssl\.key\.pasword"'):
         kafka.deliver(batch_of([b"{}"]))

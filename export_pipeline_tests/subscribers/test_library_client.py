@@ -24,5 +24,5 @@ def test_a_check_waits_no_longer_than_the_timeout(kind: str) -> None:
         subscriber = KINDS[kind](server.url)
         with pytest.raises(TryLater) as caught:
             subscriber.check()
-        assert str(caught.value) == f"{server.url}: no whole answer after timeout_seconds (0.3)"
+        assert str(caught.value) == f"{server.url}: no complete response after timeout_seconds (0.3)"
         subscriber.close()

@@ -121,7 +121,7 @@ def test_one_time_in_many_spellings(spelling: object) -> None:
 @pytest.mark.parametrize("operator", ["$time", "$iso", "$milliseconds"])
 def test_what_is_no_time_is_refused_and_never_left_out(operator: str, found: str) -> None:
     """An event is not sent without its time; the reason shows what was found, cut, and what is allowed."""
-    with pytest.raises(Unfit, match=r" at at is no time; allowed: milliseconds since 1970") as caught:
+    with pytest.raises(Unfit, match=r" at at is not a time; allowed: milliseconds since 1970") as caught:
         compile_mapping({operator: "at"})(Event(b'{"at":' + found.encode() + b"}"))
     assert len(str(caught.value)) < 250
 
@@ -129,10 +129,10 @@ def test_what_is_no_time_is_refused_and_never_left_out(operator: str, found: str
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"$id": 65}, "mapping.\\$id: 65 is no number from 1 to 64"),
+        ({"$id": 65}, "mapping.\\$id: 65 is not a number from 1 to 64"),
         ({"$uuid": "x"}, "mapping.\\$uuid: 'x'; allowed is event"),
-        ({"$id": "x"}, "is no number from 1 to 64"),
-        ({"$first": [], "a": "b"}, "mapping: \\$first has to stand alone, not with \\$first, a"),
+        ({"$id": "x"}, "is not a number from 1 to 64"),
+        ({"$first": [], "a": "b"}, "mapping: \\$first must be the only key; found \\$first, a"),
         ({"a": {"b": ["x"]}}, "mapping.a.b: \\['x'\\] is neither a path nor an object"),
         ({"a": {"$merge": ["x", ""]}}, "mapping.a.\\$merge.1: '' is not a path"),
     ],

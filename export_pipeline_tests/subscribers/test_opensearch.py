@@ -117,7 +117,7 @@ def test_what_the_index_cannot_take_is_refused_with_its_reason(server: SearchSer
 
 
 def test_an_index_that_is_blocked_blocks(server: SearchServer, search: Opensearch) -> None:
-    """A 403 of single documents is a matter for a person: nothing is refused."""
+    """A 403 of single documents blocks until the user acts: nothing is refused."""
     server.is_read_only = True
     with pytest.raises(Blocked, match="403 cluster_block_exception"):
         send_to(search, batch_of([sample_event(0)]))
@@ -127,7 +127,7 @@ def test_an_answer_that_leaves_documents_out_is_no_success(server: SearchServer,
     """Each document has to be answered for."""
     body = b'{"errors":false,"items":[{"create":{"status":201}}]}'
     server.script.append(Reply(200, body, {"content-type": "application/json"}))
-    with pytest.raises(TryLater, match="2 documents were sent, and 1 answered for"):
+    with pytest.raises(TryLater, match="2 documents were sent, but the response has 1"):
         search.deliver(batch_of([sample_event(0), sample_event(1)]))
 
 
@@ -150,7 +150,7 @@ def test_an_api_key_instead_of_a_user(server: SearchServer) -> None:
 
 
 def test_check(server: SearchServer, search: Opensearch) -> None:
-    """A wrong password is told; a right that is missing is not asked for."""
+    """A wrong password is reported; a missing permission for the check is not an error."""
     search.check()
     wrong = make(server, password="wr0ng-password")
     with pytest.raises(Blocked, match="401"):
@@ -190,7 +190,7 @@ def test_options() -> None:
 def test_what_no_document_is_at_fault_for_blocks(
     server: SearchServer, search: Opensearch, status: int, kind: str, reason: str
 ) -> None:
-    """An index or pipeline that is not there would refuse every document: a person is told, nothing is quarantined."""
+    """A missing index or pipeline would refuse every document: it is reported, and nothing is quarantined."""
     item = {"create": {"status": status, "error": {"type": kind, "reason": reason}}}
     body = json.dumps({"errors": True, "items": [item, item]}).encode()
     server.script.append(Reply(200, body, {"content-type": "application/json"}))
@@ -226,7 +226,7 @@ def test_what_may_be_the_clusters_fault_blocks_where_it_meets_every_document(
     if taken:
         assert len(send_to(search, batch).refused) == 499
     else:
-        with pytest.raises(Blocked, match="500 of 500 events were refused for what is no fault of theirs"):
+        with pytest.raises(Blocked, match="500 of 500 events were refused for a reason that is not in the events"):
             send_to(search, batch)
 
 
@@ -250,7 +250,7 @@ def test_a_200_that_is_no_answer_to_a_bulk_request_is_no_success(
     """Something else answers in the cluster's place: nothing counts as accepted."""
     kind = "text/html" if body.startswith(b"<") else "application/json"
     server.script.append(Reply(200, body, {"content-type": kind}))
-    with pytest.raises(TryLater, match="no answer to a bulk request"):
+    with pytest.raises(TryLater, match="answered 200, but not with a bulk response"):
         search.deliver(batch_of([sample_event(0)]))
 
 
@@ -259,7 +259,7 @@ def test_an_id_with_half_a_surrogate_pair_is_refused_alone(server: SearchServer)
     search = make(server, id_path="id")
     sent = send_to(search, batch_of([b'{"id":"a"}', rb'{"id":"\ud83d-1"}', b'{"id":" "}', rb'{"id":"\ud83d\ude00"}']))
     search.close()
-    assert (sent.accepted, sent.refused) == (3, {1: "what it has at id holds half of a surrogate pair"})
+    assert (sent.accepted, sent.refused) == (3, {1: "its value at id contains half of a surrogate pair"})
     assert set(server.indices[INDEX]) == {"a", hashlib.sha256(b'{"id":" "}').hexdigest(), "\U0001f600"}
 
 
@@ -271,11 +271,11 @@ def test_an_id_that_is_too_long_is_refused(server: SearchServer) -> None:
     )
     search.close()
     assert sent.accepted == 1
-    assert sent.refused == {1: "its id, at id, has 513 bytes; the destination takes 512"}
+    assert sent.refused == {1: "its id, at id, has 513 bytes; allowed: 512"}
 
 
 def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:
-    """No event is sent to whoever cannot show who he is; with the authority configured all is well."""
+    """No event is sent to a server without a trusted certificate; with the authority configured all is well."""
     server = SearchServer(PASSWORD)
     server.tls, trusted = self_signed(tmp_path)
     with server:
@@ -290,7 +290,7 @@ def test_a_certificate_that_is_not_trusted_blocks(tmp_path: Path) -> None:
 
 
 def test_a_password_in_the_address_is_not_told(server: SearchServer) -> None:
-    """Also where somebody answers with what he was sent."""
+    """Even if a server echoes what it was sent."""
     address = server.url.replace("://", "://writer:p4ss%2Dw0rd@")
     search = make(server, api_url=address, username=None, password=None)
     server.standing = Reply(401, b'{"error":"writer:p4ss-w0rd is wrong"}')

@@ -71,7 +71,7 @@ def test_a_reason_for_an_item_that_was_not_sent_blocks(item: int) -> None:
     """A destination that counts otherwise must not make another event lost."""
     [(_, part)] = pack(batch_of([b'{"n":"a"}', b'{"n":"abc"}', b'{"n":"c"}']), letters, Limits(9, 99, 9)).parts
     assert isinstance(part, Packed)
-    with pytest.raises(Blocked, match=f"names item {item} of a request with 5: bad"):
+    with pytest.raises(Blocked, match=f"named item {item} of a request with 5 items: bad"):
         part.by_event({item: "bad"})
 
 

@@ -1,4 +1,4 @@
-"""The python subscriber: functions of one's own."""
+"""The python subscriber: user functions."""
 
 import sys
 import time
@@ -91,7 +91,7 @@ def test_any_other_answer_is_a_mistake_that_a_person_must_see(value: object) -> 
 
 
 def test_any_exception_counts_as_try_later() -> None:
-    """What a function raises is told with its type and place."""
+    """An exception of the function is reported with its type and place."""
     mood.append(ZeroDivisionError("division by zero"))
     message = r"ZeroDivisionError: division by zero \(in test_python\.py, line \d+\)"
     with pytest.raises(TryLater, match=message):
@@ -101,15 +101,15 @@ def test_any_exception_counts_as_try_later() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (f"{HERE}:recieve", "there is no 'recieve' in it; it has .*receive"),
+        (f"{HERE}:recieve", "'recieve' does not exist there; it has .*receive"),
         (f"{HERE}:not_callable", "not_callable is a int, not a function"),
         (f"{HERE}:one_argument", r"one_argument cannot be called with \(ndjson, batch\): too many positional"),
-        ("no_such_module:f", "there is no module 'no_such_module'"),
-        ("json.decoder.nothing:f", "there is no module 'json.decoder.nothing'"),
+        ("no_such_module:f", "no module 'no_such_module' found"),
+        ("json.decoder.nothing:f", "no module 'json.decoder.nothing' found"),
     ],
 )
 def test_a_wrong_name_blocks_and_says_what_there_is(function: str, message: str) -> None:
-    """Both deliver and check say what is wrong with the name, and nothing is tried again."""
+    """Both deliver and check report what is wrong with the name, and nothing is retried."""
     with pytest.raises(Blocked, match=message):
         Python(function=function).deliver(BATCH)
     with pytest.raises(Blocked, match=message):

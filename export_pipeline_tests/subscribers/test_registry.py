@@ -28,7 +28,7 @@ def test_the_shipped_types_are_known() -> None:
 
 @pytest.mark.parametrize("name", sorted(known_types()))
 def test_every_known_type_is_a_subscriber(name: str) -> None:
-    """Each entry point leads to a subscriber that can be made, and whose name it bears."""
+    """Each entry point leads to a subscriber that can be created, and has its name."""
     found = resolve(name)
     assert issubclass(found, Subscriber)
     assert found.__name__.lower() == name.replace("_", "")
@@ -50,9 +50,9 @@ def test_a_class_is_found_by_its_path() -> None:
         ("json:loads", "type 'json:loads' is a function, not a class"),
         ("json:JSONDecoder", "is not a subclass of export_pipeline.subscribers.base:Subscriber"),
         (f"{WHERE}.base:Subscriber", r"does not define deliver\(\)"),
-        (f"{WHERE}.nothing:X", f"there is no module '{WHERE}.nothing'"),
-        ("no_such_package.x:X", "there is no module 'no_such_package'"),
-        (f"{WHERE}.files:Flies", f"{WHERE}.files:Flies: there is no 'Flies' in it; it has .*Files"),
+        (f"{WHERE}.nothing:X", f"no module '{WHERE}.nothing' found"),
+        ("no_such_package.x:X", "no module 'no_such_package' found"),
+        (f"{WHERE}.files:Flies", f"{WHERE}.files:Flies: 'Flies' does not exist there; it has .*Files"),
     ],
 )
 def test_a_wrong_type_is_told_with_what_is_allowed(name: str, message: str) -> None:
@@ -96,7 +96,7 @@ def test_a_client_that_is_imported_late_is_missed_at_once(monkeypatch: pytest.Mo
 
 
 def test_a_broken_entry_point_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point that names no class is a fault of its package, and is told as that."""
+    """An entry point that does not name a class is an error of its package, and is reported as such."""
     entry_point(f"{WHERE}.files:Nothing", monkeypatch)
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         resolve("other")
@@ -106,7 +106,7 @@ def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch)
     """Which of two classes is meant must not depend on the order of installation."""
     both = [EntryPoint("same", f"{WHERE}.{value}", registry.GROUP) for value in ("files:Files", "webhook:Webhook")]
     monkeypatch.setattr(registry, "entry_points", lambda group: both)
-    with pytest.raises(ConfigurationError, match="two packages bring a subscriber 'same'"):
+    with pytest.raises(ConfigurationError, match="two packages register a subscriber 'same'"):
         known_types()
 
 

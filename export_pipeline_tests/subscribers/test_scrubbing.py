@@ -35,6 +35,6 @@ def test_public_url() -> None:
 
 
 def test_excerpt_is_one_line_of_at_most_500_bytes() -> None:
-    """Line breaks and bytes that are no UTF-8 do no harm."""
+    """Line breaks and bytes that are not UTF-8 are harmless."""
     assert excerpt(b"a\r\n  b\xff") == "a b�"
     assert len(excerpt(b"x" * 9_999)) == 500

@@ -242,7 +242,7 @@ GROUPS = [
 
 
 def test_groups_come_between_and_only_with_an_id() -> None:
-    """Each configured group is a call with an id of its own, without context; one without groupId is dropped."""
+    """Each configured group is a call with a separate id, without context; one without groupId is dropped."""
     calls = calls_of(EVENT, groups=GROUPS)
     print_of_event = sha256_of(EVENT)
     assert [call["type"] for call in calls] == ["identify", "group", "group", "page"]
@@ -299,7 +299,7 @@ def test_the_mapping_is_extended_and_replaced() -> None:
         ({"mapping": {"track": {"event": "a..b"}}}, "track.event: 'a..b' is not a path"),
         ({"mapping": {"track": {"event": 7}}}, "track.event: 7 is neither a path nor an object"),
         ({"mapping": {"page": {"name": {"$frist": []}}}}, "page.name.\\$frist: \\[\\] is neither a path nor an object"),
-        ({"mapping": {"page": {"name": {"$first": "a"}}}}, "page.name.\\$first: 'a' is no list"),
+        ({"mapping": {"page": {"name": {"$first": "a"}}}}, "page.name.\\$first: 'a' is not a list"),
         ({"groups": [{"traits": {}}]}, "0: groupId is missing"),
         ({"transform": "mine"}, "'mine' is not of the form package.module:name"),
         ({"api_url": "http://example.com"}, "is not encrypted"),
@@ -337,13 +337,13 @@ def test_a_function_may_change_the_calls(server: SegmentServer) -> None:
     ("transform", "message"),
     [
         (f"{HERE}:add_plan", "add_plan raised KeyError: 'plan'"),
-        (f"{HERE}:nothing", "there is no 'nothing' in it"),
+        (f"{HERE}:nothing", "'nothing' does not exist there"),
         (f"{HERE}:KEY", "is a str, not a function"),
         ("builtins:print", "returned a NoneType; allowed is a list of calls"),
     ],
 )
 def test_a_function_that_fails_blocks(server: SegmentServer, transform: str, message: str) -> None:
-    """A mistake in the function is no fault of the events: nothing is quarantined, and a person is told."""
+    """An error in the function is not the events' fault: nothing is quarantined, and the error is reported."""
     segment = Segment(write_key=KEY, api_url=server.url, transform=transform)
     with pytest.raises(Blocked, match=message):
         send_to(segment, batch_of([sample_event(0, event_type="fail")]))
@@ -355,11 +355,11 @@ def test_a_function_that_fails_blocks(server: SegmentServer, transform: str, mes
     [
         (b'{"event_type":"click"}', "neither userId nor anonymousId"),
         (b'{"event_type":"click","endpoint":{"Id":" ","User":{"UserId":""}}}', "neither userId nor anonymousId"),
-        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":"last Tuesday"}', "is no time"),
+        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":"last Tuesday"}', "is not a time"),
         (b'{"endpoint":{"Id":"a"}}', "no event name"),
         (b'{"event_type":"click","endpoint":{"Id":"a"},"attributes":{"n":1e400}}', "a number is too large"),
         (rb'{"event_type":"click","endpoint":{"Id":"a"},"attributes":{"n":"\ud83e"}}', "half of a surrogate pair"),
-        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":1e300}', "at event_timestamp is no time"),
+        (b'{"event_type":"click","endpoint":{"Id":"a"},"event_timestamp":1e300}', "at event_timestamp is not a time"),
     ],
 )
 def test_what_segment_would_drop_without_a_word_is_refused(
@@ -378,7 +378,7 @@ def test_an_event_over_32_kb_is_refused_and_the_rest_delivered(server: SegmentSe
     large = sample_event(1, event_type="click", metrics={"text": "ä" * 16_400})
     sent = send_to(segment, batch_of([sample_event(0), large, sample_event(2)]))
     assert sent.accepted == 2
-    assert "bytes, the destination takes 32768 an event" in sent.refused[1]
+    assert "bytes; allowed: 32768 per event" in sent.refused[1]
 
 
 @pytest.mark.parametrize(("event", "requests"), [(sample_event, 3), (lambda n: line(n=n, endpoint={"Id": "a"}), 2)])

@@ -191,7 +191,7 @@ def test_an_iceberg_table(tmp_path: Path) -> None:
 
 
 def test_rows_bear_where_they_come_from(lake: Path) -> None:
-    """The event's hash, the batch, its file and the time stand in every row; the same event twice is two rows."""
+    """Every row has the event's hash, the batch, its file and the time; the same event twice is two rows."""
     deliver(lake, batch_of([b'{"a":1}', b'{"a":1}', b'{"a":2}'], "b-7"))
     rows = sorted(duckdb_rows(lake, "export.events"), key=lambda row: row["_event_id"])
     assert len({row["_event_id"] for row in rows}) == 3
@@ -251,7 +251,7 @@ def test_a_repeat_of_a_file_overwrites_it(tmp_path: Path) -> None:
 
 
 def test_a_destination_that_is_none_blocks(tmp_path: Path) -> None:
-    """A wrong name is told."""
+    """A wrong name is reported."""
     warehouse = Warehouse(destination="oracle_of_delphi")
     with pytest.raises(Blocked, match="oracle_of_delphi"):
         warehouse.deliver(batch_of([b"{}"]))

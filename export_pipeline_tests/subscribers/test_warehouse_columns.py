@@ -14,7 +14,7 @@ LIKE = st.lists(st.text("aA_. é1ε", max_size=5), min_size=1, max_size=12, uniq
 @example("))")
 @example("a)_)")
 def test_a_name_is_the_one_that_dlt_gives(member: str) -> None:
-    """So that a table that dlt made goes on with its columns, and dlt leaves the names that we give alone."""
+    """So that a table created by dlt is continued with its columns, and dlt leaves our names unchanged."""
     from dlt.common.normalizers.naming.snake_case import NamingConvention
 
     naming = NamingConvention()

@@ -1,4 +1,6 @@
-"""The warehouse subscriber goes on with a table that dlt made, and tells a destination's faults from an event's."""
+"""The warehouse subscriber continues a table that dlt created, and distinguishes a destination's errors from an
+event's.
+"""
 
 import hashlib
 import json
@@ -97,14 +99,14 @@ def load_by_dlt(options: dict[str, Any], batch: Batch, folder: Path) -> None:
 
 
 def test_a_table_that_dlt_made_is_continued(options: dict[str, Any], tmp_path: Path) -> None:
-    """Its columns go on with their members, and a batch that was loaded and not recorded before comes to nothing."""
+    """Its columns stay with their members, and a batch that was loaded but not recorded before adds nothing."""
     batch = batch_of(EARLIER, "m-1")
     load_by_dlt(options, batch, tmp_path)
-    assert deliver(options, batch).details == ("0 rows inserted, 3 were in the table already",)
+    assert deliver(options, batch).details == ("0 rows inserted, 3 were already in the table",)
     halves = [batch.holding(EARLIER[:2], id="m-1-r0-2", positions=range(2)), batch]
     assert [deliver(options, one).details for one in halves] == [
-        ("0 rows inserted, 2 were in the table already",),
-        ("0 rows inserted, 3 were in the table already",),
+        ("0 rows inserted, 2 were already in the table",),
+        ("0 rows inserted, 3 were already in the table",),
     ]
     # The same events in another batch are other events.
     assert deliver(options, batch_of([*EARLIER, b'{"UserId":"of UserId","c":{"x":2},"d":1.5}'], "m-2")).accepted == 4
@@ -120,7 +122,7 @@ def test_by_content_a_table_that_dlt_made_knows_its_events(options: dict[str, An
     """With ``dedupe: content`` the ids are those of the version before, whatever batch an event came with."""
     load_by_dlt(options, batch_of(EARLIER, "m-1"), tmp_path)
     sent = deliver(options, batch_of([*EARLIER, b'{"a":4}'], "m-2"), dedupe="content")
-    assert sent.details == ("1 rows inserted, 3 were in the table already",)
+    assert sent.details == ("1 rows inserted, 3 were already in the table",)
 
 
 def test_a_table_with_dlts_own_columns_is_continued(options: dict[str, Any]) -> None:
@@ -134,7 +136,7 @@ def test_a_table_with_dlts_own_columns_is_continued(options: dict[str, Any]) -> 
 def test_dlt_does_not_go_on_with_a_table_of_ours(options: dict[str, Any]) -> None:
     """It would not know the columns; the error says what to do, and nothing is loaded."""
     deliver(options, batch_of([b'{"a":1}'], "b-1"))
-    with pytest.raises(Blocked, match=r"was loaded without max_table_nesting.* name another table_name"):
+    with pytest.raises(Blocked, match=r"was loaded without max_table_nesting.* use another table_name"):
         deliver(options, batch_of([b'{"a":2}'], "b-2"), max_table_nesting=1)
     other = {"max_table_nesting": 1, "table_name": "other"}
     assert deliver(options, batch_of([b'{"a":2}'], "b-2"), **other).accepted == 1
@@ -232,7 +234,7 @@ def test_columns_that_somebody_made(postgres: str) -> None:
     ],
 )
 def test_what_duckdb_says(kind: str, said: str, outcome: type[Exception]) -> None:
-    """What the machine or another process is to blame for is no fault of an event."""
+    """Errors caused by the machine or another process are not attributed to an event."""
     import duckdb
 
     found = meaning_of_duckdb(getattr(duckdb, kind)(said))

@@ -305,10 +305,10 @@ def test_equal_events_are_one_row_where_told(direct: Place) -> None:
     """With ``dedupe: content``; what was not inserted is counted."""
     events = [b'{"same":1}', b'{"same":1}', b'{"other":2}']
     assert direct.deliver(batch_of(events, "b-1"), dedupe="content").details == (
-        "2 rows inserted, 1 equal events left out (dedupe: content)",
+        "2 rows inserted, 1 equal events skipped (dedupe: content)",
     )
     assert direct.deliver(batch_of(events, "b-2"), dedupe="content").details == (
-        "0 rows inserted, 2 were in the table already, 1 equal events left out (dedupe: content)",
+        "0 rows inserted, 2 were already in the table, 1 equal events skipped (dedupe: content)",
     )
     assert len(direct.rows()) == 2
 
@@ -323,8 +323,8 @@ def test_a_replay_with_another_filter_adds_what_is_missing(direct: Place) -> Non
     """The same batch with other events of it: those that are there are counted, the others become rows."""
     batch = batch_of([b'{"event_type":"a"}', b'{"event_type":"b"}', b'{"event_type":"a"}', b'{"event_type":"c"}'])
     assert direct.deliver(batch, only=["a", "c"]).details == ("3 rows inserted",)
-    assert direct.deliver(batch, **{"except": ["c"]}).details == ("1 rows inserted, 2 were in the table already",)
-    assert direct.deliver(batch).details == ("0 rows inserted, 4 were in the table already",)
+    assert direct.deliver(batch, **{"except": ["c"]}).details == ("1 rows inserted, 2 were already in the table",)
+    assert direct.deliver(batch).details == ("0 rows inserted, 4 were already in the table",)
 
 
 def test_a_replay_with_another_filter_overwrites_no_file(tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -337,7 +337,7 @@ def test_a_replay_with_another_filter_overwrites_no_file(tmp_path: Path, request
 
 
 def test_equal_events_of_a_batch_that_was_divided(direct: Place) -> None:
-    """An event that is refused by the database has its batch halved: the halves' equal events are rows all the same."""
+    """If the database refuses an event, its batch is halved: equal events of the halves are rows anyway."""
     place = direct
     place.deliver(batch_of([b'{"a":1}'], "b-0"))
     if place.options["destination"] == "duckdb":

@@ -52,8 +52,8 @@ def test_a_load_inserts_what_is_not_there(place: tuple[dict[str, Any], Rows], wa
     warehouse.deliver_many([batches[1].holding(batches[1].lines()[:2], id="b-1-r0-2", positions=range(2))])
     receipts = warehouse.deliver_many(batches)
     assert [receipt.detail for receipt in receipts] == [
-        "0 rows inserted, 3 were in the table already",
-        "1 rows inserted, 2 were in the table already",
+        "0 rows inserted, 3 were already in the table",
+        "1 rows inserted, 2 were already in the table",
         "3 rows inserted",
         "3 rows inserted",
     ]
@@ -82,7 +82,7 @@ def test_a_batch_in_slices_is_a_batch(
 def test_the_first_batch_of_a_load_makes_the_table(
     place: tuple[dict[str, Any], Rows], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Frozen after it, whatever slices it came in; equal events of two batches are one row where that is asked for."""
+    """Frozen after it, whatever slices it came in; equal events of two batches are one row if that is configured."""
     monkeypatch.setattr(warehouse_native, "SLICE_BYTES", 20)
     made = Warehouse(**place[0], **options)
     first, second = made.deliver_many(

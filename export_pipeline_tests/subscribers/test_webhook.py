@@ -140,7 +140,7 @@ class TestContractOfObjects(TestContract):
 
 
 def test_the_request_is_a_standard_webhook(receiver: Receiver, webhook: Webhook) -> None:
-    """Id, time and signature stand in the headers that the specification names, and the body is an array of events."""
+    """Id, time and signature are in the headers that the specification names, and the body is an array of events."""
     webhook.deliver(BATCH)
     [request] = receiver.requests
     assert request.body == b"[" + b",".join(BATCH.lines()) + b"]"
@@ -162,7 +162,7 @@ def test_a_retry_has_the_same_id_and_a_signature_of_its_own_time(receiver: Recei
 
 @pytest.mark.parametrize("known", [SECRET, OLD_SECRET])
 def test_while_secrets_rotate_both_kinds_of_receiver_accept(known: str) -> None:
-    """With a previous secret requests bear two signatures, and a receiver that knows only one of them is content."""
+    """With a previous secret requests have two signatures, and a receiver that knows only one of them accepts them."""
     with Receiver(known) as receiver:
         webhook = Webhook(url=receiver.url, secret=SECRET, previous_secret=OLD_SECRET)
         webhook.deliver(BATCH)
@@ -213,7 +213,7 @@ def test_every_2xx_accepts(receiver: Receiver, webhook: Webhook, status: int) ->
 
 
 def test_the_message_holds_500_bytes_of_the_answer_and_no_secret(receiver: Receiver) -> None:
-    """What the receiver said is told, shortened; a secret that it echoes, or that stands in the URL, is not."""
+    """The receiver's response is reported, shortened; a secret that it echoes, or that is in the URL, is not."""
     receiver.script.append(Reply(403, b"you sent " + SECRET.encode() + b" " + b"x" * 10_000))
     url = receiver.url.replace("http://", "http://user:p4ssw0rd@") + "/path-of-mine?sig=s1gnature"
     webhook = Webhook(url=url, secret=SECRET, retry_for_seconds=0)
@@ -244,7 +244,7 @@ def test_a_redirect_is_not_followed_and_its_target_is_told_without_query(receive
     receiver.script.append(Reply(308, headers={"location": target}))
     with pytest.raises(Blocked) as caught:
         webhook.deliver(BATCH)
-    assert f"pointed to {receiver.url}/other; redirects are not followed" in str(caught.value)
+    assert f"redirected to {receiver.url}/other; redirects are not followed" in str(caught.value)
     assert len(receiver.requests) == 1
 
 
@@ -339,13 +339,13 @@ def test_a_secret_that_is_no_base64_blocks_without_being_told() -> None:
 
 @pytest.mark.parametrize("name", ["secret", "previous_secret"])
 def test_check_names_a_secret_that_is_too_short(receiver: Receiver, name: str) -> None:
-    """Standard Webhooks asks for 24 bytes and more; batches are delivered all the same."""
+    """Standard Webhooks requires 24 bytes and more; with fewer, batches are delivered anyway."""
     short = "whsec_" + base64.b64encode(b"x" * 23).decode()
     receiver.secret = None
     options: dict[str, Any] = {name: short}
     webhook = Webhook(url=receiver.url, **options)
     with pytest.raises(
-        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks asks for 24 to 64: make one with: "
+        Blocked, match=rf"^{name} has 23 bytes; Standard Webhooks requires 24 to 64: create one with: "
     ) as told:
         webhook.check()
     assert short not in str(told.value)
@@ -377,7 +377,7 @@ def test_which_fields_are_secret() -> None:
 
 
 def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
-    """Connecting is enough to see that somebody listens; the receiver gets no request."""
+    """Connecting is enough to see that the receiver listens; it gets no request."""
     webhook.check()
     webhook.check_once()
     webhook.check_once()
@@ -387,7 +387,7 @@ def test_check_sends_nothing(receiver: Receiver, webhook: Webhook) -> None:
 
 
 def test_https_to_a_receiver_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events go over TLS where the certificate is trusted; where it is not, nothing is sent and a person is told."""
+    """Events are sent over TLS if the certificate is trusted; otherwise nothing is sent and the error is reported."""
     receiver = Receiver(SECRET)
     receiver.tls, trusted = self_signed(tmp_path)
     with receiver:
@@ -436,7 +436,7 @@ def test_check_finds_nobody() -> None:
 def test_a_header_that_http_cannot_carry_blocks_and_is_not_told(receiver: Receiver, value: str) -> None:
     """Such as a secret from a file that ends with a line feed: trying again does not help, and its text is a secret."""
     webhook = Webhook(url=receiver.url, secret=SECRET, secret_headers={"Authorization": value})
-    with pytest.raises(Blocked, match="holds what HTTP does not allow, such as a line feed at its end") as caught:
+    with pytest.raises(Blocked, match="contains a character that HTTP does not allow, such as a line feed") as caught:
         webhook.deliver(BATCH)
     webhook.close()
     assert "t0ken" not in str(caught.value)
@@ -451,7 +451,7 @@ def test_a_proxy_of_the_environment_is_checked_and_used(receiver: Receiver, monk
     webhook.deliver(BATCH)
     assert receiver.requests[-1].target == "http://receiver.invalid/hook"
     monkeypatch.setenv("http_proxy", "http://me:pr0xy-password@127.0.0.1:9")
-    with pytest.raises(TryLater, match=r"http://receiver\.invalid by the proxy http://127\.0\.0\.1:9: ") as caught:
+    with pytest.raises(TryLater, match=r"http://receiver\.invalid through the proxy http://127\.0\.0\.1:9: ") as caught:
         webhook.check()
     webhook.close()
     assert "pr0xy" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A thread of one's own."""
+"""Separate threads."""
 
 import threading
 
@@ -55,7 +55,7 @@ def test_what_was_not_begun_in_time_is_not_begun_any_more() -> None:
 
 
 def test_after_closing_it_may_be_used_again() -> None:
-    """A subscriber that was closed may deliver once more."""
+    """A subscriber that was closed may deliver again."""
     worker = Worker("alone")
     assert worker.do(lambda: 1, timeout_seconds=10) == 1
     worker.close()

@@ -1,4 +1,4 @@
-"""The documentation's subscriber of one's own, as a stranger would use it."""
+"""The documentation's example subscriber, as a user would use it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that ``ledger.database`` hands over."""
+"""Runs migrations on the connection that ``ledger.database`` provides."""
 
 from alembic import context
 

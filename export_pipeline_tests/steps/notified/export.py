@@ -1,4 +1,4 @@
-"""An export that is told of its files by a queue."""
+"""An export that is notified of its files by a queue."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A queue in memory that keeps SQS's rules as far as they matter, and breaks no promise that SQS does not give.
+"""A queue in memory that follows SQS's rules as far as they matter, and gives no guarantee that SQS does not.
 
 Messages come in any order, twice or more, and again where they were taken and not removed. What the real one is like
 over the wire stands in ``source/test_queue.py``.

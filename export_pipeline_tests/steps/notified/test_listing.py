@@ -15,7 +15,7 @@ def test_the_first_run_lists(export: Export) -> None:
     """What was in the bucket before there was a queue is found by the first run, which lists; the next one does not."""
     export.put("2026/11/20/00/old", tell=False)
     first, second = export.run(), export.run()
-    assert (first.why_listed, first.found.files) == ("it never was listed to its end", 1)
+    assert (first.why_listed, first.found.files) == ("it was never listed to its end", 1)
     assert (second.why_listed, second.found.files) == ("", 0)
     assert second.next_listing_at == NOW + DAY
 
@@ -57,13 +57,13 @@ def test_a_long_listing_goes_on_where_it_stopped(export: Export) -> None:
     assert [one.found.files for one in runs] == [5, 5, 2, 0]
     assert [one.is_listed_to_the_end for one in runs] == [False, False, True, True]
     assert lists == ["", keys[4], keys[9]]
-    assert runs[1].why_listed == "the last listing goes on where it stopped"
+    assert runs[1].why_listed == "the last listing continues where it stopped"
     assert runs[3].next_listing_at == NOW + DAY
     assert export.planned() == keys
 
 
 def test_a_listing_of_many_known_keys_is_cut_too(export: Export) -> None:
-    """A run lists a bounded number of keys, also where none is new or none has a date, and gets on each time."""
+    """A run lists a bounded number of keys, even if none is new or none has a date, and makes progress each time."""
     export.put(*[f"2026/11/23/00/{n:03}" for n in range(25)], tell=False)
     export.put(*[f"0-junk/{n}" for n in range(12)], tell=False)
     export.most_keys = 10
@@ -112,7 +112,7 @@ def test_a_subscriber_that_begins_earlier_causes_a_listing(listed: Export) -> No
     assert listed.planned() == []
     listed.subscribers = {"crm": "2026-11-23", "dwh": "beginning"}
     noticed = listed.run()
-    assert noticed.why_listed == "a subscriber begins earlier than before"
+    assert noticed.why_listed == "a subscriber starts earlier than before"
     assert listed.planned() == ["2026/11/01/00/a"]
 
 

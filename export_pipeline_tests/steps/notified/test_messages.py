@@ -1,4 +1,6 @@
-"""What messages tell becomes known, once, as a listing would have shown it; what is no file of the source does not."""
+"""What messages announce becomes known, once, as a listing would have shown it; what is not a file of the source does
+not.
+"""
 
 import json
 from dataclasses import replace
@@ -65,7 +67,7 @@ def test_what_backfill_and_listing_found_is_known(listed: Export) -> None:
         run=Run("backfill", NOW),
     )
     noticed = listed.run(list_now=True)
-    assert (noticed.why_listed, noticed.found.files) == ("it was asked for", 1)
+    assert (noticed.why_listed, noticed.found.files) == ("it was requested", 1)
     assert (noticed.taken.files, noticed.taken.known) == (0, 2)
     assert listed.planned() == ["2026/11/22/10/a", "2026/11/23/10/b"]
     assert listed.queue.bodies == {}
@@ -88,7 +90,7 @@ def test_what_was_folded_is_known(export: Export) -> None:
 
 
 def test_new_content_of_a_known_key_is_a_file_of_its_own(listed: Export) -> None:
-    """As when listed, it is planned once more and reported; with on_overwrite: ignore it is noted instead."""
+    """As when listed, it is planned again and reported; with on_overwrite: ignore it is recorded instead."""
     listed.put("2026/11/23/10/a")
     listed.run()
     listed.put("2026/11/23/10/a", text='{"second": true}\n')
@@ -114,7 +116,7 @@ def test_a_late_message_about_older_content_is_passed_over(listed: Export) -> No
 
 
 def test_of_several_contents_in_one_round_the_one_that_is_there_is_planned(listed: Export) -> None:
-    """Two messages about one key with two contents: what lies there is taken, whatever the order."""
+    """Two messages about one key with two contents: the present content is taken, whatever the order."""
     older = listed.put("2026/11/23/10/a", tell=False)
     newer = listed.put("2026/11/23/10/a", text='{"second": true}\n', tell=False)
     listed.queue.send(*newer, *older)
@@ -177,7 +179,9 @@ def test_a_key_below_the_prefix_is_known_without_it(listed: Export) -> None:
 
 @pytest.mark.parametrize("dead_letters", [True, None])
 def test_a_message_nobody_understands_is_left_to_the_queue(listed: Export, dead_letters: bool | None) -> None:
-    """Where the queue has dead letters, or does not say, such a message stays, is told, and holds up no other."""
+    """If the queue has a dead-letter queue, or does not say, a malformed message stays, is reported, and blocks no
+    other.
+    """
     listed.queue.dead_letters = dead_letters
     listed.queue.send("no JSON")
     listed.put("2026/11/23/10/a")
