@@ -28,7 +28,7 @@ def _processes_find_the_tests() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _migrations_are_read_once() -> Iterator[None]:
-    """Dagster reads all its migrations anew whenever it makes a database; in a test's process it reads them once."""
+    """Read Dagster's migrations once per test process: Dagster reads them for every database that it creates."""
     read = ScriptDirectory.from_config
     with pytest.MonkeyPatch.context() as patch:
         once: dict[str | None, ScriptDirectory] = {}

@@ -195,15 +195,18 @@ def open_session(settings: StoreSettings) -> "boto3.Session":
 
 
 def _new_session(profile_name: str | None = None) -> Any:
-    """A session of botocore's that shares the descriptions of services with all others of this process.
+    """A botocore session that shares botocore's service descriptions with all others of this process.
 
-    Otherwise each session parses them again: nine tenths of the CPU time that a new client takes.
+    Otherwise each session parses them again, which is most of the CPU time of creating a client.
+
+    Raises:
+        ProfileNotFound: the profile does not exist.
     """
     from botocore.session import Session
 
     session = Session(profile=profile_name)
     loader = _loader(session.get_config_variable("data_path"))
-    # Each session of boto3's appends the same folder.
+    # Every boto3 session appends the same folder to these paths, which would grow without end.
     loader.search_paths[:] = dict.fromkeys(loader.search_paths)
     session.register_component("data_loader", loader)
     return session

@@ -263,7 +263,7 @@ def test_one_bad_event_of_many_costs_few_calls() -> None:
 
 
 def test_a_repeat_sends_the_same_parts_under_the_same_ids() -> None:
-    """Sending the batch again brings no event twice to a receiver that remembers the ids."""
+    """A receiver that remembers ids processes no event twice when the batch is sent again."""
     picky = Picky({2, 9})
     send(batch_of(16), picky.deliver)
     before = dict(picky.taken)

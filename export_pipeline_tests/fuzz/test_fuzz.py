@@ -48,7 +48,7 @@ def test_the_promises_hold_for_what_a_fuzzer_finds(tmp_path: Path) -> None:
         "-m",
         "export_pipeline_tests.fuzz",
         "-seed=1",
-        "-runs=3000",
+        "-runs=6000",
         "-max_len=1024",
         "-rss_limit_mb=0",
     ]

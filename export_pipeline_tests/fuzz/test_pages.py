@@ -34,7 +34,7 @@ def test_the_promises_hold_for_what_a_fuzzer_finds(tmp_path: Path) -> None:
     folder.mkdir()
     for n, seed in enumerate(SEEDS):
         (folder / str(n)).write_bytes(seed)
-    command = [sys.executable, "-m", "export_pipeline_tests.fuzz.pages", "-seed=1", "-runs=2000", "-max_len=1024"]
+    command = [sys.executable, "-m", "export_pipeline_tests.fuzz.pages", "-seed=1", "-runs=4000", "-max_len=1024"]
     done = subprocess.run(
         [*command, "-rss_limit_mb=0", f"-artifact_prefix={tmp_path}/", str(folder)],
         capture_output=True,

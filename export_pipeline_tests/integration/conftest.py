@@ -29,7 +29,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def one_event_log(project: Project) -> None:
-    """For runs in the test's own process: half of what such a run costs is making Dagster's databases."""
+    """For runs in the test's own process, where creating a database for each run takes a good part of the CPU time."""
     project.keep_one_event_log()
 
 

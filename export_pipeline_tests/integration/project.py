@@ -98,7 +98,7 @@ class Project:
         self.sent: dict[str, list[bytes]] = {}
 
     def keep_one_event_log(self) -> None:
-        """Let Dagster keep the events of all runs in one database, as it does for tests: it makes no new one a run."""
+        """Keep the events of all runs in one database, which Dagster offers for tests, instead of one database per run."""
         storage = {
             "module": "dagster._core.storage.event_log",
             "class": "ConsolidatedSqliteEventLogStorage",

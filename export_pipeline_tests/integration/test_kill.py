@@ -31,7 +31,7 @@ MOMENTS = [
     "commit:after:2",
     "delete_staged:before:2",
 ]
-# The simulation crashes at every moment; these show that a process of Dagster's that is killed ends the same way.
+# The simulation crashes before every effect. These show that the promises hold for a real Dagster process, too.
 ALWAYS = {"plan:after:1", "deliver_files:after:1", "commit:before:1"}
 
 

@@ -43,7 +43,7 @@ class S3Server:
         }
 
     def client(self) -> "S3Client":
-        """The tests' own client."""
+        """A boto3 client, shared by all tests of the process."""
         return _client(self)
 
     def new_bucket(self) -> str:
@@ -61,7 +61,7 @@ class S3Server:
 
 @cache
 def _client(server: S3Server) -> "S3Client":
-    """One for each server: making it takes boto3 a tenth of a second of CPU time."""
+    """One client per server, because boto3 needs a tenth of a second of CPU time to create one."""
     import boto3
 
     return boto3.session.Session().client("s3", **server.options)

@@ -8,7 +8,7 @@ from botocore.stub import Stubber
 from pydantic import ValidationError
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.storage.aws import AwsLogin
+from export_pipeline.storage.aws import AwsLogin, open_session
 from export_pipeline.storage.folders import brief
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.remote import open_store
@@ -100,6 +100,15 @@ def test_credentials_are_renewed_before_they_end() -> None:
     given: Any = provider()
     assert given["access_key_id"] == "AKIAEXAMPLE"
     assert given["expires_at"] <= datetime.now(timezone.utc) + timedelta(minutes=10)
+
+
+def test_sessions_share_the_descriptions_of_services() -> None:
+    """However many sessions a process opens, botocore parses AWS's services once, and searches each folder once."""
+    loaders = [open_session(StoreSettings())._session.get_component("data_loader") for _ in range(3)]
+    assert loaders[0] is loaders[1] is loaders[2]
+    open_session(StoreSettings(role_arn="arn:aws:iam::123456789012:role/reader", region_name="eu-west-1"))
+    paths = list(loaders[0].search_paths)
+    assert len(paths) <= len(set(paths)) + 1, "boto3's own folder may stand there a second time, and no more"
 
 
 @pytest.mark.parametrize(

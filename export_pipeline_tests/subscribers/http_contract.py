@@ -53,7 +53,7 @@ class HttpContract(SubscriberContract):
         "422": Refused,
     }
     tells_retry_after = True
-    # Only these end by the client's patience; all others must end as they do however slow the machine is.
+    # Only these end by the client's timeout; all others must have the same outcome on a slow machine.
     untimely = frozenset({"silent", "dripping", "dripping head", "one 1xx after another"})
     faults: Mapping[str, Fault] = {
         "500": Reply(500, b"out of order"),
