@@ -98,7 +98,7 @@ class Project:
         self.sent: dict[str, list[bytes]] = {}
 
     def keep_one_event_log(self) -> None:
-        """Keep the events of all runs in one database, which Dagster offers for tests, instead of one database per run."""
+        """Keep the events of all runs in one database, as Dagster offers for tests, not in one per run."""
         storage = {
             "module": "dagster._core.storage.event_log",
             "class": "ConsolidatedSqliteEventLogStorage",
