@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ from export_pipeline.ledger.owed import Waiting
 from export_pipeline.printable import as_code, printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered
+from export_pipeline.steps.ranges import Sum
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.scrubbing import public_url
 
@@ -149,8 +150,8 @@ def export_assets(
     source: str,
     subscribers: Mapping[str, SubscriberEntry],
     partitions: DailyPartitionsDefinition,
-) -> list[AssetSpec]:
-    """One spec for the events as read, and one per subscriber, which depends on it.
+) -> tuple[AssetSpec, dict[str, AssetSpec]]:
+    """The spec of the events as read, and by subscriber those that depend on it.
 
     Args:
         source_url: URL of the source.
@@ -170,7 +171,7 @@ def export_assets(
         metadata=shown(source, "source"),
         **common,
     )
-    return [raw, *(_delivered(deployment, raw, entry, job, common) for entry in subscribers.values())]
+    return raw, {name: _delivered(deployment, raw, entry, job, common) for name, entry in subscribers.items()}
 
 
 def _delivered(
@@ -248,6 +249,27 @@ def delivered(asset: list[str], done: Delivered, waiting: Waiting, of_day: DayTo
             "lag_seconds": MetadataValue.float(_age_seconds(waiting.oldest_arrival)),
             "events_per_second": MetadataValue.float(_rate(events, done.seconds)),
             "manifest": done.manifest.id,
+        },
+    )
+
+
+def day_delivered(asset: list[str], day: date, done: Sum, of_day: DayTotal) -> AssetMaterialization:
+    """The materialization of a day that a subscriber is owed nothing of.
+
+    Args:
+        asset: the subscriber's asset.
+        done: what it accepted of the day in this run.
+        of_day: what it has received of the day.
+    """
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=day.isoformat(),
+        metadata={
+            "events": done.events,
+            "bytes": done.size_bytes,
+            "files": done.files,
+            **_of_day(of_day),
+            "refused": done.refused,
         },
     )
 

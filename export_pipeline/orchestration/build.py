@@ -15,6 +15,7 @@ from export_pipeline.orchestration.checks import check_schedule, export_check_jo
 from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.jobs import export_jobs
 from export_pipeline.orchestration.new_files import new_files_sensor
+from export_pipeline.orchestration.ranges import range_assets
 from export_pipeline.orchestration.resources import (
     LEDGER,
     QUARANTINE,
@@ -44,6 +45,13 @@ def definitions_of(deployment: Deployment) -> Definitions:
     resources = {names.prefixed(name): resource for name, resource in _resources(deployment).items()}
     export_job, backfill_job = export_jobs(deployment, partitions, resources)
     check_job = export_check_job(deployment)
+    raw, delivered = export_assets(
+        deployment,
+        source_url=deployment.source.url,
+        source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
+        subscribers=deployment.subscribers,
+        partitions=partitions,
+    )
     return Definitions(
         jobs=[export_job, backfill_job, check_job],
         schedules=[
@@ -51,13 +59,7 @@ def definitions_of(deployment: Deployment) -> Definitions:
             check_schedule(deployment, check_job),
         ],
         sensors=[new_files_sensor(deployment, export_job), alerts_sensor(deployment)],
-        assets=export_assets(
-            deployment,
-            source_url=deployment.source.url,
-            source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
-            subscribers=deployment.subscribers,
-            partitions=partitions,
-        ),
+        assets=[raw, *([range_assets(deployment, delivered)] if delivered else [])],
         asset_checks=export_checks(deployment),
         resources=resources,
     )
