@@ -65,6 +65,10 @@ materializes this once for each manifest, a group of files of one day.
 _DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materializes this once for each manifest, a \
 group of files of one day.
 
+Materialize it to deliver chosen days to {name}, all in one run: only what it has not received, or, with `only: all` \
+in the config of `{op}`, everything again under the same batch ids. A day is materialized once {name} is owed nothing \
+of it.
+
 - `events` accepted, `bytes` sent, and the number of `files` they come from
 - `events_of_day`, `files_of_day`: what it has received of the day so far
 - `refused`: events that it rejected permanently, kept in the quarantine
@@ -182,7 +186,9 @@ def _delivered(
     return AssetSpec(
         deployment.names.asset(entry.name),
         deps=[raw],
-        description=_DELIVERED.format(name=entry.name, type=entry.type_name, place=where, job=job),
+        description=_DELIVERED.format(
+            name=entry.name, type=entry.type_name, place=where, job=job, op=deployment.names.deliver_days
+        ),
         kinds={_kind(entry.type_name)},
         metadata=shown(place, "destination"),
         **common,

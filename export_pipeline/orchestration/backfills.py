@@ -105,9 +105,10 @@ def request_of(run: DagsterRun) -> str:
 
     A re-execution from failure goes on with the request of its first run: what was asked for again is not repeated.
     """
-    if run.parent_run_id is not None and run.tags.get(RESUMED_TAG) != "true":
+    first = run.tags.get(ROOT_RUN_TAG, run.run_id)
+    if first != run.run_id and run.tags.get(RESUMED_TAG) != "true":
         return f"{_RUN}{run.run_id}"
-    return run.tags.get(BACKFILL_TAG) or f"{_RUN}{run.root_run_id or run.run_id}"
+    return run.tags.get(BACKFILL_TAG) or f"{_RUN}{first}"
 
 
 def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:

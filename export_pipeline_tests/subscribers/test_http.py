@@ -47,7 +47,9 @@ class TestNdjson(HttpContract):
 
     def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
         headers = {"Authorization": f"Bearer {key or TOKEN}"}
-        return Http(url=f"{url or self.server.url}/v1", secret_headers=headers, timeout_seconds=timeout_seconds, **self.options)
+        return Http(
+            url=f"{url or self.server.url}/v1", secret_headers=headers, timeout_seconds=timeout_seconds, **self.options
+        )
 
     def held(self) -> Iterable[object]:
         assert isinstance(self.server, Api)

@@ -55,7 +55,11 @@ class TestContract(HttpContract):
 
     def make(self, *, url: str | None = None, key: str | None = None, timeout_seconds: float = 60) -> Subscriber:
         return Opensearch(
-            api_url=url or self.server.url, username="writer", password=key or PASSWORD, gzip=True, timeout_seconds=timeout_seconds
+            api_url=url or self.server.url,
+            username="writer",
+            password=key or PASSWORD,
+            gzip=True,
+            timeout_seconds=timeout_seconds,
         )
 
     def held(self) -> Iterable[bytes]:
