@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from itertools import islice
 
+from sqlalchemy import Connection
+
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import database, known, planning, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
@@ -229,9 +231,10 @@ class Discovery:
             self.mark = database.source_mark(tx, source.url)
             self.state = sources.listing_state(tx, source_id)
             self.more_before = sources.more_to_list(tx, source_id)
-            self._first_day = sources.first_day(tx, source_id)
+            is_first_day_known = sources.first_day(tx, source_id) is not None
         before = self.state.start_date
-        self._starts_earlier = before is not None and settings.start_date < before
+        starts_earlier = before is not None and settings.start_date < before
+        self._is_first_day_wanted = starts_earlier or not is_first_day_known
         self._begins_at_first_key = False
         self._first_seen: date | None = None
         # One that another layout left says nothing of the keys of this one.
@@ -374,6 +377,8 @@ class Discovery:
             note = "known key with new content; on_overwrite: ignore"
             planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.run.now)
             sources.set_more_to_list(tx, self.source_id, more)
+            if self._is_first_day_wanted and self._begins_at_first_key and self._first_seen is not None:
+                self._set_first_day(tx, self._first_seen)
             if listing != self.state:
                 sources.set_listing_state(tx, self.source_id, listing)
         self.state, self.more_before = listing, more
@@ -386,12 +391,16 @@ class Discovery:
 
         A listing that began at the very first key has met it; for any other, one page of a listing tells.
         """
-        if self._first_day is not None and not self._starts_earlier:
+        if not self._is_first_day_wanted:
             return
         day = self._first_seen if self._begins_at_first_key else first_day(self.source, self.settings)
         if day is not None:
             with self.ledger.write() as tx:
-                sources.set_first_day(tx, self.source_id, day)
+                self._set_first_day(tx, day)
+
+    def _set_first_day(self, tx: Connection, day: date) -> None:
+        sources.set_first_day(tx, self.source_id, day)
+        self._is_first_day_wanted = False
 
 
 def first_day(source: Source, settings: DiscoverySettings) -> date | None:
