@@ -57,8 +57,8 @@ class Receiver:
                 self.send_response(204)
                 self.end_headers()
                 now = time.time()
-                for line in body.splitlines():
-                    accepted.setdefault(json.loads(line)["n"], now)
+                for event in json.loads(body):
+                    accepted.setdefault(event["n"], now)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Print nothing."""
