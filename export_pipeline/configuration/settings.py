@@ -164,7 +164,7 @@ class ExportSettings(Section):
         ge=1,
         description="Time between two complete listings (lookback included) while the sensor new_files is on, in "
         "minutes. The sensor then starts the runs, and the schedule starts one only if this time has passed or "
-        "something is owed.",
+        "something is owed. With notifications, source.notifications.listing_every_seconds takes its place.",
     )
     lookback_hours: float = Field(
         default=26,

@@ -84,6 +84,8 @@ sources = Table(
     Column("frontier", key_type()),
     Column("complete_at", UtcDateTime),
     Column("start_date", Date),
+    # The day of the first file, as far as it is known; the partitions of the assets begin there.
+    Column("first_day", Date),
 )
 
 manifests = Table(

@@ -28,7 +28,7 @@ from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import backfills, reporting, wording
-from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
+from export_pipeline.orchestration.backfills import MISSING, ONLY, asked_by_run
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
@@ -67,13 +67,6 @@ _LISTING = Enum(
     [
         EnumValue(DUE, description="List the source if source.notifications.listing_every_seconds have passed."),
         EnumValue(NOW, description="List the source in this run."),
-    ],
-)
-_ONLY = Enum(
-    "Only",
-    [
-        EnumValue(MISSING, description="Only what the subscribers have not received of that day."),
-        EnumValue(ALL, description="Everything of that day again, under the same batch ids."),
     ],
 )
 
@@ -262,7 +255,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
                 f"dialog for a range of days, use the tag {SUBSCRIBERS_TAG}, with names separated by commas.",
             ),
             "only": Field(
-                _ONLY,
+                ONLY,
                 default_value=MISSING,
                 description="missing: only what they have not received; all: everything again, under the same batch "
                 f"ids. In the UI's dialog for a range of days, use the tag {ONLY_TAG}.",

@@ -36,7 +36,7 @@ from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.underway import location_of
 
 ASSET_JOB = "__ASSET_JOB"
-"""Dagster's name for the job of checks that are started from an asset's page."""
+"""Dagster's name for the job of checks and materializations that are started from an asset's page."""
 
 _RECORDS_AT_ONCE = 1_000
 _MOST_LINES = 100
@@ -58,11 +58,12 @@ _FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
 
 def is_of(deployment: Deployment, run: DagsterRun) -> bool:
-    """Whether *run* is one of this export's jobs, or runs checks of its assets."""
+    """Whether *run* is one of this export's jobs, runs checks of its assets, or materializes them."""
     names = deployment.names
     if run.job_name.startswith(ASSET_JOB):
         ours = [names.raw_events, *(names.asset(name) for name in deployment.subscribers)]
-        return any(list(check.asset_key.path) in ours for check in run.asset_check_selection or ())
+        chosen = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
+        return any(list(key.path) in ours for key in chosen)
     if run.tags.get(LEDGER_TAG, names.prefixed(deployment.name)) != names.prefixed(deployment.name):
         return False  # a job with this name in another deployment
     return run.job_name in (names.export_job, names.backfill_job, names.check_job)
@@ -91,8 +92,13 @@ class _Reading:
     def __init__(self, run: DagsterRun, least_level: int) -> None:
         self._run = run
         self._least_level = least_level
-        self._job = "asset checks" if run.job_name.startswith(ASSET_JOB) else run.job_name
+        self._job, self._is_lasting = run.job_name, True
         backfill = run.tags.get(_BACKFILL_TAG)
+        if run.job_name.startswith(ASSET_JOB):
+            self._job, backfill = "asset checks", None
+            if run.asset_selection:
+                # What it left is owed, and the runs of export_job say whether that fails, too.
+                self._job, self._is_lasting = "materialized assets", False
         self._prefix = backfill_prefix(backfill) if backfill else f"{self._job}/"
         self._is_backfill = backfill is not None
         self._failed: dict[str, str] = {}
@@ -135,12 +141,13 @@ class _Reading:
         if self._run.status is not DagsterRunStatus.FAILURE:
             return
         for op, cause in self._failed.items():
-            yield Failing(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
+            label, text = f"{op} of {self._job}", f"{op}: {cause}"
+            yield Failing(self._prefix + op, ERROR, label, text, is_lasting=self._is_lasting)
         if not self._failed:
             # No step failed, so the run itself was ended: it was killed, for example, or ran for too long.
             label = f"the process of {self._job}"
             text = f"its process was killed, or ended without an error message: {self._run_failure}"
-            yield Failing(f"{self._prefix}run", ERROR, label, text)
+            yield Failing(f"{self._prefix}run", ERROR, label, text, is_lasting=self._is_lasting)
 
     def _fine(self) -> Iterator[str]:
         if self._is_backfill:

@@ -28,10 +28,7 @@ from export_pipeline.orchestration.names import (
 )
 from export_pipeline.orchestration.ops import READ, deliver_op, read_batches_op, report_unreadable_op
 from export_pipeline.orchestration.resources import LEDGER, LedgerResource
-
-# A run starts nothing new once its time budget is used up, but the very large file that it is reading, or the load of a
-# warehouse, can take this long.
-_LONGEST_STEP_SECONDS = 3_600
+from export_pipeline.orchestration.underway import LONGEST_STEP_SECONDS
 
 
 def export_jobs(
@@ -59,7 +56,7 @@ def export_jobs(
         # Tells end_lost_runs which runs hold a lock.
         EXECUTOR_TAG: deployment.executor.type,
         # A dead run in more than one process is detected no sooner.
-        MAX_RUNTIME_TAG: f"{deployment.run_seconds + _LONGEST_STEP_SECONDS:.0f}",
+        MAX_RUNTIME_TAG: f"{deployment.run_seconds + LONGEST_STEP_SECONDS:.0f}",
     }
     export_job = pipeline.graph(
         deployment.names.export_job,

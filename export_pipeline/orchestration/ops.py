@@ -39,6 +39,7 @@ from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.orchestration.underway import (
+    LEAST_SHARE_OF_A_READING,
     between_batches,
     nothing_more,
     subscriber_seconds,
@@ -50,9 +51,6 @@ from export_pipeline.steps.read import ReadOutcome
 from export_pipeline.steps.run import read
 
 READ = "read"
-# The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
-# manifest whose turn always comes late in a run is read eventually.
-_LEAST_SHARE_OF_A_READING = 0.5
 _RECORDS_AT_ONCE = 1_000
 
 
@@ -79,7 +77,7 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
                 context.log.info(wording.not_read(manifest_id, reason))
                 yield Output(None, READ)
                 return
-            place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
+            place = replace(place, stop=over, reading_seconds=deployment.run_seconds * LEAST_SHARE_OF_A_READING)
             outcome, names = read(
                 place,
                 manifest_id,

@@ -38,6 +38,19 @@ def delivering(context: OpExecutionContext, name: str) -> Progress:
     return _progress(context, lambda done, planned, seconds: wording.delivered_so_far(name, done, planned, seconds))
 
 
+def every_few_seconds(context: OpExecutionContext) -> Callable[[Callable[[], str]], None]:
+    """A function that logs the sentence it is given a function for, every ten seconds at most."""
+    due = time.monotonic() + EVERY_SECONDS
+
+    def say(sentence: Callable[[], str]) -> None:
+        nonlocal due
+        if (now := time.monotonic()) >= due:
+            due = now + EVERY_SECONDS
+            context.log.info(sentence())
+
+    return say
+
+
 # Run id → progress. The steps of a run share this process; with other executors each step has its own, and reports only
 # its own work. A worker that runs for months sees runs start, but may never see them end, so the oldest are dropped.
 _RUNS: dict[str, RunProgress] = {}

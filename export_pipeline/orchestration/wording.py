@@ -241,10 +241,11 @@ def never_read(manifests: Sequence[str]) -> str:
 
 
 def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
-    """What happens to a day of a backfill whose run Dagster dropped."""
+    """What happens to a day of a backfill that no run reached."""
     return (
-        f"backfill {one.backfill_id}: Dagster dropped the run for {one.day}, for example because the code server was "
-        f"unavailable; its files are now owed to {', '.join(names)}, and this run and later ones deliver them"
+        f"{one.request}: Dagster dropped the run for {one.day}, for example because the code server was unavailable, "
+        f"or the run ended before that day; its files are now owed to {', '.join(names)}, and this run and later ones "
+        "deliver them"
     )
 
 

@@ -220,6 +220,31 @@ def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pict
     pictures.take(page, "lineage")
 
 
+def test_an_asset_is_materialized_for_a_range_of_days(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The partitions begin at the first file; the dialog of an asset takes all of them, and a config; one run delivers
+    the days to that subscriber, and every day of the asset is filled.
+    """
+    on_stage.ensure_exported()
+    on_stage.settle()
+    days = on_stage.partitions("archive")
+    assert days[0] == on_stage.days()[0]
+    dialog = pages.open_materialize_dialog(page, "archive")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    pages.add_config(page, dialog, "ops:\n  deliver_days:\n    config:\n      only: all\n")
+    expect(dialog.get_by_text(f"{len(days)} partitions", exact=True)).to_be_visible()
+    pictures.take(page, "materialize")
+    dialog.get_by_role("button", name="Launch backfill").click()
+    (run,) = on_stage.dev.wait_for(on_stage.materializing_runs, seconds=180)
+    assert run["status"] == "SUCCESS"
+    pages.open_run(page, run["runId"])
+    pages.filter_log(page, f"all of {len(days)} days is delivered")
+    expect(page.get_by_text(re.compile(r"archive accepted [\d,]+ events of [\d,]+ files")).first).to_be_visible()
+    page.goto("/assets/archive?view=partitions")
+    expect(page.get_by_text(f"Materialized ({len(days)})")).to_be_visible()
+    expect(page.get_by_text(days[0], exact=True).last).to_be_visible()
+    pictures.take(page, "partitions")
+
+
 def test_ticks_that_ran_and_ticks_that_were_skipped(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """The history of the schedule shows ticks that started a run, with the run; then it is switched off for good."""
     on_stage.settle()
