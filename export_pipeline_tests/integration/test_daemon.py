@@ -24,8 +24,8 @@ def test_a_due_tick_runs_the_job(project: Project, received: Path) -> None:
 
 
 def test_the_sensor_drains_a_backlog_and_clobbers_nothing(project: Project, received: Path) -> None:
-    """On, new_files starts run after run until nothing waits, though the daemon writes its own cursor back; then one run
-    for a file that arrives, and the schedule none.
+    """On, new_files starts runs until nothing waits, though the daemon writes its own cursor back; then one run for a
+    file that arrives, and the schedule none.
     """
     project.config.update(
         frequency="weekly", max_files=2, catch_up_max_files=4, subscribers={"crm": CRM}, lookback_hours=1
