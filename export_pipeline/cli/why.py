@@ -160,7 +160,8 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
 
 def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
     """The first quarantined records of this file, and of refused events in batches that contain events of it."""
-    from export_pipeline.batching.quarantine import FILE, Quarantine
+    from export_pipeline.batching.quarantine import Quarantine
+    from export_pipeline.batching.record import FILE
     from export_pipeline.storage.objects import open_objects
 
     manifest = life.manifest

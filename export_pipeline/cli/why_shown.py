@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from export_pipeline.batching.quarantine import FILE, REFUSED
+from export_pipeline.batching.record import FILE, REFUSED
 from export_pipeline.cli import printing
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
 from export_pipeline.printable import printable

@@ -88,3 +88,8 @@ class Names:
     def raw_events(self) -> list[str]:
         """The key of the asset of the events as read, part by part."""
         return self.asset("raw_events")
+
+    @property
+    def quarantine(self) -> list[str]:
+        """The key of the asset of what could not be delivered, part by part."""
+        return self.asset("quarantine")

@@ -18,6 +18,7 @@ from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.jobs import export_jobs
 from export_pipeline.orchestration.new_files import new_files_sensor
 from export_pipeline.orchestration.partitions import first_partition
+from export_pipeline.orchestration.quarantine import quarantine_asset, quarantine_jobs
 from export_pipeline.orchestration.ranges import range_assets
 from export_pipeline.orchestration.resources import (
     LEDGER,
@@ -62,13 +63,17 @@ def definitions_of(deployment: Deployment, *, first_day: date | None = None) -> 
         partitions=partitions,
     )
     return Definitions(
-        jobs=[export_job, backfill_job, check_job],
+        jobs=[export_job, backfill_job, check_job, *quarantine_jobs(deployment, resources)],
         schedules=[
             export_schedule(deployment, export_job, cron=deployment.cron, timezone=deployment.timezone),
             check_schedule(deployment, check_job),
         ],
         sensors=[new_files_sensor(deployment, export_job), alerts_sensor(deployment)],
-        assets=[raw, *([range_assets(deployment, delivered)] if delivered else [])],
+        assets=[
+            raw,
+            *([range_assets(deployment, delivered)] if delivered else []),
+            quarantine_asset(deployment, partitions),
+        ],
         asset_checks=export_checks(deployment),
         resources=resources,
     )

@@ -29,7 +29,7 @@ from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import backfills, reporting, wording
 from export_pipeline.orchestration.backfills import MISSING, ONLY, asked_by_run
-from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.guard import failures_logged
 from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
 from export_pipeline.orchestration.names import (
@@ -84,7 +84,7 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, deployment.names)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
@@ -232,7 +232,7 @@ def _say_what_was_found(
     if found.files:
         context.log.info(wording.found_new(found))
     elif not chosen:
-        context.log.warning(nothing)
+        context.log.info(nothing)
     if chosen:
         context.log.info(wording.handing_on(chosen))
     if any(left.values()):
@@ -266,7 +266,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
     )
     def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, deployment.names)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return

@@ -32,6 +32,7 @@ from export_pipeline.dagster_internals import (
 from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.checks import ACCOUNTED
+from export_pipeline.orchestration.guard import error_line
 from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.underway import location_of
 
@@ -69,13 +70,14 @@ def is_of(deployment: Deployment, run: DagsterRun) -> bool:
     return run.job_name in (names.export_job, names.backfill_job, names.check_job)
 
 
-def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int) -> Happening:
+def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int, heart: str = "") -> Happening:
     """Read a run's events.
 
     Args:
         least_level: log lines below it are left out.
+        heart: the job whose success is a heartbeat.
     """
-    reading = _Reading(run, least_level)
+    reading = _Reading(run, least_level, heart)
     for entry in _entries(instance, run.run_id):
         reading.take(entry)
     return reading.happening()
@@ -89,8 +91,9 @@ def backfill_prefix(backfill_id: str) -> str:
 class _Reading:
     """Collects problems, log lines and recoveries from the events of one run."""
 
-    def __init__(self, run: DagsterRun, least_level: int) -> None:
+    def __init__(self, run: DagsterRun, least_level: int, heart: str) -> None:
         self._run = run
+        self._heart = heart
         self._least_level = least_level
         self._job, self._is_lasting = run.job_name, True
         backfill = run.tags.get(_BACKFILL_TAG)
@@ -117,6 +120,7 @@ class _Reading:
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             # The first failure of an op has the cause; later ones only say that they wait for the next run.
             self._failed.setdefault(_op(event.step_key), _cause(event))
+            self._drop_line_of(event)
         elif event.event_type is DagsterEventType.STEP_SUCCESS:
             self._succeeded.add(_op(event.step_key))
         elif event.event_type is DagsterEventType.ENGINE_EVENT:
@@ -135,6 +139,7 @@ class _Reading:
             problems=(*self._problems(), *self._checks),
             lines=tuple(self._all_lines()),
             fine=(*self._fine(), *self._checks_fine),
+            is_heartbeat=self._run.status is DagsterRunStatus.SUCCESS and self._run.job_name == self._heart,
         )
 
     def _problems(self) -> Iterator[Failing]:
@@ -170,6 +175,18 @@ class _Reading:
         text = f"{_op(entry.step_key)}: {entry.user_message}" if entry.step_key else entry.user_message
         same = _NUMBERS.sub("#", f"{self._job} {level} {text}")
         self._lines.append(Line(hashlib.sha256(same.encode()).hexdigest()[:16], level, text))
+
+    def _drop_line_of(self, event: DagsterEvent) -> None:
+        """A failure is sent as a problem; the line that says the same in the run's log is not sent as well."""
+        failure = event.step_failure_data.user_failure_data
+        if failure is None:
+            return
+        told = f"{_op(event.step_key)}: {error_line(failure.description or '', failure.metadata)}"
+        # It is the last line of its step, and steps may run side by side.
+        for at in range(len(self._lines) - 1, -1, -1):
+            if self._lines[at].text == told:
+                del self._lines[at]
+                return
 
     def _take_check(self, event: DagsterEvent) -> None:
         found = event.event_specific_data
@@ -268,7 +285,8 @@ def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
     for storage_id, name, run_id in sorted(ended)[:_MOST_RUNS]:
         run = scope.instance.get_run_by_id(run_id)
         if run is not None and is_of(scope.deployment, run) and _is_here(scope, run):
-            yield happening_of(scope.instance, run, least_level=scope.least_level)
+            heart = scope.deployment.names.export_job
+            yield happening_of(scope.instance, run, least_level=scope.least_level, heart=heart)
         positions.runs[name] = storage_id
 
 

@@ -29,14 +29,15 @@ from dagster import (
 
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import DeliveryError
-from export_pipeline.ledger import inspection, owed, records, sources, subscriptions
+from export_pipeline.ledger import inspection, manifests, owed, records, sources, subscriptions
 from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
-from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_without_secrets
+from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_logged, failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.quarantine import quarantine_of_day
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.orchestration.underway import (
     LEAST_SHARE_OF_A_READING,
@@ -70,7 +71,7 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
         manifest_id = manifest_of(context)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             place = _workspace(context, deployment)
             over = nothing_more(context, deployment)
             if reason := over():
@@ -99,6 +100,8 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
                         of_day=of_day,
                     )
                 )
+            if outcome.has_changed_quarantine:
+                _show_quarantine(context, deployment, place, manifest_id)
         if outcome.staged is not None:
             yield from (Output(None, name) for name in deployment.subscribers if name in names)
         yield Output(None, READ)
@@ -120,7 +123,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
         tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(deployment.executor)},
     )
     def deliver_to(context: OpExecutionContext) -> None:
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             place = _workspace(context, deployment)
             subscription = _subscription(place, name)
             subscriber = getattr(context.resources, resource)
@@ -132,9 +135,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                         subscription,
                         subscriber,
                         run_id=context.run_id,
-                        on_wait=lambda error, seconds: context.log.warning(
-                            f"{name}: {error}; retrying in {seconds:.1f} s"
-                        ),
+                        on_wait=reporting.waiting(context, name),
                         progress=reporting.delivering(context, name),
                         max_seconds=subscriber_seconds(deployment, getattr(subscriber, "max_run_seconds", None)),
                         stop=stop,
@@ -147,6 +148,8 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
             if isinstance(done, Stopped):
                 context.log.info(wording.stopped(name, done))
                 return
+            for sentence in done.warnings:
+                context.log.warning(sentence)
             context.log.info(wording.delivered(name, done))
             reporting.manifest_delivered(context, name, done)
             with place.ledger.read() as tx:
@@ -154,6 +157,8 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                 waiting = owed.waiting(tx, source, [subscription])[0]
                 of_day = inspection.delivered_of_day(tx, source, subscription, day)
             context.log_event(assets.delivered(deployment.names.asset(name), done, waiting, of_day))
+            if done.totals.refused:
+                _show_quarantine(context, deployment, place, done.manifest.id)
 
     return deliver_to
 
@@ -171,6 +176,14 @@ def _say_what_was_read(
         context.log.warning(note)
     if outcome.unreadable:
         context.log.error(wording.unreadable(outcome, deployment.max_attempts))
+
+
+def _show_quarantine(context: OpExecutionContext, deployment: Deployment, place: Workspace, manifest_id: str) -> None:
+    """Show what the quarantine has of a manifest's day now."""
+    with place.ledger.read() as tx:
+        manifest = manifests.get(tx, manifest_id)
+        shown = quarantine_of_day(tx, deployment.names, manifest.source_id, manifest.day)
+    context.log_event(shown)
 
 
 def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace:
@@ -206,24 +219,26 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
         reporting.run_ends(context)
-        places = Places(context.resources, deployment.names)
-        if left := _never_read(context, deployment, places):
-            raise Failure(
-                wording.never_read(left),
-                metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
-                allow_retries=False,
-            )
-        days = _days(context)
-        if not days:
-            return  # no manifest, no file
-        with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            source_id = sources.source_id(tx, places.source.open().url)
-            found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
-        if found:
-            raise Failure(
-                wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False
-            )
-        context.log.info(wording.ALL_READ)
+        with failures_logged(context, deployment.secret_values()):
+            places = Places(context.resources, deployment.names)
+            if left := _never_read(context, deployment, places):
+                raise Failure(
+                    wording.never_read(left),
+                    metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
+                    allow_retries=False,
+                )
+            days = _days(context)
+            if not days:
+                return  # no manifest, no file
+            with places.ledger.open().read() as tx:
+                source_id = sources.source_id(tx, places.source.open().url)
+                found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
+            if found:
+                raise Failure(
+                    wording.unreadable_files(found),
+                    metadata=_details(found, deployment.max_attempts),
+                    allow_retries=False,
+                )
 
     return report_unreadable_files
 

@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from dagster import OpExecutionContext
 
+from export_pipeline.errors import TryLater
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.run_totals import run_totals
 from export_pipeline.orchestration import wording
 from export_pipeline.source.store import Source
 from export_pipeline.steps.deliver import Delivered
@@ -49,6 +53,31 @@ def every_few_seconds(context: OpExecutionContext) -> Callable[[Callable[[], str
             context.log.info(sentence())
 
     return say
+
+
+def waiting(context: OpExecutionContext, name: str) -> Callable[[TryLater, float], None]:
+    """Logs the first retry of a delivery to the subscriber called *name*, and then how many there were, if it lasts.
+
+    What comes of them is logged in any case: that it was accepted, or the error.
+    """
+    retries, logged_at = 0, 0.0
+
+    def on_wait(error: TryLater, seconds: float) -> None:
+        nonlocal retries, logged_at
+        retries += 1
+        now = time.monotonic()
+        if retries == 1 or now - logged_at >= EVERY_SECONDS:
+            logged_at = now
+            context.log.info(wording.retrying(name, error, seconds, retries))
+
+    return on_wait
+
+
+def run_ended(ledger: Ledger, url: str, run_id: str, *, since: datetime) -> str:
+    """The last line of a run: what it found, delivered and set aside, and what is still owed."""
+    with ledger.read() as tx:
+        totals = run_totals(tx, url, run_id, since=since)
+    return wording.run_ended(totals)
 
 
 # Run id → progress. The steps of a run share this process; with other executors each step has its own, and reports only

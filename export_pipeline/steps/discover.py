@@ -142,7 +142,7 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite == "read")
+            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite != "ignore")
         for one in seen.new_among(chunk):
             file, day = one.file, one.day
             if seen.was_ignored(file.key, file.etag):

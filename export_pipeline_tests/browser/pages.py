@@ -52,6 +52,11 @@ def launchpad_config(page: Page) -> str:
     return text
 
 
+def set_launchpad_config(page: Page, text: str) -> None:
+    """Replace what the Launchpad's editor holds, as a person who pastes it does."""
+    page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", text)
+
+
 def launch(page: Page) -> str:
     """Press Launch Run; returns the id of the run, whose page opens."""
     page.get_by_role("button", name="Launch Run").click()

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from export_pipeline.batching.quarantine import Quarantine, entry_of
 from export_pipeline.orchestration.names import RANGE_TAG
 from export_pipeline.sample_bucket import Sample, make_sample_bucket
+from export_pipeline.storage.objects import open_objects
 from export_pipeline_tests.integration.dagster_dev import SELECTOR, DagsterDev, dagster_dev
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.http import Reply, Request
@@ -108,6 +110,11 @@ class Stage:
         """The runs of backfill_job, once there are *number* and all have ended."""
         runs = [run for run in self.dev.runs() if run["jobName"] == "backfill_job"]
         return runs if len(runs) == number and all(run["status"] in ENDED for run in runs) else []
+
+    def quarantined(self) -> list[str]:
+        """The entries that wait in the quarantine."""
+        quarantine = Quarantine(open_objects(str(self.project.root / "quarantine")))
+        return sorted({entry_of(name) for name, _ in quarantine.records()})
 
     def checks_have_ended(self) -> bool:
         """Whether checks were run from an asset's page, and all have ended."""

@@ -138,6 +138,13 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     page.get_by_text("what happens next").first.scroll_into_view_if_needed()
     expect(page.get_by_text("what happens next").first).to_be_visible()
     pictures.take(page, "failure")
+    pages.open_run(page, failed)
+    pages.show_log_lines_only(page)
+    expect(
+        page.get_by_text(re.compile(r"crm did not accept a batch: .* status 503\]; next: the next run")).first
+    ).to_be_visible()
+    expect(page.get_by_text(re.compile(r"this run: found .*; still owed: crm \d+ files?")).first).to_be_visible()
+    pictures.take(page, "failure_lines")
     on_stage.crm.is_down = False
     pages.execute_again_from_failure(page)
     again = pages.run_id(page)
@@ -208,6 +215,30 @@ def test_raw_events_list_the_files_of_a_manifest(page: Page, on_stage: Stage, pi
     expect(page.get_by_text("arrived", exact=True).first).to_be_visible()
     expect(page.get_by_text(re.compile(r"^\d{4}/\d\d/\d\d/.*\.gz$")).first).to_be_visible()
     pictures.take(page, "files")
+
+
+def test_a_record_is_found_in_the_quarantine_and_dismissed(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The asset names what waits, without its bytes; the job dismisses it by its id, and the asset says by whom."""
+    on_stage.settle()
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 900})
+    page.goto("/assets/quarantine?view=events")
+    expect(page.get_by_text("newest", exact=True).first).to_be_visible()
+    expect(page.get_by_text("kept", exact=True).first).to_be_visible()
+    (entry,) = on_stage.quarantined()
+    expect(page.get_by_text(entry, exact=True).first).to_be_visible()
+    pictures.take(page, "quarantine")
+    pages.open_launchpad(page, "dismiss_quarantine")
+    assert yaml.safe_load(pages.launchpad_config(page)) == {
+        "ops": {"dismiss_records": {"config": {"ids": [], "why": ""}}}
+    }
+    config = {"ids": [entry], "why": "a test device", "by": "ann"}
+    pages.set_launchpad_config(page, yaml.safe_dump({"ops": {"dismiss_records": {"config": config}}}))
+    pictures.take(page, "dismiss")
+    assert on_stage.wait_until_ended(pages.launch(page)) == "SUCCESS"
+    page.goto("/assets/quarantine?view=events")
+    expect(page.get_by_text("ann: a test device").first).to_be_visible()
+    assert on_stage.quarantined() == []
 
 
 def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pictures: Pictures) -> None:

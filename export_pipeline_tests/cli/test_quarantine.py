@@ -29,7 +29,7 @@ def test_what_waits(full: Project, cli: CommandLine) -> None:
     found = cli("quarantine", "list", "--json").json()
     assert {(one["kind"], one["records"], one["what"]) for one in found} == {
         ("stretch", 2, "of 2026/11/22/a.gz"),
-        ("refused", 1, "refused by picky"),
+        ("refused", 1, "refused by picky, of 2026/11/23/a.gz"),
         ("file", 1, "the file 2026/11/23/b.gz"),
     }
     shown = cli("quarantine", "list").out

@@ -10,6 +10,7 @@ import pytest
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.record import Kept
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import deliveries, manifests, portions, subscriptions
 from export_pipeline.ledger import tables as t
@@ -27,11 +28,12 @@ Patch = pytest.MonkeyPatch
 
 def acceptance_before_quarantine(patch: Patch) -> None:
     """What was refused is kept when the delivery is closed, and no longer before the batch is accepted."""
-    later: list[Callable[[], None]] = []
+    later: list[Callable[[], object]] = []
     keep, commit = Quarantine.put_refused, deliveries.commit
 
-    def put_refused(self: Quarantine, **of: Any) -> None:
+    def put_refused(self: Quarantine, **of: Any) -> list[Kept]:
         later.append(partial(keep, self, **of))
+        return []
 
     def keep_and_commit(*given: Any, **named: Any) -> Any:
         while later:
@@ -77,12 +79,14 @@ def archived_before_it_is_planned(patch: Patch) -> None:
     plan, archive = retry._plan, retry._archive
 
     def archive_and_plan(place: Any, name: str, records: Any, **named: Any) -> bool:
-        archive(place, name, records)
+        archive(place, name, records, by="a retry")
         return plan(place, name, records, **named)
 
     patch.setattr(retry, "_plan", archive_and_plan)
     patch.setattr(
-        retry, "_archive", lambda place, name, records: records[0].kind == "file" and archive(place, name, records)
+        retry,
+        "_archive",
+        lambda place, name, records, by: records[0].kind == "file" and archive(place, name, records, by=by),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from export_pipeline.batching.quarantine import FILE, REFUSED, STRETCH, Record
+from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
 from export_pipeline.ledger import balance, inspection, owed, sources, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.steps.completeness import compare
