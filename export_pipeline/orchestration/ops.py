@@ -29,7 +29,7 @@ from dagster import (
 
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import DeliveryError
-from export_pipeline.ledger import inspection, manifests, owed, records, sources, subscriptions
+from export_pipeline.ledger import inspection, owed, records, sources, subscriptions
 from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
@@ -37,7 +37,7 @@ from export_pipeline.orchestration.executors import delivers_first
 from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_logged, failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
-from export_pipeline.orchestration.quarantine import quarantine_of_day
+from export_pipeline.orchestration.quarantine import show_quarantine
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.orchestration.underway import (
     LEAST_SHARE_OF_A_READING,
@@ -101,7 +101,7 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
                     )
                 )
             if outcome.has_changed_quarantine:
-                _show_quarantine(context, deployment, place, manifest_id)
+                show_quarantine(context, deployment.names, place.ledger, manifest_id)
         if outcome.staged is not None:
             yield from (Output(None, name) for name in deployment.subscribers if name in names)
         yield Output(None, READ)
@@ -158,7 +158,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                 of_day = inspection.delivered_of_day(tx, source, subscription, day)
             context.log_event(assets.delivered(deployment.names.asset(name), done, waiting, of_day))
             if done.totals.refused:
-                _show_quarantine(context, deployment, place, done.manifest.id)
+                show_quarantine(context, deployment.names, place.ledger, done.manifest.id)
 
     return deliver_to
 
@@ -176,14 +176,6 @@ def _say_what_was_read(
         context.log.warning(note)
     if outcome.unreadable:
         context.log.error(wording.unreadable(outcome, deployment.max_attempts))
-
-
-def _show_quarantine(context: OpExecutionContext, deployment: Deployment, place: Workspace, manifest_id: str) -> None:
-    """Show what the quarantine has of a manifest's day now."""
-    with place.ledger.read() as tx:
-        manifest = manifests.get(tx, manifest_id)
-        shown = quarantine_of_day(tx, deployment.names, manifest.source_id, manifest.day)
-    context.log_event(shown)
 
 
 def _workspace(context: OpExecutionContext, deployment: Deployment) -> Workspace:

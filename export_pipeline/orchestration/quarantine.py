@@ -28,7 +28,8 @@ from sqlalchemy import Connection
 
 from export_pipeline.configuration.names import Names
 from export_pipeline.deployment import Deployment
-from export_pipeline.ledger import quarantined, sources
+from export_pipeline.ledger import manifests, quarantined, sources
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.quarantined import Entry
 from export_pipeline.orchestration.guard import failures_logged
 from export_pipeline.orchestration.resources import Places, place_keys
@@ -95,6 +96,14 @@ def quarantine_of_day(tx: Connection, names: Names, source_id: int, day: date) -
         partition=day.isoformat(),
         metadata={**quarantined.counts(tx, source_id, day=day), "newest": _table(newest)},
     )
+
+
+def show_quarantine(context: OpExecutionContext, names: Names, ledger: Ledger, manifest_id: str) -> None:
+    """Materialize what the quarantine has of a manifest's day now."""
+    with ledger.read() as tx:
+        manifest = manifests.get(tx, manifest_id)
+        shown = quarantine_of_day(tx, names, manifest.source_id, manifest.day)
+    context.log_event(shown)
 
 
 def _table(entries: Iterable[Entry]) -> TableMetadataValue:

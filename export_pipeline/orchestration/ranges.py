@@ -37,6 +37,7 @@ from export_pipeline.orchestration.names import (
     ONLY_TAG,
     RANGE_TAG,
 )
+from export_pipeline.orchestration.quarantine import show_quarantine
 from export_pipeline.orchestration.resources import Places, discovery_settings, place_keys
 from export_pipeline.orchestration.underway import (
     LEAST_SHARE_OF_A_READING,
@@ -271,6 +272,8 @@ def _say(context: OpExecutionContext, deployment: Deployment, place: Workspace, 
                     of_day=of_day,
                 )
             )
+        if result.has_changed_quarantine:
+            show_quarantine(context, deployment.names, place.ledger, outcome.manifest.id)
     elif isinstance(result, Stopped):
         context.log.info(wording.stopped(name, result))
     elif isinstance(result, Exception):
