@@ -17,7 +17,6 @@ from typing import NamedTuple
 from export_pipeline_tests.simulation.commands import Command
 from export_pipeline_tests.simulation.crashes import Broken
 from export_pipeline_tests.simulation.play import Stage
-from export_pipeline_tests.simulation.scenarios import Scenario
 from export_pipeline_tests.simulation.seams import (
     ANSWER,
     CALL,
@@ -31,7 +30,8 @@ from export_pipeline_tests.simulation.seams import (
     Seam,
     watching,
 )
-from export_pipeline_tests.simulation.truths import broken_promises, settle
+from export_pipeline_tests.simulation.story import Scenario
+from export_pipeline_tests.simulation.truths import broken_promises, calm, settle
 from export_pipeline_tests.simulation.world import Saved, World
 
 _LOOK_SECONDS = 0.02
@@ -226,37 +226,47 @@ def race_all(
     stage: Stage,
     schedules: Callable[[Stops], Iterator[Schedule]],
     *,
+    everywhere: bool = False,
     most: int | None = None,
     enough: int = 100,
 ) -> Raced:
     """Try the *schedules*, given where each of the two may be stopped when it goes first.
 
     Args:
+        everywhere: on SQLite, also at seams before which the process has done nothing that the other could see.
         most: so many schedules at most; None: all.
         enough: ends when so much is broken.
     """
     world = stage.world
-    world.restore(stage.begin)
-    for step in pair.before.steps:
-        step.act(world)
-    start = world.save()
+    start = begin(pair, stage)
     raced = Raced()
-    seen: set[bytes] = set()
+    seen: set[tuple[bytes, int]] = set()
     stops: Stops = ([], [])
     for first in (0, 1):
         world.restore(start)
         race = Race(world, pair.commands, Schedule(((first, ENDLESS),)), stage.waits)
         race.run()
-        passed = enumerate(race.passed[first], start=1)
-        stops[first].extend(number for number, seam in passed if stage.waits is None or _writes(seam))
+        may_stop = _writes if stage.waits is not None else _is_any if everywhere else _is_seen
+        stops[first].extend(number for number, seam in enumerate(race.passed[first], start=1) if may_stop(seam))
     for schedule in islice(schedules(stops), most):
         if len(raced.broken) >= enough:
             break
         raced.schedules += 1
-        broken = race_once(pair, world, start, schedule, waits=stage.waits, seen=seen)
+        broken = race_once(pair, stage, start, schedule, seen=seen)
         raced.broken += [Broken(f"{pair.name} [{schedule}]", (), one) for one in broken]
     raced.endings = len(seen)
     return raced
+
+
+def _is_any(_: Seam) -> bool:
+    return True
+
+
+def _is_seen(seam: Seam) -> bool:
+    """Not so before a commit, whose effects others see behind it; of a batch, only before it is recorded as accepted;
+    of a file that is written under another name first, only before it gets its own.
+    """
+    return seam.kind not in (COMMIT, CALL, TAKEN, "write", "mkdir")
 
 
 def _writes(seam: Seam) -> bool:
@@ -267,27 +277,41 @@ def _writes(seam: Seam) -> bool:
     return seam.kind in (COMMIT, CALL, TAKEN) or statement.startswith(("INSERT", "UPDATE", "DELETE"))
 
 
+def begin(pair: Pair, stage: Stage) -> Saved:
+    """How the world is when both begin."""
+    stage.world.restore(stage.begin)
+    for step in pair.before.steps:
+        step.act(stage.world)
+    return stage.world.save()
+
+
 def race_once(
     pair: Pair,
-    world: World,
+    stage: Stage,
     start: Saved,
     schedule: Schedule,
     *,
-    waits: Callable[[int], bool] | None = None,
-    seen: set[bytes] | None = None,
+    seen: set[tuple[bytes, int]] | None = None,
+    trace: list[str] | None = None,
 ) -> list[str]:
-    """What breaks under one schedule; nothing where it ends as one of those that were *seen*."""
+    """What breaks under one schedule; nothing where it ends as one of those that were *seen*.
+
+    Args:
+        trace: gets what each was about to do, in order.
+    """
+    world = stage.world
     world.restore(start)
-    race = Race(world, pair.commands, schedule, waits)
+    race = Race(world, pair.commands, schedule, stage.waits)
     race.run()
-    surprises = list(world.surprises)
-    if not surprises and seen is not None:
-        state = world.fingerprint()
-        if state in seen:
+    if trace is not None:
+        trace += race.trace
+    if not world.surprises and seen is not None:
+        saved = world.save()
+        if (saved.digest, saved.slack) in seen:
             return []
-        seen.add(state)
+        seen.add((saved.digest, saved.slack))
+    calm(world)
     ending = settle(world)
-    world.surprises += surprises
     return broken_promises(world, ending)
 
 

@@ -114,9 +114,9 @@ def all_of_it_is_given_up(patch: Patch) -> None:
 
 SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     "acceptance before quarantine": (acceptance_before_quarantine, "events refused by name"),
-    "delivery without claim": (partial(without_claims_of, "deliver:"), "run beside run, in the middle"),
-    "planning without claim": (partial(without_claims_of, "plan:"), "run beside run, in the middle"),
-    "commit of any round": (commit_of_any_round, "run beside replay, in the middle"),
+    "delivery without claim": (partial(without_claims_of, "deliver:"), "run beside run, a new file"),
+    "planning without claim": (partial(without_claims_of, "plan:"), "run beside run, a new file"),
+    "commit of any round": (commit_of_any_round, "run beside replay, a new file"),
     "ids of a run": (ids_of_a_run, "files of two days"),
     "staging is kept": (staging_is_kept, "files of two days"),
     "a retry archives before it plans": (archived_before_it_is_planned, "refused, mended, retried"),
@@ -132,7 +132,7 @@ SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     "manifests always change": (manifests_always_change, "a file vanishes before a newcomer reads it"),
     "a file is set apart during a delivery": (
         lambda patch: patch.setattr(unreadable, "_nobody_delivers", lambda *_: nullcontext()),
-        "run beside a run after a loss, two files, one run",
+        "run beside a run after a loss, two files",
     ),
     "a replay forgets how a batch was divided": (
         lambda patch: patch.setattr(portions, "of_earlier_rounds", lambda *_: {}),

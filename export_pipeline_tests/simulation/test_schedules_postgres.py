@@ -2,18 +2,9 @@
 
 import pytest
 
-from export_pipeline_tests.simulation.pairs import PAIRS
+from export_pipeline_tests.simulation.pairs import ON_POSTGRESQL, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.schedules import one_preemption, race_all
-
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3600)]
-
-ON_POSTGRESQL = (
-    "run beside a newcomer's run, a corrupt file",
-    "run beside replay, one file",
-    "replay beside replay, one file",
-    "retry beside a newcomer's run, a corrupt file",
-)
 
 
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
