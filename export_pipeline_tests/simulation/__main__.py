@@ -17,7 +17,7 @@ from export_pipeline_tests.simulation.report import simulate, table, write
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import ENDLESS, Schedule, begin, race_once
 
-_DEATH = re.compile(r"step (\d+) \((.*?)\) dies at seam (\d+)")
+_DEATH = re.compile(r"step (\d+) \((.*?)\) dies( for good)? at seam (\d+)")
 _STOP = re.compile(r"([AB]) (?:stops at its seam (\d+)|goes first)")
 _DIES = re.compile(r"([AB]) dies at its seam (\d+)")
 
@@ -45,7 +45,7 @@ def once_more(stage: Stage, name: str) -> list[str]:
     pair = next((one for key, one in PAIRS.items() if name.startswith(f"{key} [")), None)
     if pair is None:
         scenario = next(one for key, one in SCENARIOS.items() if name.startswith(f"{key}: "))
-        deaths = [Death(int(step), int(seam), what) for step, what, seam in _DEATH.findall(name)]
+        deaths = [Death(int(step), int(seam), what, bool(good)) for step, what, good, seam in _DEATH.findall(name)]
         return replay(scenario, stage.world, stage.begin, deaths)
     stops = tuple(("AB".index(who), int(at or ENDLESS)) for who, at in _STOP.findall(name))
     dies = _DIES.search(name)

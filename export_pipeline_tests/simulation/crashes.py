@@ -16,15 +16,21 @@ from export_pipeline_tests.simulation.world import Saved, World
 
 
 class Death(NamedTuple):
-    """A process dies: the one of the scenario's so-many-th step, from 1 on, at its so-many-th seam."""
+    """A process dies: the one of the scenario's so-many-th step, from 1 on, at its so-many-th seam.
+
+    Attributes:
+        is_forgotten: a person who had given the command does not give it again.
+    """
 
     step: int
     seam: int
     what: str
+    is_forgotten: bool = False
 
     def __str__(self) -> str:
         step, _, seam = self.what.partition(": ")
-        return f"step {self.step} ({step}) dies at seam {self.seam}: {seam}"
+        dies = "dies for good" if self.is_forgotten else "dies"
+        return f"step {self.step} ({step}) {dies} at seam {self.seam}: {seam}"
 
 
 class Broken(NamedTuple):
@@ -78,7 +84,7 @@ def explore(scenario: Scenario, world: World, begin: Saved, *, deaths: int = 1, 
                 if step.is_repeated:
                     todo.append((at, left, (*died, death)))
                 if not step.is_repeated or step.may_be_forgotten:
-                    todo.append((at + 1, left, (*died, death)))
+                    todo.append((at + 1, left, (*died, death._replace(is_forgotten=step.is_repeated))))
         else:
             step.act(world)
         if step.is_command:
@@ -117,7 +123,7 @@ def replay(scenario: Scenario, world: World, begin: Saved, deaths: Iterable[Deat
             death = coming.pop(0)
             left = next(left for found, left in deaths_of(world, step, at + 1) if found.seam == death.seam)
             world.restore(left)
-            at += not step.is_repeated
+            at += death.is_forgotten or not step.is_repeated
         else:
             step.act(world)
             at += 1

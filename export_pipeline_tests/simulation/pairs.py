@@ -53,6 +53,7 @@ STORIES: dict[str, tuple[Step, ...]] = {
     "delivered": (_ALONE, s.put("22/a", 1), s.run),
     "refused": (_ALONE, *_REFUSED),
     "corrupt": (_ALONE, *_CORRUPT),
+    "planned and corrupt": (_ALONE, *_CORRUPT, s.plan),
     "given up": (_ALONE, *_CORRUPT, s.run, s.put("22/b", 1)),
     "old": (_ALONE, s.rules(keep_days=2), s.put("22/a", 1), s.run, s.days_pass(10)),
     "old and refused": (_ALONE, s.rules(keep_days=2), *_REFUSED, s.days_pass(10)),
@@ -72,7 +73,7 @@ STORIES: dict[str, tuple[Step, ...]] = {
 }
 _OF_TESTS: dict[tuple[str, str], tuple[str, ...]] = {
     (RUN, RUN): ("a new file", "a lost answer", "corrupt"),
-    (RUN, NEWCOMER): ("a new file", "delivered", "corrupt"),
+    (RUN, NEWCOMER): ("a new file", "delivered", "planned and corrupt"),
     (RUN, BACKFILL): ("a new file",),
     (RUN, REPLAY): ("a new file", "delivered"),
     (RUN, RETRY): ("refused", "given up"),
@@ -115,7 +116,7 @@ SELDOM = [
 """The same behind longer ones: tried at night."""
 
 ON_POSTGRESQL = [
-    f"{RUN} beside {NEWCOMER}, corrupt",
+    f"{RUN} beside {NEWCOMER}, planned and corrupt",
     f"{RUN} beside {REPLAY}, delivered",
     f"{REPLAY} beside {REPLAY}, delivered",
     f"{NEWCOMER} beside {RETRY}, given up",

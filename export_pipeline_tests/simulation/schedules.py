@@ -240,41 +240,46 @@ def race_all(
     world = stage.world
     start = begin(pair, stage)
     raced = Raced()
-    seen: set[tuple[bytes, int]] = set()
+    ends: set[tuple[bytes, int]] = set()
     stops: Stops = ([], [])
     for first in (0, 1):
         world.restore(start)
         race = Race(world, pair.commands, Schedule(((first, ENDLESS),)), stage.waits)
         race.run()
-        may_stop = _writes if stage.waits is not None else _is_any if everywhere else _is_seen
-        stops[first].extend(number for number, seam in enumerate(race.passed[first], start=1) if may_stop(seam))
+        seen = _seen_on_postgres if stage.waits is not None else _seen_on_sqlite
+        stops[first].extend(_anywhere(race.passed[first]) if everywhere else seen(race.passed[first]))
     for schedule in islice(schedules(stops), most):
         if len(raced.broken) >= enough:
             break
         raced.schedules += 1
-        broken = race_once(pair, stage, start, schedule, seen=seen)
+        broken = race_once(pair, stage, start, schedule, ends=ends)
         raced.broken += [Broken(f"{pair.name} [{schedule}]", (), one) for one in broken]
-    raced.endings = len(seen)
+    raced.endings = len(ends)
     return raced
 
 
-def _is_any(_: Seam) -> bool:
-    return True
+def _anywhere(passed: Sequence[Seam]) -> Iterator[int]:
+    yield from range(1, len(passed) + 1)
 
 
-def _is_seen(seam: Seam) -> bool:
-    """Not so before a commit, whose effects others see behind it; of a batch, only before it is recorded as accepted;
-    of a file that is written under another name first, only before it gets its own.
+def _seen_on_sqlite(passed: Sequence[Seam]) -> Iterator[int]:
+    """Not before a commit, whose effects others see behind it; of a batch, only before it is recorded as accepted; of a
+    file that is written under another name first, only before it gets its own.
     """
-    return seam.kind not in (COMMIT, CALL, TAKEN, "write", "mkdir")
+    hidden = (COMMIT, CALL, TAKEN, "write", "mkdir")
+    yield from (number for number, seam in enumerate(passed, start=1) if seam.kind not in hidden)
 
 
-def _writes(seam: Seam) -> bool:
-    """Whether the process is inside a transaction that writes, or with a receiver: on PostgreSQL the rest is tried
-    on SQLite as well.
+def _seen_on_postgres(passed: Sequence[Seam]) -> Iterator[int]:
+    """Where the process is in the middle of a transaction: what it has read, it has not acted on yet; what it has
+    written, nobody sees, and some have to wait for it. All else is tried on SQLite.
     """
-    statement = seam.label.partition(" ")[2]
-    return seam.kind in (COMMIT, CALL, TAKEN) or statement.startswith(("INSERT", "UPDATE", "DELETE"))
+    has_written = False
+    for number, seam in enumerate(passed, start=1):
+        writes = seam.label.partition(" ")[2].startswith(("INSERT", "UPDATE", "DELETE"))
+        if seam.kind == COMMIT or (writes and not has_written):
+            yield number
+        has_written = seam.kind != COMMIT and (has_written or writes)
 
 
 def begin(pair: Pair, stage: Stage) -> Saved:
@@ -291,10 +296,10 @@ def race_once(
     start: Saved,
     schedule: Schedule,
     *,
-    seen: set[tuple[bytes, int]] | None = None,
+    ends: set[tuple[bytes, int]] | None = None,
     trace: list[str] | None = None,
 ) -> list[str]:
-    """What breaks under one schedule; nothing where it ends as one of those that were *seen*.
+    """What breaks under one schedule; nothing where it comes to one of these *ends*.
 
     Args:
         trace: gets what each was about to do, in order.
@@ -305,11 +310,11 @@ def race_once(
     race.run()
     if trace is not None:
         trace += race.trace
-    if not world.surprises and seen is not None:
+    if not world.surprises and ends is not None:
         saved = world.save()
-        if (saved.digest, saved.slack) in seen:
+        if (saved.digest, saved.slack) in ends:
             return []
-        seen.add((saved.digest, saved.slack))
+        ends.add((saved.digest, saved.slack))
     calm(world)
     ending = settle(world)
     return broken_promises(world, ending)

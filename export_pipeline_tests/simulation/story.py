@@ -1,12 +1,13 @@
 """What stories are told with: steps that are files, answers, times and the product's commands."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from export_pipeline_tests.simulation import commands
-from export_pipeline_tests.simulation.seams import Clock
+from export_pipeline_tests.simulation.seams import CURSOR, Clock, Killed, Seam, watching
 from export_pipeline_tests.simulation.truths import Ending
 from export_pipeline_tests.simulation.world import Mood, Outside, World
 
@@ -129,6 +130,16 @@ def backfill(day: int, **how: Any) -> Step:
     return Step(name, partial(commands.backfill, day=f"2026-11-{day}", **how), True, True, is_job=True)
 
 
+def _plan(world: World) -> None:
+    def die(seam: Seam) -> None:
+        if seam.kind == CURSOR:
+            raise Killed
+
+    with suppress(Killed), watching(str(world.root), die):
+        commands.run(world)
+
+
+plan = Step("a run that dies once it has planned", _plan)
 run = Step("run", commands.run, is_command=True, is_job=True)
 retry = Step("quarantine retry", commands.retry, True, True, True)
 fold = Step("fold", commands.fold, is_command=True)
