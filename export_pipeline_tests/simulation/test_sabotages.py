@@ -11,11 +11,11 @@ import pytest
 from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.staging import Staging
-from export_pipeline.ledger import deliveries, manifests, portions, sources, subscriptions
+from export_pipeline.ledger import deliveries, manifests, portions, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger import unreadable as unreadable_in_ledger
 from export_pipeline.ledger.claims import FileClaims
-from export_pipeline.steps import deliver, read, retry, unreadable
+from export_pipeline.steps import deliver, read, retention, retry, unreadable
 from export_pipeline_tests.simulation.__main__ import once_more
 from export_pipeline_tests.simulation.crashes import explore
 from export_pipeline_tests.simulation.pairs import ON_POSTGRESQL, PAIRS
@@ -120,7 +120,7 @@ def staging_is_kept_by_who_gives_up(patch: Patch) -> None:
         def delete(self, _: str) -> None:
             """It stays."""
 
-    bring_back = read.bring_back
+    bring_back = retention.bring_back
     patch.setattr(
         read, "bring_back", lambda place, found, **of: bring_back(replace(place, staging=Kept()), found, **of)
     )
@@ -176,5 +176,6 @@ def test_a_manifest_that_changes_while_a_subscriber_is_added_is_found(
     empty_postgres: Stage, monkeypatch: Patch
 ) -> None:
     """On PostgreSQL, where two transactions may be under way at once, and no lock keeps the two apart."""
-    monkeypatch.setattr(sources, "hold_still", lambda *_: None)
+    for module in (deliveries, subscriptions, unreadable_in_ledger):
+        monkeypatch.setattr(module, "hold_still", lambda *_: None)
     assert race_all(PAIRS[ON_POSTGRESQL[0]], empty_postgres, one_preemption, enough=1).broken
