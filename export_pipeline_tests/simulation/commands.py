@@ -18,7 +18,7 @@ from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
 from export_pipeline.steps.run import RunResult, export, take, work
 from export_pipeline_tests.simulation.destinations import MessageQueue, open_receivers
-from export_pipeline_tests.simulation.seams import CURSOR, NOW, seam, unwatched
+from export_pipeline_tests.simulation.seams import CURSOR, NOW, Killed, seam, unwatched
 from export_pipeline_tests.simulation.world import BUCKET, World
 
 Command = Callable[[World], None]
@@ -73,12 +73,19 @@ def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, 
         take(place.ledger, planned.manifests, to, run_id=run_id)
         return work(place, planned.manifests, to, open_receivers(world), run_id=run_id)
 
+    before = dict(world.outside.wanted_again)
     if again:
         for (name, event), times in _acknowledged(world).items():
             if event[:10].replace("/", "-") == day and (not chosen or name in chosen):
                 world.outside.wanted_again[name, event] = times
         world.outside.replays.append((day, chosen))
-    _job(world, do)
+    try:
+        _job(world, do)
+    except Killed:
+        # Nothing is promised of a command that died half-way, beyond what others have asked for.
+        wanted = world.outside.wanted_again
+        world.outside.wanted_again = {one: times for one, times in wanted.items() if one in before}
+        raise
 
 
 def _acknowledged(world: World) -> dict[tuple[str, str], int]:

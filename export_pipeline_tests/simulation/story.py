@@ -18,7 +18,7 @@ class Step:
 
     Attributes:
         is_command: a process does it, which may die.
-        is_job: it reads and delivers.
+        is_job: it sweeps staging, reads and delivers.
         is_repeated: where it died, the person who gave the command gives it again.
         may_be_forgotten: or does not, since nothing is promised of a command that died half-way.
     """
@@ -127,7 +127,7 @@ def wipe(pattern: str) -> Step:
 
 def backfill(day: int, **how: Any) -> Step:
     name = f"backfill {day} {'all' if how.get('again') else 'missing'}"
-    return Step(name, partial(commands.backfill, day=f"2026-11-{day}", **how), True, True, is_job=True)
+    return Step(name, partial(commands.backfill, day=f"2026-11-{day}", **how), True, True)
 
 
 def _plan(world: World) -> None:

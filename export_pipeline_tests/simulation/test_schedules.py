@@ -11,5 +11,5 @@ from export_pipeline_tests.simulation.schedules import one_preemption, race_all
 def test_no_schedule_breaks_a_promise(empty: Stage, name: str) -> None:
     """Wherever one of two commands is stopped while the other runs to its end, all promises hold."""
     raced = race_all(PAIRS[name], empty, one_preemption)
-    assert raced.schedules > 10
+    assert raced.schedules > 5
     assert not raced.broken, "\n".join(map(str, raced.broken[:10]))

@@ -11,5 +11,5 @@ from export_pipeline_tests.simulation.schedules import one_preemption, race_all
 def test_no_schedule_breaks_a_promise(empty_postgres: Stage, name: str) -> None:
     """Wherever one of two commands is stopped, also between two statements of a transaction, all promises hold."""
     raced = race_all(PAIRS[name], empty_postgres, one_preemption)
-    assert raced.schedules > 10
+    assert raced.schedules > 5
     assert not raced.broken, "\n".join(map(str, raced.broken[:10]))
