@@ -35,6 +35,8 @@ from export_pipeline.quantities import counted
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.quarantine import is_final
 
+_READER_SECONDS = 60
+
 
 @dataclass(slots=True)
 class Retried:
@@ -110,13 +112,10 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         if records and not _is_final(place, records[0]):
             retried.under_way += len(records)
             continue
-        whole = [record for record in records if record.kind != FILE and record.is_whole]
-        for record in records:
-            if record.kind == FILE:
-                with place.ledger.write(durable=True) as tx:
-                    unreadable.reopen(tx, record.manifest)
-                    retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
-                retried.files.append(record.key)
+        if records and records[0].kind == FILE:
+            _retry_files(place, name, records, retried, by=run.id)
+            continue
+        whole = [record for record in records if record.is_whole]
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
         if whole and _plan(place, name, whole, run=run):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
@@ -124,6 +123,23 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         # Last: after a crash before this, the same manifests are planned again, which changes nothing.
         _archive(place, name, records, by=run.id)
     return retried
+
+
+def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried: Retried, *, by: str) -> None:
+    """Try files again that were given up with one manifest.
+
+    Until that is archived nobody reads the manifest: what a run gives up once more lies under the same name.
+    """
+    with place.ledger.claims.claim(f"read:{records[0].manifest}", wait_seconds=_READER_SECONDS) as mine:
+        if not mine:
+            retried.under_way += len(records)
+            return
+        for record in records:
+            with place.ledger.write(durable=True) as tx:
+                unreadable.reopen(tx, record.manifest)
+                retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
+            retried.files.append(record.key)
+        _archive(place, name, records, by=by)
 
 
 def finish_retry(place: Workspace, manifest: Manifest) -> None:
