@@ -56,7 +56,7 @@ ONLY = Enum(
     ],
 )
 _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
-# What precedes the id of a run that is no part of a backfill.
+# The prefix of the id of a run that is not part of a backfill.
 _RUN = "run "
 # Older backfills were recorded by a run, or there was no run at all.
 _SEEN_WITHIN = timedelta(days=3)
@@ -103,7 +103,7 @@ def asked_by_assets(context: OpExecutionContext, deployment: Deployment, days: S
 def request_of(run: DagsterRun) -> str:
     """The name, in the ledger, of what a run that materializes assets requests: its backfill, or itself.
 
-    A re-execution from failure goes on with the request of its first run: what was asked for again is not repeated.
+    A re-execution from failure continues the request of its first run: what was to be repeated is repeated once.
     """
     first = run.tags.get(ROOT_RUN_TAG, run.run_id)
     if first != run.run_id and run.tags.get(RESUMED_TAG) != "true":

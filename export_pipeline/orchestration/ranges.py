@@ -55,9 +55,9 @@ from export_pipeline.steps.open import Workspace, wanted, workspace_of
 from export_pipeline.steps.ranges import Outcome, RangeDelivery, Sum
 from export_pipeline.steps.read import ReadOutcome
 
-# What planning may take of the run's time: all of the range is owed before the first file is read.
+# Planning may use this share of the run's time: all of the range is owed before the first file is read.
 _SHARE_OF_PLANNING = 0.5
-# A run whose processes can be looked for by their locks; Dagster runs the step of assets in a process of its own.
+# A run whose processes can be found by their locks; Dagster runs the step of assets in a separate process.
 _EXECUTOR = "multiprocess"
 
 
@@ -67,8 +67,8 @@ class _Left:
 
     Attributes:
         days: on which it is owed something, or which were not planned.
-        files: as far as they are planned.
-        first: of these days.
+        files: those already planned.
+        first: the first of these days.
     """
 
     days: int = 0
@@ -83,11 +83,11 @@ class _Left:
 
 @dataclass(slots=True)
 class _Ended:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         complete: subscriber → number of days of which it is owed nothing.
-        reason: why the run delivered no further; empty: it reached the end of the range.
+        reason: why the run stopped; empty: it reached the end of the range.
     """
 
     delivery: RangeDelivery
@@ -107,7 +107,7 @@ def range_assets(deployment: Deployment, specs: Mapping[str, AssetSpec]) -> Asse
 
     @multi_asset(
         name=names.deliver_days,
-        # A day is materialized once the ledger owes nothing of it; a run that comes to none materializes nothing.
+        # A day is materialized once nothing of it is owed; a run that completes no day materializes nothing.
         specs=[spec.replace_attributes(skippable=True) for spec in specs.values()],
         can_subset=True,
         backfill_policy=BackfillPolicy.single_run(),
@@ -150,9 +150,9 @@ def _deliver_days(context: OpExecutionContext, deployment: Deployment) -> None:
 
 
 def _mark(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:
-    """Tag the run as one of this export: Dagster takes no tags for runs that materialize assets from their definition.
+    """Tag the run as one of this export: Dagster accepts no tags in the definition of assets.
 
-    Not with the tag that lets one run in at a time: new files would wait until all of the range is delivered.
+    Not with the tag that allows one run at a time: new files would wait until all of the range is delivered.
     """
     mark_with_ledger(context, places.ledger.open())
     context.instance.add_run_tags(
@@ -286,7 +286,7 @@ def _say(context: OpExecutionContext, deployment: Deployment, place: Workspace, 
 def _close_day(
     context: OpExecutionContext, deployment: Deployment, ended: _Ended, day: date, *, is_planned: bool
 ) -> None:
-    """Materialize *day* for the subscribers that the ledger owes nothing of it; count it for the others."""
+    """Materialize *day* for the subscribers that are owed nothing of it; count it for the others."""
     delivery = ended.delivery
     still_owed = delivery.owed_of_day(day)
     with delivery.place.ledger.read() as tx:

@@ -93,7 +93,7 @@ def plan_days(
     backfill_id: str | None = None,
     progress: Progress | None = None,
 ) -> Backfill:
-    """As :func:`plan_day`, for consecutive *days*: one listing, one transaction, and the memory of their new files."""
+    """Like :func:`plan_day`, for consecutive *days*: one listing, one transaction, memory for all their new files."""
     strangers = [name for name in chosen if name not in wanted]
     if strangers:
         raise ConfigurationError(
@@ -142,15 +142,15 @@ def plan_days(
 
 @dataclass(slots=True)
 class PlannedRange:
-    """What planning a range of days came to.
+    """The result of planning a range of days.
 
     Attributes:
         subscriptions: of the source, all of them.
         added, repeated: see :class:`Backfill`.
-        notes: sentences about subscribers that came, went or moved their start.
+        notes: sentences about subscribers that were added, removed or moved their start.
         unplanned: the days that were not reached.
         reason: why not, as the end of a sentence.
-        found: the counts of all listings: new files and manifests, and what is not as it should be.
+        found: the counts of all listings: new files and manifests, and irregular keys.
     """
 
     subscriptions: tuple[Subscription, ...] = ()
@@ -192,10 +192,10 @@ def plan_range(
 ) -> PlannedRange:
     """Plan *days* (ascending, with gaps or without) and owe them, stretch by stretch, until *stop* gives a reason.
 
-    Each stretch is durable and closed in the books of *backfill_id*: days that were not reached stay open there.
+    Each stretch is durable and recorded as planned for *backfill_id*: days that were not reached stay open there.
 
     Args:
-        stop: looked at between two stretches; at least one is planned.
+        stop: checked between two stretches; at least one is planned.
 
     Raises:
         ConfigurationError, ListingFailed: as :func:`plan_day`; the stretches before are planned.
@@ -232,7 +232,7 @@ def plan_range(
 
 
 def _consecutive(days: Sequence[date], most: int) -> list[date]:
-    """The first of *days*, up to a gap, at most so many."""
+    """The first of *days*, up to a gap, at most *most*."""
     found = [days[0]]
     for day in days[1:most]:
         if day - found[-1] != timedelta(days=1):

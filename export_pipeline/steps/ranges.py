@@ -1,8 +1,8 @@
 """Read and deliver a range of days, one manifest after the other: what materializing assets does, in plain Python.
 
-Days are planned before (:func:`export_pipeline.steps.backfill.plan_range`), so that all of the range is owed whatever
-becomes of the run. Then each day is delivered in turn, and looked up in the ledger: a day is complete for a subscriber
-once the ledger owes it nothing of that day, whoever delivered it.
+Days are planned first (:func:`export_pipeline.steps.backfill.plan_range`), so that all of the range is owed even if the
+run fails. Then each day is delivered in turn, and looked up in the ledger: a day is complete for a subscriber once it
+is owed nothing of that day, whichever run delivered it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ class Outcome:
 
     Attributes:
         subscriber: its name; empty: a manifest was read.
-        manifest: what it was about.
-        result: what it came to, or why it failed.
+        manifest: the manifest that was read or delivered.
+        result: its result, or why it failed.
     """
 
     subscriber: str
@@ -60,15 +60,15 @@ class Sum:
 class RangeDelivery:
     """Delivers the planned days of a range to subscribers.
 
-    A subscriber that failed, or whose time is over, gets no more in this run; the others go on.
+    A subscriber that failed, or whose time budget is used up, gets no more in this run; the others continue.
 
     Attributes:
         subscriptions: of the chosen subscribers.
         subscribers: by name.
-        max_seconds: by name; None: without end.
-        on_wait: called before a pause between two tries of a batch: subscriber, error, seconds.
+        max_seconds: by name; None: no limit.
+        on_wait: called before a pause between two attempts of a batch: subscriber, error, seconds.
         sums: subscriber → what was delivered.
-        of_day: the same of the latest day.
+        of_day: the same for the latest day.
         failures: subscriber → its first failure.
         stopped: subscriber → why it gets no more, though it did not fail.
         unreadable: files that could not be read, by key, with the reason.
