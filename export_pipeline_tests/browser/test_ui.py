@@ -272,7 +272,7 @@ def test_an_asset_is_materialized_for_a_range_of_days(page: Page, on_stage: Stag
     expect(page.get_by_text(re.compile(r"archive accepted [\d,]+ events of [\d,]+ files")).first).to_be_visible()
     page.goto("/assets/archive?view=partitions")
     expect(page.get_by_text(f"Materialized ({len(days)})")).to_be_visible()
-    expect(page.get_by_text(days[0], exact=True).last).to_be_visible()
+    expect(page.get_by_text(days[0], exact=True).first).to_be_visible()
     pictures.take(page, "partitions")
 
 
