@@ -202,11 +202,16 @@ class ParquetFiles:
         return _Known(0, made.columns, made.owners, is_continued=True)
 
     def _present(self, name: str) -> Any:
-        """The file *name* as an Arrow table; None if it does not exist."""
+        """The file *name* as an Arrow table; None if it does not exist, or dlt was stopped while writing it."""
+        import pyarrow as pa
         import pyarrow.parquet
 
         data = self._lake.get(name)
-        return None if data is None else pyarrow.parquet.read_table(io.BytesIO(data))
+        try:
+            return None if data is None else pyarrow.parquet.read_table(io.BytesIO(data))
+        except pa.ArrowInvalid:
+            # Nothing can be read from it, and its batch has come again.
+            return None
 
     def _as_file(self, pieces: Sequence[Any]) -> bytes:
         """A Parquet file of *pieces*, with all columns of the table."""

@@ -218,6 +218,17 @@ def test_a_folder_that_dlt_made_is_continued(tmp_path: Path) -> None:
     assert len(values(tmp_path)) == 5
 
 
+@pytest.mark.parametrize("left", [0, 4, 300])
+def test_a_file_that_was_cut_off_is_written_again(tmp_path: Path, left: int) -> None:
+    """As dlt left it where it was stopped: the batch comes again, and is not tried for ever."""
+    batch = batch_of([b'{"a":1}', b'{"a":2}'], "b-1")
+    by_dlt(tmp_path, batch)
+    with (tmp_path / FILE).open("r+b") as file:
+        file.truncate(left)
+    assert deliver(tmp_path, batch).details == ("2 rows inserted",)
+    assert values(tmp_path) == [{"a": 1}, {"a": 2}]
+
+
 def test_a_folder_of_a_version_without_notes_is_continued(tmp_path: Path) -> None:
     """Where dlt's schema does not tell whose the columns are, each goes on with the member of its name."""
     import dlt
