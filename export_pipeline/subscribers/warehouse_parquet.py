@@ -130,7 +130,6 @@ class ParquetFiles:
                 known.owners,
                 max_name_bytes=LONGEST_NAME_BYTES,
                 max_columns=self._table.max_columns,
-                ascii_only=True,
             )
         place(rows, columns, may_grow=may_grow, overflow=self._table.overflow)
         if columns.added or columns.claimed:
