@@ -162,9 +162,7 @@ def export(
     if notifications is None:
         found = discover(*places, cursor=cursor, wanted=wanted, max_files=max_files, run=run)
     else:
-        noticed = discover_notified(
-            *places, notifications, cursor=cursor, wanted=wanted, max_files=max_files, run=run
-        )
+        noticed = discover_notified(*places, notifications, cursor=cursor, wanted=wanted, max_files=max_files, run=run)
         found = noticed.found
     move_cursor(found.cursor)
     taken = take_what_is_owed(place.ledger, place.source.url, found.subscriptions, max_files=max_files, run_id=run.id)
