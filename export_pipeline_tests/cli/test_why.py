@@ -34,6 +34,8 @@ def test_the_life_of_a_file(project: Project, cli: CommandLine, received: Path) 
     run = project.run()
     story = cli("why", KEY, "--json").json()
     (life,) = story["lives"]
+    assert story["there"]["key"] == life["file"]["key"] == KEY
+    assert set(life["file"]) == {"key", "etag", "size_bytes", "last_modified"}
     manifest = life["manifest"]
     assert (manifest["planned_by_run"], manifest["state"], manifest["files"]) == (run.run_id, "read", 2)
     assert manifest["planned_at"] <= manifest["read_at"]

@@ -148,7 +148,7 @@ def _of_file(world: World, said: Sayings, key: str, records: list[Record]) -> It
             yield f"why says {codes} of {key}, and not that {name} has got it"
     if not version.is_valid and "given_up" not in codes and story["lives"]:
         yield f"why says {codes} of {key}, which cannot be read"
-    _, etag, *_ = story["there"]
+    etag = story["there"]["etag"]
     mine = [record for record in records if (record.key, record.etag) == (key, etag)]
     told = [one for one in story["quarantined"] if one["kind"] != REFUSED]
     if len(told) != min(len(mine), MOST_RECORDS + 1):
