@@ -13,6 +13,7 @@ from export_pipeline.ledger.records import Run
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.messages import Notifications
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.quarantine import waiting_names
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
@@ -112,8 +113,7 @@ def retry(world: World) -> None:
     """``quarantine retry --all``."""
 
     def do(place: Workspace) -> None:
-        names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
-        done = retry_quarantined(place, names, run=Run("retry", _now(world)))
+        done = retry_quarantined(place, waiting_names(place, everything=True), run=Run("retry", _now(world)))
         world.outside.done["retried"] += len(done.files) + done.stretches + done.refused
 
     world.outside.retries += 1

@@ -11,6 +11,7 @@ from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
 from export_pipeline.ledger import owed, sources, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.steps.completeness import compare
+from export_pipeline.steps.quarantine import adopt
 from export_pipeline_tests.simulation import commands
 from export_pipeline_tests.simulation.destinations import collect
 from export_pipeline_tests.simulation.sayings import ask, untrue
@@ -56,6 +57,8 @@ def look(world: World) -> Ending:
             number = sources.source_id(tx, place.source.url)
             if number is not None:
                 _look_at_ledger(tx, number, ending)
+        # What a death left between ledger and objects is put right by the next retry or dismissal.
+        adopt(place)
         ending.staged = list(place.staging.manifests())
         ending.records = [record for _, record in place.quarantine.records()]
     return ending
