@@ -53,23 +53,22 @@ def _is_among(record: Record, *, keys: set[str]) -> bool:
     return record.key in keys
 
 
-def resolve_older(tx: Connection, manifest: Manifest, *, by_lines: bool, run_id: str) -> tuple[list[Entry], Change]:
-    """Record that newer files, just read, took the place of those that the quarantine keeps something of.
+def kept_of_older(tx: Connection, manifest: Manifest, *, by_lines: bool) -> list[Entry]:
+    """What is kept of older files in whose place those of *manifest*, just read, are now.
 
     Args:
         by_lines: lines that are in both are not delivered again, so what a subscriber refused of the older goes on
             waiting.
-
-    Returns:
-        What no longer waits, for :func:`move_objects` once the transaction is written.
     """
-    to = Change(RESOLVED, f"run {run_id}", "a newer file with this key was read", utc_now())
     if not manifest.is_of_source:
-        return [], to
+        return []
     found = quarantined.of_older_files(tx, manifest.source_id, {file.key: file.etag for file in manifest.files})
-    found = [one for one in found if not (by_lines and one.kind == REFUSED)]
-    quarantined.move(tx, manifest.source_id, found, to)
-    return found, to
+    return [one for one in found if not (by_lines and one.kind == REFUSED)]
+
+
+def replaced_by_newer(run_id: str) -> Change:
+    """Why it waits no longer."""
+    return Change(RESOLVED, f"run {run_id}", "a newer file with this key was read", utc_now())
 
 
 def resolve_accepted(
