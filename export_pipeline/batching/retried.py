@@ -103,7 +103,7 @@ def _name(records: Sequence[Record], data: bytes) -> str:
     """
     digest = hashlib.sha256()
     for one in records:
-        # One that comes back is tried again as another file; what earlier versions retried keeps its name.
+        # One that comes back is retried as another file; what earlier versions retried keeps its name.
         again = f"\0{one.retries}" if one.retries else ""
         # The batch tells refused events apart, whether their file is known or not.
         file = ("", "") if one.kind == REFUSED else (one.key, one.etag)

@@ -240,7 +240,7 @@ def adopt(place: Workspace, day: date | None = None) -> list[str]:
 
 
 def is_final(tx: Connection, record: Record) -> bool:
-    """Whether no one writes the record once more: the reading that it comes from was recorded, the batch accepted.
+    """Whether no one writes the record again: the reading that it comes from was recorded, the batch accepted.
 
     A process that dies before that leaves its records behind, and the next one starts again.
     """
