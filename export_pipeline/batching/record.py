@@ -49,7 +49,7 @@ class Record:
         text: the same as text; None if it is not valid UTF-8, or longer than ``TEXT_BYTES``.
         event: number of a refused event in its file, from 0; None if it is not known, and for other kinds.
         retries: how often it was retried before it came back.
-        life: what became of it, one entry for each change: state, at, by, why.
+        life: what happened to it, one entry for each change: state, at, by, why.
     """
 
     kind: str
@@ -182,7 +182,7 @@ def parsed(line: bytes) -> Record:
 
 
 def identity(record: Record) -> tuple[str, str, int, str, str, int]:
-    """The same for the same record, whatever became of it."""
+    """The same for the same record, whatever happened to it."""
     return record.manifest, record.key, record.offset, record.subscriber, record.batch, record.retries
 
 

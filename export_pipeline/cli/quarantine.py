@@ -103,7 +103,7 @@ def show_quarantined(
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show the records under one ID, their bytes, and what became of them."""
+    """Show the records under one ID, their bytes, and what happened to them."""
     from dataclasses import asdict
 
     quarantine = _open(session)
@@ -150,7 +150,7 @@ def dismiss_quarantine(
     day: DayOption = None,
     everything: AllOption = False,
 ) -> None:
-    """Dismiss quarantined records: nobody will deliver them, and they no longer need attention.
+    """Dismiss quarantined records: no one will deliver them, and they no longer need attention.
 
     The records stay in the quarantine under dismissed/, with who dismissed them, when and why. A file that was given
     up and dismissed no longer makes `status` fail.
@@ -178,7 +178,7 @@ def export_quarantine(
     """Write quarantined records to standard output, as one JSON object per line.
 
     Nothing changes in the quarantine. Each line says what it is, from which file and offset, why it is here, what
-    became of it, and has the bytes in base64.
+    happened to it, and has the bytes in base64.
     """
     from dataclasses import asdict
     from json import dumps
@@ -267,7 +267,7 @@ def _open(session: Session) -> "Quarantine":
 
 
 def _entry(identity: str) -> str:
-    """The entry that *identity*, as a person gives it, means: ``<day>/<manifest>…``."""
+    """The entry that *identity*, as a user gives it, means: ``<day>/<manifest>…``."""
     from export_pipeline.batching.quarantine import entry_of
     from export_pipeline.steps.quarantine import parsed_day
 

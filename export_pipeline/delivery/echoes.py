@@ -1,13 +1,13 @@
 """Keep the content of events out of what a destination says about them.
 
 Many destinations repeat in an error what they did not like. What leads to a failure is shown in logs, in the ledger and
-in alerts, where nobody expects the data of users.
+in alerts, where no one expects user data.
 """
 
 import re
 
 HIDDEN = "[event data]"
-# Shorter ones are hardly anybody's data, and would tear ordinary words apart.
+# Shorter ones are hardly personal data, and would tear ordinary words apart.
 _LEAST_CHARACTERS = 5
 _WORD = re.compile(r"[^\s\"'`<>{}\[\](),;:=\\]{%d,}" % _LEAST_CHARACTERS)  # noqa: UP031 (braces)
 _LITERALS = {"false"}

@@ -111,7 +111,7 @@ class Manifest:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it contains events that one subscriber refused, and that belong to nobody else."""
+        """Whether it contains events that one subscriber refused, and that belong to no one else."""
         return self.origin == REFUSED
 
     @property
@@ -146,7 +146,7 @@ def is_replaced() -> ColumnElement[bool]:
 
 
 def has_rows() -> ColumnElement[bool]:
-    """Whether a manifest's files and batches are rows of their own."""
+    """Whether a manifest's files and batches are separate rows."""
     return t.manifests.c.folded_at.is_(None)
 
 
@@ -447,7 +447,7 @@ def _before_given_up() -> Case[Any]:
 
 
 def replace(tx: Connection, manifest_id: str, successor: str | None) -> None:
-    """Close a manifest that others replace, and whose batches belong to nobody.
+    """Close a manifest that others replace, and whose batches belong to no one.
 
     Args:
         successor: the one with the readable files, if there is one.

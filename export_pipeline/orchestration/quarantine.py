@@ -47,7 +47,7 @@ NEWEST = 50
 _DESCRIPTION = """What could not be delivered, by day: malformed records, events that a subscriber refused, and files \
 that could not be read. An entry appears when something is quarantined, retried, dismissed or resolved.
 
-- `kept`: records that wait for somebody; `retried`, `dismissed` and `resolved` no longer do
+- `kept`: records that wait for someone; `retried`, `dismissed` and `resolved` no longer do
 - `newest`: the {newest} entries that were quarantined last, by file; their `id` is what the jobs `{retry}` and \
 `{dismiss}` take
 
@@ -204,7 +204,7 @@ def _dismiss_op(deployment: Deployment) -> OpDefinition:
             "why": Field(str, description="The reason, which is kept with the records."),
             "by": Field(str, default_value="", description="Who decides. By default the id of this run."),
         },
-        description="Record that nobody will deliver the chosen records.",
+        description="Record that no one will deliver the chosen records.",
     )
     def dismiss_them(context: OpExecutionContext) -> None:
         with failures_logged(context, deployment.secret_values()):

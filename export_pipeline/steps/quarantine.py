@@ -40,7 +40,7 @@ def change(place: Workspace, source_id: int, moved: Sequence[Kept | Entry], to: 
 
 
 def move_objects(place: Workspace, moved: Iterable[Kept | Entry], to: Change) -> None:
-    """Move records that no longer wait to where those of their state lie."""
+    """Move records that no longer wait to where those of their state are."""
     keys: dict[str, set[str]] = {}
     for one in moved:
         keys.setdefault(one.name, set()).add(one.key)
@@ -53,23 +53,22 @@ def _is_among(record: Record, *, keys: set[str]) -> bool:
     return record.key in keys
 
 
-def resolve_older(tx: Connection, manifest: Manifest, *, by_lines: bool, run_id: str) -> tuple[list[Entry], Change]:
-    """Record that newer files, just read, took the place of those that the quarantine keeps something of.
+def kept_of_older(tx: Connection, manifest: Manifest, *, by_lines: bool) -> list[Entry]:
+    """What is kept of older files in whose place those of *manifest*, just read, are now.
 
     Args:
         by_lines: lines that are in both are not delivered again, so what a subscriber refused of the older goes on
             waiting.
-
-    Returns:
-        What no longer waits, for :func:`move_objects` once the transaction is written.
     """
-    to = Change(RESOLVED, f"run {run_id}", "a newer file with this key was read", utc_now())
     if not manifest.is_of_source:
-        return [], to
+        return []
     found = quarantined.of_older_files(tx, manifest.source_id, {file.key: file.etag for file in manifest.files})
-    found = [one for one in found if not (by_lines and one.kind == REFUSED)]
-    quarantined.move(tx, manifest.source_id, found, to)
-    return found, to
+    return [one for one in found if not (by_lines and one.kind == REFUSED)]
+
+
+def replaced_by_newer(run_id: str) -> Change:
+    """Why it waits no longer."""
+    return Change(RESOLVED, f"run {run_id}", "a newer file with this key was read", utc_now())
 
 
 def resolve_accepted(
@@ -91,7 +90,7 @@ def resolve_accepted(
 
 
 def forget_replaced(place: Workspace, manifest: Manifest, *, run_id: str) -> None:
-    """Archive the bad stretches of a manifest that others replace: those keep the same stretches again."""
+    """Archive the malformed records of a manifest that others replace: those keep the same stretches again."""
     entry = f"{manifest.day.isoformat()}/{manifest.id}"
     to = Change(RETRIED, f"run {run_id}", "its manifest was divided, and others keep the same records", utc_now())
     with place.ledger.write() as tx:
@@ -164,7 +163,7 @@ def dismiss(place: Workspace, names: Iterable[str], *, by: str, why: str) -> int
 
 
 def this_person() -> str:
-    """The name under which somebody is logged in, for the record of a dismissal."""
+    """The name under which someone is logged in, for the record of a dismissal."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -241,9 +240,9 @@ def adopt(place: Workspace, day: date | None = None) -> list[str]:
 
 
 def is_final(tx: Connection, record: Record) -> bool:
-    """Whether nobody writes the record once more: the reading that it comes from was recorded, the batch accepted.
+    """Whether no one writes the record again: the reading that it comes from was recorded, the batch accepted.
 
-    A process that dies before that leaves its records behind, and the next one begins anew.
+    A process that dies before that leaves its records behind, and the next one starts again.
     """
     if record.kind == STRETCH:
         return manifests.was_recorded(tx, record.manifest)

@@ -14,6 +14,7 @@ from export_pipeline.errors import AccountingError, FileError, FileTooSlow, Ledg
 from export_pipeline.ledger import deliveries, manifests, quarantined
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers
+from export_pipeline.ledger.quarantined import Entry
 from export_pipeline.ledger.records import LedgerBatch, ReadingResult
 from export_pipeline.secrets import scrub
 from export_pipeline.source.blame import blaming
@@ -25,7 +26,7 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.changed import CHANGED, lines_name
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
-from export_pipeline.steps.quarantine import move_objects, resolve_older
+from export_pipeline.steps.quarantine import kept_of_older, move_objects, replaced_by_newer
 from export_pipeline.steps.retention import bring_back
 from export_pipeline.steps.retry import finish_retry
 from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
@@ -182,21 +183,25 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
         if not may_change:
             raise
         return outcome.take(divide(place, manifest, str(error), run_id=run_id))
+    older: list[Entry] = []
+    to = replaced_by_newer(run_id)
+    if not manifest.state.is_read:
+        with place.ledger.read() as tx:
+            older = kept_of_older(tx, manifest, by_lines=place.on_overwrite == CHANGED)
+        # Before the reading is recorded: after a crash in between, it is read again, and this is repeated.
+        move_objects(place, older, to)
     try:
         with place.ledger.write(durable=True) as tx:
             manifests.record_reading(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
-            resolved = None
             if not manifest.state.is_read:
                 day, source_id = manifest.day, manifest.source_id
                 quarantined.keep(tx, source_id, reading.kept, day=day, run_id=run_id, now=utc_now())
-                resolved = resolve_older(tx, manifest, by_lines=place.on_overwrite == CHANGED, run_id=run_id)
+                quarantined.move(tx, source_id, older, to)
             outcome.staged = Staged(manifests.get(tx, manifest.id), manifests.batches(tx, manifest.id), reading)
     except ReadingDiffers as error:
         outcome.staged = None
         raise reading_differs(place, manifest, error, began=began, run_id=run_id) from None
-    if resolved is not None:
-        move_objects(place, *resolved)
-        outcome.resolved += sum(one.records for one in resolved[0])
+    outcome.resolved += sum(one.records for one in older)
     return None
 
 
