@@ -22,7 +22,6 @@ from export_pipeline_tests.simulation.seams import (
     CALL,
     COMMIT,
     END,
-    READ,
     ROLLBACK,
     STATEMENT,
     TAKEN,
@@ -265,15 +264,10 @@ def _anywhere(passed: Sequence[Seam]) -> Iterator[int]:
 
 def _seen_on_sqlite(passed: Sequence[Seam]) -> Iterator[int]:
     """Not before a commit, whose effects others see behind it; of a batch, only before it is recorded as accepted; of a
-    file that is written under another name first, only before it gets its own. Of what is looked at in a row, only
-    before the first and the last look.
+    file that is written under another name first, only before it gets its own.
     """
-    looks = (READ, "list", "read")
-    kinds = ["", *(seam.kind for seam in passed), ""]
-    for number, (before, kind, behind) in enumerate(zip(kinds, kinds[1:], kinds[2:], strict=False), start=1):
-        is_hidden = kind in (COMMIT, CALL, TAKEN, "write", "mkdir")
-        if not is_hidden and not (before in looks and kind in looks and behind in looks):
-            yield number
+    hidden = (COMMIT, CALL, TAKEN, "write", "mkdir")
+    yield from (number for number, seam in enumerate(passed, start=1) if seam.kind not in hidden)
 
 
 def _seen_on_postgres(passed: Sequence[Seam]) -> Iterator[int]:
