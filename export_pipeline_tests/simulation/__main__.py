@@ -36,7 +36,7 @@ def main() -> int:
             lines.append(line)
             print(f"{line.what}: {line.tried:,} of {line.of}, {len(line.broken)} broken", flush=True)
             print(*line.broken[:20], sep="\n", end="\n" if line.broken else "")
-        write(table(lines, seconds=time.process_time() - began, seed=seed))
+            write(table(lines, seconds=time.process_time() - began, seed=seed))
     return int(any(line.broken for line in lines))
 
 

@@ -158,7 +158,6 @@ SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     ),
     "limits of today": (limits_of_today, "limits changed between two tries"),
     "who gives up keeps staging": (staging_is_kept_by_who_gives_up, "folded, a file vanished, a newcomer"),
-    "a retry keeps no reader away": (partial(without_claims_of, "read:"), "run beside retry, given up"),
     "one lost file gives up all": (all_of_it_is_given_up, "a file vanishes before a newcomer reads it"),
 }
 
