@@ -90,7 +90,7 @@ def test_a_repeat_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     batch = batch_of([b'{"a":1}', b'{"a":1}', b'{"a":2}'], "b-1")
     assert deliver(tmp_path, batch).details == ("3 rows inserted",)
     before = (tmp_path / FILE).stat()
-    assert deliver(tmp_path, batch).details == ("0 rows inserted, 3 were in the table already",)
+    assert deliver(tmp_path, batch).details == ("0 rows inserted, 3 were already in the table",)
     assert (tmp_path / FILE).stat().st_ino == before.st_ino
     assert len(parquet_rows(tmp_path)) == 3
 
@@ -110,7 +110,7 @@ def test_a_part_of_a_batch_comes_before_the_whole(tmp_path: Path) -> None:
     """As after a load that was divided: the rest is added."""
     batch = batch_of([b'{"a":%d}' % n for n in range(4)], "b-1")
     deliver(tmp_path, batch.holding(batch.lines()[1:3], id="b-1-r1-3", positions=range(1, 3)))
-    assert deliver(tmp_path, batch).details == ("2 rows inserted, 2 were in the table already",)
+    assert deliver(tmp_path, batch).details == ("2 rows inserted, 2 were already in the table",)
     assert sorted(row["a"] for row in parquet_rows(tmp_path)) == [0, 1, 2, 3]
 
 
@@ -204,9 +204,9 @@ def test_a_folder_that_dlt_made_is_continued(tmp_path: Path) -> None:
     chosen = batch_of([b'{"n":3}', b'{"n":4}'], "b-2")
     by_dlt(tmp_path, chosen.holding(chosen.lines()[:1], id="b-2", positions=[0]))
     names = {name: value for row in values(tmp_path) for name, value in row.items() if str(value).startswith("of")}
-    assert deliver(tmp_path, first).details == ("0 rows inserted, 2 were in the table already",)
+    assert deliver(tmp_path, first).details == ("0 rows inserted, 2 were already in the table",)
     part = chosen.holding(chosen.lines()[:1], id="b-2", positions=[0])
-    assert deliver(tmp_path, part).details == ("0 rows inserted, 1 were in the table already",)
+    assert deliver(tmp_path, part).details == ("0 rows inserted, 1 were already in the table",)
     events = [b'{"userId":"of userId","UserId":"of UserId","c":{"x":2},"n":1.5}', b'{"user_id":"of user_id"}']
     deliver(tmp_path, batch_of(events, "b-3"))
     for row in values(tmp_path):
