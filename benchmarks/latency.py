@@ -188,11 +188,13 @@ class Measured:
 
     Attributes:
         seconds: from arrival to acceptance, by file.
+        load: the highest load average (of a minute) during it, with what else the machine had to do.
     """
 
     way: str
     is_promised: bool
     seconds: list[float]
+    load: float = 0.0
 
 
 def main() -> None:
@@ -229,13 +231,15 @@ def measure(way: Way, *, files: int) -> Measured:
         stack.enter_context(way.looking(site))
         site.put(0)
         _wait_for(receiver, 1)
-        gaps, arrived = random.Random(way.title), {}
+        gaps, arrived, load = random.Random(way.title), {}, 0.0
         for number in range(1, files + 1):
             time.sleep(gaps.uniform(*_GAP_SECONDS))
             arrived[number] = time.time()
             site.put(number)
+            load = max(load, os.getloadavg()[0])
         _wait_for(receiver, files + 1)
-        return Measured(way.title, way.is_promised, [receiver.accepted[number] - at for number, at in arrived.items()])
+        seconds = [receiver.accepted[number] - at for number, at in arrived.items()]
+        return Measured(way.title, way.is_promised, seconds, load)
 
 
 def _wait_for(receiver: Receiver, files: int) -> None:
@@ -258,13 +262,14 @@ def section(found: list[Measured]) -> str:
         met = "yes" if middle < MEDIAN_SECONDS and most < MOST_SECONDS else "no"
         promised = f"{MEDIAN_SECONDS} and {MOST_SECONDS} s: {met}" if one.is_promised else ""
         rows.append([one.way, f"{middle:.1f}", f"{most:.1f}", f"{max(one.seconds):.1f}", promised])
-    files = len(found[0].seconds)
+    files, load = len(found[0].seconds), max(one.load for one in found)
+    busy = f" The load average was {load:.1f} at most." if load else ""
     return "\n".join(
         [
             *table(["looked for by", "median s", "95 % s", "longest s", "target met"], rows),
             "",
             f"{date.today():%Y-%m-%d}, {description()}; {files} files each, one every {_GAP_SECONDS[0]:g} to "
-            f"{_GAP_SECONDS[1]:g} s. Daemon, runs, source and receiver share these cores.",
+            f"{_GAP_SECONDS[1]:g} s. Daemon, runs, source and receiver share these cores.{busy}",
         ]
     )
 

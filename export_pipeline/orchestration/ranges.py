@@ -230,7 +230,7 @@ def _deliver(
             max_seconds={name: getattr(one, "max_run_seconds", None) or seconds for name, one in subscribers.items()},
             stop=stop,
             on_wait=lambda name, error, seconds: context.log.debug(f"{name}: {error}; retrying in {seconds:.1f} s"),
-            progress_of_reading=reporting.reading(context),
+            progress_of_reading=lambda: reporting.reading(context),
             progress_of=lambda name: reporting.delivering(context, name),
         )
         ended = _Ended(delivery, {one.name: 0 for one in chosen}, {one.name: _Left() for one in chosen})

@@ -67,6 +67,7 @@ class RangeDelivery:
         subscribers: by name.
         max_seconds: by name; None: no limit.
         on_wait: called before a pause between two attempts of a batch: subscriber, error, seconds.
+        progress_of_reading, progress_of: make the progress of a manifest that is read, or delivered to a subscriber.
         sums: subscriber → what was delivered.
         of_day: the same for the latest day.
         failures: subscriber → its first failure.
@@ -81,7 +82,7 @@ class RangeDelivery:
     max_seconds: Mapping[str, float | None] = field(default_factory=dict)
     stop: Stop = never
     on_wait: Callable[[str, TryLater, float], None] | None = None
-    progress_of_reading: Progress | None = None
+    progress_of_reading: Callable[[], Progress] = Progress
     progress_of: Callable[[str], Progress] | None = None
     sums: dict[str, Sum] = field(default_factory=dict)
     of_day: dict[str, Sum] = field(default_factory=dict)
@@ -108,7 +109,7 @@ class RangeDelivery:
         if not any(one.name in manifest.subscribers for one in self._served()):
             return
         try:
-            outcome, names = read(self.place, manifest.id, run_id=self.run_id, progress=self.progress_of_reading)
+            outcome, names = read(self.place, manifest.id, run_id=self.run_id, progress=self.progress_of_reading())
         except Exception as error:  # noqa: BLE001 (as a step of Dagster fails, whatever it was)
             self.unreadable[manifest.first_key] = str(error)
             yield Outcome("", manifest, error)
