@@ -19,7 +19,7 @@ HASH_BYTES = 16
 LINES_FOLDER = "lines"
 _PART_BYTES = 16 * 1024 * 1024
 _IN_MEMORY_BYTES = 1024 * 1024
-# A dictionary of so many takes about 60 MB.
+# A dictionary of this many takes about 60 MB.
 _HASHES_AT_ONCE = 500_000
 
 

@@ -49,7 +49,7 @@ class Record:
         text: the same as text; None if it is not valid UTF-8, or longer than ``TEXT_BYTES``.
         event: number of a refused event in its file, from 0; None if it is not known, and for other kinds.
         retries: how often it was retried before it came back.
-        life: what became of it, one entry for each change: state, at, by, why.
+        life: what happened to it, one entry for each change: state, at, by, why.
     """
 
     kind: str

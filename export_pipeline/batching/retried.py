@@ -17,7 +17,7 @@ RETRIES_FOLDER = "retries"
 class RetriedFiles(Source):
     """The folder ``retries/`` of the quarantine.
 
-    Beside each file lies ``….origins``, which says where its bytes come from: an entry for each of its records.
+    Each file has a ``….origins`` beside it, which says where its bytes come from: an entry for each of its records.
     """
 
     url = RETRIES_FOLDER
@@ -59,7 +59,7 @@ class RetriedFiles(Source):
         return replace(origin, offset=origin.offset + offset - at)
 
     def origin_of_event(self, key: str, number: int, *, events: int) -> Origin | None:
-        """Where event *number* of so many *events* in the file *key* comes from; None if that is not known."""
+        """Where event *number* in the file *key*, which has *events* of them, comes from; None if that is not known."""
         origins = [origin for _, origin in self._origins_in(key)]
         if len(origins) == events:
             return origins[number]
@@ -99,11 +99,11 @@ class RetriedFiles(Source):
 def _name(records: Sequence[Record], data: bytes) -> str:
     """Distinguishes equal bytes by where they came from: each event counts, also one that was refused twice.
 
-    Not by their manifest: one that replaces another when files are isolated keeps the same bad stretches again.
+    Not by their manifest: one that replaces another when files are isolated keeps the same malformed records again.
     """
     digest = hashlib.sha256()
     for one in records:
-        # One that comes back is tried again as another file; what earlier versions retried keeps its name.
+        # One that comes back is retried as another file; what earlier versions retried keeps its name.
         again = f"\0{one.retries}" if one.retries else ""
         # The batch tells refused events apart, whether their file is known or not.
         file = ("", "") if one.kind == REFUSED else (one.key, one.etag)

@@ -55,7 +55,7 @@ class CheckOutcome:
 
     Attributes:
         name: what was tested: source, staging, quarantine, ledger, a subscriber's name, or an address for alerts.
-        place: where it is: the URL, folder or host that was tried, without secrets; empty if unknown.
+        place: the URL, folder or host that was tried, without secrets; empty if unknown.
         detail: what was found, or what went wrong.
         advice: what to do; empty if the check passed.
     """

@@ -103,7 +103,7 @@ def show_quarantined(
     limit: LimitOption = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show the records under one ID, their bytes, and what became of them."""
+    """Show the records under one ID, their bytes, and what happened to them."""
     from dataclasses import asdict
 
     quarantine = _open(session)
@@ -131,12 +131,12 @@ def retry_quarantine(
     the quarantine, where it still says which file it came from.
     """
     from export_pipeline.steps.open import open_workspace
-    from export_pipeline.steps.quarantine import this_person, waiting_names
+    from export_pipeline.steps.quarantine import login_name, waiting_names
     from export_pipeline.steps.retry import retried_by, retry_quarantined
 
     with open_workspace(session.deployment()) as place:
         names = waiting_names(place, identities or (), day=day, everything=everything)
-        done = retry_quarantined(place, names, run=retried_by(this_person()))
+        done = retry_quarantined(place, names, run=retried_by(login_name()))
     for sentence in done.sentences():
         session.show(sentence)
 
@@ -156,13 +156,13 @@ def dismiss_quarantine(
     up and dismissed no longer makes `status` fail.
     """
     from export_pipeline.steps.open import open_workspace
-    from export_pipeline.steps.quarantine import dismiss, this_person, waiting_names
+    from export_pipeline.steps.quarantine import dismiss, login_name, waiting_names
 
     if not why.strip():
         raise ConfigurationError("--why: found an empty text; allowed: the reason, in words")
     with open_workspace(session.deployment()) as place:
         names = waiting_names(place, identities or (), day=day, everything=everything)
-        dismissed = dismiss(place, names, by=by or this_person(), why=why)
+        dismissed = dismiss(place, names, by=by or login_name(), why=why)
     session.show(f"dismissed {counted(dismissed, 'record')}" if dismissed else "nothing to dismiss")
 
 
@@ -178,7 +178,7 @@ def export_quarantine(
     """Write quarantined records to standard output, as one JSON object per line.
 
     Nothing changes in the quarantine. Each line says what it is, from which file and offset, why it is here, what
-    became of it, and has the bytes in base64.
+    happened to it, and has the bytes in base64.
     """
     from dataclasses import asdict
     from json import dumps
@@ -267,7 +267,7 @@ def _open(session: Session) -> "Quarantine":
 
 
 def _entry(identity: str) -> str:
-    """The entry that *identity*, as a person gives it, means: ``<day>/<manifest>…``."""
+    """The entry that *identity*, as a user types it, means: ``<day>/<manifest>…``."""
     from export_pipeline.batching.quarantine import entry_of
     from export_pipeline.steps.quarantine import parsed_day
 

@@ -7,7 +7,7 @@ in alerts, where nobody expects the data of users.
 import re
 
 HIDDEN = "[event data]"
-# Shorter ones are hardly anybody's data, and would tear ordinary words apart.
+# Shorter ones are hardly data of users, and would tear ordinary words apart.
 _LEAST_CHARACTERS = 5
 _WORD = re.compile(r"[^\s\"'`<>{}\[\](),;:=\\]{%d,}" % _LEAST_CHARACTERS)  # noqa: UP031 (braces)
 _LITERALS = {"false"}

@@ -146,7 +146,7 @@ def is_replaced() -> ColumnElement[bool]:
 
 
 def has_rows() -> ColumnElement[bool]:
-    """Whether a manifest's files and batches are rows of their own."""
+    """Whether a manifest's files and batches are separate rows."""
     return t.manifests.c.folded_at.is_(None)
 
 

@@ -1,4 +1,4 @@
-"""The life of what lies in the quarantine, as the ledger counts it: by entry, file and state.
+"""The life of quarantined records, as the ledger counts it: by entry, file and state.
 
     kept ─┬─ retry ────────────▶ retried ── it fails again ─▶ kept
           ├─ dismiss ──────────▶ dismissed (by whom, and why)
@@ -59,7 +59,7 @@ class Change:
     """Why records no longer wait.
 
     Attributes:
-        by: a run, or a person.
+        by: a run, or a user.
     """
 
     to: str
@@ -69,12 +69,12 @@ class Change:
 
     @property
     def life(self) -> dict[str, str]:
-        """As it stands in the record."""
+        """As it is written in the record."""
         return {"state": self.to, "at": self.at.isoformat(timespec="seconds"), "by": self.by, "why": self.why}
 
 
 def keep(tx: Connection, source_id: int, kept: Sequence[Kept], *, day: date, run_id: str, now: datetime) -> None:
-    """Record what some entries keep. What became of them before, such as a retry that failed, is replaced."""
+    """Record what some entries keep. Their earlier states, such as a retry that failed, are replaced."""
     q = t.quarantined.c
     for name in {one.name for one in kept}:
         tx.execute(delete(t.quarantined).where(q.source_id == source_id, q.name == name))
@@ -103,7 +103,7 @@ def keep(tx: Connection, source_id: int, kept: Sequence[Kept], *, day: date, run
 
 
 def move(tx: Connection, source_id: int, moved: Iterable[Kept | Entry], change: Change) -> None:
-    """Record that so many records of some entries no longer wait."""
+    """Record that records of some entries no longer wait."""
     q = t.quarantined.c
     for one in moved:
         of_file = and_(q.source_id == source_id, q.name == one.name, q.key == one.key)
@@ -146,7 +146,7 @@ def entries(
     """Entries by day, name and file.
 
     Args:
-        newest: only so many of those that were kept last.
+        newest: only this many, those that were kept last.
     """
     q = t.quarantined.c
     query = select(*_columns()).where(q.source_id == source_id, q.state.in_(list(states)))

@@ -294,14 +294,14 @@ backfill_days = Table(
     Index("ix_backfill_days_unsettled", "source_url", "day", sqlite_where=text("settled_at IS NULL")),
 )
 
-# What an entry of the quarantine keeps of one file, and what became of it; see ledger.quarantined.
+# What an entry of the quarantine keeps of one file, and what happened to it; see ledger.quarantined.
 quarantined = Table(
     "quarantined",
     metadata,
     Column("source_id", ForeignKey("sources.id"), primary_key=True),
     # The entry: the name of its objects without ending and part.
     Column("name", String(256), primary_key=True),
-    # Of a file in the source, also where it was retried before; empty if it is not known.
+    # Of a file in the source, even if its bytes were retried from elsewhere; empty if unknown.
     Column("key", key_type(), primary_key=True),
     Column("state", String(12), primary_key=True),
     Column("manifest_id", String(32), nullable=False),
@@ -318,7 +318,7 @@ quarantined = Table(
     # The run.
     Column("kept_by", String(128), nullable=False),
     Column("changed_at", UtcDateTime),
-    # A run, or a person.
+    # A run, or a user.
     Column("changed_by", String(128)),
     Column("why", Text),
     Index("ix_quarantined_day", "source_id", "day"),

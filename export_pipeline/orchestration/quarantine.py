@@ -47,7 +47,7 @@ NEWEST = 50
 _DESCRIPTION = """What could not be delivered, by day: malformed records, events that a subscriber refused, and files \
 that could not be read. An entry appears when something is quarantined, retried, dismissed or resolved.
 
-- `kept`: records that wait for somebody; `retried`, `dismissed` and `resolved` no longer do
+- `kept`: records that wait for you; `retried`, `dismissed` and `resolved` no longer do
 - `newest`: the {newest} entries that were quarantined last, by file; their `id` is what the jobs `{retry}` and \
 `{dismiss}` take
 

@@ -70,7 +70,7 @@ class SourceSettings(StoreSettings):
     start_date: date = Field(default=date(2020, 1, 1), description="First day to export; older files are never read.")
     on_overwrite: Literal["read", "changed", "ignore"] = Field(
         default="read",
-        description="A known key with new content: read it as a file of its own, which delivers its unchanged lines "
+        description="A known key with new content: read it as a separate file, which delivers its unchanged lines "
         "again; deliver only the [lines that the older version had not](operations.md#a-file-was-uploaded-again); or "
         "ignore it. All are logged.",
     )

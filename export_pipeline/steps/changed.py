@@ -1,8 +1,8 @@
 """``source.on_overwrite: changed``: of a file that was overwritten, deliver only lines that the older one had not.
 
-Who received the older version gets the new lines of the newer one as a part of its manifest, under ids of its own. Who
-did not, such as a new subscriber, gets the newer one as a whole. Lines are compared by the hashes that were kept when
-each version was read; without them the newer file is delivered as a whole, with a warning.
+A subscriber that received the older version gets the new lines of the newer one as a part of its manifest, under
+separate ids. One that did not, such as a new subscriber, gets the newer one as a whole. Lines are compared by the
+hashes that were kept when each version was read; without them the newer file is delivered as a whole, with a warning.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,8 +51,8 @@ def reduce_to_changed(
 ) -> Reduced:
     """Owe a subscriber only the new lines of overwritten files, if it received the older ones.
 
-    The caller holds the claim of delivering the manifest to it. What was begun, or is asked for once more, is delivered
-    as it was.
+    The caller holds the claim of delivering the manifest to it. What was begun, or is requested again, is delivered as
+    it was.
     """
     is_whole = manifest.is_of_source and manifest.part_of is None
     is_begun = delivery is None or bool(delivery.accepted_batches) or delivery.is_repeated

@@ -241,7 +241,7 @@ def _send_all(
                     origins=origins_of(place, manifest, staged.batches, entry.n),
                 )
                 for one in kept:
-                    # The ledger's is shown where nobody expects the data of users; the record's lies beside the data.
+                    # The ledger's is shown where nobody expects the data of users; the record has the data beside it.
                     one.reason = without_echoes(one.reason, batch.data)
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
             with place.ledger.write() as tx:

@@ -40,7 +40,7 @@ def change(place: Workspace, source_id: int, moved: Sequence[Kept | Entry], to: 
 
 
 def move_objects(place: Workspace, moved: Iterable[Kept | Entry], to: Change) -> None:
-    """Move records that no longer wait to where those of their state lie."""
+    """Move records that no longer wait to the folder of their state."""
     keys: dict[str, set[str]] = {}
     for one in moved:
         keys.setdefault(one.name, set()).add(one.key)
@@ -91,7 +91,7 @@ def resolve_accepted(
 
 
 def forget_replaced(place: Workspace, manifest: Manifest, *, run_id: str) -> None:
-    """Archive the bad stretches of a manifest that others replace: those keep the same stretches again."""
+    """Archive the malformed records of a manifest that others replace: those keep the same records again."""
     entry = f"{manifest.day.isoformat()}/{manifest.id}"
     to = Change(RETRIED, f"run {run_id}", "its manifest was divided, and others keep the same records", utc_now())
     with place.ledger.write() as tx:
@@ -163,8 +163,8 @@ def dismiss(place: Workspace, names: Iterable[str], *, by: str, why: str) -> int
     return sum(one.records for one in found)
 
 
-def this_person() -> str:
-    """The name under which somebody is logged in, for the record of a dismissal."""
+def login_name() -> str:
+    """The login name of the user, for the record of a dismissal."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -241,9 +241,9 @@ def adopt(place: Workspace, day: date | None = None) -> list[str]:
 
 
 def is_final(tx: Connection, record: Record) -> bool:
-    """Whether nobody writes the record once more: the reading that it comes from was recorded, the batch accepted.
+    """Whether no run writes the record again: the reading that it comes from was recorded, the batch accepted.
 
-    A process that dies before that leaves its records behind, and the next one begins anew.
+    A process that dies before that leaves its records behind, and the next one starts over.
     """
     if record.kind == STRETCH:
         return manifests.was_recorded(tx, record.manifest)

@@ -90,7 +90,7 @@ class Retried:
 
 
 def retried_by(name: str) -> Run:
-    """A retry that *name* asks for: a person, or a run."""
+    """A retry that *name*, a user or a run, requests."""
     return Run(f"retry by {name}"[:64], utc_now())
 
 
@@ -126,9 +126,9 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
 
 
 def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried: Retried, *, by: str) -> None:
-    """Try files again that were given up with one manifest.
+    """Retry files that were given up with one manifest.
 
-    Until that is archived nobody reads the manifest: what a run gives up once more lies under the same name.
+    Until that is archived nobody reads the manifest: what a run gives up again gets the same name.
     """
     with place.ledger.claims.claim(f"read:{records[0].manifest}", wait_seconds=_READER_SECONDS) as mine:
         if not mine:

@@ -1,4 +1,4 @@
-"""What the quarantine keeps of each file, and what became of it."""
+"""What the quarantine keeps of each file, and what happened to it."""
 
 import sqlalchemy as sa
 from alembic import op
