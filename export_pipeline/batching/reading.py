@@ -75,7 +75,7 @@ Stage = Callable[[StagedBatch, Sequence[bytes | memoryview]], None]
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """What became of one file: ``bytes_unpacked`` = ``bytes_events`` + ``bytes_separators`` + ``bytes_quarantined``.
+    """What happened to one file: ``bytes_unpacked`` = ``bytes_events`` + ``bytes_separators`` + ``bytes_quarantined``.
 
     Attributes:
         bytes_unpacked: after decompression.

@@ -1,4 +1,4 @@
-"""What becomes of the records in the quarantine, in the ledger and in the objects that hold them.
+"""What happens to quarantined records, in the ledger and in the objects that hold them.
 
 The ledger says which records wait; the objects follow. A process that dies in between leaves objects whose records the
 ledger no longer counts as waiting: the next retry or dismissal moves them.

@@ -126,7 +126,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
 
 
 def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried: Retried, *, by: str) -> None:
-    """Try files again that were given up with one manifest.
+    """Retry files that were given up with one manifest.
 
     Until that is archived no one reads the manifest: what a run gives up again is under the same name.
     """

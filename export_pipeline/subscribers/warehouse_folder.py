@@ -42,7 +42,7 @@ class Lake(ABC):
         """Connect, and leave nothing behind.
 
         Raises:
-            Blocked: a person must act first.
+            Blocked: the user must act first.
         """
 
     @abstractmethod
