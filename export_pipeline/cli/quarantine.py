@@ -131,12 +131,12 @@ def retry_quarantine(
     the quarantine, where it still says which file it came from.
     """
     from export_pipeline.steps.open import open_workspace
-    from export_pipeline.steps.quarantine import login_name, waiting_names
+    from export_pipeline.steps.quarantine import this_person, waiting_names
     from export_pipeline.steps.retry import retried_by, retry_quarantined
 
     with open_workspace(session.deployment()) as place:
         names = waiting_names(place, identities or (), day=day, everything=everything)
-        done = retry_quarantined(place, names, run=retried_by(login_name()))
+        done = retry_quarantined(place, names, run=retried_by(this_person()))
     for sentence in done.sentences():
         session.show(sentence)
 
@@ -156,13 +156,13 @@ def dismiss_quarantine(
     up and dismissed no longer makes `status` fail.
     """
     from export_pipeline.steps.open import open_workspace
-    from export_pipeline.steps.quarantine import dismiss, login_name, waiting_names
+    from export_pipeline.steps.quarantine import dismiss, this_person, waiting_names
 
     if not why.strip():
         raise ConfigurationError("--why: found an empty text; allowed: the reason, in words")
     with open_workspace(session.deployment()) as place:
         names = waiting_names(place, identities or (), day=day, everything=everything)
-        dismissed = dismiss(place, names, by=by or login_name(), why=why)
+        dismissed = dismiss(place, names, by=by or this_person(), why=why)
     session.show(f"dismissed {counted(dismissed, 'record')}" if dismissed else "nothing to dismiss")
 
 
