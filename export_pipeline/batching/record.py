@@ -182,7 +182,7 @@ def parsed(line: bytes) -> Record:
 
 
 def identity(record: Record) -> tuple[str, str, int, str, str, int]:
-    """The same for the same record, whatever became of it."""
+    """The same for the same record, whatever happened to it."""
     return record.manifest, record.key, record.offset, record.subscriber, record.batch, record.retries
 
 
