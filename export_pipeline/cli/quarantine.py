@@ -42,7 +42,7 @@ BytesOption = Annotated[
     bool, typer.Option("--bytes", help="Write only the raw bytes, with a line feed after each record.")
 ]
 LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of records to show.")]
-AllOption = Annotated[bool, typer.Option("--all", help="Everything in the quarantine.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All entries, instead of IDs or a day.")]
 WhyOption = Annotated[
     str, typer.Option("--why", metavar="TEXT", help="The reason, which is kept with the records.", show_default=False)
 ]
@@ -78,7 +78,7 @@ def list_quarantine(
         session.show_json(rows)
         return
     if not rows:
-        session.show("the quarantine is empty" if state in ("kept", "all") and not foreign else "no entry found")
+        session.show("nothing waits in the quarantine" if state == "kept" and not foreign else "no entry found")
         return
     is_mixed = state != "kept" and not foreign
     headings = ("id", "records#", *(("state",) if is_mixed else ()), "what", "reason")
@@ -317,9 +317,9 @@ def _summary(name: str, state: str, of_files: "Sequence[Entry]") -> dict[str, An
     if first.kind == FILE:
         what = f"the file {first.key}" if len(of_files) == 1 else files
     elif first.kind == REFUSED:
-        what = f"refused by {first.subscriber}" + (f", of {files}" if first.key else "")
+        what = f"refused by {first.subscriber}" + (f", from {files}" if first.key else "")
     else:
-        what = f"of {files}"
+        what = f"from {files}"
     return {
         "id": name,
         "state": state,

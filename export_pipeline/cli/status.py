@@ -203,7 +203,7 @@ def _totals(session: Session, report: _Report) -> "Iterable[tuple[str, str | Tex
     )
     if any(report.records.values()):
         states = ", ".join(f"{number:,} {state}" for state, number in report.records.items())
-        yield "Quarantine", f"of {counted(sum(report.records.values()), 'record')}: {states}"
+        yield "Records", f"of {sum(report.records.values()):,} in the quarantine: {states}"
     if report.given_up:
         yield "Given up", Text("\n".join(_given_up(session, report.given_up)), style="bold red")
     yield "Account", _account(report)

@@ -141,12 +141,14 @@ def entries(
     day: date | None = None,
     manifest: str | None = None,
     names: Collection[str] | None = None,
+    key: str | None = None,
     newest: int | None = None,
 ) -> list[Entry]:
     """Entries by day, name and file.
 
     Args:
-        newest: only this many of those that were kept last.
+        key: of a file in the source.
+        newest: only this many, those that were kept last.
     """
     q = t.quarantined.c
     query = select(*_columns()).where(q.source_id == source_id, q.state.in_(list(states)))
@@ -156,6 +158,8 @@ def entries(
         query = query.where(q.manifest_id == manifest)
     if names is not None:
         query = query.where(q.name.in_(list(names)))
+    if key is not None:
+        query = query.where(q.key == key)
     if newest is not None:
         query = query.order_by(q.kept_at.desc(), q.name, q.key).limit(newest)
     else:
@@ -182,7 +186,7 @@ def of_older_files(tx: Connection, source_id: int, etags: Mapping[str, str]) -> 
 
 
 def known_names(tx: Connection, source_id: int) -> set[str]:
-    """The names of all entries, whatever happened to them."""
+    """The names of all entries, in every state."""
     return set(tx.execute(select(t.quarantined.c.name).where(t.quarantined.c.source_id == source_id)).scalars())
 
 

@@ -34,6 +34,7 @@ from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.checks import ACCOUNTED
 from export_pipeline.orchestration.guard import error_line
 from export_pipeline.orchestration.names import LEDGER_TAG
+from export_pipeline.orchestration.quarantine import DISMISS_JOB, RETRY_JOB
 from export_pipeline.orchestration.underway import location_of
 
 ASSET_JOB = "__ASSET_JOB"
@@ -67,7 +68,8 @@ def is_of(deployment: Deployment, run: DagsterRun) -> bool:
         return any(list(key.path) in ours for key in chosen)
     if run.tags.get(LEDGER_TAG, names.prefixed(deployment.name)) != names.prefixed(deployment.name):
         return False  # a job with this name in another deployment
-    return run.job_name in (names.export_job, names.backfill_job, names.check_job)
+    of_quarantine = (names.prefixed(RETRY_JOB), names.prefixed(DISMISS_JOB))
+    return run.job_name in (names.export_job, names.backfill_job, names.check_job, *of_quarantine)
 
 
 def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int, heart: str = "") -> Happening:

@@ -15,7 +15,7 @@ from export_pipeline.orchestration.resources import LedgerResource
 
 
 def ending_with_sum(executor: ExecutorDefinition, ledger: LedgerResource, url: str) -> ExecutorDefinition:
-    """*executor*, which logs the sum of a run after its last step, whatever happened to the steps.
+    """*executor*, which logs the sum of a run after its last step, whether they succeeded or failed.
 
     An op cannot do that: Dagster skips an op after one that failed.
 

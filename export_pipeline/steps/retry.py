@@ -35,6 +35,7 @@ from export_pipeline.quantities import counted
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.quarantine import is_final
 
+_RETRY = "retry by "
 _READER_SECONDS = 60
 
 
@@ -90,8 +91,8 @@ class Retried:
 
 
 def retried_by(name: str) -> Run:
-    """A retry that *name* asks for: a user, or a run."""
-    return Run(f"retry by {name}"[:64], utc_now())
+    """A retry that *name*, a user or a run, requests."""
+    return Run(f"{_RETRY}{name}"[:64], utc_now())
 
 
 def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Retried:
@@ -102,7 +103,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         names: of objects, as returned by ``Quarantine.records``.
         run: the run that requests the retry.
     """
-    retried = Retried()
+    retried, by = Retried(), run.id.removeprefix(_RETRY)
     for name in names:
         records = list(place.quarantine.records_in(name))
         if records and not _is_ours(place, records[0].manifest):
@@ -113,7 +114,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
             retried.under_way += len(records)
             continue
         if records and records[0].kind == FILE:
-            _retry_files(place, name, records, retried, by=run.id)
+            _retry_files(place, name, records, retried, by=by)
             continue
         whole = [record for record in records if record.is_whole]
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
@@ -121,7 +122,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         # Last: after a crash before this, the same manifests are planned again, which changes nothing.
-        _archive(place, name, records, by=run.id)
+        _archive(place, name, records, by=by)
     return retried
 
 
@@ -165,7 +166,7 @@ def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str)
     moved = [record for record in records if record.is_whole or record.kind != STRETCH]
     if not moved:
         return
-    to = Change(RETRIED, by, "retried", utc_now())
+    to = Change(RETRIED, by, "the next run reads them again", utc_now())
     with place.ledger.write() as tx:
         source_id = manifests.get(tx, records[0].manifest).source_id
         quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), moved), to)

@@ -81,6 +81,24 @@ def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received:
     assert "also broken" not in shown
 
 
+def test_what_happened_to_quarantined_records(project: Project, cli: CommandLine) -> None:
+    """Records that were retried or dismissed stay in the history of their file, and so does one that came back."""
+    project.put(KEY, [b'{"a":1}', b"{broken"])
+    project.run()
+    (first,) = cli("quarantine", "list", "--json").json()
+    cli("quarantine", "retry", first["id"])
+    (entry,) = cli("why", KEY, "--json").json()["entries"]
+    assert (entry["name"], entry["state"], entry["records"]) == (first["id"], "retried", 1)
+    assert f"1 record, retried {entry['changed_at'][:10]}" in cli("why", KEY).out
+    project.run()
+    (again,) = cli("quarantine", "list", "--json").json()
+    assert f"1 record, waiting as {again['id']} since" in cli("why", KEY).out
+    cli("quarantine", "dismiss", again["id"], "--why", "a test device", "--by", "ann")
+    shown = cli("why", KEY).out
+    assert " by ann: a test device" in shown
+    assert "waiting as" not in shown
+
+
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("lines", [[], [b"{broken"]])
 def test_a_file_without_events_was_not_delivered(
