@@ -27,7 +27,7 @@ export DAGSTER_HOME := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-thorough test-newest fuzz chaos simulate check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-destinations bench-millions bench-ledger bench-spread lock audit dist clean
+.PHONY: help install demo dev test test-thorough test-newest fuzz chaos simulate check format docs docs-generate screenshots bench bench-scale bench-warehouse bench-destinations bench-millions bench-ledger bench-latency bench-ranges bench-spread lock audit dist clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -136,6 +136,12 @@ bench-millions: $(VENV)/.installed-dev  ## Simulate an hour of a million files, 
 bench-ledger: $(VENV)/.installed-dev  ## Measure the cost of a tick with ten thousand and with ten million files in the ledger
 	mkdir -p .bench
 	$(BIN)/python -m benchmarks.ledger --folder .bench --postgres-files 10_000 10_000_000 --page $(BENCH_LEDGER_FLAGS)
+
+bench-latency: $(VENV)/.installed-dev  ## Measure how long a file waits for its delivery: by schedule, sensor, notifications, run and follow
+	$(BIN)/python -m benchmarks.latency $(BENCH_LATENCY_FLAGS)
+
+bench-ranges: $(VENV)/.installed-dev  ## Measure a replay of 1,095 days that is launched in the browser
+	$(BIN)/python -m benchmarks.ranges $(BENCH_RANGES_FLAGS)
 
 bench-spread: $(VENV)/.installed-dev  ## Measure the speedup of a second Celery worker, and write it into docs/deployment.md
 	$(BIN)/python -m benchmarks.spread $(BENCH_SPREAD_FLAGS)

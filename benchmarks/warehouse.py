@@ -57,7 +57,7 @@ def _ways(folder: Path) -> Iterator[tuple[str, str, Any]]:
     yield "DuckDB", "`read_json`, without this project", _read_json(folder)
     yield "PostgreSQL", "`warehouse`", _into_postgres(folder)
     yield "PostgreSQL", "`warehouse`, nested, by dlt", _into_postgres(folder, **NESTED)
-    yield "Parquet files", "`warehouse`, by dlt", _loading(destination="filesystem", url=str(folder / "parquet"))
+    yield "Parquet files", "`warehouse`", _loading(destination="filesystem", url=str(folder / "parquet"))
     delta = {"destination": "filesystem", "table_format": "delta"}
     yield "Delta table", "`warehouse`, by dlt", _loading(**delta, url=str(folder / "delta"))
 

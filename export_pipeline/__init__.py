@@ -29,10 +29,10 @@ def build_defs(path: str | Path, *, prefix: str | None = None) -> "Definitions":
         ConfigurationError: the file or the prefix is invalid. The message contains no secret.
     """
     from export_pipeline.deployment import load_deployment
-    from export_pipeline.orchestration.build import definitions_of
+    from export_pipeline.orchestration.build import loaded_definitions
 
     deployment = load_deployment(str(path), without_variables=True)
-    return definitions_of(deployment if prefix is None else deployment.with_prefix(prefix))
+    return loaded_definitions(deployment if prefix is None else deployment.with_prefix(prefix))
 
 
 def __getattr__(name: str) -> Any:

@@ -10,12 +10,12 @@ from dagster import BetaWarning
 gc.freeze()
 
 from export_pipeline.deployment import load_deployment  # noqa: E402
-from export_pipeline.orchestration.build import definitions_of  # noqa: E402
+from export_pipeline.orchestration.build import loaded_definitions  # noqa: E402
 
 # Dagster uses this parameter itself for every sensor; without the filter every command would start with a warning.
 warnings.filterwarnings("ignore", message="Parameter `owners` of initializer `SensorDefinition", category=BetaWarning)
 
 # A missing secret stops only its subscriber.
-defs = definitions_of(load_deployment(without_variables=True))
+defs = loaded_definitions(load_deployment(without_variables=True))
 
 gc.freeze()

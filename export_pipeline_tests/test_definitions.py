@@ -49,5 +49,6 @@ def test_dg_lists_the_definitions() -> None:
     environment = {**os.environ, "EXPORT_DEPLOYMENT": "local"}
     command = [str(Path(sys.executable).with_name("dg")), "list", "defs", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert {"export_job", "backfill_job", "check_job"} <= {job["name"] for job in json.loads(done.stdout)["jobs"]}
+    jobs = {"export_job", "backfill_job", "check_job", "retry_quarantine", "dismiss_quarantine"}
+    assert jobs <= {job["name"] for job in json.loads(done.stdout)["jobs"]}
     assert done.stderr == ""

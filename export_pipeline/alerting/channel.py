@@ -65,12 +65,14 @@ class ChannelState:
         lines: key of a log line → when it was sent.
         outbox: messages not sent yet, the oldest first, at most ``MOST_KEPT``.
         lost: how many more messages were dropped, and are only counted.
+        is_due: a heartbeat is still to be sent.
     """
 
     open: dict[str, Open] = field(default_factory=dict)
     lines: dict[str, float] = field(default_factory=dict)
     outbox: list[AlertMessage] = field(default_factory=list)
     lost: int = 0
+    is_due: bool = False
 
     def post(self, message: AlertMessage) -> None:
         """Put *message* into the outbox, or only count it if that is full."""
@@ -221,4 +223,5 @@ def _channel(data: dict[str, Any]) -> ChannelState:
         lines=data["lines"],
         outbox=[AlertMessage(**message) for message in data["outbox"]],
         lost=data["lost"],
+        is_due=data.get("is_due", False),
     )

@@ -58,6 +58,7 @@ class Happening:
         problems, lines: what it reported.
         fine: keys of problems that are resolved; a key that ends in a slash is a prefix.
         over: keys to forget without sending a recovery; also keys or prefixes.
+        is_heartbeat: a run of export_job ended well.
     """
 
     subject: str
@@ -66,6 +67,7 @@ class Happening:
     lines: tuple[Line, ...] = ()
     fine: tuple[str, ...] = ()
     over: tuple[str, ...] = ()
+    is_heartbeat: bool = False
 
 
 def covers(pattern: str, key: str) -> bool:

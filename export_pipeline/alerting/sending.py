@@ -11,6 +11,7 @@ from export_pipeline.secrets import MIN_SCRUBBED_CHARACTERS, scrub
 
 # apprise logs messages and addresses, urllib3 the paths of requests, and a webhook's path contains its token.
 _TALKATIVE = ("apprise", "urllib3", "requests", "httpx", "httpcore", "httpx2", "httpcore2")
+_NO_ADDRESS = "the address is not an apprise URL, or apprise does not support its service"
 _PARTS = re.compile(r"[/:@?&=#,\s]+")
 # In many apprise URLs a token follows the scheme, but these are ordinary words.
 _HARMLESS = {"localhost", "https", "http"}
@@ -44,10 +45,26 @@ def send(url: str, message: AlertMessage, *, secrets: Iterable[str] = ()) -> Non
                 body_format=NotifyFormat.TEXT,
             )
     if not added:
-        raise AlertNotSent("the address is not an apprise URL, or apprise does not support its service")
+        raise AlertNotSent(_NO_ADDRESS)
     if not taken:
         reason = "; ".join(dict.fromkeys(said)) or "the service did not accept it, and apprise gives no reason"
         raise AlertNotSent(scrub(reason, {*secrets, *parts_of(url)}))
+
+
+def service_of(url: str) -> str:
+    """The name of the service of an apprise URL; nothing is sent.
+
+    Raises:
+        AlertNotSent: it is not an apprise URL, or one of a service that apprise does not support.
+    """
+    from apprise import Apprise
+
+    with _quietly():
+        sender = Apprise()
+        added = sender.add(url)
+    if not added:
+        raise AlertNotSent(_NO_ADDRESS)
+    return ", ".join(str(service.service_name) for service in sender)
 
 
 def parts_of(url: str) -> set[str]:

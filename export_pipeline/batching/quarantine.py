@@ -3,100 +3,55 @@
 One object per manifest, ``<day>/<manifest>.ndjson``; for events that a subscriber refused, one per batch,
 ``<day>/<manifest>.<subscriber>.<batch>.ndjson``; for files without which a manifest cannot be delivered to the
 subscribers still waiting for it, ``<day>/<manifest>.unreadable.ndjson``. An object that would become too large
-continues in ``….part-1.ndjson``. A repeat writes the same bytes under the same name. Each line is a record: what it is,
-its origin, why it is here, and its bytes, in base64 and, if valid UTF-8 and not too long, as text.
+continues in ``….part-1.ndjson``; all of them are one entry, named without ending and part. A repeat writes the same
+bytes under the same name. Each line is a record: what it is, its origin, why it is here, and its bytes, in base64
+and, if valid UTF-8 and not too long, as text.
+
+What no longer waits is moved below ``retried/``, ``dismissed/`` or ``resolved/``; the record says who did that, when
+and why. The ledger counts the records of each state; see :mod:`export_pipeline.ledger.quarantined`.
 
 A malformed message of the source's queue is not such a record, but an object ``notifications/<id>.json``.
-
-``RetriedFiles`` is where a retry puts malformed records and refused events, to be read like files of the source.
 """
 
-import base64
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import date
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Protocol, cast
+from typing import IO, cast
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.errors import FileGone, FileReplaced, FileUnreachable, ObjectMissing, StoreError
+from export_pipeline.batching.record import (
+    ENDING,
+    FILE,
+    REFUSED,
+    STRETCH,
+    Kept,
+    ObjectStore,
+    Origin,
+    Record,
+    Summary,
+    identity,
+    parsed,
+    with_life,
+    write,
+)
+from export_pipeline.batching.retried import RETRIES_FOLDER, RetriedFiles
+from export_pipeline.errors import ObjectMissing
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framed import BadStretch
-from export_pipeline.source.store import Source
 
 # Records are spooled to disk and written in parts of this size: a file full of garbage does not fill the memory.
 PART_BYTES = 16 * 1024 * 1024
-TEXT_BYTES = 64 * 1024
 _IN_MEMORY_BYTES = 1024 * 1024
-_BASE64_STEP_BYTES = 3 * 64 * 1024  # a multiple of three, so that the steps concatenate to one base64 text
 
-STRETCH, REFUSED, FILE = "stretch", "refused", "file"
-
-# The first holds retried events, as plain events; the second holds archived records: retried, or read again.
-RETRIES_FOLDER, RETRIED_FOLDER = "retries", "retried"
+RETRIED_FOLDER, DISMISSED_FOLDER, RESOLVED_FOLDER = "retried", "dismissed", "resolved"
+"""Records that no longer wait."""
 MESSAGES_FOLDER = "notifications"
+_NOT_WAITING = (RETRIES_FOLDER, RETRIED_FOLDER, DISMISSED_FOLDER, RESOLVED_FOLDER, MESSAGES_FOLDER)
 _NO_NAME = re.compile(r"[^A-Za-z0-9-]")
-
-
-class ObjectStore(Protocol):
-    """Complete named objects. A name is a relative path with slashes."""
-
-    def put(self, name: str, data: bytes) -> None:
-        """Write *data* under *name*, replacing an older object in one step."""
-
-    def get(self, name: str) -> bytes:
-        """The bytes under *name*."""
-
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Names below the folder *prefix*."""
-
-    def delete(self, name: str) -> None:
-        """Delete *name*; no error if it does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One thing in the quarantine.
-
-    Attributes:
-        kind: ``stretch`` (bytes of a file that are not an event), ``refused`` (an event that a subscriber will never
-            accept) or ``file`` (a whole file that could not be read).
-        reason: in words.
-        manifest: the manifest's id.
-        key, etag: of the file; empty for a refused event, whose batch may come from several files.
-        offset: of the first byte in the decompressed file, or the event's index in its batch.
-        length: number of bytes; for ``file``, as stored.
-        subscriber: which one refused it; empty otherwise.
-        batch: id of the refused event's batch; empty otherwise.
-        bytes_base64: the bytes, or the first of them if there are more than are kept; empty for a file.
-        text: the same as text; None if it is not valid UTF-8, or longer than ``TEXT_BYTES``.
-    """
-
-    kind: str
-    reason: str
-    manifest: str
-    key: str
-    etag: str
-    offset: int
-    length: int
-    subscriber: str
-    batch: str
-    bytes_base64: str
-    text: str | None
-
-    @property
-    def data(self) -> bytes:
-        """The bytes that were kept."""
-        return base64.b64decode(self.bytes_base64)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all bytes were kept, so that they can be retried."""
-        return self.kind != FILE and (self.kind == REFUSED or len(self.data) == self.length)
 
 
 class Quarantine:
@@ -111,19 +66,43 @@ class Quarantine:
         self.objects = objects
         self._part_bytes = part_bytes
 
-    def of_manifest(self, *, manifest_id: str, day: date) -> "ManifestQuarantine":
-        """Collects the malformed records of one manifest while it is read."""
-        return ManifestQuarantine(partial(self._put, f"{day.isoformat()}/{manifest_id}"), manifest_id)
+    def of_manifest(self, *, manifest_id: str, day: date, is_retry: bool = False) -> "ManifestQuarantine":
+        """Collects the malformed records of one manifest while it is read.
+
+        Args:
+            is_retry: its files are those of a retry, so that the origin of their bytes is another file.
+        """
+        stem = f"{day.isoformat()}/{manifest_id}"
+        retried = RetriedFiles(self.objects) if is_retry else None
+        return ManifestQuarantine(partial(self._put, stem), manifest_id, name=stem, retried=retried)
 
     def put_refused(
-        self, *, manifest_id: str, subscriber: str, n: int, batch: Batch, refused: Mapping[int, str]
-    ) -> None:
-        """Keep the events of batch *n* that *subscriber* will never accept: index in the batch → reason."""
+        self,
+        *,
+        manifest_id: str,
+        subscriber: str,
+        n: int,
+        batch: Batch,
+        refused: Mapping[int, str],
+        origins: Callable[[int], Origin | None] = lambda index: None,
+    ) -> list[Kept]:
+        """Keep the events of batch *n* that *subscriber* will never accept: index in the batch → reason.
+
+        Args:
+            origins: index in the batch → where the event comes from; None if that is not known.
+
+        Returns:
+            What is kept now, by file.
+        """
         lines = batch.lines()
+        stem = f"{batch.date.isoformat()}/{manifest_id}.{subscriber}.{n}"
         with _spool() as spool:
+            summary = Summary(stem)
             for index in sorted(refused):
-                _write(
+                origin = origins(index) or Origin("", "")
+                write(
                     spool,
+                    summary,
                     REFUSED,
                     refused[index],
                     manifest_id,
@@ -132,8 +111,13 @@ class Quarantine:
                     offset=index,
                     subscriber=subscriber,
                     batch=batch.id,
+                    key=origin.key,
+                    etag=origin.etag,
+                    event=origin.event,
+                    retries=origin.retries,
                 )
-            self._put(f"{batch.date.isoformat()}/{manifest_id}.{subscriber}.{n}", spool)
+            self._put(stem, spool)
+        return summary.kept
 
     def refused(self, *, manifest_id: str, day: date, subscriber: str, n: int) -> dict[int, str]:
         """Those events of batch *n* that wait here since *subscriber* refused them: index in the batch → reason."""
@@ -141,35 +125,48 @@ class Quarantine:
         names = [name for name in self.objects.list(day.isoformat()) if _stem(name) == stem]
         return {record.offset: record.reason for name in names for record in self.records_in(name)}
 
-    def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> None:
+    def put_file(self, *, manifest_id: str, day: date, file: SourceFile, reason: str) -> list[Kept]:
         """Record that *file* was given up. Its bytes stay in the source, where a later retry looks for them again."""
-        self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
+        return self._put_files(f"{day.isoformat()}/{manifest_id}", manifest_id, {file: reason})
 
-    def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> None:
+    def put_owed(self, *, manifest_id: str, day: date, files: Mapping[SourceFile, str]) -> list[Kept]:
         """Record that what is owed of a manifest was given up, since *files* cannot be read again: file → reason.
 
         Kept beside its malformed records, which were found when it was read.
         """
-        self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
+        return self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
 
-    def archive(self, name: str) -> None:
-        """Move one object to ``RETRIED_FOLDER``: its records no longer wait."""
-        self.objects.put(f"{RETRIED_FOLDER}/{name}", self.objects.get(name))
-        self.objects.delete(name)
+    def names_of(self, entry: str) -> list[str]:
+        """The objects of an entry whose records wait."""
+        return sorted(name for name in self.objects.list(entry.partition("/")[0]) if entry_of(name) == entry)
 
-    def archive_whole(self, name: str) -> None:
-        """Archive one object, except for stretches that were too long to be kept whole: these keep waiting."""
-        lines = self.objects.get(name).splitlines(keepends=True)
-        self.objects.put(f"{RETRIED_FOLDER}/{name}", b"".join(lines))
-        self.objects.put(name, b"".join(line for line in lines if not Record(**json.loads(line)).is_whole))
+    def move(self, name: str, folder: str, change: Mapping[str, str], *, moves: Callable[[Record], bool]) -> None:
+        """Move records of one object below *folder*: they no longer wait. Repeated after a crash, it moves them once.
 
-    def archive_stretches(self, manifest_id: str, day: date) -> None:
-        """Archive the malformed records of a manifest that others have replaced: those keep the records again."""
-        self._archive(day, {f"{day.isoformat()}/{manifest_id}"})
-
-    def archive_refused(self, *, manifest_id: str, day: date, subscriber: str, batches: Iterable[int]) -> None:
-        """Archive the events of *batches* that *subscriber* refused, since it has accepted all of them by now."""
-        self._archive(day, {f"{day.isoformat()}/{manifest_id}.{subscriber}.{n}" for n in batches})
+        Args:
+            change: the entry for their :attr:`Record.life`.
+            moves: tells which ones.
+        """
+        waiting, moved = [], []
+        for line in self.objects.get(name).splitlines(keepends=True):
+            record = parsed(line)
+            if moves(record):
+                moved.append((identity(record), with_life(line, [*record.life, change])))
+            else:
+                waiting.append(line)
+        if moved:
+            there = f"{folder}/{name}"
+            try:
+                before = self.objects.get(there).splitlines(keepends=True)
+            except ObjectMissing:
+                before = []
+            ours = {one for one, _ in moved}
+            lines = [line for line in before if identity(parsed(line)) not in ours] + [line for _, line in moved]
+            self.objects.put(there, b"".join(lines))
+        if not waiting:
+            self.objects.delete(name)
+        elif moved:
+            self.objects.put(name, b"".join(waiting))
 
     def put_message(self, *, message_id: str, body: str, reason: str) -> None:
         """Keep a malformed message of the source's queue, which would otherwise be received again and again."""
@@ -179,24 +176,29 @@ class Quarantine:
     def records(self, prefix: str = "") -> Iterator[tuple[str, Record]]:
         """Every waiting record below the folder *prefix* (a day, or empty: all), with the name of its object."""
         for name in sorted(self.objects.list(prefix)):
-            if name.endswith(".ndjson") and name.partition("/")[0] not in (RETRIES_FOLDER, RETRIED_FOLDER):
+            if is_waiting(name):
                 yield from ((name, record) for record in self.records_in(name))
 
     def records_in(self, name: str) -> Iterator[Record]:
         """The records of one object."""
         for line in self.objects.get(name).split(b"\n")[:-1]:
-            yield Record(**json.loads(line))
+            yield parsed(line)
 
-    def _archive(self, day: date, stems: set[str]) -> None:
-        for name in list(self.objects.list(day.isoformat())):
-            if _stem(name) in stems:
-                self.archive(name)
+    def summary(self, entry: str, records: Iterable[Record]) -> list[Kept]:
+        """What an entry with these *records* keeps, by file."""
+        summary = Summary(entry)
+        for one in records:
+            summary.add(asdict(replace(one, bytes_base64="", text=None)))
+        return summary.kept
 
-    def _put_files(self, stem: str, manifest_id: str, files: Mapping[SourceFile, str]) -> None:
+    def _put_files(self, stem: str, manifest_id: str, files: Mapping[SourceFile, str]) -> list[Kept]:
+        summary = Summary(stem)
         with _spool() as spool:
             for file, reason in files.items():
-                _write(spool, FILE, reason, manifest_id, data=b"", length=file.size_bytes, key=file.key, etag=file.etag)
+                where = {"key": file.key, "etag": file.etag}
+                write(spool, summary, FILE, reason, manifest_id, data=b"", length=file.size_bytes, **where)
             self._put(stem, spool)
+        return summary.kept
 
     def _put(self, stem: str, spool: IO[bytes]) -> None:
         spool.seek(0)
@@ -204,38 +206,71 @@ class Quarantine:
             self.objects.put(f"{stem}.part-{n}.ndjson" if n else f"{stem}.ndjson", data)
 
 
+def is_waiting(name: str) -> bool:
+    """Whether an object holds records that wait."""
+    return name.endswith(ENDING) and name.partition("/")[0] not in _NOT_WAITING
+
+
+def entry_of(name: str) -> str:
+    """The entry of an object whose records wait: its name without its ending, and without the number of its part."""
+    return _stem(name)
+
+
 def _stem(name: str) -> str:
-    """The name of an object without its ending, and without the number of its part."""
-    return name.removesuffix(".ndjson").partition(".part-")[0]
+    return name.removesuffix(ENDING).partition(".part-")[0]
 
 
 class ManifestQuarantine:
     """The malformed records of one manifest; nothing is kept of a reading that is not closed.
+
+    Args:
+        keep: writes the records.
+        name: of the entry.
+        retried: the store of the manifest's files, if these are files of a retry; None: they are the source's.
 
     Attributes:
         records: how many there are.
         size_bytes: of the stretches, as they are in their files.
     """
 
-    def __init__(self, keep: Callable[[IO[bytes]], None], manifest_id: str) -> None:
+    def __init__(
+        self,
+        keep: Callable[[IO[bytes]], None],
+        manifest_id: str,
+        *,
+        name: str = "",
+        retried: "RetriedFiles | None" = None,
+    ) -> None:
         self.records = 0
         self.size_bytes = 0
         self._keep = keep
         self._manifest_id = manifest_id
+        self._retried = retried
+        self._summary = Summary(name)
         self._spool = _spool()
+
+    @property
+    def kept(self) -> list[Kept]:
+        """What there is, by file."""
+        return self._summary.kept
 
     def add(self, file: SourceFile, stretch: BadStretch) -> None:
         """Take a malformed record of *file*."""
-        _write(
+        origin = Origin(file.key, file.etag, stretch.offset)
+        if self._retried is not None:
+            origin = self._retried.origin_of_byte(file, stretch.offset)
+        write(
             self._spool,
+            self._summary,
             STRETCH,
             stretch.reason,
             self._manifest_id,
             data=stretch.data,
             length=stretch.length,
-            key=file.key,
-            etag=file.etag,
-            offset=stretch.offset,
+            key=origin.key,
+            etag=origin.etag,
+            offset=origin.offset,
+            retries=origin.retries,
         )
         self.records += 1
         self.size_bytes += stretch.length
@@ -258,28 +293,6 @@ def _spool() -> IO[bytes]:
     return cast("IO[bytes]", SpooledTemporaryFile(_IN_MEMORY_BYTES))
 
 
-def _write(
-    spool: IO[bytes], kind: str, reason: str, manifest: str, *, data: bytes, length: int, **where: str | int
-) -> None:
-    """Append the line of one :class:`Record`. Its bytes may be many, so they are encoded step by step."""
-    fields: dict[str, Any] = {"kind": kind, "reason": reason, "manifest": manifest}
-    fields |= {"key": "", "etag": "", "offset": 0, "length": length, "subscriber": "", "batch": "", **where}
-    fields |= {"text": _text(data), "bytes_base64": ""}
-    # A lone surrogate, which a key may contain but UTF-8 may not, becomes its JSON escape.
-    line = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-    spool.write(line.removesuffix(b'"}'))
-    for at in range(0, len(data), _BASE64_STEP_BYTES):
-        spool.write(base64.b64encode(data[at : at + _BASE64_STEP_BYTES]))
-    spool.write(b'"}\n')
-
-
-def _text(data: bytes) -> str | None:
-    try:
-        return data.decode() if len(data) <= TEXT_BYTES else None
-    except UnicodeDecodeError:
-        return None
-
-
 def _portions(spool: IO[bytes], part_bytes: int) -> Iterator[bytes]:
     """Complete lines, together no longer than *part_bytes*; a longer line alone."""
     lines: list[bytes] = []
@@ -292,67 +305,3 @@ def _portions(spool: IO[bytes], part_bytes: int) -> Iterator[bytes]:
         size += len(line)
     if lines:
         yield b"".join(lines)
-
-
-class RetriedFiles(Source):
-    """The folder ``retries/`` of the quarantine."""
-
-    url = RETRIES_FOLDER
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-
-    def put(self, day: str, records: Sequence[Record], *, arrived: datetime) -> SourceFile:
-        """Keep the bytes of *records* as a file to read; the same records always give the same file.
-
-        Args:
-            day: of their manifest, YYYY-MM-DD.
-            records: complete ones.
-            arrived: when the first file of their manifest was written.
-        """
-        data = b"".join(record.data + b"\n" for record in records)
-        key = self.key(day, records)
-        self._objects.put(key, data)
-        return SourceFile(key=key, etag=_etag(data), size_bytes=len(data), last_modified=arrived)
-
-    @staticmethod
-    def key(day: str, records: Sequence[Record]) -> str:
-        """Where :meth:`put` puts them."""
-        data = b"".join(record.data + b"\n" for record in records)
-        return f"{RETRIES_FOLDER}/{day}/{_name(records, data)}.ndjson"
-
-    def list_files(self, *, after: str = "", prefix: str = "", before: str | None = None) -> Iterator[SourceFile]:
-        """Nothing: the ledger knows every file that was put here."""
-        return iter(())
-
-    def read_range(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """See :class:`Source`."""
-        try:
-            data = self._objects.get(file.key)
-        except ObjectMissing as error:
-            raise FileGone(file.key, str(error)) from None
-        except StoreError as error:
-            raise FileUnreachable(file.key, str(error)) from None
-        if _etag(data) != file.etag:
-            raise FileReplaced(file.key, "its bytes are not those that were written here")
-        return data[start:stop]
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _name(records: Sequence[Record], data: bytes) -> str:
-    """Distinguishes equal bytes by where they came from: each event counts, also one that was refused twice.
-
-    Not by their manifest: one that replaces another when files are isolated keeps the same malformed records again.
-    """
-    digest = hashlib.sha256()
-    for one in records:
-        where = f"{one.key}\0{one.etag}\0{one.subscriber}\0{one.batch}\0{one.offset}\n"
-        digest.update(where.encode("utf-8", "surrogatepass"))
-    digest.update(data)
-    return digest.hexdigest()[:32]
-
-
-def _etag(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]

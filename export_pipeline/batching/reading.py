@@ -13,6 +13,7 @@ from isal import isal_zlib
 
 from export_pipeline.batching.cutter import BatchLimits, CutBatch, Cutter
 from export_pipeline.batching.quarantine import ManifestQuarantine, Quarantine
+from export_pipeline.batching.record import Kept
 from export_pipeline.errors import AccountingError
 from export_pipeline.printable import printable
 from export_pipeline.source.blame import blaming
@@ -74,7 +75,7 @@ Stage = Callable[[StagedBatch, Sequence[bytes | memoryview]], None]
 
 @dataclass(frozen=True, slots=True)
 class FileReading:
-    """What became of one file: ``bytes_unpacked`` = ``bytes_events`` + ``bytes_separators`` + ``bytes_quarantined``.
+    """What happened to one file: ``bytes_unpacked`` = ``bytes_events`` + ``bytes_separators`` + ``bytes_quarantined``.
 
     Attributes:
         bytes_unpacked: after decompression.
@@ -109,6 +110,7 @@ class ManifestReading:
         events_quarantined: records written to the quarantine, counted by the quarantine.
         bytes_unpacked: of all files.
         files: one for each file of the manifest, in order.
+        kept: what the quarantine keeps now, by file.
     """
 
     batches: tuple[StagedBatch, ...]
@@ -117,6 +119,7 @@ class ManifestReading:
     events_quarantined: int
     bytes_unpacked: int
     files: tuple[FileReading, ...]
+    kept: tuple[Kept, ...] = ()
 
 
 def read_manifest(
@@ -143,7 +146,7 @@ def read_manifest(
         batch_limits: where batches end.
         read_limits: limits for events and files.
         ranges: key → which of its events are requested, for a file that is not wanted whole.
-        is_stored_as_text: do not unpack anything, whatever the magic bytes: for the quarantine's own files.
+        is_stored_as_text: do not unpack anything, whatever the magic bytes: for the files of a retry.
         checkpoint: called with the current file's key every few mebibytes unpacked or framed; may raise to stop.
 
     Raises:
@@ -155,7 +158,7 @@ def read_manifest(
     if quarantine is None:
         aside = ManifestQuarantine(lambda _: None, manifest_id)
     else:
-        aside = quarantine.of_manifest(manifest_id=manifest_id, day=day)
+        aside = quarantine.of_manifest(manifest_id=manifest_id, day=day, is_retry=is_stored_as_text)
     reader = _Reader(
         manifest_id, stage, aside, Cutter(batch_limits), read_limits, ranges=ranges or {}, checkpoint=checkpoint
     )
@@ -315,6 +318,7 @@ class _Reader:
             events_quarantined=self._aside.records,
             bytes_unpacked=sum(file.bytes_unpacked for file in self._files),
             files=tuple(self._files),
+            kept=tuple(self._aside.kept),
         )
 
     def _keep(self, file: SourceFile, framed: list[Framed]) -> int:

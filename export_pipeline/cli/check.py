@@ -1,13 +1,17 @@
 """``export-pipeline check``: test every location and every subscriber, and say what to do about those that fail."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
+
+import typer
 
 from export_pipeline.cli.session import FAILED, JsonOption, Session, as_plain, database_errors_told
 from export_pipeline.errors import ConfigurationError, ExportError, TryLater
@@ -18,8 +22,11 @@ from export_pipeline.storage.folders import told_if_open
 if TYPE_CHECKING:
     from export_pipeline.configuration.subscribers import SubscriberEntry
     from export_pipeline.deployment import Deployment
+    from export_pipeline.secrets import EnvRef
     from export_pipeline.source.settings import SourceSettings
     from export_pipeline.storage.settings import StoreSettings
+
+AlertsOption = Annotated[bool, typer.Option("--alerts", help="Send a test message to every address for alerts.")]
 
 _LISTED = 1_000
 _PROBE = "checks"
@@ -34,6 +41,11 @@ _LEDGER_ADVICE = (
     "ledger.url: for PostgreSQL host, user, password and permission to create tables; for SQLite the folder"
 )
 _EXECUTOR_ADVICE = "executor.broker, whether workers are running, and storage in dagster.yaml"
+_ALERT_ADVICE = "the address under alerts: in the deployment file, in the variable that it names (docs/alerts.md)"
+_UNKNOWN_HOST = re.compile(
+    r"(?i)name or service not known|name resolution|nodename nor servname|name does not resolve|getaddrinfo|"
+    r"no address associated|failed to lookup address|could not translate host name|dns error|unknown host"
+)
 _SUBSCRIBER_ADVICE = "its address and credentials; nothing is lost meanwhile, all data stays owed"
 
 
@@ -42,27 +54,29 @@ class CheckOutcome:
     """The result of one check.
 
     Attributes:
-        name: what was tested: source, staging, quarantine, ledger, or a subscriber's name.
+        name: what was tested: source, staging, quarantine, ledger, a subscriber's name, or an address for alerts.
+        place: the URL, folder or host that was tried, without secrets; empty if unknown.
         detail: what was found, or what went wrong.
         advice: what to do; empty if the check passed.
     """
 
     name: str
+    place: str
     is_well: bool
     detail: str
     advice: str
     seconds: float
 
 
-def check(session: Session, json: JsonOption = False) -> int:
-    """Test every location and every subscriber; one line each.
+def check(session: Session, alerts: AlertsOption = False, json: JsonOption = False) -> int:
+    """Test every location, every subscriber and every address for alerts; one line each, with the place it tried.
 
     Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
     version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. Exits with
     1 if a check fails.
     """
     outcomes = []
-    for outcome in _outcomes(session.deployment()):
+    for outcome in _outcomes(session.deployment(), sends_alerts=alerts):
         if not json:
             _show(session, outcome)
         outcomes.append(outcome)
@@ -74,39 +88,110 @@ def check(session: Session, json: JsonOption = False) -> int:
     return FAILED if failed else 0
 
 
-def _outcomes(deployment: "Deployment") -> Iterator[CheckOutcome]:
-    yield _tried("source", lambda: _source(deployment.source), _SOURCE_ADVICE)
-    if deployment.source.notifications is not None:
-        yield _tried("notifications", lambda: _notifications(deployment.source), _QUEUE_ADVICE)
+def _outcomes(deployment: "Deployment", *, sends_alerts: bool) -> Iterator[CheckOutcome]:
+    source = deployment.source
+    yield _tried("source", _folder(source.url), lambda: _source(source), _SOURCE_ADVICE)
+    if source.notifications is not None:
+        from export_pipeline.subscribers.scrubbing import public_url
+
+        queue = public_url(source.notifications.queue_url)
+        yield _tried("notifications", queue, lambda: _notifications(source), _QUEUE_ADVICE)
     for name, settings in (("staging", deployment.staging), ("quarantine", deployment.quarantine)):
-        yield _tried(name, lambda given=settings: _objects(given.url, given), _STORE_ADVICE)  # type: ignore[misc]
-    yield _tried("ledger", lambda: _ledger(deployment), _LEDGER_ADVICE)
+        trial = partial(_objects, settings.url, settings)
+        yield _tried(name, _folder(settings.url), trial, _STORE_ADVICE)
+    yield _tried("ledger", _database(deployment), lambda: _ledger(deployment), _LEDGER_ADVICE)
     if deployment.executor.type != "in_process":
-        yield _tried("executor", lambda: _executor(deployment), _EXECUTOR_ADVICE)
+        yield _tried("executor", "", lambda: _executor(deployment), _EXECUTOR_ADVICE)
     for entry in deployment.subscribers.values():
-        yield _tried(entry.name, lambda given=entry: _subscriber(given), _SUBSCRIBER_ADVICE)  # type: ignore[misc]
+        yield _tried(entry.name, _destination(entry), partial(_subscriber, entry), _SUBSCRIBER_ADVICE)
     if not deployment.subscribers:
-        yield CheckOutcome("subscribers", True, "none is configured, so nothing is delivered", "", 0.0)
+        yield CheckOutcome("subscribers", "", True, "none is configured, so nothing is delivered", "", 0.0)
+    for name, to in _addresses(deployment):
+        trial = partial(_alert, deployment, to, sends=sends_alerts)
+        yield _tried(name, _scheme(to), trial, _ALERT_ADVICE)
 
 
-def _tried(name: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
+def _tried(name: str, place: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
     started = monotonic()
     try:
         detail = trial()
     except ExportError as error:
-        return CheckOutcome(name, False, str(error), _advice(error, advice), monotonic() - started)
+        return CheckOutcome(name, place, False, str(error), _advice(error, advice), monotonic() - started)
     except Exception as error:  # noqa: BLE001 (reported as the result; the exit code is 1)
         detail = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        return CheckOutcome(name, False, detail, f"check {advice}", monotonic() - started)
-    return CheckOutcome(name, True, detail, "", monotonic() - started)
+        return CheckOutcome(name, place, False, detail, f"check {advice}", monotonic() - started)
+    return CheckOutcome(name, place, True, detail, "", monotonic() - started)
 
 
 def _advice(error: ExportError, advice: str) -> str:
+    if _UNKNOWN_HOST.search(str(error)):
+        return "the name of the host cannot be resolved: check its spelling, and whether this machine can ask its DNS"
     if isinstance(error, TryLater):
         return "this may be temporary: try again"
     if isinstance(error, ConfigurationError):
         return "fix the deployment file"
     return f"check {advice}"
+
+
+def _folder(url: str) -> str:
+    from export_pipeline.storage.location import parse_location
+
+    try:
+        return parse_location(url).url
+    except ConfigurationError:
+        return ""  # the check itself says why
+
+
+def _database(deployment: "Deployment") -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from export_pipeline.secrets import resolve
+
+    url = resolve(deployment.ledger.url) or ""
+    try:
+        return make_url(url).render_as_string(hide_password=True) if "://" in url else os.path.abspath(url)
+    except ArgumentError:
+        return ""
+
+
+def _destination(entry: "SubscriberEntry") -> str:
+    from export_pipeline.orchestration.assets import destination_place
+
+    return destination_place(entry.type_name, entry.options) or ""
+
+
+def _addresses(deployment: "Deployment") -> "Iterator[tuple[str, str | EnvRef]]":
+    from export_pipeline.orchestration.alerts import addresses_of
+
+    for address in addresses_of(deployment.alerts):
+        yield f"alerts to {address.channel.name}", address.to
+
+
+def _scheme(to: "str | EnvRef") -> str:
+    """An address without what is secret in it, which is nearly everything."""
+    from export_pipeline.secrets import resolve
+
+    try:
+        scheme, found, _ = (resolve(to) or "").partition("://")
+    except ConfigurationError:
+        return ""
+    return f"{scheme}://…" if found and scheme.isalnum() else ""
+
+
+def _alert(deployment: "Deployment", to: "str | EnvRef", *, sends: bool) -> str:
+    from export_pipeline.alerting.happening import compose
+    from export_pipeline.alerting.sending import send, service_of
+    from export_pipeline.secrets import resolve
+
+    url = resolve(to) or ""
+    service = service_of(url)
+    if not sends:
+        return f"an address of {service}; check --alerts sends it a test message"
+    title = f"[{deployment.names.prefixed(deployment.name)}] test message"
+    text = "export-pipeline check --alerts sent this. Failures and recoveries of this export arrive here."
+    send(url, compose(title, text, kind="info"), secrets=deployment.secret_values())
+    return f"{service} accepted a test message"
 
 
 def _source(settings: "SourceSettings") -> str:
@@ -221,7 +306,8 @@ def _show(session: Session, outcome: CheckOutcome) -> None:
 
     from export_pipeline.cli import printing
 
-    told = Text(session.clean(outcome.detail))
+    is_named = not outcome.place or outcome.place in outcome.detail
+    told = Text(session.clean(outcome.detail if is_named else f"{outcome.place}: {outcome.detail}"))
     if outcome.advice:
         told.append(f"\n{outcome.advice}", style="italic")
     state = Text("ok", style="green") if outcome.is_well else Text("FAILED", style="bold red")

@@ -2,7 +2,7 @@
 
 import signal
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,27 +125,21 @@ class _Follower:
     def _due(self, now: datetime) -> str:
         """Why the schedule would start a run: to list the whole lookback again, or for what is owed; empty if not."""
         from export_pipeline.configuration.schedule import next_tick
-        from export_pipeline.steps.lookout import last_complete_listing, owes_nothing
+        from export_pipeline.steps.lookout import sweep_of
 
-        deployment, ledger = self.runner.deployment, self.runner.ledger
-        if self.due is None or now >= self.due:
-            is_first, self.due = self.due is None, next_tick(deployment.cron, deployment.timezone, now)
-            listed_at = last_complete_listing(ledger, self.source.url)
-            is_late = listed_at is None or now >= listed_at + timedelta(minutes=deployment.sweep_minutes)
-            if is_late:
-                return "a complete listing is due"
-            if not is_first and not owes_nothing(ledger, self.source.url):
-                return "files are still owed"
-        return ""
+        deployment = self.runner.deployment
+        if self.due is not None and now < self.due:
+            return ""
+        is_first, self.due = self.due is None, next_tick(deployment.cron, deployment.timezone, now)
+        return sweep_of(deployment, self.runner.ledger).reason(now, retries=not is_first)
 
     def _run(self, reason: str) -> None:
         from export_pipeline.cli.runs import delivered
+        from export_pipeline.orchestration.new_files import catch_up
 
-        deployment = self.runner.deployment
-        names = deployment.names
-        ops = {names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}}
+        name = self.runner.deployment.names.export_job
         self.runner.say(f"starting a run: {reason}")
-        outcome = self.runner.run(names.export_job, ops, title=names.export_job)
+        outcome = self.runner.run(name, catch_up(self.runner.deployment), title=name)
         for name, text in delivered(outcome.subscribers):
             self.runner.say(f"{name}: {text}")
 

@@ -194,7 +194,9 @@ def database_errors_told() -> Iterator[None]:
 
 
 def as_plain(value: Any) -> Any:
-    """*value*, such as a dataclass, as JSON values: times and dates in ISO 8601."""
+    """*value*, such as a dataclass or named tuple, as JSON values: times and dates in ISO 8601."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):

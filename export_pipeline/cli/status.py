@@ -43,6 +43,7 @@ class _Report:
     standings: "Sequence[Standing]"
     account: "Account"
     given_up: "Sequence[GivenUp]"
+    records: dict[str, int]
     imbalances: Sequence[str]
     verified: "Verified | None"
     now: datetime
@@ -81,7 +82,7 @@ def status(session: Session, verify: VerifyOption = False, json: JsonOption = Fa
 
 def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
     from export_pipeline.cli import verification
-    from export_pipeline.ledger import balance, inspection, sources
+    from export_pipeline.ledger import balance, inspection, quarantined, sources
     from export_pipeline.ledger.database import utc_now
     from export_pipeline.storage.location import parse_location
 
@@ -98,6 +99,7 @@ def _look(session: Session, outline: "Outline", *, verify: bool) -> _Report:
             standings=inspection.standings(*view.known) if view.known else (),
             account=inspection.account(*view.known) if view.known else inspection.NOTHING,
             given_up=inspection.given_up(*view.known, most=MOST_GIVEN_UP) if view.known else (),
+            records=quarantined.counts(*view.known) if view.known else dict.fromkeys(quarantined.STATES, 0),
             imbalances=balance.imbalances(*view.known) if view.known else (),
             verified=verified,
             now=now,
@@ -199,6 +201,9 @@ def _totals(session: Session, report: _Report) -> "Iterable[tuple[str, str | Tex
         f"{counted(account.events_quarantined, 'malformed record')}, "
         f"{counted(account.refused_events, 'refused event')}, {counted(account.given_up_files, 'unreadable file')}",
     )
+    if any(report.records.values()):
+        states = ", ".join(f"{number:,} {state}" for state, number in report.records.items())
+        yield "Records", f"of {sum(report.records.values()):,} in the quarantine: {states}"
     if report.given_up:
         yield "Given up", Text("\n".join(_given_up(session, report.given_up)), style="bold red")
     yield "Account", _account(report)
@@ -216,7 +221,7 @@ def _given_up(session: Session, given_up: "Sequence[GivenUp]") -> Iterable[str]:
     rest = len(given_up) - _SHOWN_GIVEN_UP
     if rest > 0:
         yield f"and {'at least ' if len(given_up) == MOST_GIVEN_UP else ''}{rest:,} more (--json shows them)"
-    yield "once fixed: export-pipeline quarantine retry"
+    yield "once fixed: export-pipeline quarantine retry; if nobody needs them: export-pipeline quarantine dismiss"
 
 
 def _account(report: _Report) -> "Text":
@@ -249,6 +254,7 @@ def _as_json(report: _Report) -> dict[str, Any]:
         "not_started": report.not_started,
         "account": as_plain(report.account),
         "given_up": as_plain(list(report.given_up)),
+        "quarantine": report.records,
         "blocked": report.blocked,
         "equations_hold": not report.imbalances,
         "imbalances": list(report.imbalances),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from export_pipeline.cli.outline import Outline
     from export_pipeline.cli.reasons import Reason, Rules
     from export_pipeline.ledger.history import FileLife
+    from export_pipeline.ledger.quarantined import Entry
     from export_pipeline.source.file import SourceFile
     from export_pipeline.source.store import Source
     from export_pipeline.storage.location import Location
@@ -49,7 +50,8 @@ class Story:
         there: the file as the source lists it now; None if it does not.
         source_error: why the source could not be listed; the ledger's part is reported anyway.
         lives: one for each content ever seen under the key, the latest last.
-        quarantined: the first quarantined records of its latest content.
+        quarantined: the first records of its latest content that wait in the quarantine.
+        entries: what the ledger counts of all its content in the quarantine, in every state.
         answers: the conclusions, in sentences.
     """
 
@@ -59,14 +61,15 @@ class Story:
     source_error: str | None
     lives: "Sequence[FileLife]"
     quarantined: Sequence[Quarantined]
+    entries: "Sequence[Entry]"
     answers: "Sequence[Reason]"
 
 
 def why(session: Session, key: KeyArgument, json: JsonOption = False) -> int:
     """Show the history of one file, or why it was not exported.
 
-    When and by which run it was seen, planned, read and delivered to each subscriber, and what was quarantined. Exits
-    with 1 if there is no such file, otherwise with 0.
+    When and by which run it was seen, planned, read and delivered to each subscriber, and what was quarantined and
+    what happened to it. Exits with 1 if there is no such file, otherwise with 0.
     """
     from export_pipeline.cli import why_shown
     from export_pipeline.cli.reasons import keys_meant
@@ -98,7 +101,7 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
             lives = _by_fingerprint(outline, location, there) if there else []
         if not lives:
             answer = why_not_taken(there, rules) if there else why_not_there(keys[0], source, location)
-            return Story(there.key if there else keys[0], location.url, there, None, (), (), (answer,))
+            return Story(there.key if there else keys[0], location.url, there, None, (), (), (), (answer,))
         key, there, trouble = lives[-1].file.key, None, None
         try:
             there = _listed(source, [key])
@@ -107,7 +110,15 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
     finally:
         source.close()
     answers = what_became(lives[-1], there, rules, is_asked=trouble is None)
-    return Story(key, location.url, there, trouble, lives, list(_quarantined(outline, lives[-1])), answers)
+    waiting = list(_quarantined(outline, lives[-1]))
+    return Story(key, location.url, there, trouble, lives, waiting, _entries(outline, location, key), answers)
+
+
+def _entries(outline: "Outline", location: "Location", key: str) -> "list[Entry]":
+    from export_pipeline.ledger import quarantined
+
+    with looking_at_ledger(outline.ledger_url, location.url) as view:
+        return quarantined.entries(*view.known, key=key) if view.known else []
 
 
 def _by_fingerprint(outline: "Outline", location: "Location", there: "SourceFile") -> "list[FileLife]":
@@ -160,7 +171,8 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
 
 def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
     """The first quarantined records of this file, and of refused events in batches that contain events of it."""
-    from export_pipeline.batching.quarantine import FILE, Quarantine
+    from export_pipeline.batching.quarantine import Quarantine
+    from export_pipeline.batching.record import FILE
     from export_pipeline.storage.objects import open_objects
 
     manifest = life.manifest

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from export_pipeline.batching.quarantine import FILE, REFUSED
+from export_pipeline.batching.record import FILE, REFUSED
 from export_pipeline.cli import printing
 from export_pipeline.cli.why import MOST_RECORDS, Quarantined, Story
+from export_pipeline.ledger.quarantined import KEPT
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from export_pipeline.cli.session import Session
     from export_pipeline.ledger.history import DeliveryLife, FileLife, ManifestLife
+    from export_pipeline.ledger.quarantined import Entry
 
 Row = tuple[str, str]
 
@@ -24,7 +26,7 @@ def show(session: "Session", story: Story) -> None:
     _show_rows(session, rows)
     for life in story.lives:
         session.show("")
-        _show_rows(session, _life(life, story.quarantined if life is story.lives[-1] else ()))
+        _show_rows(session, _life(life, story.quarantined if life is story.lives[-1] else (), story.entries))
         if life.deliveries:
             headings = ("subscriber", "state", "when", "run", "batches#", "attempts#")
             session.show(
@@ -58,7 +60,7 @@ def _there(story: Story) -> str:
     return f"{sized(file.size_bytes)}, arrived {printing.when(file.last_modified)}, etag {file.etag}"
 
 
-def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]:
+def _life(life: "FileLife", waiting: Sequence[Quarantined], entries: "Iterable[Entry]") -> Iterator[Row]:
     file = life.file
     yield "Seen", f"{printing.when(life.seen_at)}, a file of {life.day}: {sized(file.size_bytes)}, etag {file.etag}"
     manifest = life.manifest
@@ -73,10 +75,15 @@ def _life(life: "FileLife", quarantined: Sequence[Quarantined]) -> Iterator[Row]
     if manifest.last_error:
         tries = f" ({counted(manifest.read_attempts, 'attempt')})" if manifest.read_attempts else ""
         yield "Not read", f"{manifest.last_error}{tries}"
-    for number, one in enumerate(quarantined[:MOST_RECORDS]):
-        yield "" if number else "Quarantined", _record(one)
-    if len(quarantined) > MOST_RECORDS:
+    # A retry has a separate manifest, and what it could not deliver waits under that.
+    others = [one for one in entries if one.etag == file.etag and not (waiting and _is_of(one, manifest.id))]
+    rows = [*map(_record, waiting[:MOST_RECORDS]), *map(_entry, others[:MOST_RECORDS])]
+    for number, row in enumerate(rows):
+        yield "" if number else "Quarantined", row
+    if len(waiting) > MOST_RECORDS:
         yield "", f"and more: export-pipeline quarantine list --manifest {manifest.id}"
+    if len(others) > MOST_RECORDS:
+        yield "", f"and {counted(len(others) - MOST_RECORDS, 'other entry', 'other entries')}: add --json"
 
 
 def _held(manifest: "ManifestLife") -> str:
@@ -97,6 +104,17 @@ def _record(one: Quarantined) -> str:
     if one.kind == REFUSED:
         return f"event {one.offset} of batch {one.batch}, refused by {one.subscriber}: {one.reason}"
     return f"{counted(one.length, 'byte')} at offset {one.offset:,}: {one.reason}"
+
+
+def _is_of(one: "Entry", manifest_id: str) -> bool:
+    return one.state == KEPT and one.manifest == manifest_id
+
+
+def _entry(one: "Entry") -> str:
+    what = "the whole file" if one.kind == FILE else counted(one.records, "record")
+    if one.changed_at is None:
+        return f"{what}, waiting as {one.name} since {printing.when(one.kept_at)}: {one.reason}"
+    return f"{what}, {one.state} {printing.when(one.changed_at)} by {one.changed_by}: {one.why} ({one.name})"
 
 
 def _delivery(one: "DeliveryLife", manifest: "ManifestLife | None") -> "tuple[str | Text, ...]":

@@ -80,6 +80,16 @@ class Names:
         return self.prefixed("list_day_files")
 
     @property
+    def deliver_days(self) -> str:
+        """The op that materializes the subscribers' assets."""
+        return self.prefixed("deliver_days")
+
+    @property
     def raw_events(self) -> list[str]:
         """The key of the asset of the events as read, part by part."""
         return self.asset("raw_events")
+
+    @property
+    def quarantine(self) -> list[str]:
+        """The key of the asset of what could not be delivered, part by part."""
+        return self.asset("quarantine")

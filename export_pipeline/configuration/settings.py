@@ -5,7 +5,7 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.configuration.document import Place
@@ -164,7 +164,7 @@ class ExportSettings(Section):
         ge=1,
         description="Time between two complete listings (lookback included) while the sensor new_files is on, in "
         "minutes. The sensor then starts the runs, and the schedule starts one only if this time has passed or "
-        "something is owed.",
+        "something is owed. With notifications, source.notifications.listing_every_seconds takes its place.",
     )
     lookback_hours: float = Field(
         default=26,
@@ -215,12 +215,19 @@ class ExportSettings(Section):
 
 
 class AlertSettings(Section):
-    """One address for alerts."""
+    """One address for alerts, or one that is called while all is well."""
 
-    to: Secret = Field(
+    to: Secret | None = Field(
+        default=None,
         repr=False,
         description="An apprise URL, as {env: NAME}: mailtos://…, slack://…, msteams://…, pagerduty://…, discord://…, "
         "json://… and more than a hundred others.",
+    )
+    heartbeat: Secret | None = Field(
+        default=None,
+        repr=False,
+        description="Instead of to: an http or https URL that gets a GET request after each run of export_job that "
+        "ended well, for [a dead man's switch](alerts.md#know-that-nothing-runs).",
     )
     level: Literal["info", "warning", "error", "critical"] = Field(
         default="error",
@@ -237,10 +244,25 @@ class AlertSettings(Section):
         description="Time for which the same problem, or the same log line, is not sent again, in minutes.",
     )
 
+    @model_validator(mode="after")
+    def _is_either(self) -> "AlertSettings":
+        if (self.to is None) == (self.heartbeat is None):
+            raise ValueError("allowed: exactly one of to and heartbeat")
+        return self
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _url_can_be_called(cls, url: str | EnvRef | None) -> str | EnvRef | None:
+        if isinstance(url, str) and not url.startswith(("http://", "https://")):
+            raise ValueError("allowed: an http or https URL, as {env: NAME}")
+        return url
+
     @field_validator("to")
     @classmethod
-    def _url_can_be_sent_to(cls, url: str | EnvRef) -> str | EnvRef:
+    def _url_can_be_sent_to(cls, url: str | EnvRef | None) -> str | EnvRef | None:
         """Only the form is checked: apprise knows whether the service exists, but importing it takes a while."""
+        if url is None:
+            return url
         if isinstance(url, str) and "://" not in url:
             raise ValueError("allowed: an apprise URL such as slack://… or mailtos://…, as {env: NAME}")
         if importlib.util.find_spec("apprise") is None:
@@ -272,4 +294,6 @@ class CheckSettings(Section):
 def alert_places(tree: dict[str, Any]) -> set[Place]:
     """The places of the alerts' addresses in a deployment file: all of them are secrets."""
     entries = tree.get("alerts")
-    return {("alerts", position, "to") for position in range(len(entries))} if isinstance(entries, list) else set()
+    if not isinstance(entries, list):
+        return set()
+    return {("alerts", position, name) for position in range(len(entries)) for name in ("to", "heartbeat")}

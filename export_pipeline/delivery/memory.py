@@ -92,4 +92,7 @@ class Steps:
         return tuple((identity, self._range(indices)) for identity, indices in requests)
 
     def _range(self, indices: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        return ranges(self._numbers[index] for index in indices)
+        numbers = self._numbers
+        if indices and numbers[indices[-1]] - numbers[indices[0]] + 1 == len(indices):  # both ascend
+            return ((numbers[indices[0]], numbers[indices[-1]] + 1),)
+        return ranges([numbers[index] for index in indices])

@@ -31,6 +31,11 @@ class AskedDay:
     day: date
     asked: Asked
 
+    @property
+    def request(self) -> str:
+        """The backfill for people; a run that materializes assets may be none's, and says so itself."""
+        return self.backfill_id if self.backfill_id.startswith("run ") else f"backfill {self.backfill_id}"
+
 
 def ask(
     tx: Connection, source_url: str, backfill_id: str, days: Iterable[date], asked: Asked, *, now: datetime
@@ -78,12 +83,16 @@ def known(tx: Connection, source_url: str, backfill_ids: Sequence[str]) -> set[s
     return set(tx.execute(found).scalars())
 
 
-def unsettled(tx: Connection, source_url: str) -> list[AskedDay]:
-    """Requested days that no run has processed, the earliest first."""
+def unsettled(tx: Connection, source_url: str, backfill_id: str | None = None) -> list[AskedDay]:
+    """Requested days that no run has processed, the earliest first.
+
+    Args:
+        backfill_id: only those of this request; None: of all.
+    """
     b = t.backfill_days.c
-    rows = tx.execute(
-        select(b.backfill_id, b.day, b.subscribers, b.again)
-        .where(b.source_url == source_url, b.settled_at.is_(None))
-        .order_by(b.day, b.backfill_id)
-    )
+    found = select(b.backfill_id, b.day, b.subscribers, b.again)
+    found = found.where(b.source_url == source_url, b.settled_at.is_(None))
+    if backfill_id is not None:
+        found = found.where(b.backfill_id == backfill_id)
+    rows = tx.execute(found.order_by(b.day, b.backfill_id))
     return [AskedDay(row.backfill_id, row.day, Asked(tuple(json.loads(row.subscribers)), row.again)) for row in rows]

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -34,9 +34,10 @@ _BUSY_TIMEOUT_SECONDS = 60
 _VERSIONS = slice(18, 20)
 _WAL = b"\x02\x02"
 _WAIT_SECONDS = 60
+_BRIEF_SECONDS = 2
 # The newest migration in migrations/versions. A test compares it with Alembic's own idea of head: knowing it here saves
 # every run the import of Alembic.
-HEAD = "0008"
+HEAD = "0010"
 _MIGRATION_WAIT_SECONDS = 300
 _MARK_DIGITS = 8
 
@@ -173,6 +174,38 @@ def _postgres_engine(url: URL) -> Engine:
         connection.commit()
 
     return engine
+
+
+@contextmanager
+def asked_briefly(url: str) -> Iterator[Connection | None]:
+    """A connection to the ledger at *url* for one quick question; None if it is a file that does not exist.
+
+    It changes nothing, and gives up after two seconds: code locations load with it.
+
+    Raises:
+        ConfigurationError: the URL is invalid.
+        SQLAlchemyError: the database cannot be reached, or does not answer in time.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or "")
+        if not path.exists():
+            yield None
+            return
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BRIEF_SECONDS),
+            poolclass=NullPool,
+        )
+    else:
+        engine = create_engine(parsed, poolclass=NullPool, connect_args={"connect_timeout": _BRIEF_SECONDS})
+    try:
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {1_000 * _BRIEF_SECONDS}")
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection, and_, exists, func, or_, select
 
-from export_pipeline.ledger import deliveries, folding, manifests, owed, records
+from export_pipeline.ledger import deliveries, folding, manifests, owed, quarantined, records
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.manifests import ManifestState
 from export_pipeline.ledger.records import Subscription
@@ -74,7 +74,7 @@ class Account:
         ignored_files: seen and, by configuration, not taken.
         unread_files: planned, and not read yet.
         unreadable_files: those that could not be read so far and are retried.
-        given_up_files: kept in the quarantine as whole files.
+        given_up_files: kept in the quarantine as whole files, and neither dismissed nor replaced by newer ones.
         events_framed, events_batched, events_quarantined: of the files read; the first is the sum of the other two.
         refused_events: in the quarantine because a subscriber refused them, counted per subscriber.
         more_to_list: the last listing stopped at ``max_files``.
@@ -198,13 +198,15 @@ def account(tx: Connection, source_id: int) -> Account:
     ).one()
     unread = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source_id, manifests.is_planned())
     sums = [func.coalesce(func.sum(column), 0) for column in (m.events_framed, m.events_batched, m.events_quarantined)]
-    framed, batched, quarantined = tx.execute(
+    framed, batched, aside = tx.execute(
         # The events of a part were counted when the whole was read.
         select(*sums).where(
             m.source_id == source_id, manifests.is_read(), manifests.is_of_source(), m.part_of.is_(None)
         )
     ).one()
-    given_up = select(func.coalesce(func.sum(m.files), 0)).where(m.source_id == source_id, manifests.is_given_up())
+    given_up = select(func.coalesce(func.sum(m.files), 0)).where(
+        m.source_id == source_id, manifests.is_given_up(), ~quarantined.is_settled()
+    )
     refused = (
         select(func.coalesce(func.sum(d.refused), 0))
         .join(t.manifests, m.id == d.manifest_id)
@@ -218,19 +220,22 @@ def account(tx: Connection, source_id: int) -> Account:
         given_up_files=int(tx.execute(given_up).scalar_one()),
         events_framed=int(framed),
         events_batched=int(batched),
-        events_quarantined=int(quarantined),
+        events_quarantined=int(aside),
         refused_events=int(tx.execute(refused).scalar_one()),
         more_to_list=bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source_id)).scalar()),
     )
 
 
 def given_up(tx: Connection, source_id: int, *, most: int) -> list[GivenUp]:
-    """What was given up, for all or for some, the newest days first; at most *most* manifests."""
+    """What was given up, for all or for some, the newest days first; at most *most* manifests.
+
+    Except what was dismissed, or what newer files replace.
+    """
     m, d, f, s = t.manifests.c, t.deliveries.c, t.files.c, t.subscriptions.c
     for_some = exists().where(d.manifest_id == m.id, deliveries.is_given_up())
     rows = tx.execute(
         select(m.id, m.day, m.first_key, m.files, m.last_error)
-        .where(m.source_id == source_id, or_(manifests.is_given_up(), for_some))
+        .where(m.source_id == source_id, or_(manifests.is_given_up(), for_some), ~quarantined.is_settled())
         .order_by(m.day.desc(), m.first_key)
         .limit(most)
     ).all()
@@ -252,7 +257,7 @@ def _given_up_files(tx: Connection, source_id: int) -> dict[int, int]:
     rows = tx.execute(
         select(d.subscription_id, func.sum(m.files))
         .join(t.manifests, m.id == d.manifest_id)
-        .where(deliveries.is_given_up(), m.source_id == source_id)
+        .where(deliveries.is_given_up(), m.source_id == source_id, ~quarantined.is_settled())
         .group_by(d.subscription_id)
     )
     return {row[0]: int(row[1]) for row in rows}

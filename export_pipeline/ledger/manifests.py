@@ -111,7 +111,7 @@ class Manifest:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it contains events that one subscriber refused, and that belong to nobody else."""
+        """Whether it contains events that one subscriber refused, and that belong to no one else."""
         return self.origin == REFUSED
 
     @property
@@ -143,6 +143,11 @@ def is_given_up() -> ColumnElement[bool]:
 def is_replaced() -> ColumnElement[bool]:
     """Whether other manifests replace a manifest."""
     return t.manifests.c.state == SUPERSEDED
+
+
+def has_rows() -> ColumnElement[bool]:
+    """Whether a manifest's files and batches are separate rows."""
+    return t.manifests.c.folded_at.is_(None)
 
 
 def is_of_source() -> ColumnElement[bool]:
@@ -317,11 +322,9 @@ def exists(tx: Connection, manifest_id: str) -> bool:
     return tx.execute(select(t.manifests.c.id).where(t.manifests.c.id == manifest_id)).first() is not None
 
 
-def is_of(tx: Connection, manifest_id: str, url: str) -> bool:
-    """Whether a manifest contains files of the source at *url*."""
-    m, s = t.manifests.c, t.sources.c
-    found = select(m.id).join(t.sources, s.id == m.source_id).where(m.id == manifest_id, s.url == url)
-    return tx.execute(found).first() is not None
+def source_of(tx: Connection, manifest_id: str) -> int | None:
+    """The number of a manifest's source; None if there is no such manifest."""
+    return tx.execute(select(t.manifests.c.source_id).where(t.manifests.c.id == manifest_id)).scalar()
 
 
 def known_among(tx: Connection, manifest_ids: Sequence[str]) -> list[str]:
@@ -444,7 +447,7 @@ def _before_given_up() -> Case[Any]:
 
 
 def replace(tx: Connection, manifest_id: str, successor: str | None) -> None:
-    """Close a manifest that others replace, and whose batches belong to nobody.
+    """Close a manifest that others replace, and whose batches belong to no one.
 
     Args:
         successor: the one with the readable files, if there is one.

@@ -75,6 +75,12 @@ def delivery_states(tx: Connection, whole: str, key: str) -> dict[int, DeliveryS
     return states
 
 
+def events_of_files(tx: Connection, manifest_id: str) -> tuple[int, ...] | None:
+    """How many events of each file, in key order, are in the batches of a read manifest; None: not known."""
+    found = tx.execute(select(t.manifests.c.events_of_files).where(t.manifests.c.id == manifest_id)).scalar()
+    return tuple(json.loads(found)) if found else None
+
+
 def not_accepted(
     files: Sequence[PartFile],
     *,

@@ -9,6 +9,7 @@ from export_pipeline.ledger import manifests
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.deliveries import owe
 from export_pipeline.ledger.records import DatedFile, PlanLimits, Run, Subscription
+from export_pipeline.ledger.sources import lower_first_day
 from export_pipeline.ledger.subscriptions import inactive
 from export_pipeline.source.file import SourceFile, utf8
 
@@ -46,6 +47,8 @@ def plan(
         add_files(tx, manifest_id, group, source_id=source_id, day=day, now=run.now)
         owe(tx, manifest_id, owed_to, day=day, first_key=group[0].key, now=run.now)
         ids.append(manifest_id)
+    if files:
+        lower_first_day(tx, source_id, min(one.day for one in files))
     return ids
 
 

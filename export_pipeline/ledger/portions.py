@@ -83,8 +83,10 @@ class Portions:
         return Portions(refused=dict(self.refused), requests=list(self.sent))
 
 
-def ranges(ascending: Iterable[int]) -> Ranges:
+def ranges(ascending: Sequence[int]) -> Ranges:
     """Numbers as ranges."""
+    if ascending and ascending[-1] - ascending[0] + 1 == len(ascending):
+        return ((ascending[0], ascending[-1] + 1),)
     found: list[tuple[int, int]] = []
     for number in ascending:
         if found and found[-1][1] == number:

@@ -13,9 +13,12 @@ The next listing begins at the frontier minus the lookback.
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
+from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.database import asked_briefly
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,47 @@ def set_more_to_list(tx: Connection, source_id: int, more: bool) -> None:
 def more_to_list(tx: Connection, source_id: int) -> bool:
     """Whether the last listing stopped at its limit."""
     return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source_id)).scalar())
+
+
+def first_day(tx: Connection, source_id: int) -> date | None:
+    """The day of the first file of a source; None if unknown."""
+    found: date | None = tx.execute(select(t.sources.c.first_day).where(t.sources.c.id == source_id)).scalar()
+    return found
+
+
+def set_first_day(tx: Connection, source_id: int, day: date) -> None:
+    """Record the day of the first file of a source."""
+    tx.execute(update(t.sources).where(t.sources.c.id == source_id).values(first_day=day))
+
+
+def lower_first_day(tx: Connection, source_id: int, day: date) -> None:
+    """Record that there is a file of *day*, if that is earlier than the first day known so far."""
+    s = t.sources.c
+    tx.execute(update(t.sources).where(s.id == source_id, s.first_day > day).values(first_day=day))
+
+
+def first_day_at(ledger_url: str, source_url: str) -> date | None:
+    """As :func:`first_day`, of a ledger that may be missing, older, newer or out of reach; takes seconds at most.
+
+    It creates and migrates nothing.
+
+    Returns:
+        None: there is no ledger, or it does not know.
+
+    Raises:
+        ConfigurationError: the URL is invalid.
+        LedgerError: it could not be asked.
+    """
+    try:
+        with asked_briefly(ledger_url) as connection:
+            if connection is None or not inspect(connection).has_table(t.sources.name):
+                return None
+            found = select(t.sources.c.first_day).where(t.sources.c.url == source_url)
+            day: date | None = connection.execute(found).scalar()
+            return day
+    except SQLAlchemyError as error:
+        # Its text could contain the password.
+        raise LedgerError(f"the ledger could not be asked: {type(error).__name__}") from None
 
 
 def hold_still(tx: Connection, source_id: int) -> None:

@@ -84,6 +84,8 @@ sources = Table(
     Column("frontier", key_type()),
     Column("complete_at", UtcDateTime),
     Column("start_date", Date),
+    # The day of the first file, as far as it is known; the partitions of the assets begin there.
+    Column("first_day", Date),
 )
 
 manifests = Table(
@@ -108,7 +110,7 @@ manifests = Table(
     Column("read_attempts", Integer, nullable=False, default=0),
     # When the latest failed reading began; see ledger.manifests.
     Column("tried_at", UtcDateTime),
-    # The run that began to read it and has not finished; if nobody holds the claim of reading it, that run died of it.
+    # The run that began to read it and has not finished; if no one holds the claim of reading it, that run died of it.
     Column("reading_run_id", String(64)),
     # How many readings in a row died before the one that reading_run_id began.
     Column("reading_deaths", Integer),
@@ -290,4 +292,36 @@ backfill_days = Table(
     # When its manifests were owed, or it was cancelled; null: no run has processed it.
     Column("settled_at", UtcDateTime),
     Index("ix_backfill_days_unsettled", "source_url", "day", sqlite_where=text("settled_at IS NULL")),
+)
+
+# What an entry of the quarantine keeps of one file, and what happened to it; see ledger.quarantined.
+quarantined = Table(
+    "quarantined",
+    metadata,
+    Column("source_id", ForeignKey("sources.id"), primary_key=True),
+    # The entry: the name of its objects without ending and part.
+    Column("name", String(256), primary_key=True),
+    # Of a file in the source, also if it was retried before; empty if it is not known.
+    Column("key", key_type(), primary_key=True),
+    Column("state", String(12), primary_key=True),
+    Column("manifest_id", String(32), nullable=False),
+    Column("day", Date, nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("subscriber", String(64), nullable=False),
+    Column("etag", String(256), nullable=False),
+    # Of the first record, as its reason.
+    Column("first_offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("kept_at", UtcDateTime, nullable=False),
+    # The run.
+    Column("kept_by", String(128), nullable=False),
+    Column("changed_at", UtcDateTime),
+    # A run, or a user.
+    Column("changed_by", String(128)),
+    Column("why", Text),
+    Index("ix_quarantined_day", "source_id", "day"),
+    Index("ix_quarantined_key", "source_id", "key"),
+    Index("ix_quarantined_manifest_id", "manifest_id"),
 )

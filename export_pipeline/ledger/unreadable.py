@@ -5,7 +5,6 @@ retried alone. If others have received it, it is split, and those it is still ow
 no attempt can read is given up, and reopened by a retry from the quarantine.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -157,7 +156,7 @@ def shares(
         differs: it can be read, but gives other events than before, so that the accepted ones cannot be identified.
     """
     batch_events = [batch.events for batch in manifests.batches(tx, found.id)]
-    known = tx.execute(select(t.manifests.c.events_of_files).where(t.manifests.c.id == found.id)).scalar_one()
+    known = parts.events_of_files(tx, found.id)
     result = []
     for one in deliveries.receivers(tx, found.id, subscriptions):
         accepted = deliveries.ever_accepted(tx, found.id, one, batches=len(batch_events))
@@ -166,7 +165,7 @@ def shares(
             batch_events=batch_events,
             accepted=accepted,
             accepted_events=portions.accepted(tx, found.id, one.subscription_id),
-            events_of_files=None if differs or known is None else json.loads(known),
+            events_of_files=None if differs else known,
         )
         has_got_all = one.is_repeated and not left
         result.append(

@@ -5,26 +5,28 @@ was killed is reported as well, and no export ever waits for, or fails with, the
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dagster import DefaultSensorStatus, SensorDefinition, SensorEvaluationContext, SkipReason, sensor
 
 from export_pipeline.alerting.channel import AlertState, Channel, ChannelState, from_json, hear, lost_message
 from export_pipeline.alerting.happening import CRITICAL, LEVELS, Happening
-from export_pipeline.alerting.sending import send
+from export_pipeline.alerting.sending import parts_of, send
 from export_pipeline.configuration.settings import AlertSettings
 from export_pipeline.deployment import Deployment
-from export_pipeline.errors import AlertNotSent, ConfigurationError
+from export_pipeline.errors import AlertNotSent, ConfigurationError, DeliveryError
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.happenings import Scope, happenings, present
 from export_pipeline.secrets import EnvRef, resolve, scrub
+from export_pipeline.subscribers.http_client import HttpClient, accept
 
 # A tick costs a few short queries of Dagster's own storage.
 INTERVAL_SECONDS = 10
 # Dagster ends the evaluation of a sensor after 60 seconds.
 _SENDING_SECONDS = 30.0
+_HEARTBEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +52,19 @@ class TickOutcome:
 
 def alerts_sensor(deployment: Deployment) -> SensorDefinition:
     """The sensor; on by default if the deployment has ``alerts``."""
-    addresses = addresses_of(deployment.alerts)
-    names = ", ".join(address.channel.name for address in addresses)
+    addresses, heartbeats = addresses_of(deployment.alerts), heartbeats_of(deployment.alerts)
+    names = ", ".join([*(address.channel.name for address in addresses), *heartbeats])
 
     @sensor(
         name=deployment.names.alerts,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=DefaultSensorStatus.RUNNING if addresses else DefaultSensorStatus.STOPPED,
+        default_status=DefaultSensorStatus.RUNNING if names else DefaultSensorStatus.STOPPED,
         description="Sends failed runs, backfills, ticks and checks, log lines, and recoveries to: "
         f"{names or 'no address yet, see alerts in the deployment file'}. A failed tick names the address that did not "
         "accept messages; they are kept and retried. The cursor is the sensor's memory; reset it to start over.",
     )
     def alerts(context: SensorEvaluationContext) -> SkipReason:
-        if not addresses:
+        if not names:
             return SkipReason(f"no address is configured; add one under `alerts:` in {deployment.name}")
         with failures_without_secrets(deployment.secret_values()):
             repository = instigators.repository_of(context)
@@ -71,7 +73,7 @@ def alerts_sensor(deployment: Deployment) -> SensorDefinition:
             if state is None:
                 context.update_cursor(AlertState(present(scope, time.time())).to_json())
                 return SkipReason("alerts start now; earlier events are not sent")
-            told = tell(scope, addresses, state, now=time.time())
+            told = tell(scope, addresses, state, now=time.time(), heartbeats=heartbeats)
             context.update_cursor(state.to_json())
             for name, reason in told.broken.items():
                 context.log.error(f"{name} did not accept an alert: {reason}")
@@ -87,11 +89,25 @@ def addresses_of(alerts: Sequence[AlertSettings]) -> list[Address]:
     addresses: list[Address] = []
     for position, entry in enumerate(alerts):
         name = entry.to.env if isinstance(entry.to, EnvRef) else f"alerts[{position}]"
+        if entry.to is None:
+            continue
         if any(address.channel.name == name for address in addresses):
             name = f"{name} (alerts[{position}])"
         channel = Channel(name, LEVELS[entry.level], entry.only_runs, entry.repeat_after_minutes * 60.0)
         addresses.append(Address(channel, entry.to))
     return addresses
+
+
+def heartbeats_of(alerts: Sequence[AlertSettings]) -> dict[str, str | EnvRef]:
+    """Name of each heartbeat, as in logs → its URL."""
+    found: dict[str, str | EnvRef] = {}
+    for position, entry in enumerate(alerts):
+        if entry.heartbeat is not None:
+            name = entry.heartbeat.env if isinstance(entry.heartbeat, EnvRef) else f"alerts[{position}]"
+            found[f"heartbeat {name}" if f"heartbeat {name}" not in found else f"heartbeat alerts[{position}]"] = (
+                entry.heartbeat
+            )
+    return found
 
 
 def least_level(addresses: Sequence[Address]) -> int:
@@ -100,18 +116,29 @@ def least_level(addresses: Sequence[Address]) -> int:
     return min(wanted, default=CRITICAL + 1)
 
 
-def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: float) -> TickOutcome:
+def tell(
+    scope: Scope,
+    addresses: Sequence[Address],
+    state: AlertState,
+    *,
+    now: float,
+    heartbeats: Mapping[str, str | EnvRef] | None = None,
+) -> TickOutcome:
     """Send each address what happened since *state*, and keep what could not be sent.
 
     Args:
         state: updated; what an address does not accept stays in its outbox.
         now: seconds since 1970.
+        heartbeats: name → URL that is called once if a run of export_job ended well since.
     """
-    deployment = scope.deployment
-    known = {address.channel.name: state.channels.get(address.channel.name, ChannelState()) for address in addresses}
+    deployment, heartbeats = scope.deployment, heartbeats or {}
+    names = [*(address.channel.name for address in addresses), *heartbeats]
+    known = {name: state.channels.get(name, ChannelState()) for name in names}
     state.channels = known
     for happening in happenings(scope, state.positions, now):
         clean = _scrubbed(happening, deployment.secret_values())
+        for name in heartbeats:
+            known[name].is_due |= happening.is_heartbeat
         for address in addresses:
             hear(
                 address.channel,
@@ -125,7 +152,26 @@ def tell(scope: Scope, addresses: Sequence[Address], state: AlertState, *, now: 
     deadline = time.monotonic() + _SENDING_SECONDS
     for address in addresses:
         _deliver(address, known[address.channel.name], deployment, told, deadline)
+    for name, url in heartbeats.items():
+        if known[name].is_due:
+            _call(name, url, known[name], deployment, told)
     return told
+
+
+def _call(name: str, to: str | EnvRef, state: ChannelState, deployment: Deployment, told: TickOutcome) -> None:
+    """Call a heartbeat; one that fails is called again at the next tick."""
+    client = HttpClient()
+    try:
+        url = resolve(to) or ""
+        secrets = (*deployment.secret_values(), *parts_of(url))
+        accept(client.send("GET", url, timeout_seconds=_HEARTBEAT_SECONDS, secrets=secrets))
+    except (DeliveryError, ConfigurationError) as error:
+        told.broken[name] = scrub(str(error), deployment.secret_values())
+        return
+    finally:
+        client.close()
+    state.is_due = False
+    told.sent.append(name)
 
 
 def _deliver(address: Address, state: ChannelState, deployment: Deployment, told: TickOutcome, deadline: float) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ from export_pipeline.ledger.owed import Waiting
 from export_pipeline.printable import as_code, printable
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.deliver import Delivered
+from export_pipeline.steps.ranges import Sum
 from export_pipeline.storage.location import parse_location
 from export_pipeline.subscribers.scrubbing import public_url
 
@@ -63,6 +64,10 @@ materializes this once for each manifest, a group of files of one day.
 """
 _DELIVERED = """Events that {name} ({type}{place}) has accepted. {job} materializes this once for each manifest, a \
 group of files of one day.
+
+Materialize it to deliver chosen days to {name}, all in one run: only what it has not received, or, with `only: all` \
+in the config of `{op}`, everything again under the same batch ids. A day is materialized once {name} is owed nothing \
+of it.
 
 - `events` accepted, `bytes` sent, and the number of `files` they come from
 - `events_of_day`, `files_of_day`: what it has received of the day so far
@@ -149,8 +154,8 @@ def export_assets(
     source: str,
     subscribers: Mapping[str, SubscriberEntry],
     partitions: DailyPartitionsDefinition,
-) -> list[AssetSpec]:
-    """One spec for the events as read, and one per subscriber, which depends on it.
+) -> tuple[AssetSpec, dict[str, AssetSpec]]:
+    """The spec of the events as read, and by subscriber those that depend on it.
 
     Args:
         source_url: URL of the source.
@@ -170,7 +175,7 @@ def export_assets(
         metadata=shown(source, "source"),
         **common,
     )
-    return [raw, *(_delivered(deployment, raw, entry, job, common) for entry in subscribers.values())]
+    return raw, {name: _delivered(deployment, raw, entry, job, common) for name, entry in subscribers.items()}
 
 
 def _delivered(
@@ -181,7 +186,9 @@ def _delivered(
     return AssetSpec(
         deployment.names.asset(entry.name),
         deps=[raw],
-        description=_DELIVERED.format(name=entry.name, type=entry.type_name, place=where, job=job),
+        description=_DELIVERED.format(
+            name=entry.name, type=entry.type_name, place=where, job=job, op=deployment.names.deliver_days
+        ),
         kinds={_kind(entry.type_name)},
         metadata=shown(place, "destination"),
         **common,
@@ -248,6 +255,27 @@ def delivered(asset: list[str], done: Delivered, waiting: Waiting, of_day: DayTo
             "lag_seconds": MetadataValue.float(_age_seconds(waiting.oldest_arrival)),
             "events_per_second": MetadataValue.float(_rate(events, done.seconds)),
             "manifest": done.manifest.id,
+        },
+    )
+
+
+def day_delivered(asset: list[str], day: date, done: Sum, of_day: DayTotal) -> AssetMaterialization:
+    """The materialization of a day that a subscriber is owed nothing of.
+
+    Args:
+        asset: the subscriber's asset.
+        done: what it accepted of the day in this run.
+        of_day: what it has received of the day.
+    """
+    return AssetMaterialization(
+        asset_key=asset,
+        partition=day.isoformat(),
+        metadata={
+            "events": done.events,
+            "bytes": done.size_bytes,
+            "files": done.files,
+            **_of_day(of_day),
+            "refused": done.refused,
         },
     )
 

@@ -9,7 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, OpExecutionContext, RunsFilter
+from dagster import (
+    DagsterEventType,
+    DagsterRun,
+    DagsterRunStatus,
+    Enum,
+    EnumValue,
+    OpExecutionContext,
+    RunsFilter,
+)
 
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import ConfigurationError
@@ -27,6 +35,9 @@ from export_pipeline.orchestration.names import (
     LEDGER_TAG,
     ONLY_TAG,
     PARTITION_TAG,
+    RANGE_TAG,
+    RESUMED_TAG,
+    ROOT_RUN_TAG,
     SUBSCRIBERS_TAG,
     TAG_PREFIXES,
 )
@@ -37,7 +48,16 @@ from export_pipeline.steps.open import wanted
 from export_pipeline.steps.stopping import Stop
 
 MISSING, ALL = "missing", "all"
+ONLY = Enum(
+    "Only",
+    [
+        EnumValue(MISSING, description="Only what the subscribers have not received of the days."),
+        EnumValue(ALL, description="Everything of the days again, under the same batch ids."),
+    ],
+)
 _KNOWN_TAGS = (SUBSCRIBERS_TAG, ONLY_TAG, CONFIGURED_TAG, LEDGER_TAG, LEDGER_IDENTITY_TAG, EXECUTOR_TAG, FOUND_TAG)
+# The prefix of the id of a run that is not part of a backfill.
+_RUN = "run "
 # Older backfills were recorded by a run, or there was no run at all.
 _SEEN_WITHIN = timedelta(days=3)
 
@@ -59,6 +79,36 @@ def asked_by_run(context: OpExecutionContext, deployment: Deployment) -> Asked:
     with places.ledger.open().write(durable=True) as tx:
         fixed = ledger_backfills.ask(tx, places.source.open().url, backfill_id, {day, *days}, asked, now=utc_now())
     return _still_configured(fixed, deployment)
+
+
+def asked_by_assets(context: OpExecutionContext, deployment: Deployment, days: Sequence[date]) -> Asked:
+    """What a run that materializes assets requests, recorded for *days* before anything is planned.
+
+    Raises:
+        ConfigurationError: an unknown tag or choice, or subscribers named by a tag.
+    """
+    run = context.run
+    if SUBSCRIBERS_TAG in run.tags:
+        raise ConfigurationError(f"tag {SUBSCRIBERS_TAG}: the chosen assets are the subscribers; leave it out")
+    chosen = {tuple(key.path) for key in context.selected_asset_keys}
+    names = tuple(name for name in deployment.subscribers if tuple(deployment.names.asset(name)) in chosen)
+    tags = {tag: value for tag, value in run.tags.items() if tag != RANGE_TAG}
+    asked = Asked(names, _asked(tags, context.op_config or {}, deployment).again)
+    places = Places(context.resources, deployment.names)
+    with places.ledger.open().write(durable=True) as tx:
+        fixed = ledger_backfills.ask(tx, places.source.open().url, request_of(run), days, asked, now=utc_now())
+    return _still_configured(fixed, deployment)
+
+
+def request_of(run: DagsterRun) -> str:
+    """The name, in the ledger, of what a run that materializes assets requests: its backfill, or itself.
+
+    A re-execution from failure continues the request of its first run: what was to be repeated is repeated once.
+    """
+    first = run.tags.get(ROOT_RUN_TAG, run.run_id)
+    if first != run.run_id and run.tags.get(RESUMED_TAG) != "true":
+        return f"{_RUN}{run.run_id}"
+    return run.tags.get(BACKFILL_TAG) or f"{_RUN}{first}"
 
 
 def owe_days_without_a_run(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:
@@ -98,15 +148,31 @@ def _days_without_a_run(
         launched = instigators.backfill(context.instance, backfill_id)
         if launched is not None and not launched.is_over:
             continue  # its runs can still reach them
+        ranges = _runs_of_range(context, backfill_id)
+        if not all(run.is_finished for run in ranges):
+            continue
         days = [one for one in left if one.backfill_id == backfill_id]
         if launched is not None and launched.is_canceled:
             canceled = [one.day for one in days]
+        elif ranges:
+            canceled = [one.day for one in days] if ranges[0].status is DagsterRunStatus.CANCELED else []
         else:
             canceled = [one.day for one in days if _is_canceled(context, backfill_id, one.day)]
         if canceled:
             with ledger.write() as tx:
                 ledger_backfills.settle(tx, url, backfill_id, canceled, now=utc_now())
         yield from (one for one in days if one.day not in canceled)
+
+
+def _runs_of_range(context: OpExecutionContext, request: str) -> list[DagsterRun]:
+    """The runs that materialize assets for a request, the latest first."""
+    if not request.startswith(_RUN):
+        runs = context.instance.get_runs(RunsFilter(tags={BACKFILL_TAG: request}))
+        return [run for run in runs if RANGE_TAG in run.tags]
+    first = context.instance.get_run_by_id(request.removeprefix(_RUN))
+    if first is None:
+        return []
+    return [*context.instance.get_runs(RunsFilter(tags={ROOT_RUN_TAG: first.run_id})), first]
 
 
 def _write_down_new_ones(context: OpExecutionContext, deployment: Deployment, ledger: Ledger, url: str) -> None:

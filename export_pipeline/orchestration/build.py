@@ -1,6 +1,7 @@
 """Build Dagster's definitions from a deployment: everything is wired together here."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions, EnvVar
@@ -8,6 +9,7 @@ from dagster import ConfigurableResource, DailyPartitionsDefinition, Definitions
 from export_pipeline.configuration.stores import QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry
 from export_pipeline.deployment import Deployment
+from export_pipeline.ledger.database import utc_now
 from export_pipeline.orchestration import assets
 from export_pipeline.orchestration.alerts import alerts_sensor
 from export_pipeline.orchestration.assets import export_assets
@@ -15,6 +17,9 @@ from export_pipeline.orchestration.checks import check_schedule, export_check_jo
 from export_pipeline.orchestration.executors import celery_app
 from export_pipeline.orchestration.jobs import export_jobs
 from export_pipeline.orchestration.new_files import new_files_sensor
+from export_pipeline.orchestration.partitions import first_partition
+from export_pipeline.orchestration.quarantine import quarantine_asset, quarantine_jobs
+from export_pipeline.orchestration.ranges import range_assets
 from export_pipeline.orchestration.resources import (
     LEDGER,
     QUARANTINE,
@@ -37,30 +42,46 @@ if TYPE_CHECKING:
     from celery import Celery
 
 
-def definitions_of(deployment: Deployment) -> Definitions:
-    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Uses neither network nor disk."""
+def definitions_of(deployment: Deployment, *, first_day: date | None = None) -> Definitions:
+    """Jobs, schedules, sensors, assets, checks and resources of one deployment. Uses neither network nor disk.
+
+    Args:
+        first_day: the first partition (:func:`export_pipeline.orchestration.partitions.first_partition`); None:
+            ``source.start_date``.
+    """
     names = deployment.names
-    partitions = DailyPartitionsDefinition(start_date=deployment.source.start_date.isoformat(), end_offset=1)
+    begin = first_day or deployment.source.start_date
+    partitions = DailyPartitionsDefinition(start_date=begin.isoformat(), end_offset=1)
     resources = {names.prefixed(name): resource for name, resource in _resources(deployment).items()}
     export_job, backfill_job = export_jobs(deployment, partitions, resources)
     check_job = export_check_job(deployment)
+    raw, delivered = export_assets(
+        deployment,
+        source_url=deployment.source.url,
+        source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
+        subscribers=deployment.subscribers,
+        partitions=partitions,
+    )
     return Definitions(
-        jobs=[export_job, backfill_job, check_job],
+        jobs=[export_job, backfill_job, check_job, *quarantine_jobs(deployment, resources)],
         schedules=[
             export_schedule(deployment, export_job, cron=deployment.cron, timezone=deployment.timezone),
             check_schedule(deployment, check_job),
         ],
         sensors=[new_files_sensor(deployment, export_job), alerts_sensor(deployment)],
-        assets=export_assets(
-            deployment,
-            source_url=deployment.source.url,
-            source=assets.source_place(deployment.source.url, endpoint_url=deployment.source.endpoint_url),
-            subscribers=deployment.subscribers,
-            partitions=partitions,
-        ),
+        assets=[
+            raw,
+            *([range_assets(deployment, delivered)] if delivered else []),
+            quarantine_asset(deployment, partitions),
+        ],
         asset_checks=export_checks(deployment),
         resources=resources,
     )
+
+
+def loaded_definitions(deployment: Deployment) -> Definitions:
+    """As :func:`definitions_of`, for a code location: its partitions begin where the ledger says."""
+    return definitions_of(deployment, first_day=first_partition(deployment, today=utc_now().date()))
 
 
 def celery_app_of(deployment: Deployment) -> "Celery":

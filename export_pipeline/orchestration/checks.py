@@ -32,7 +32,7 @@ from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import check_results
 from export_pipeline.orchestration.finding import cursor_of
-from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.guard import failures_logged
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, discovery_settings, place_keys
 from export_pipeline.steps.completeness import Comparison, Repaired, compare, days_up_to_yesterday, look, plan_missing
 from export_pipeline.steps.open import wanted
@@ -75,7 +75,7 @@ def _accounted(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
     )
     def every_event_accounted_for(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         results = {}
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             with places.ledger.open().read() as tx:
                 source_id = sources.source_id(tx, places.source.open().url) or 0
@@ -113,7 +113,7 @@ def _completeness(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetC
         description=_DESCRIPTIONS[COMPLETENESS],
     )
     def completeness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             config: Mapping[str, Any] = context.op_execution_context.op_config
             comparison, repaired = _compare(context, deployment, config)
             results = check_results.completeness(comparison, repaired)
@@ -131,7 +131,7 @@ def _freshness(deployment: Deployment, specs: list[AssetCheckSpec]) -> AssetChec
         description=_DESCRIPTIONS[FRESHNESS],
     )
     def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             places = Places(context.resources, deployment.names)
             source, ledger = places.source.open(), places.ledger.open()
             now = utc_now()

@@ -28,8 +28,8 @@ from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.records import Run
 from export_pipeline.orchestration import backfills, reporting, wording
-from export_pipeline.orchestration.backfills import ALL, MISSING, asked_by_run
-from export_pipeline.orchestration.guard import failures_without_secrets
+from export_pipeline.orchestration.backfills import MISSING, ONLY, asked_by_run
+from export_pipeline.orchestration.guard import failures_logged
 from export_pipeline.orchestration.instigators import SensorCursor
 from export_pipeline.orchestration.mapping import chosen_outputs, manifests_out
 from export_pipeline.orchestration.names import (
@@ -69,13 +69,6 @@ _LISTING = Enum(
         EnumValue(NOW, description="List the source in this run."),
     ],
 )
-_ONLY = Enum(
-    "Only",
-    [
-        EnumValue(MISSING, description="Only what the subscribers have not received of that day."),
-        EnumValue(ALL, description="Everything of that day again, under the same batch ids."),
-    ],
-)
 
 
 def list_new_files_op(deployment: Deployment) -> OpDefinition:
@@ -91,7 +84,7 @@ def list_new_files_op(deployment: Deployment) -> OpDefinition:
     )
     def list_new_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, deployment.names)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return
@@ -239,7 +232,7 @@ def _say_what_was_found(
     if found.files:
         context.log.info(wording.found_new(found))
     elif not chosen:
-        context.log.warning(nothing)
+        context.log.info(nothing)
     if chosen:
         context.log.info(wording.handing_on(chosen))
     if any(left.values()):
@@ -262,7 +255,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
                 f"dialog for a range of days, use the tag {SUBSCRIBERS_TAG}, with names separated by commas.",
             ),
             "only": Field(
-                _ONLY,
+                ONLY,
                 default_value=MISSING,
                 description="missing: only what they have not received; all: everything again, under the same batch "
                 f"ids. In the UI's dialog for a range of days, use the tag {ONLY_TAG}.",
@@ -273,7 +266,7 @@ def list_day_files_op(deployment: Deployment) -> OpDefinition:
     )
     def list_day_files(context: OpExecutionContext) -> Iterator[DynamicOutput[None]]:
         places = Places(context.resources, deployment.names)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             if not deployment.subscribers:
                 context.log.info(wording.NO_SUBSCRIBER.format(deployment=deployment.name))
                 return

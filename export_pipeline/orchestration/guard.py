@@ -1,11 +1,18 @@
 """Errors of ops: Dagster Failures that say what happens next, and contain no secret."""
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, RetryRequested
+from dagster import (
+    AssetCheckExecutionContext,
+    DagsterExecutionInterruptedError,
+    Failure,
+    MetadataValue,
+    OpExecutionContext,
+    RetryRequested,
+)
 
 from export_pipeline.errors import DeliveryError, ExportError
 from export_pipeline.printable import as_code_block, printable_lines
@@ -15,6 +22,7 @@ from export_pipeline.steps.deliver import HeldBack
 NEXT = "what happens next"
 """Metadata label that every failure has."""
 
+_LONGEST_LINE = 500
 _PASSED = (Failure, RetryRequested, DagsterExecutionInterruptedError)
 
 
@@ -49,6 +57,43 @@ def failures_without_secrets(secrets: Iterable[str]) -> Iterator[None]:
         ) from None
 
 
+class AlreadyTold(Failure):
+    """A failure that only repeats an earlier one of the same run, which is in its log."""
+
+
+@contextmanager
+def failures_logged(context: OpExecutionContext | AssetCheckExecutionContext, secrets: Iterable[str]) -> Iterator[None]:
+    """As :func:`failures_without_secrets`; each failure is also a line of the run's log, at level ERROR.
+
+    The page of a run shows its lines without its events, and a failed step is an event.
+    """
+    try:
+        with failures_without_secrets(secrets):
+            yield
+    except AlreadyTold:
+        raise
+    except Failure as failure:
+        context.log.error(error_line(failure.description or "", failure.metadata))
+        raise
+
+
+def error_line(description: str, metadata: Mapping[str, MetadataValue[Any]]) -> str:
+    """The line of a failure: what failed, which batch, status, what was answered, and what happens next.
+
+    It is made of the failure alone, so that what reads a run's events can tell that both are the same.
+    """
+    given = {label: str(value.value) for label, value in metadata.items() if isinstance(value.value, str)}
+    next_step = given.get(NEXT, "")
+    first = next(iter(description.splitlines()), "").removesuffix(f" ({next_step})")
+    first = first if len(first) <= _LONGEST_LINE else first[: _LONGEST_LINE - 1] + "…"
+    where = []
+    if batch := given.get("batch"):
+        where.append(f"batch {batch}")
+    if (status := given.get("status", "none")) != "none":
+        where.append(f"status {status}")
+    return first + (f" [{', '.join(where)}]" if where else "") + (f"; next: {next_step}" if next_step else "")
+
+
 def delivery_failure(name: str, error: DeliveryError) -> Failure:
     """The Failure of a delivery: the subscriber, the batch, the destination's answer, and what happens next.
 
@@ -58,7 +103,7 @@ def delivery_failure(name: str, error: DeliveryError) -> Failure:
     if isinstance(error, HeldBack):
         # Nothing was sent, so there is no answer to show.
         metadata: dict[str, Any] = {"subscriber": name, NEXT: error.next_step}
-        return Failure(str(error), metadata=metadata, allow_retries=False)
+        return AlreadyTold(str(error), metadata=metadata, allow_retries=False)
     metadata = {
         "subscriber": name,
         "batch": error.batch_id,

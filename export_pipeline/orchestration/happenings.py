@@ -32,11 +32,13 @@ from export_pipeline.dagster_internals import (
 from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.checks import ACCOUNTED
+from export_pipeline.orchestration.guard import error_line
 from export_pipeline.orchestration.names import LEDGER_TAG
+from export_pipeline.orchestration.quarantine import DISMISS_JOB, RETRY_JOB
 from export_pipeline.orchestration.underway import location_of
 
 ASSET_JOB = "__ASSET_JOB"
-"""Dagster's name for the job of checks that are started from an asset's page."""
+"""Dagster's name for the job of checks and materializations that are started from an asset's page."""
 
 _RECORDS_AT_ONCE = 1_000
 _MOST_LINES = 100
@@ -58,23 +60,26 @@ _FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
 
 def is_of(deployment: Deployment, run: DagsterRun) -> bool:
-    """Whether *run* is one of this export's jobs, or runs checks of its assets."""
+    """Whether *run* is one of this export's jobs, runs checks of its assets, or materializes them."""
     names = deployment.names
     if run.job_name.startswith(ASSET_JOB):
         ours = [names.raw_events, *(names.asset(name) for name in deployment.subscribers)]
-        return any(list(check.asset_key.path) in ours for check in run.asset_check_selection or ())
+        chosen = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
+        return any(list(key.path) in ours for key in chosen)
     if run.tags.get(LEDGER_TAG, names.prefixed(deployment.name)) != names.prefixed(deployment.name):
         return False  # a job with this name in another deployment
-    return run.job_name in (names.export_job, names.backfill_job, names.check_job)
+    of_quarantine = (names.prefixed(RETRY_JOB), names.prefixed(DISMISS_JOB))
+    return run.job_name in (names.export_job, names.backfill_job, names.check_job, *of_quarantine)
 
 
-def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int) -> Happening:
+def happening_of(instance: DagsterInstance, run: DagsterRun, *, least_level: int, heart: str = "") -> Happening:
     """Read a run's events.
 
     Args:
         least_level: log lines below it are left out.
+        heart: the job whose success is a heartbeat.
     """
-    reading = _Reading(run, least_level)
+    reading = _Reading(run, least_level, heart)
     for entry in _entries(instance, run.run_id):
         reading.take(entry)
     return reading.happening()
@@ -88,11 +93,17 @@ def backfill_prefix(backfill_id: str) -> str:
 class _Reading:
     """Collects problems, log lines and recoveries from the events of one run."""
 
-    def __init__(self, run: DagsterRun, least_level: int) -> None:
+    def __init__(self, run: DagsterRun, least_level: int, heart: str) -> None:
         self._run = run
+        self._heart = heart
         self._least_level = least_level
-        self._job = "asset checks" if run.job_name.startswith(ASSET_JOB) else run.job_name
+        self._job, self._is_lasting = run.job_name, True
         backfill = run.tags.get(_BACKFILL_TAG)
+        if run.job_name.startswith(ASSET_JOB):
+            self._job, backfill = "asset checks", None
+            if run.asset_selection:
+                # What it left is owed, and the runs of export_job say whether that fails, too.
+                self._job, self._is_lasting = "materialized assets", False
         self._prefix = backfill_prefix(backfill) if backfill else f"{self._job}/"
         self._is_backfill = backfill is not None
         self._failed: dict[str, str] = {}
@@ -111,6 +122,7 @@ class _Reading:
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             # The first failure of an op has the cause; later ones only say that they wait for the next run.
             self._failed.setdefault(_op(event.step_key), _cause(event))
+            self._drop_line_of(event)
         elif event.event_type is DagsterEventType.STEP_SUCCESS:
             self._succeeded.add(_op(event.step_key))
         elif event.event_type is DagsterEventType.ENGINE_EVENT:
@@ -129,18 +141,20 @@ class _Reading:
             problems=(*self._problems(), *self._checks),
             lines=tuple(self._all_lines()),
             fine=(*self._fine(), *self._checks_fine),
+            is_heartbeat=self._run.status is DagsterRunStatus.SUCCESS and self._run.job_name == self._heart,
         )
 
     def _problems(self) -> Iterator[Failing]:
         if self._run.status is not DagsterRunStatus.FAILURE:
             return
         for op, cause in self._failed.items():
-            yield Failing(self._prefix + op, ERROR, f"{op} of {self._job}", f"{op}: {cause}")
+            label, text = f"{op} of {self._job}", f"{op}: {cause}"
+            yield Failing(self._prefix + op, ERROR, label, text, is_lasting=self._is_lasting)
         if not self._failed:
             # No step failed, so the run itself was ended: it was killed, for example, or ran for too long.
             label = f"the process of {self._job}"
             text = f"its process was killed, or ended without an error message: {self._run_failure}"
-            yield Failing(f"{self._prefix}run", ERROR, label, text)
+            yield Failing(f"{self._prefix}run", ERROR, label, text, is_lasting=self._is_lasting)
 
     def _fine(self) -> Iterator[str]:
         if self._is_backfill:
@@ -163,6 +177,18 @@ class _Reading:
         text = f"{_op(entry.step_key)}: {entry.user_message}" if entry.step_key else entry.user_message
         same = _NUMBERS.sub("#", f"{self._job} {level} {text}")
         self._lines.append(Line(hashlib.sha256(same.encode()).hexdigest()[:16], level, text))
+
+    def _drop_line_of(self, event: DagsterEvent) -> None:
+        """A failure is sent as a problem; the line that says the same in the run's log is not sent as well."""
+        failure = event.step_failure_data.user_failure_data
+        if failure is None:
+            return
+        told = f"{_op(event.step_key)}: {error_line(failure.description or '', failure.metadata)}"
+        # It is the last line of its step, and steps may run side by side.
+        for at in range(len(self._lines) - 1, -1, -1):
+            if self._lines[at].text == told:
+                del self._lines[at]
+                return
 
     def _take_check(self, event: DagsterEvent) -> None:
         found = event.event_specific_data
@@ -261,7 +287,8 @@ def _runs(scope: Scope, positions: Positions) -> Iterator[Happening]:
     for storage_id, name, run_id in sorted(ended)[:_MOST_RUNS]:
         run = scope.instance.get_run_by_id(run_id)
         if run is not None and is_of(scope.deployment, run) and _is_here(scope, run):
-            yield happening_of(scope.instance, run, least_level=scope.least_level)
+            heart = scope.deployment.names.export_job
+            yield happening_of(scope.instance, run, least_level=scope.least_level, heart=heart)
         positions.runs[name] = storage_id
 
 

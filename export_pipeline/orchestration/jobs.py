@@ -16,6 +16,7 @@ from dagster import (
 from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration.executors import executor_of
 from export_pipeline.orchestration.finding import DUE, list_day_files_op, list_new_files_op
+from export_pipeline.orchestration.last_line import ending_with_sum
 from export_pipeline.orchestration.mapping import NOTHING_KEPT
 from export_pipeline.orchestration.names import (
     CONFIGURED_TAG,
@@ -28,10 +29,8 @@ from export_pipeline.orchestration.names import (
 )
 from export_pipeline.orchestration.ops import READ, deliver_op, read_batches_op, report_unreadable_op
 from export_pipeline.orchestration.resources import LEDGER, LedgerResource
-
-# A run starts nothing new once its time budget is used up, but the very large file that it is reading, or the load of a
-# warehouse, can take this long.
-_LONGEST_STEP_SECONDS = 3_600
+from export_pipeline.orchestration.underway import LONGEST_STEP_SECONDS
+from export_pipeline.storage.location import parse_location
 
 
 def export_jobs(
@@ -48,10 +47,11 @@ def export_jobs(
         deliver={name: deliver_op(deployment, name) for name in deployment.subscribers},
     )
     # By default in the run's process: a step costs 13 to 41 ms there, 1.3 to 1.8 s in a separate process.
-    executor = executor_of(
-        deployment.executor,
-        max_run_seconds=deployment.run_seconds,
-        ledger=cast(LedgerResource, resources[deployment.names.prefixed(LEDGER)]),
+    ledger = cast(LedgerResource, resources[deployment.names.prefixed(LEDGER)])
+    executor = ending_with_sum(
+        executor_of(deployment.executor, max_run_seconds=deployment.run_seconds, ledger=ledger),
+        ledger,
+        parse_location(deployment.source.url).url,
     )
     tags = {
         # dagster.yaml allows one run with this tag at a time; with the priority, new files overtake a long backfill.
@@ -59,7 +59,7 @@ def export_jobs(
         # Tells end_lost_runs which runs hold a lock.
         EXECUTOR_TAG: deployment.executor.type,
         # A dead run in more than one process is detected no sooner.
-        MAX_RUNTIME_TAG: f"{deployment.run_seconds + _LONGEST_STEP_SECONDS:.0f}",
+        MAX_RUNTIME_TAG: f"{deployment.run_seconds + LONGEST_STEP_SECONDS:.0f}",
     }
     export_job = pipeline.graph(
         deployment.names.export_job,

@@ -8,6 +8,8 @@ LOCATION = "export_pipeline"
 
 # dagster.yaml allows one run with this tag at a time.
 LEDGER_TAG = "export_pipeline/ledger"
+# Marks a run that materializes subscribers' assets, as LEDGER_TAG marks those of the jobs; any number may run.
+RANGE_TAG = "export_pipeline/range"
 # The executor that runs the steps of the run.
 EXECUTOR_TAG = "export_pipeline/executor"
 # The UI's dialog for a range of days accepts tags but no config; so does `dagster job backfill`.
@@ -23,6 +25,9 @@ TAG_PREFIXES = ("export_pipeline/", "export-pipeline/")
 PRIORITY_TAG = "dagster/priority"
 BACKFILL_TAG = "dagster/backfill"
 PARTITION_TAG = "dagster/partition"
+ROOT_RUN_TAG = "dagster/root_run_id"
+# Set by Dagster where a run is executed again from failure.
+RESUMED_TAG = "dagster/is_resume_retry"
 # dagster-celery uses its own tag.
 CELERY_PRIORITY_TAG = "dagster-celery/priority"
 # Dagster's run monitoring ends a run after this many seconds, even if its process no longer responds.

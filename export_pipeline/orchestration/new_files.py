@@ -1,6 +1,7 @@
 """The sensor ``new_files``: while it is on, it checks for new files and drains a backlog without pauses."""
 
 from datetime import datetime
+from typing import Any
 
 from dagster import (
     DefaultSensorStatus,
@@ -58,7 +59,7 @@ def new_files_sensor(deployment: Deployment, job: JobDefinition) -> SensorDefini
                 return SkipReason(reason)
             source, ledger = places.source.open(), places.ledger.open()
             if gets_on(ledger, source.url):
-                return RunRequest(run_config=_catch_up(deployment))
+                return RunRequest(run_config=RunConfig(ops=catch_up(deployment)))
             now = utc_now()
             seen = lookout.look(
                 source,
@@ -88,5 +89,6 @@ def run_key(seen: Seen, mark: str, now: datetime) -> str:
     return f"{mark} {int(now.timestamp() // slot_seconds)} {what}"
 
 
-def _catch_up(deployment: Deployment) -> RunConfig:
-    return RunConfig(ops={deployment.names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}})
+def catch_up(deployment: Deployment) -> dict[str, Any]:
+    """The config, by op, of a run that drains a backlog: it takes more files than one that the schedule starts."""
+    return {deployment.names.list_new_files: {"config": {"max_files": deployment.catch_up_max_files}}}

@@ -34,11 +34,13 @@ from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
-from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_without_secrets
+from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_logged, failures_without_secrets
 from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
+from export_pipeline.orchestration.quarantine import show_quarantine
 from export_pipeline.orchestration.resources import LEDGER, SOURCE, Places, place_keys
 from export_pipeline.orchestration.underway import (
+    LEAST_SHARE_OF_A_READING,
     between_batches,
     nothing_more,
     subscriber_seconds,
@@ -50,9 +52,6 @@ from export_pipeline.steps.read import ReadOutcome
 from export_pipeline.steps.run import read
 
 READ = "read"
-# The share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
-# manifest whose turn always comes late in a run is read eventually.
-_LEAST_SHARE_OF_A_READING = 0.5
 _RECORDS_AT_ONCE = 1_000
 
 
@@ -72,14 +71,14 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
     )
     def read_batches(context: OpExecutionContext) -> Iterator[Output[None]]:
         manifest_id = manifest_of(context)
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             place = _workspace(context, deployment)
             over = nothing_more(context, deployment)
             if reason := over():
                 context.log.info(wording.not_read(manifest_id, reason))
                 yield Output(None, READ)
                 return
-            place = replace(place, stop=over, reading_seconds=deployment.run_seconds * _LEAST_SHARE_OF_A_READING)
+            place = replace(place, stop=over, reading_seconds=deployment.run_seconds * LEAST_SHARE_OF_A_READING)
             outcome, names = read(
                 place,
                 manifest_id,
@@ -101,6 +100,8 @@ def read_batches_op(deployment: Deployment) -> OpDefinition:
                         of_day=of_day,
                     )
                 )
+            if outcome.has_changed_quarantine:
+                show_quarantine(context, deployment.names, place.ledger, manifest_id)
         if outcome.staged is not None:
             yield from (Output(None, name) for name in deployment.subscribers if name in names)
         yield Output(None, READ)
@@ -122,7 +123,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
         tags={PRIORITY_TAG: "1", CELERY_PRIORITY_TAG: delivers_first(deployment.executor)},
     )
     def deliver_to(context: OpExecutionContext) -> None:
-        with failures_without_secrets(deployment.secret_values()):
+        with failures_logged(context, deployment.secret_values()):
             place = _workspace(context, deployment)
             subscription = _subscription(place, name)
             subscriber = getattr(context.resources, resource)
@@ -134,9 +135,7 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                         subscription,
                         subscriber,
                         run_id=context.run_id,
-                        on_wait=lambda error, seconds: context.log.warning(
-                            f"{name}: {error}; retrying in {seconds:.1f} s"
-                        ),
+                        on_wait=reporting.waiting(context, name),
                         progress=reporting.delivering(context, name),
                         max_seconds=subscriber_seconds(deployment, getattr(subscriber, "max_run_seconds", None)),
                         stop=stop,
@@ -149,6 +148,8 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
             if isinstance(done, Stopped):
                 context.log.info(wording.stopped(name, done))
                 return
+            for sentence in done.warnings:
+                context.log.warning(sentence)
             context.log.info(wording.delivered(name, done))
             reporting.manifest_delivered(context, name, done)
             with place.ledger.read() as tx:
@@ -156,6 +157,8 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                 waiting = owed.waiting(tx, source, [subscription])[0]
                 of_day = inspection.delivered_of_day(tx, source, subscription, day)
             context.log_event(assets.delivered(deployment.names.asset(name), done, waiting, of_day))
+            if done.totals.refused:
+                show_quarantine(context, deployment.names, place.ledger, done.manifest.id)
 
     return deliver_to
 
@@ -208,24 +211,26 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
     )
     def report_unreadable_files(context: OpExecutionContext) -> None:
         reporting.run_ends(context)
-        places = Places(context.resources, deployment.names)
-        if left := _never_read(context, deployment, places):
-            raise Failure(
-                wording.never_read(left),
-                metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
-                allow_retries=False,
-            )
-        days = _days(context)
-        if not days:
-            return  # no manifest, no file
-        with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-            source_id = sources.source_id(tx, places.source.open().url)
-            found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
-        if found:
-            raise Failure(
-                wording.unreadable_files(found), metadata=_details(found, deployment.max_attempts), allow_retries=False
-            )
-        context.log.info(wording.ALL_READ)
+        with failures_logged(context, deployment.secret_values()):
+            places = Places(context.resources, deployment.names)
+            if left := _never_read(context, deployment, places):
+                raise Failure(
+                    wording.never_read(left),
+                    metadata={"manifests": len(left), NEXT: wording.NEVER_READ_NEXT},
+                    allow_retries=False,
+                )
+            days = _days(context)
+            if not days:
+                return  # no manifest, no file
+            with places.ledger.open().read() as tx:
+                source_id = sources.source_id(tx, places.source.open().url)
+                found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
+            if found:
+                raise Failure(
+                    wording.unreadable_files(found),
+                    metadata=_details(found, deployment.max_attempts),
+                    allow_retries=False,
+                )
 
     return report_unreadable_files
 

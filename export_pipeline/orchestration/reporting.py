@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from dagster import OpExecutionContext
 
+from export_pipeline.errors import TryLater
+from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.run_totals import run_totals
 from export_pipeline.orchestration import wording
 from export_pipeline.source.store import Source
 from export_pipeline.steps.deliver import Delivered
@@ -36,6 +40,44 @@ def reading(context: OpExecutionContext) -> Progress:
 def delivering(context: OpExecutionContext, name: str) -> Progress:
     """For an op that delivers to the subscriber called *name*."""
     return _progress(context, lambda done, planned, seconds: wording.delivered_so_far(name, done, planned, seconds))
+
+
+def every_few_seconds(context: OpExecutionContext) -> Callable[[Callable[[], str]], None]:
+    """A function that logs the sentence it is given a function for, every ten seconds at most."""
+    due = time.monotonic() + EVERY_SECONDS
+
+    def say(sentence: Callable[[], str]) -> None:
+        nonlocal due
+        if (now := time.monotonic()) >= due:
+            due = now + EVERY_SECONDS
+            context.log.info(sentence())
+
+    return say
+
+
+def waiting(context: OpExecutionContext, name: str) -> Callable[[TryLater, float], None]:
+    """Logs the first retry of a delivery to the subscriber called *name*, and then how many there were, if it lasts.
+
+    What comes of them is logged in any case: that it was accepted, or the error.
+    """
+    retries, logged_at = 0, 0.0
+
+    def on_wait(error: TryLater, seconds: float) -> None:
+        nonlocal retries, logged_at
+        retries += 1
+        now = time.monotonic()
+        if retries == 1 or now - logged_at >= EVERY_SECONDS:
+            logged_at = now
+            context.log.info(wording.retrying(name, error, seconds, retries))
+
+    return on_wait
+
+
+def run_ended(ledger: Ledger, url: str, run_id: str, *, since: datetime) -> str:
+    """The last line of a run: what it found, delivered and set aside, and what is still owed."""
+    with ledger.read() as tx:
+        totals = run_totals(tx, url, run_id, since=since)
+    return wording.run_ended(totals)
 
 
 # Run id → progress. The steps of a run share this process; with other executors each step has its own, and reports only

@@ -40,8 +40,9 @@ class SourceResource(StoreResource):
 
     layout: str = Field(description="How a key encodes its date: a strftime pattern.")
     start_date: str = Field(description="First day to export, YYYY-MM-DD; older files are ignored.")
-    on_overwrite: Literal["read", "ignore"] = Field(
-        default="read", description="A known key with new content: read it as a separate file, or ignore it."
+    on_overwrite: Literal["read", "changed", "ignore"] = Field(
+        default="read",
+        description="A known key with new content: read it as a separate file, deliver its new lines, or ignore it.",
     )
     ignore: list[str] | None = Field(
         default=None, description="Glob patterns of names to ignore, instead of the built-in ones."

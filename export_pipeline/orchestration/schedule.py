@@ -1,7 +1,7 @@
 """When the export runs: the schedule, the sensor ``new_files``, and the reasons to skip a tick."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dagster import (
     DagsterInstance,
@@ -22,8 +22,7 @@ from export_pipeline.orchestration.guard import failures_without_secrets
 from export_pipeline.orchestration.instigators import sensor_is_on
 from export_pipeline.orchestration.resources import LEDGER, Places, place_keys
 from export_pipeline.orchestration.underway import end_lost_runs, location_of_latest, of_export
-from export_pipeline.steps.lookout import last_complete_listing, owes_nothing
-from export_pipeline.storage.location import parse_location
+from export_pipeline.steps.lookout import sweep_of
 
 
 def export_schedule(deployment: Deployment, job: JobDefinition, *, cron: str, timezone: str) -> ScheduleDefinition:
@@ -62,16 +61,13 @@ def reason_to_leave_it_to_sensor(
     name = deployment.names.new_files
     if not sensor_is_on(instance, name, location=location):
         return None
-    url = parse_location(deployment.source.url).url
-    listed_at = last_complete_listing(ledger, url)
-    if listed_at is None or not owes_nothing(ledger, url):
-        return None
-    due = listed_at + timedelta(minutes=deployment.sweep_minutes)
-    if now >= due:
+    sweep = sweep_of(deployment, ledger)
+    if sweep.reason(now) or sweep.listed_at is None:
         return None
     return (
         f"the sensor {name} is on and starts the runs; nothing is owed, and the last complete listing was at "
-        f"{listed_at:%H:%M} UTC. The schedule lists again after {due:%H:%M} UTC (sweep_minutes)"
+        f"{sweep.listed_at:%Y-%m-%d %H:%M} UTC. The schedule lists again after {sweep.due_at:%Y-%m-%d %H:%M} UTC "
+        f"({sweep.setting})"
     )
 
 

@@ -20,7 +20,7 @@ from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import database
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
-from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG
+from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG, RANGE_TAG
 from export_pipeline.steps.stopping import Stop, deadline
 
 UNFINISHED = [
@@ -37,6 +37,13 @@ _OVER = (
     DagsterRunStatus.SUCCESS,
 )
 _LOOK_SECONDS = 2.0
+LONGEST_STEP_SECONDS = 3_600
+"""A run starts nothing new once its time budget is used up, but a file or a warehouse load can take this long."""
+
+LEAST_SHARE_OF_A_READING = 0.5
+"""Share of max_run_seconds that reading a manifest gets in any case. So a run ends at most half its time late, and a
+manifest whose turn always comes late in a run is read eventually."""
+
 TERMINATED = "the run was terminated"
 # With the other executors, Dagster's own run launchers monitor the containers.
 _WITH_CLAIMS = ("in_process", "multiprocess", "celery")
@@ -69,12 +76,14 @@ def of_export(
     Args:
         ledger: of this export; opened only if a run has the tag of a ledger.
         location: the code location of this export; None: that of its latest run, if there is one.
-        job: only runs of this job.
+        job: only runs of this job; None: of all, and those that materialize assets.
     """
-    named_so = RunsFilter(
-        job_name=job, statuses=UNFINISHED, tags={LEDGER_TAG: deployment.names.prefixed(deployment.name)}
-    )
-    found = instance.get_runs(filters=named_so)
+    name = deployment.names.prefixed(deployment.name)
+    found = [
+        run
+        for tag in (LEDGER_TAG, *(() if job is not None else (RANGE_TAG,)))
+        for run in instance.get_runs(RunsFilter(job_name=job, statuses=UNFINISHED, tags={tag: name}))
+    ]
     ours = _Ours(instance, ledger, location)
     return [run for run in found if ours.has(run)]
 
@@ -171,11 +180,11 @@ def nothing_more(context: OpExecutionContext, deployment: Deployment) -> Stop:
     return lambda: ended() or late()
 
 
-def run_deadline(context: OpExecutionContext, deployment: Deployment) -> Stop:
-    """A reason to start nothing more after the end of the run's time budget."""
+def run_deadline(context: OpExecutionContext, deployment: Deployment, *, share: float = 1.0) -> Stop:
+    """A reason to start nothing more after the end of the run's time budget, or of a *share* of it."""
     record = context.instance.get_run_record_by_id(context.run_id)
     started = record.start_time if record is not None else None
-    return deadline((started or time.time()) + deployment.run_seconds, deployment.run_seconds)
+    return deadline((started or time.time()) + share * deployment.run_seconds, share * deployment.run_seconds)
 
 
 def subscriber_seconds(deployment: Deployment, own: float | None) -> float:

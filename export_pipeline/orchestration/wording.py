@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from export_pipeline.errors import TryLater
 from export_pipeline.ledger.backfills import AskedDay
 from export_pipeline.ledger.inspection import UnreadableFile
 from export_pipeline.ledger.owed import OwedManifest
+from export_pipeline.ledger.run_totals import RunTotals
 from export_pipeline.printable import printable
 from export_pipeline.quantities import counted, sized
 from export_pipeline.source.file import utf8
@@ -20,7 +22,6 @@ from export_pipeline.steps.read import ReadOutcome, Staged
 NO_SUBSCRIBER = (
     "no subscriber is configured, so no events can be delivered; add one under `subscribers:` in {deployment}"
 )
-ALL_READ = "every file that this run tried to read was readable"
 _SHOWN_MANIFESTS = 10
 NEVER_READ_NEXT = "no action is needed: they stay owed, and the next run of export_job reads and delivers them"
 
@@ -50,7 +51,8 @@ def found_odd(found: Found) -> list[str]:
     if found.overwritten:
         odd.append(
             f"{counted(found.overwritten, 'known key')} {_were(found.overwritten)} overwritten (new etag), "
-            f"such as {_some(found.overwritten_keys)}"
+            f"such as {_some(found.overwritten_keys)}: source.on_overwrite says whether their unchanged lines are "
+            "delivered again (read), or not (changed)"
         )
     if found.undated:
         odd.append(
@@ -154,6 +156,35 @@ def read_empty(staged: Staged) -> str:
     )
 
 
+def retrying(name: str, error: TryLater, seconds: float, retries: int) -> str:
+    """Why a request to a subscriber is retried; *retries* of one delivery so far, this one included."""
+    before = f" ({retries} retries so far)" if retries > 1 else ""
+    return f"{name}: {error}; retrying in {seconds:.1f} s{before}"
+
+
+def run_ended(totals: RunTotals | None) -> str:
+    """The sum of a run."""
+    if totals is None:
+        return "this run: no run has listed the source yet"
+    found = f"found {counted(totals.found_files, 'new file')}" if totals.found_files else "found no new file"
+    delivered = [
+        f"{name} {counted(one.events, 'event')} ({counted(one.files, 'file')} complete)"
+        for name, one in totals.delivered.items()
+        if one.events or one.files
+    ]
+    kinds = (
+        ("stretch", "malformed record", "malformed records"),
+        ("refused", "refused event", "refused events"),
+        ("file", "unreadable file", "unreadable files"),
+    )
+    aside = [counted(totals.aside[kind], one, many) for kind, one, many in kinds if totals.aside.get(kind)]
+    still = [f"{name} {counted(files, 'file')}" for name, files in totals.owed_files.items() if files]
+    return (
+        f"this run: {found}; delivered: {', '.join(delivered) or 'nothing'}; quarantined: "
+        f"{', '.join(aside) or 'nothing'}; still owed: {', '.join(still) or 'nothing'}"
+    )
+
+
 def delivered(name: str, done: Delivered) -> str:
     """What a subscriber has accepted."""
     totals = done.totals
@@ -241,10 +272,11 @@ def never_read(manifests: Sequence[str]) -> str:
 
 
 def day_without_a_run(one: AskedDay, names: Sequence[str]) -> str:
-    """What happens to a day of a backfill whose run Dagster dropped."""
+    """What happens to a day of a backfill that no run reached."""
     return (
-        f"backfill {one.backfill_id}: Dagster dropped the run for {one.day}, for example because the code server was "
-        f"unavailable; its files are now owed to {', '.join(names)}, and this run and later ones deliver them"
+        f"{one.request}: Dagster dropped the run for {one.day}, for example because the code server was unavailable, "
+        f"or the run ended before that day; its files are now owed to {', '.join(names)}, and this run and later ones "
+        "deliver them"
     )
 
 

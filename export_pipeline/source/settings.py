@@ -68,9 +68,11 @@ class SourceSettings(StoreSettings):
         description="How keys below url begin: a strftime pattern of %Y, %m, %d, %H, %M, %j and literal text.",
     )
     start_date: date = Field(default=date(2020, 1, 1), description="First day to export; older files are never read.")
-    on_overwrite: Literal["read", "ignore"] = Field(
+    on_overwrite: Literal["read", "changed", "ignore"] = Field(
         default="read",
-        description="A known key with new content: read it as a separate file, or ignore it. Both are logged.",
+        description="A known key with new content: read it as a separate file, which delivers its unchanged lines "
+        "again; deliver only the [lines that the older version had not](operations.md#a-file-was-uploaded-again); or "
+        "ignore it. All are logged.",
     )
 
     ignore: list[str] | None = Field(

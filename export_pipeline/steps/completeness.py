@@ -163,7 +163,7 @@ def compare(
     listing = _listing(source, settings, first_day=max(first_day, settings.start_date), last_day=last_day)
     while chunk := list(islice(listing, _COMPARED_AT_ONCE)):
         with ledger.read() as tx:
-            seen = known.between(tx, source_id, chunk, takes_ignored=settings.on_overwrite == "read")
+            seen = known.between(tx, source_id, chunk, takes_ignored=settings.on_overwrite != "ignore")
         for one in chunk:
             result.objects += 1
             if seen.has(one.file, one.day):

@@ -7,19 +7,26 @@ from dataclasses import dataclass
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.reading import ahead
+from export_pipeline.batching.record import Kept
+from export_pipeline.delivery.echoes import without_echoes
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
-from export_pipeline.ledger import deliveries, owed, portions, subscriptions
+from export_pipeline.ledger import deliveries, owed, portions, quarantined, subscriptions
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.deliveries import Delivery
 from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.ledger.portions import Portions, Step
 from export_pipeline.ledger.records import LedgerBatch, Subscription, Totals
+from export_pipeline.steps.changed import Reduced, reduce_to_changed
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.origins import origins_of
 from export_pipeline.steps.progress import Progress
+from export_pipeline.steps.quarantine import resolve_accepted
 from export_pipeline.steps.read import Staged, ensure_staged
 from export_pipeline.steps.stopping import Allowance, Stop, never
+
+_HAS_IT = Reduced("it is already delivered")
 
 
 class HeldBack(DeliveryError):
@@ -58,6 +65,7 @@ class Delivered:
         totals: of the whole manifest, earlier runs included.
         seconds: how long it took in this run.
         is_asked_again: a replay was requested in the meantime, and is still owed.
+        warnings: what else is worth knowing, one sentence each.
     """
 
     manifest: Manifest
@@ -66,6 +74,7 @@ class Delivered:
     totals: Totals
     seconds: float
     is_asked_again: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def deliver(
@@ -109,15 +118,17 @@ def deliver(
         with place.ledger.read() as tx:
             delivery = deliveries.delivery(tx, manifest.id, subscription)
             failure = subscriptions.failed_in_run(tx, subscription, run_id)
-        if delivery is None or not delivery.state.is_owed:
+        is_owed = delivery is not None and delivery.state.is_owed
+        if is_owed and failure is not None:
+            raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
+        reduced = reduce_to_changed(place, manifest, delivery, subscription, run_id=run_id) if is_owed else _HAS_IT
+        if delivery is None or reduced.reason:
             with place.ledger.read() as tx:
                 done = owed.nobody_waits(tx, manifest.id)
             if done:
                 # Another run delivered the last of it and emptied staging before it was staged again here.
                 place.staging.delete(manifest.id)
-            return NothingToDo("it is already delivered")
-        if failure is not None:
-            raise HeldBack(f"{subscription.name} failed earlier in this run, so this waits for the next one: {failure}")
+            return NothingToDo(reduced.reason)
         if isinstance(subscriber, Borrows):
             subscriber.lend_claims(place.ledger.claims)
         try:
@@ -149,6 +160,7 @@ def deliver(
         totals=totals,
         seconds=time.monotonic() - started,
         is_asked_again=not closed,
+        warnings=reduced.warnings,
     )
 
 
@@ -202,8 +214,7 @@ def _send_all(
                     reason = allowance.reason()
                     continue  # the run or its time budget ends; the subscriber did not fail
                 if failure is None:
-                    failure = sent
-                    failure.batch_id = batch.id
+                    failure = _without_echoes(sent, batch)
                     with place.ledger.write() as tx:
                         deliveries.fail(
                             tx,
@@ -214,18 +225,29 @@ def _send_all(
                             is_blocked=isinstance(sent, Blocked),
                         )
                 continue  # batches in flight beside it may have been accepted; they are recorded
+            kept: list[Kept] = []
             if refused := memories[entry.n].refused_now(sent.refused):
                 # Before the acceptance: after a crash in between, this is repeated, overwriting the same object.
                 if delivery.round > 1:
                     refused |= place.quarantine.refused(
                         manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, n=entry.n
                     )
-                place.quarantine.put_refused(
-                    manifest_id=manifest.id, subscriber=subscription.name, n=entry.n, batch=batch, refused=refused
+                kept = place.quarantine.put_refused(
+                    manifest_id=manifest.id,
+                    subscriber=subscription.name,
+                    n=entry.n,
+                    batch=batch,
+                    refused=refused,
+                    origins=origins_of(place, manifest, staged.batches, entry.n),
                 )
+                for one in kept:
+                    # The ledger's is shown where no one expects user data; the record's is beside the data.
+                    one.reason = without_echoes(one.reason, batch.data)
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
+                if kept:
+                    quarantined.keep(tx, manifest.source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
                 if memories[entry.n].is_kept and not memories[entry.n].is_divided:
                     portions.forget(tx, delivery, entry.n)
             accepted.append(entry)
@@ -234,12 +256,18 @@ def _send_all(
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
     if whole and delivery.is_repeated:
         # It has now accepted what it refused of them in an earlier round: a retry would deliver that again.
-        place.quarantine.archive_refused(
-            manifest_id=manifest.id, day=manifest.day, subscriber=subscription.name, batches=whole
-        )
+        resolve_accepted(place, manifest, subscription.name, whole, run_id=run_id)
     if failure is not None:
         raise failure
     return accepted, reason
+
+
+def _without_echoes(error: DeliveryError, batch: Batch) -> DeliveryError:
+    """The error, which is shown in many places, without what it repeats of the events."""
+    error.args = tuple(without_echoes(str(one), batch.data) for one in error.args)
+    error.answer = without_echoes(error.answer, batch.data)
+    error.batch_id = batch.id
+    return error
 
 
 class _Memory:

@@ -7,8 +7,10 @@ is known. This module compares the two, and records the result in one transactio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from itertools import islice
+
+from sqlalchemy import Connection
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import database, known, planning, sources, subscriptions
@@ -26,6 +28,8 @@ _COMPARED_AT_ONCE = 1_000
 # Sorts after every key that can match a layout: keys after it (Firehose's error folder, say) need not be listed.
 _LAST_MOMENT = datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
 _SHOWN_KEYS = 5
+# Of a listing for the first file alone: one page.
+_MOST_KEYS_TO_FIRST = 1_000
 
 
 @dataclass(slots=True)
@@ -138,7 +142,7 @@ def unknown(
         if progress is not None:
             progress.advance(files=len(chunk))
         with ledger.read() as tx:
-            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite == "read")
+            seen = known.between(tx, source_id, chunk, takes_ignored=on_overwrite != "ignore")
         for one in seen.new_among(chunk):
             file, day = one.file, one.day
             if seen.was_ignored(file.key, file.etag):
@@ -227,6 +231,12 @@ class Discovery:
             self.mark = database.source_mark(tx, source.url)
             self.state = sources.listing_state(tx, source_id)
             self.more_before = sources.more_to_list(tx, source_id)
+            is_first_day_known = sources.first_day(tx, source_id) is not None
+        before = self.state.start_date
+        starts_earlier = before is not None and settings.start_date < before
+        self._is_first_day_wanted = starts_earlier or not is_first_day_known
+        self._begins_at_first_key = False
+        self._first_seen: date | None = None
         # A frontier left by another layout says nothing about the keys of this one.
         frontier = self.state.frontier if settings.layout.moment_of(self.state.frontier) else ""
         self.found = Found(frontier=frontier, notes=registration.notes, subscriptions=registration.subscriptions)
@@ -243,6 +253,7 @@ class Discovery:
             mark=self.mark,
             now=self.run.now,
         )
+        self._begins_at_first_key = not begin.first
         self.found.since = begin.since
         self.found.ignored_cursor, self.found.why_ignored = Cursor.parse(self.cursor).key, begin.ignored
         return begin
@@ -325,6 +336,7 @@ class Discovery:
             if one.day < self.settings.start_date:
                 self.found.too_old += 1
             else:
+                self._first_seen = self._first_seen or one.day
                 yield one
 
     def owed(self, files: Iterable[tuple[DatedFile, bool]]) -> Iterator[DatedFile]:
@@ -365,12 +377,42 @@ class Discovery:
             note = "known key with new content; on_overwrite: ignore"
             planning.note_ignored(tx, source_id=self.source_id, files=self._ignored, note=note, now=self.run.now)
             sources.set_more_to_list(tx, self.source_id, more)
+            if self._is_first_day_wanted and self._begins_at_first_key and self._first_seen is not None:
+                self._set_first_day(tx, self._first_seen)
             if listing != self.state:
                 sources.set_listing_state(tx, self.source_id, listing)
         self.state, self.more_before = listing, more
         self._ignored = []
         self.found.files += len(new)
         self.found.manifests += len(planned)
+
+    def note_first_day(self) -> None:
+        """Record the day of the source's first file, once: the partitions of the assets begin there.
+
+        A listing that began at the very first key has met it; for any other, one page of a listing tells.
+        """
+        if not self._is_first_day_wanted:
+            return
+        day = self._first_seen if self._begins_at_first_key else first_day(self.source, self.settings)
+        if day is not None:
+            with self.ledger.write() as tx:
+                self._set_first_day(tx, day)
+
+    def _set_first_day(self, tx: Connection, day: date) -> None:
+        sources.set_first_day(tx, self.source_id, day)
+        self._is_first_day_wanted = False
+
+
+def first_day(source: Source, settings: DiscoverySettings) -> date | None:
+    """The day of the first file from ``start_date`` on; None if the first page of a listing has none.
+
+    Raises:
+        ListingFailed: the source could not be listed.
+    """
+    after = settings.layout.start_after(midnight(settings.start_date))
+    walk = Walk(source, after=after, layout=settings.layout, most_keys=_MOST_KEYS_TO_FIRST)
+    days = (one.day for one in with_days(walk, settings.layout, Found()))
+    return next((day for day in days if day >= settings.start_date), None)
 
 
 @contextmanager
@@ -392,6 +434,7 @@ def discovery(
         source_id, registration = register(source, ledger, settings, wanted, now=run.now)
         one = Discovery(source, ledger, settings, registration, cursor=cursor, source_id=source_id, run=run)
         yield one
+        one.note_first_day()
         one.found.cursor = str(Cursor(one.found.frontier, one.mark))
 
 

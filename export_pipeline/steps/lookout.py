@@ -7,8 +7,9 @@ look to look. A look writes nothing: the run that it starts plans what it saw.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from export_pipeline.deployment import Deployment
 from export_pipeline.ledger import database, owed, sources, subscriptions
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.records import DatedFile, Subscription
@@ -18,6 +19,7 @@ from export_pipeline.source.queue import Queue
 from export_pipeline.source.store import Source
 from export_pipeline.steps.discover import DiscoverySettings, Found, Walk, unknown, with_days
 from export_pipeline.steps.next_listing import next_listing
+from export_pipeline.storage.location import parse_location
 
 MOST_KEYS = 1_000
 """How many keys a range has: one page of an S3 listing."""
@@ -147,8 +149,47 @@ def owes_nothing(ledger: Ledger, url: str) -> bool:
         return not any(one.files for one in owed.waiting(tx, source_id, subscriptions.active(tx, source_id)))
 
 
-def last_complete_listing(ledger: Ledger, url: str) -> datetime | None:
-    """When the last listing that reached the end of the source began; None: none did."""
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What is left to the schedule, or to ``follow`` at its times, while every new file starts a run by itself.
+
+    Two things: to list the whole lookback again now and then, and to try again what is owed. With notifications a
+    listing is due as often as the deployment says for them, since a run lists no sooner; without, after
+    ``sweep_minutes``.
+
+    Attributes:
+        listed_at: when the last listing began that came to the end of the source; None: none did.
+        due_at: when the next one is due; None: now.
+        owes: something that is known is owed, or was left to be listed.
+        setting: the option that says how often.
+    """
+
+    listed_at: datetime | None
+    due_at: datetime | None
+    owes: bool
+    setting: str
+
+    def reason(self, now: datetime, *, retries: bool = True) -> str:
+        """Why to run now; empty: there is no reason.
+
+        Args:
+            retries: whether what is owed is one.
+        """
+        if self.due_at is None or now >= self.due_at:
+            return "a complete listing is due"
+        return "files are still owed" if retries and self.owes else ""
+
+
+def sweep_of(deployment: Deployment, ledger: Ledger) -> Sweep:
+    """What is left to the schedule, as things are in the ledger."""
+    url, told = parse_location(deployment.source.url).url, deployment.source.notifications
     with ledger.read() as tx:
         source_id = sources.source_id(tx, url)
-        return sources.listing_state(tx, source_id).complete_at if source_id is not None else None
+        state = sources.listing_state(tx, source_id) if source_id is not None else ListingState()
+    if told is not None:
+        listed_at, every = state.listed_at, timedelta(seconds=told.listing_every_seconds)
+        setting = "source.notifications.listing_every_seconds"
+    else:
+        listed_at, every, setting = state.complete_at, timedelta(minutes=deployment.sweep_minutes), "sweep_minutes"
+    due_at = listed_at + every if listed_at is not None else None
+    return Sweep(listed_at, due_at, not owes_nothing(ledger, url), setting)

@@ -26,7 +26,7 @@ class ListingRules:
 
     Attributes:
         lookback: how far before the frontier a listing begins, so that late files are found.
-        on_overwrite: read or ignore: whether new content under a known key is taken.
+        on_overwrite: read, changed or ignore: whether new content under a known key is taken.
         prefix: the source's path in its bucket. Cursors are relative to it, but a user may paste a full key.
         follows_messages: notifications announce new files. A late file may arrive, without a message, right after the
             last listing went past its key, so the lookback counts from when that listing began.

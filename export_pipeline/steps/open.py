@@ -35,6 +35,7 @@ class Workspace:
         secrets: values that must not appear in a reason, a log or the ledger.
         stop: why a reading in progress must end, once it has taken *reading_seconds*.
         reading_seconds: how long a reading may take in any case, even if the run's time budget ends earlier.
+        on_overwrite: read, ignore or changed: how a known key with new content is treated.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class Workspace:
     secrets: frozenset[str] = frozenset()
     stop: Stop = never
     reading_seconds: float = math.inf
+    on_overwrite: str = "read"
 
 
 @contextmanager
@@ -81,6 +83,7 @@ def workspace_of(
         limits=ReadLimits(**deployment.limits.model_dump()),
         max_attempts=deployment.max_attempts,
         secrets=deployment.secret_values(),
+        on_overwrite=deployment.source.on_overwrite,
     )
 
 

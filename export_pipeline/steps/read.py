@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from export_pipeline.batching.cutter import BatchLimits
-from export_pipeline.batching.quarantine import RetriedFiles
+from export_pipeline.batching.line_hashes import LineHashes
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest, text_of
+from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
-from export_pipeline.ledger import deliveries, manifests
+from export_pipeline.ledger import deliveries, manifests, quarantined
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers
+from export_pipeline.ledger.quarantined import Entry
 from export_pipeline.ledger.records import LedgerBatch, ReadingResult
 from export_pipeline.secrets import scrub
 from export_pipeline.source.blame import blaming
@@ -21,8 +23,10 @@ from export_pipeline.source.fetch import fetch_in_order
 from export_pipeline.source.file import ReadLimits, SourceFile
 from export_pipeline.source.framing import Framer
 from export_pipeline.source.store import Source
+from export_pipeline.steps.changed import CHANGED, lines_name
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
+from export_pipeline.steps.quarantine import kept_of_older, move_objects, replaced_by_newer
 from export_pipeline.steps.retention import bring_back
 from export_pipeline.steps.retry import finish_retry
 from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
@@ -55,6 +59,7 @@ class ReadOutcome:
         quarantined: those of them that are in the quarantine and are not retried.
         notes: what else happened, one sentence each.
         seconds: how long reading took.
+        resolved: how many records of older files no longer wait in the quarantine.
     """
 
     staged: Staged | None = None
@@ -62,6 +67,13 @@ class ReadOutcome:
     quarantined: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    resolved: int = 0
+
+    @property
+    def has_changed_quarantine(self) -> bool:
+        """Whether something came into the quarantine, or waits there no longer."""
+        kept = self.staged is not None and self.staged.reading is not None and bool(self.staged.reading.kept)
+        return kept or bool(self.quarantined or self.resolved)
 
     def take(self, apart: Apart) -> str | None:
         """Add what happened to a manifest's files; returns the id of what is left of it, to be staged next."""
@@ -171,13 +183,25 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
         if not may_change:
             raise
         return outcome.take(divide(place, manifest, str(error), run_id=run_id))
+    older: list[Entry] = []
+    to = replaced_by_newer(run_id)
+    if not manifest.state.is_read:
+        with place.ledger.read() as tx:
+            older = kept_of_older(tx, manifest, by_lines=place.on_overwrite == CHANGED)
+        # Before the reading is recorded: after a crash in between, it is read again, and this is repeated.
+        move_objects(place, older, to)
     try:
         with place.ledger.write(durable=True) as tx:
             manifests.record_reading(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
+            if not manifest.state.is_read:
+                day, source_id = manifest.day, manifest.source_id
+                quarantined.keep(tx, source_id, reading.kept, day=day, run_id=run_id, now=utc_now())
+                quarantined.move(tx, source_id, older, to)
             outcome.staged = Staged(manifests.get(tx, manifest.id), manifests.batches(tx, manifest.id), reading)
     except ReadingDiffers as error:
         outcome.staged = None
         raise reading_differs(place, manifest, error, began=began, run_id=run_id) from None
+    outcome.resolved += sum(one.records for one in older)
     return None
 
 
@@ -209,27 +233,38 @@ def _source(place: Workspace, manifest: Manifest) -> Source:
 
 
 def _stage(place: Workspace, manifest: Manifest, limits: ReadLimits, progress: Progress) -> ManifestReading:
-    def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
-        place.staging.put(manifest.id, batch.n, *parts)
-        progress.advance(events=batch.events)
-
     # What an earlier, interrupted reading left must not be taken for part of this one.
     place.staging.delete(manifest.id)
     progress.begin(files=len(manifest.files), size_bytes=sum(file.size_bytes for file in manifest.files))
-    with closing(fetch_in_order(_source(place, manifest), manifest.files)) as fetched:
+    # Of a manifest that was read before, they were kept then.
+    compares = place.on_overwrite == CHANGED and manifest.is_of_source and manifest.part_of is None
+    keeps_lines = compares and not manifest.state.is_read
+    with ExitStack() as opened:
+        lines = opened.enter_context(closing(LineHashes())) if keeps_lines else None
+
+        def stage(batch: StagedBatch, parts: Sequence[bytes | memoryview]) -> None:
+            place.staging.put(manifest.id, batch.n, *parts)
+            if lines is not None:
+                lines.add(parts)
+            progress.advance(events=batch.events)
+
+        fetched = opened.enter_context(closing(fetch_in_order(_source(place, manifest), manifest.files)))
         reading = read_manifest(
             files=_counted(fetched, progress),
             manifest_id=manifest.id,
             day=manifest.day,
             stage=stage,
-            # The malformed records of a part were quarantined when the whole was read.
-            quarantine=place.quarantine if manifest.part_of is None else None,
+            # The malformed records of a part were quarantined when the whole was read; and once quarantined, they may
+            # have been retried or dismissed since.
+            quarantine=place.quarantine if manifest.part_of is None and not manifest.state.is_read else None,
             batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
             read_limits=limits,
             ranges=manifest.ranges,
             is_stored_as_text=not manifest.is_of_source,
             checkpoint=_checkpoint(place),
         )
+        if lines is not None:
+            lines.keep(place.quarantine.objects, lines_name(manifest))
     place.staging.flush(manifest.id)
     return reading
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 from export_pipeline.batching.staging import Staging
 from export_pipeline.errors import LedgerError
-from export_pipeline.ledger import deliveries, folding, manifests, parts, sources, unreadable
+from export_pipeline.ledger import deliveries, folding, manifests, parts, quarantined, sources, unreadable
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.ledger.records import PartFile
@@ -94,9 +94,10 @@ def bring_back(place: Workspace, found: Manifest, *, run_id: str) -> Manifest:
     if tries < place.max_attempts:
         raise LedgerError(f"{reason}; attempt {tries} of {place.max_attempts}, then the missing files are given up")
     if found.part_of is not None:
-        place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
+        kept = place.quarantine.put_file(manifest_id=found.id, day=found.day, file=found.files[0], reason=reason)
         with place.ledger.write(durable=True) as tx:
             unreadable.give_up(tx, found.id, reason)
+            quarantined.keep(tx, found.source_id, kept, day=found.day, run_id=run_id, now=utc_now())
         raise OwedFileLost(first_key, f"{reason}; given up after {tries} attempts, and kept in the quarantine")
     done, sound = split_for_all(
         place,

@@ -2,7 +2,8 @@
 
 Malformed records and refused events become separate files and manifests, so that every promise holds for them as well:
 they are read, checked, delivered once, and quarantined again if nothing was fixed. Files that were given up are tried
-as if for the first time. What was retried is moved to ``retried/`` in the quarantine and kept there.
+as if for the first time. What was retried is moved to ``retried/`` in the quarantine and kept there. What returns says
+where it came from in the source, and how often it was retried.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,31 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from export_pipeline.batching.quarantine import FILE, REFUSED, STRETCH, Record, RetriedFiles
-from export_pipeline.ledger import deliveries, folding, known, manifests, planning, retries, unreadable
+from export_pipeline.batching.quarantine import RETRIED_FOLDER, entry_of
+from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
+from export_pipeline.batching.retried import RetriedFiles
+from export_pipeline.ledger import (
+    deliveries,
+    folding,
+    known,
+    manifests,
+    planning,
+    quarantined,
+    retries,
+    sources,
+    unreadable,
+)
+from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import owe, waived_for
 from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.quarantined import RETRIED, Change
 from export_pipeline.ledger.records import Run
+from export_pipeline.quantities import counted
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.quarantine import is_final
+
+_RETRY = "retry by "
+_READER_SECONDS = 60
 
 
 @dataclass(slots=True)
@@ -40,6 +60,40 @@ class Retried:
     of_others: int = 0
     under_way: int = 0
 
+    def sentences(self) -> list[str]:
+        """The result in words."""
+        told = [
+            counted(number, one, many)
+            for number, one, many in (
+                (self.stretches, "malformed record", "malformed records"),
+                (self.refused, "refused event", "refused events"),
+                (len(self.files), "file", "files"),
+            )
+            if number
+        ]
+        found = ["nothing to retry"]
+        if told:
+            found = [f"the next run retries {', '.join(told)}; start it now: export-pipeline run"]
+        if self.of_others:
+            others = counted(self.of_others, "entry", "entries")
+            found.append(f"skipped {others} of another deployment (another ledger or source)")
+        if self.under_way:
+            found.append(
+                f"{counted(self.under_way, 'entry', 'entries')} of files or batches that no run has finished stay as "
+                "they are; once one has, retry what is left"
+            )
+        if self.cut_off:
+            found.append(
+                f"skipped {counted(self.cut_off, 'malformed record')} that exceeded the size limit and were kept "
+                "truncated"
+            )
+        return found
+
+
+def retried_by(name: str) -> Run:
+    """A retry that *name*, a user or a run, requests."""
+    return Run(f"{_RETRY}{name}"[:64], utc_now())
+
 
 def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Retried:
     """Plan the content of quarantine objects again.
@@ -49,7 +103,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         names: of objects, as returned by ``Quarantine.records``.
         run: the run that requests the retry.
     """
-    retried = Retried()
+    retried, by = Retried(), run.id.removeprefix(_RETRY)
     for name in names:
         records = list(place.quarantine.records_in(name))
         if records and not _is_ours(place, records[0].manifest):
@@ -59,20 +113,34 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
         if records and not _is_final(place, records[0]):
             retried.under_way += len(records)
             continue
-        whole = [record for record in records if record.kind != FILE and record.is_whole]
-        for record in records:
-            if record.kind == FILE:
-                with place.ledger.write(durable=True) as tx:
-                    unreadable.reopen(tx, record.manifest)
-                    retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
-                retried.files.append(record.key)
+        if records and records[0].kind == FILE:
+            _retry_files(place, name, records, retried, by=by)
+            continue
+        whole = [record for record in records if record.is_whole]
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
         if whole and _plan(place, name, whole, run=run):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         # Last: after a crash before this, the same manifests are planned again, which changes nothing.
-        _archive(place, name, records)
+        _archive(place, name, records, by=by)
     return retried
+
+
+def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried: Retried, *, by: str) -> None:
+    """Retry files that were given up with one manifest.
+
+    Until that is archived no one reads the manifest: what a run gives up again is under the same name.
+    """
+    with place.ledger.claims.claim(f"read:{records[0].manifest}", wait_seconds=_READER_SECONDS) as mine:
+        if not mine:
+            retried.under_way += len(records)
+            return
+        for record in records:
+            with place.ledger.write(durable=True) as tx:
+                unreadable.reopen(tx, record.manifest)
+                retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
+            retried.files.append(record.key)
+        _archive(place, name, records, by=by)
 
 
 def finish_retry(place: Workspace, manifest: Manifest) -> None:
@@ -88,33 +156,31 @@ def finish_retry(place: Workspace, manifest: Manifest) -> None:
     for name in names & waiting:
         records = list(place.quarantine.records_in(name))
         if records[0].kind != REFUSED or RetriedFiles.key(manifest.day.isoformat(), records) == manifest.files[0].key:
-            _archive(place, name, records)
+            _archive(place, name, records, by="a retry that had not ended")
     with place.ledger.write() as tx:
         retries.forget(tx, manifest)
 
 
-def _archive(place: Workspace, name: str, records: Sequence[Record]) -> None:
+def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str) -> None:
     """Archive the records of an object, except malformed records that were too long to be kept whole."""
-    if all(record.is_whole or record.kind != STRETCH for record in records):
-        place.quarantine.archive(name)
-    elif any(record.is_whole for record in records):
-        place.quarantine.archive_whole(name)
+    moved = [record for record in records if record.is_whole or record.kind != STRETCH]
+    if not moved:
+        return
+    to = Change(RETRIED, by, "the next run reads them again", utc_now())
+    with place.ledger.write() as tx:
+        source_id = manifests.get(tx, records[0].manifest).source_id
+        quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), moved), to)
+    place.quarantine.move(name, RETRIED_FOLDER, to.life, moves=lambda one: one.is_whole or one.kind != STRETCH)
 
 
 def _is_final(place: Workspace, record: Record) -> bool:
-    """Whether no process will write the record again: its reading was recorded, or its batch accepted.
-
-    A process that dies before that leaves its records behind, and the next one starts again.
-    """
     with place.ledger.read() as tx:
-        if record.kind == STRETCH:
-            return manifests.was_recorded(tx, record.manifest)
-        return record.kind == FILE or deliveries.is_settled(tx, record.manifest, record.subscriber, record.batch)
+        return is_final(tx, record)
 
 
 def _is_ours(place: Workspace, manifest_id: str) -> bool:
     with place.ledger.read() as tx:
-        return manifests.is_of(tx, manifest_id, place.source.url)
+        return manifests.source_of(tx, manifest_id) == sources.source_id(tx, place.source.url)
 
 
 def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bool:

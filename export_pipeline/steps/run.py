@@ -15,6 +15,7 @@ from export_pipeline.ledger.owed import OwedManifest
 from export_pipeline.ledger.records import Run, Subscription
 from export_pipeline.steps.deliver import deliver
 from export_pipeline.steps.discover import DiscoverySettings, discover
+from export_pipeline.steps.messages import Notifications, discover_notified
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
@@ -140,6 +141,7 @@ def export(
     max_files: int,
     keep_days: int | None,
     run: Run,
+    notifications: Notifications | None = None,
     other_runs: Callable[[], Collection[str]] = tuple,
 ) -> RunResult:
     """One whole run: list, plan, take on, read and deliver.
@@ -149,20 +151,19 @@ def export(
         cursor: the text of the cursor; *move_cursor* receives the new one once everything up to it is planned.
         wanted: the configured subscribers and their ``since``.
         keep_days: number of days that the ledger keeps in full; None: all.
+        notifications: how the source announces new files; None: it is listed in each run.
         other_runs: returns the runs in progress, whose staged batches are left alone.
 
     Raises:
         ListingFailed: the source could not be listed; nothing was planned.
+        QueueFailed: the queue did not answer well; what was planned stays owed.
     """
-    found = discover(
-        place.source,
-        place.ledger,
-        settings,
-        cursor=cursor,
-        wanted=wanted,
-        max_files=max_files,
-        run=run,
-    )
+    places = place.source, place.ledger, settings
+    if notifications is None:
+        found = discover(*places, cursor=cursor, wanted=wanted, max_files=max_files, run=run)
+    else:
+        noticed = discover_notified(*places, notifications, cursor=cursor, wanted=wanted, max_files=max_files, run=run)
+        found = noticed.found
     move_cursor(found.cursor)
     taken = take_what_is_owed(place.ledger, place.source.url, found.subscriptions, max_files=max_files, run_id=run.id)
     keep = {one.id for one in taken.manifests}

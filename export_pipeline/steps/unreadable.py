@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from export_pipeline.batching.record import FILE, Kept
 from export_pipeline.errors import (
     FileError,
     FileFailed,
@@ -20,9 +21,10 @@ from export_pipeline.errors import (
     FileUnreachable,
     LedgerError,
 )
-from export_pipeline.ledger import deliveries, manifests, parts, unreadable
+from export_pipeline.ledger import deliveries, known, manifests, parts, quarantined, unreadable
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest, ReadingDiffers, manifest_id_of
+from export_pipeline.ledger.quarantined import RESOLVED, Change
 from export_pipeline.ledger.records import Run
 from export_pipeline.ledger.unreadable import Share
 from export_pipeline.printable import printable
@@ -30,6 +32,7 @@ from export_pipeline.quantities import counted
 from export_pipeline.secrets import scrub
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.quarantine import change, forget_replaced
 
 DIVIDED_INTO = 10
 """Into how many manifests one is divided whose reader died: three divisions find one file among a thousand."""
@@ -84,7 +87,10 @@ def set_apart(
     reasons = {key: scrub(error.reason, place.secrets) for key, error in failures.items()}
     if not may_change or (manifest.state.is_read and not several):
         others_read = others_read or len(failures) < len(manifest.files)
-        raise _wait(place, manifest, failures, reasons, began=began, others_read=others_read, run_id=run_id)
+        what = _wait(place, manifest, failures, reasons, began=began, others_read=others_read, run_id=run_id)
+        if isinstance(what, Apart):
+            return what
+        raise what
     apart = [file for file in manifest.files if file.key in failures]
     rest = None
     with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
@@ -95,11 +101,13 @@ def set_apart(
         unreadable.note_attempts(tx, [_alone(place, manifest, file) for file in apart], began=began)
     if several:
         # They are from an earlier reading, of which nothing was delivered. Only now is it certain that it is replaced.
-        place.quarantine.archive_stretches(manifest.id, manifest.day)
+        forget_replaced(place, manifest, run_id=run_id)
     quarantined = [
         file.key
         for file in apart
-        if _give_up(place, manifest, file, failures[file.key], reasons[file.key], others_read=others_read)
+        if _give_up(
+            place, manifest, file, failures[file.key], reasons[file.key], others_read=others_read, run_id=run_id
+        )
     ]
     return Apart(reasons, quarantined, rest)
 
@@ -141,7 +149,7 @@ def after_death(place: Workspace, manifest: Manifest, *, run_id: str) -> Apart |
         raise _split(place, manifest, {}, reason, tries=tries, run_id=run_id)
     if not may_change or manifest.state.is_read:
         raise _split(place, manifest, {file.key: error.reason}, reason, tries=tries, run_id=run_id)
-    _give_up(place, manifest, file, error, error.reason, others_read=True)
+    _give_up(place, manifest, file, error, error.reason, others_read=True, run_id=run_id)
     return Apart({file.key: error.reason}, [file.key])
 
 
@@ -154,7 +162,7 @@ def divide(place: Workspace, manifest: Manifest, why: str, *, run_id: str) -> Ap
     with _nobody_delivers(place, manifest), place.ledger.write(durable=True) as tx:
         ids = unreadable.divide(tx, manifest, groups, url=place.source.url, run=Run(run_id, utc_now()))
     place.staging.delete(manifest.id)
-    place.quarantine.archive_stretches(manifest.id, manifest.day)
+    forget_replaced(place, manifest, run_id=run_id)
     files = counted(len(manifest.files), "file")
     note = f"manifest {manifest.id} of {files} was divided into {len(ids)}, which the next runs read separately: {why}"
     return Apart(notes=(note,))
@@ -201,7 +209,14 @@ def reading_differs(
 
 
 def _give_up(
-    place: Workspace, manifest: Manifest, file: SourceFile, error: FileError, reason: str, *, others_read: bool
+    place: Workspace,
+    manifest: Manifest,
+    file: SourceFile,
+    error: FileError,
+    reason: str,
+    *,
+    others_read: bool,
+    run_id: str,
 ) -> bool:
     """Quarantine a file as a whole if no further attempt can help; returns whether it was."""
     manifest_id = _alone(place, manifest, file)
@@ -209,9 +224,10 @@ def _give_up(
         tries = manifests.get(tx, manifest_id).read_attempts
     if not _is_hopeless(place, error, tries, others_read=others_read):
         return False
-    place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=file, reason=reason)
+    kept = place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=file, reason=reason)
     with place.ledger.write(durable=True) as tx:
         unreadable.give_up(tx, manifest_id, reason)
+        quarantined.keep(tx, manifest.source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
     return True
 
 
@@ -224,8 +240,10 @@ def _wait(
     began: datetime,
     others_read: bool,
     run_id: str,
-) -> FileError:
+) -> FileError | Apart:
     """Count an attempt of a manifest that must not change, or split it for those it is owed to; returns what to raise.
+
+    Nothing is raised if each file that cannot be read was replaced by a newer one that is delivered instead.
 
     A manifest with failed attempts is read in addition to a run's files, so that it does not hold up others.
     """
@@ -234,7 +252,18 @@ def _wait(
         tries = manifests.count_failure(tx, manifest.id, reasons[key])
         unreadable.note_attempts(tx, [manifest.id], began=began)
     if any(_is_hopeless(place, error, tries, others_read=others_read) for error in failures.values()):
-        return _split(place, manifest, reasons, reasons[key], tries=tries, run_id=run_id)
+        newer = _newer(place, manifest, failures)
+        lost = _split(place, manifest, reasons, reasons[key], tries=tries, run_id=run_id)
+        _resolve(place, manifest, newer, run_id=run_id)
+        if newer.keys() != failures.keys():
+            return lost
+        files = counted(len(newer), "file")
+        return Apart(
+            notes=(
+                f"manifest {manifest.id}: {files} ({', '.join(map(printable, newer))}) replaced in the source since "
+                "others received it; newer content is delivered instead, and the other files go on without it",
+            )
+        )
     return FileError(
         key,
         f"{reasons[key]}{_more(reasons)}; manifest {manifest.id}, which was read with it before, waits for it; attempt "
@@ -302,8 +331,9 @@ def split_for_all(
             with place.ledger.read() as tx:
                 given = shares(tx, number)
             # First: after a crash in between, the same is written again.
-            _keep_lost(place, manifest, given, reasons, reason)
+            kept = _keep_lost(place, manifest, given, reasons, reason)
             with place.ledger.write(durable=True) as tx:
+                quarantined.keep(tx, manifest.source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
                 sound += unreadable.split(
                     tx, manifest, given, reasons, reason=reason, groups=groups, run=Run(run_id, utc_now())
                 )
@@ -313,17 +343,45 @@ def split_for_all(
 
 def _keep_lost(
     place: Workspace, manifest: Manifest, given: Sequence[Share], reasons: Mapping[str, str], reason: str
-) -> None:
+) -> list[Kept]:
+    kept: list[Kept] = []
     names = ", ".join(share.subscriber for share in given)
     for manifest_id, one in unreadable.lost_parts(manifest, given).items():
         why = f"{reasons[one.file.key]}; given up for {names}, which had not received it"
-        place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=one.file, reason=why)
+        kept += place.quarantine.put_file(manifest_id=manifest_id, day=manifest.day, file=one.file, reason=why)
     if any(share.is_indivisible for share in given):
         end = f"what is owed of manifest {manifest.id} to {names} is given up"
         lost = [file for file in manifest.files if file.key in reasons] or manifest.files
         lost = lost or [SourceFile("", "", 0, utc_now())]  # of a folded manifest, whose files no longer have names
         files = {file: f"{reasons.get(file.key, reason)}; {end}" for file in lost}
-        place.quarantine.put_owed(manifest_id=manifest.id, day=manifest.day, files=files)
+        kept += place.quarantine.put_owed(manifest_id=manifest.id, day=manifest.day, files=files)
+    return kept
+
+
+def _newer(place: Workspace, manifest: Manifest, failures: Mapping[str, FileError]) -> dict[str, str]:
+    """Key → etag of the newer file in its place, which the ledger has planned or read, of files that were replaced."""
+    if not manifest.is_of_source:
+        return {}
+    newer: dict[str, str] = {}
+    for key, error in failures.items():
+        there = place.source.find_file(key) if isinstance(error, FileReplaced) else None
+        if there is None:
+            continue
+        with place.ledger.read() as tx:
+            holder = known.of_keys(tx, manifest.source_id, {key: manifest.day}).manifest_of(there, manifest.day)
+            is_taken = holder is not None and not manifests.get(tx, holder).state.is_closed
+        if is_taken and holder != manifest.id:
+            newer[key] = there.etag
+    return newer
+
+
+def _resolve(place: Workspace, manifest: Manifest, newer: Mapping[str, str], *, run_id: str) -> None:
+    """Let what was just given up wait no longer, where a newer file is in its place."""
+    with place.ledger.read() as tx:
+        found = [one for one in quarantined.of_older_files(tx, manifest.source_id, newer) if one.kind == FILE]
+    if found:
+        why = "a newer file with this key is delivered instead"
+        change(place, manifest.source_id, found, Change(RESOLVED, f"run {run_id}", why, utc_now()))
 
 
 def _told(

@@ -63,6 +63,12 @@ class AwsSubscriber(LoginFields, ConnectionOptions, RequestSubscriber):
     """Base class; a subclass sets ``service`` and the limits, and implements :meth:`encode` and :meth:`post`."""
 
     service: ClassVar[str]
+    ca_file: str | None = Field(
+        default=None,
+        description="File with the certificate authorities to trust (PEM). By default those of botocore (certifi), or "
+        "of the file named by the variable AWS_CA_BUNDLE or by ca_bundle in ~/.aws/config.",
+        examples=["/etc/ssl/example-ca.pem"],
+    )
     timeout_seconds: float = Field(
         default=30.0, gt=0, description="Timeout of one request, its response included, in seconds."
     )

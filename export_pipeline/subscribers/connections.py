@@ -17,7 +17,8 @@ class Connections:
 
     Attributes:
         proxy_url: the proxy to use instead of the environment's.
-        ca_file: certificate authorities to trust (PEM) instead of the default ones.
+        ca_file: certificate authorities to trust (PEM) instead of the operating system's, or of those that
+            SSL_CERT_FILE or SSL_CERT_DIR names.
         client_cert_file: the client certificate (PEM), with its chain.
         client_key_file: its key, if it is not in the same file.
         client_key_password: password of the key, if it is encrypted.

@@ -76,7 +76,7 @@ class Files(StoreFields, Subscriber):
             else:
                 self._open().put(name, compress(batch.data, self.compression))
         except (StoreError, ConfigurationError) as error:
-            raise _meaning(error) from None
+            raise meaning_of_store(error) from None
 
     def name_of(self, batch: Batch) -> str:
         """The object's name relative to ``url``; always the same for the same batch."""
@@ -97,7 +97,7 @@ class Files(StoreFields, Subscriber):
         try:
             self._open().put(PROBE, b"")
         except (StoreError, ConfigurationError) as error:
-            raise _meaning(error) from None
+            raise meaning_of_store(error) from None
         with suppress(StoreError):
             self._open().delete(PROBE)
 
@@ -125,7 +125,7 @@ def compress(data: bytes, compression: str) -> bytes:
     return data
 
 
-def _meaning(error: StoreError | ConfigurationError) -> DeliveryError:
+def meaning_of_store(error: StoreError | ConfigurationError) -> DeliveryError:
     """Whether the failure is temporary, according to the error of the store or the system behind *error*."""
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 

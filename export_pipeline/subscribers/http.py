@@ -1,7 +1,7 @@
 """Send events to any HTTP API that accepts JSON, if there is no specific subscriber for it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -99,11 +99,16 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The event, unchanged or mapped."""
+        return self.encoder()(event)
+
+    def encoder(self) -> Callable[[bytes], Sequence[bytes]]:
+        """:meth:`encode`, without reading the options for each event."""
         if not self.mapping:
-            return (event,)
-        if self._call is None:
-            self._call = Call(self.mapping)
-        return (self._call(event),)
+            return lambda event: (event,)
+        call = self._call
+        if call is None:
+            call = self._call = Call(self.mapping)
+        return lambda event: (call(event),)
 
     def post(self, request: Packed) -> Receipt | None:
         """Send one request; the receipt has what the response says about single events."""
@@ -134,7 +139,7 @@ class Http(IdempotentOptions, HttpRequestSubscriber):
 
     def _body(self, items: Sequence[bytes]) -> bytes:
         if self.body == "ndjson":
-            return b"\n".join(items) + b"\n"
+            return b"\n".join([*items, b""])
         array = b"[" + b",".join(items) + b"]"
         if self.body == "array":
             return array

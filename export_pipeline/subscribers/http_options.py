@@ -39,7 +39,8 @@ class ConnectionOptions(Subscriber):
     )
     ca_file: str | None = Field(
         default=None,
-        description="File with the certificate authorities to trust (PEM), instead of the default ones.",
+        description="File with the certificate authorities to trust (PEM). By default those of the operating system, "
+        "or of the file or directory named by the variable SSL_CERT_FILE or SSL_CERT_DIR.",
         examples=["/etc/ssl/example-ca.pem"],
     )
     client_cert_file: str | None = Field(

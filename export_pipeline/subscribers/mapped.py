@@ -1,7 +1,7 @@
 """Subscribers for analytics services: one call per event, built by a mapping that the deployment file may change."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -47,9 +47,14 @@ class MappedSubscriber(HttpRequestSubscriber):
 
     def encode(self, event: bytes) -> Sequence[bytes]:
         """The call for one event."""
-        if self._call is None:
-            self._call = Call(extended(self.default_mapping, self.mapping), self.look_at)
-        return (self._call(event),)
+        return self.encoder()(event)
+
+    def encoder(self) -> Callable[[bytes], Sequence[bytes]]:
+        """:meth:`encode`, without reading the options for each event."""
+        call = self._call
+        if call is None:
+            call = self._call = Call(extended(self.default_mapping, self.mapping), self.look_at)
+        return lambda event: (call(event),)
 
     @property
     def endpoint(self) -> str:

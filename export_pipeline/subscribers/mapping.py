@@ -212,12 +212,20 @@ def _of_value(spec: object, place: str, made: Callable[[Any], Any]) -> Reader:
 
 def time_of(spec: object) -> Callable[[Any], str | None]:
     """``$time`` of a value at *spec*; raises Unfit if it is not a time."""
-    return _moment(spec, lambda milliseconds: f"{_second(milliseconds // 1000)}+00:00")
+    exactly = _moment(spec, lambda milliseconds: f"{_second(milliseconds // 1000)}+00:00")
+    return lambda found: (
+        f"{_second(found // 1000)}+00:00" if type(found) is int and 0 <= found <= LAST_MS else exactly(found)
+    )
 
 
 def iso_of(spec: object) -> Callable[[Any], str | None]:
     """``$iso`` of a value at *spec*; raises Unfit if it is not a time."""
-    return _moment(spec, lambda ms: f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00")
+    exactly = _moment(spec, lambda ms: f"{_second(ms // 1000)}.{ms % 1000:03d}+00:00")
+    return lambda found: (
+        f"{_second(found // 1000)}.{found % 1000:03d}+00:00"
+        if type(found) is int and 0 <= found <= LAST_MS
+        else exactly(found)
+    )
 
 
 def milliseconds_of(spec: object) -> Callable[[Any], int | None]:
@@ -307,10 +315,12 @@ def _uuid(of: object, place: str) -> Reader:
     return lambda event: uuid_of(event.sha256)
 
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
 def uuid_of(digits: str) -> str:
     """The first 128 bits of a hash as a UUID of version 5, with version and variant set according to RFC 9562."""
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:32]}"
 
 
 def _each(specs: object, place: str) -> list[Reader]:

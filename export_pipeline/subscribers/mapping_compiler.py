@@ -1,32 +1,109 @@
 """Compile a mapping into one Python function: :mod:`export_pipeline.subscribers.mapping`, but several times faster.
 
-The function takes an event as returned by :func:`~export_pipeline.subscribers.decoding.decode`. Every path is looked up
-once, however often it occurs in the mapping, and paths share their common steps; a value that occurs twice is built
-once. Of the mapping's text, the function's source contains only names and numbers, as Python literals.
+Only what the mapping has a path to is read from an event. Every path is looked up once, however often it occurs in the
+mapping, and paths share their common steps; a value that occurs twice is built once. Of the mapping's text, the
+function's source contains only names and numbers, as Python literals.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
+
+import msgspec
 
 from export_pipeline.subscribers import mapping, paths
 from export_pipeline.subscribers.decoding import UNUSUAL, decode, encode
 from export_pipeline.subscribers.parsing import Unfit
 
-Made = Callable[[Mapping[str, Any], bytes], tuple[dict[str, Any], ...]]
-"""Event and its bytes → the result of each mapping."""
+Made = Callable[[Any, bytes], tuple[dict[str, Any], ...]]
+"""Event, as decoded by its :class:`Projection`, and its bytes → the result of each mapping."""
 
 _ALWAYS, _TEXT, _OBJECT, _ANYTHING = "always", "text", "object", "anything"
 """What a value can be: never omitted; omitted if None; an object, omitted if empty; any value of an event."""
 
 
-def as_function(specs: Sequence[Mapping[str, Any]]) -> Made | None:
-    """One function for all of *specs*, which are valid mappings; None if it would not do exactly the same."""
+class Projection:
+    """The members that several mappings read from an event, as a msgspec type; all others are skipped.
+
+    An object that paths only pass through gets an attribute for each step; one that is itself a value, or may be a
+    list, is decoded as usual.
+
+    Args:
+        specs: valid mappings.
+        whole: decode whole events, like :func:`~export_pipeline.subscribers.decoding.decode`.
+
+    Raises:
+        ValueError: msgspec does not accept these names.
+
+    Attributes:
+        decode: decodes a line; raises one of :data:`~export_pipeline.subscribers.decoding.UNUSUAL` if exact code has to
+            decide, for example if a path passes through a value that is not an object.
+    """
+
+    def __init__(self, specs: Iterable[object], *, whole: bool = False) -> None:
+        self._steps: dict[str, Any] = {}
+        self._values: set[tuple[str, ...]] = set()
+        for spec in specs:
+            for path in _paths(spec):
+                steps = tuple(paths.split(path))
+                self._values.add(steps)
+                node = self._steps
+                for step in steps:
+                    node = node.setdefault(step, {})
+        self._is_whole = whole
+        self.decode: Callable[[bytes], Any] = decode
+        if not whole:
+            self.decode = msgspec.json.Decoder(self._type(self._steps, ())).decode
+
+    def has_attributes(self, steps: tuple[str, ...]) -> bool:
+        """Whether the object at *steps* is decoded into attributes."""
+        if self._is_whole or steps in self._values:
+            return False
+        # An event is never a list.
+        return not steps or not any(step.isdecimal() for step in self.node(steps))
+
+    def getter(self, name: str) -> Callable[[Any], Any]:
+        """A function that returns the member *name* of an event; one of the specs must read it."""
+        if self._is_whole:
+            return lambda event: event.get(name)
+        return attrgetter(f"f{list(self._steps).index(name)}")
+
+    def node(self, steps: tuple[str, ...]) -> Mapping[str, Any]:
+        """The steps that follow *steps* in any path."""
+        node = self._steps
+        for step in steps:
+            node = node[step]
+        return node
+
+    def _type(self, node: Mapping[str, Any], steps: tuple[str, ...]) -> type[msgspec.Struct]:
+        fields: list[tuple[str, Any, Any]] = []
+        for number, (step, inner) in enumerate(node.items()):
+            here = (*steps, step)
+            is_object = bool(inner) and self.has_attributes(here)
+            fields.append((f"f{number}", self._type(inner, here) | None if is_object else Any, None))
+        return msgspec.defstruct("Read", fields, rename={f"f{n}": step for n, step in enumerate(node)}, gc=False)
+
+
+def as_function(specs: Sequence[Mapping[str, Any]], shape: Projection) -> Made | None:
+    """One function for all of *specs*, which are valid mappings; None if it would not do exactly the same.
+
+    Args:
+        shape: covers these specs, and possibly others.
+    """
     try:
-        return _Writer().function(specs)
+        return _Writer(shape).function(specs)
     except (_Odd, SyntaxError, RecursionError):  # Python accepts at most a hundred levels
         return None
+
+
+def projection_of(specs: Sequence[object]) -> Projection:
+    """The shape of *specs*; the whole event if msgspec does not accept the names."""
+    try:
+        return Projection(specs)
+    except (ValueError, TypeError, RecursionError):
+        return Projection(specs, whole=True)
 
 
 class Call:
@@ -38,7 +115,9 @@ class Call:
     """
 
     def __init__(self, spec: Mapping[str, Any], look_at: Callable[[Mapping[str, Any]], None] | None = None) -> None:
-        self._made = as_function([spec])
+        shape = projection_of([spec])
+        self._decode = shape.decode
+        self._made = as_function([spec], shape)
         self._exactly = mapping.compile_mapping(spec)
         self._look_at = look_at
 
@@ -50,7 +129,7 @@ class Call:
         """
         if self._made is not None:
             try:
-                (call,) = self._made(decode(line), line)
+                (call,) = self._made(self._decode(line), line)
                 if self._look_at is not None:
                     self._look_at(call)
                 return encode(call)
@@ -69,7 +148,8 @@ class _Odd(Exception):
 class _Writer:
     """Writes the source of one function."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Projection) -> None:
+        self.shape = shape
         self.body: list[str] = []
         self.depth = 1
         self.made = 0
@@ -83,6 +163,7 @@ class _Writer:
             "id_of": mapping.numeric_id,
             "uuid_of": mapping.uuid_of,
             "sha256": hashlib.sha256,
+            "empty": frozenset({list, dict}),
         }
 
     def function(self, specs: Sequence[Mapping[str, Any]]) -> Made:
@@ -124,6 +205,11 @@ class _Writer:
     def _object(self, spec: Mapping[Any, object]) -> str:
         made = self._new()
         self._line(f"{made} = {{}}")
+        self._members(made, spec)
+        return made
+
+    def _members(self, made: str, spec: Mapping[Any, object]) -> None:
+        """Add the members of the object *spec* to *made*."""
         for key, inner in spec.items():
             if not isinstance(key, str):
                 raise _Odd
@@ -135,10 +221,10 @@ class _Writer:
             there = {
                 _TEXT: f"{value} is not None",
                 _OBJECT: value,
-                _ANYTHING: f"{value} or not ({_nothing(value)})",
+                # The most frequent cases first: missing, or not empty.
+                _ANYTHING: f"{value} is not None and ({value} or {value}.__class__ not in empty)",
             }[kind]
             self._line(f"if {there}: {made}[{key!r}] = {value}")
-        return made
 
     def first(self, specs: Sequence[object]) -> tuple[str, str]:
         made = self._new()
@@ -147,7 +233,7 @@ class _Writer:
             for spec in specs:
                 value = self.value(spec)
                 self._line(f"{made} = {value}")
-                deeper(f"if not {made} and ({_nothing(made)}):")
+                deeper(f"if {made} is None or (not {made} and {made}.__class__ in empty):")
             self._line(f"{made} = None")
         return made, _ANYTHING
 
@@ -167,9 +253,13 @@ class _Writer:
     def merge(self, specs: Sequence[object]) -> tuple[str, str]:
         made = self._new()
         self._line(f"{made} = {{}}")
-        for spec in specs:
+        for number, spec in enumerate(specs):
+            if isinstance(spec, Mapping) and not any(key in _OPERATORS for key in spec):
+                self._members(made, spec)
+                continue
             value = self.value(spec)
-            self._line(f"if {value}.__class__ is dict: {made}.update({value})")
+            with_it = f"{made} = {value}.copy()" if number == 0 else f"{made}.update({value})"
+            self._line(f"if {value}.__class__ is dict: {with_it}")
         one = "one if one.__class__ is not list else one[0]"
         # Checked first: most objects contain no list, and copying each would take longer.
         self._line(f"if list in map(type, {made}.values()):")
@@ -249,6 +339,16 @@ class _Writer:
             return
         here = self._variable(steps)
         children = {step: self._variable((*steps, step)) for step in node}
+        if self.shape.has_attributes(steps):
+            # The shape may have attributes that only other mappings read.
+            known = list(self.shape.node(steps))
+            lines.append(f"    if {here} is not None:")
+            lines += [f"        {child} = {here}.f{known.index(step)}" for step, child in children.items()]
+            lines.append("    else:")
+            lines.append(f"        {' = '.join(children.values())} = None")
+            for step, inner in node.items():
+                self._walk(lines, inner, (*steps, step))
+            return
         lines.append(f"    if {here}.__class__ is dict:")
         lines.append(f"        get = {here}.get")
         lines += [f"        {child} = get({step!r})" for step, child in children.items()]
@@ -262,11 +362,6 @@ class _Writer:
         lines.append(f"        {' = '.join(children.values())} = None")
         for step, inner in node.items():
             self._walk(lines, inner, (*steps, step))
-
-
-def _nothing(name: str) -> str:
-    """Whether a false value is omitted, as an expression."""
-    return f"{name} is None or {name}.__class__ is list or {name}.__class__ is dict"
 
 
 def _paths(spec: object) -> Iterator[str]:

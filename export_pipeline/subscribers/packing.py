@@ -127,8 +127,12 @@ class _Packer:
             self.filtered.append(position)
             return
         limits = self.limits
-        largest = max(map(len, items))
-        size = sum(map(len, items)) + len(items) * limits.separator_bytes
+        if len(items) == 1:
+            largest = len(items[0])
+            size = largest + limits.separator_bytes
+        else:
+            largest = max(map(len, items))
+            size = sum(map(len, items)) + len(items) * limits.separator_bytes
         if largest > limits.max_event_bytes:
             self.refused[position] = f"{largest} bytes; allowed: {limits.max_event_bytes} per event"
             return
@@ -152,7 +156,7 @@ class _Packer:
             is_whole = len(self.positions) == self.batch.events
             packed = Packed(
                 id=self.batch.id if is_whole else part_id(self.batch.id, self.positions),
-                data=b"\n".join(self.lines) + b"\n",
+                data=b"\n".join([*self.lines, b""]),
                 events=len(self.positions),
                 files=self.batch.files,
                 date=self.batch.date,

@@ -7,6 +7,7 @@ import codecs
 import json
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from export_pipeline.subscribers.decoding import UNUSUAL, encode
@@ -15,13 +16,13 @@ _LARGEST = 2**63
 _DIGITS = 17
 
 
-def php_print(event: dict[str, Any]) -> str:
+def php_print(event: dict[str, Any]) -> bytes:
     """:func:`php_json` of an event, but many times faster if it contains nothing rare."""
     try:
-        data = encode(_plain(event))
+        data = encode(_plain(event)).replace(b"/", b"\\/")
     except (*UNUSUAL, _Rare):
-        return php_json(event)
-    return data.replace(b"/", b"\\/").decode().encode("ascii", _ESCAPED).decode()
+        return php_json(event).encode()
+    return data if data.isascii() else data.decode().encode("ascii", _ESCAPED)
 
 
 class _Rare(Exception):
@@ -29,14 +30,24 @@ class _Rare(Exception):
 
 
 def _plain(value: Any) -> Any:
-    """*value*, with objects that PHP treats as lists converted to lists, and 1250.0 to 1250, as PHP prints it."""
+    """*value*, with objects that PHP treats as lists converted to lists, and 1250.0 to 1250, as PHP prints it.
+
+    It stays as it is, and so does what is in it: what differs is copied.
+    """
     kind = value.__class__
-    if kind is dict:
-        plain = {key: one if one.__class__ is str else _plain(one) for key, one in value.items()}
-        return _as_array(plain)
-    if kind is list:
-        return [one if one.__class__ is str else _plain(one) for one in value]
-    if kind is int and not -_LARGEST <= value < _LARGEST:
+    if kind is dict or kind is list:
+        plain = value
+        for key, one in value.items() if kind is dict else enumerate(value):
+            inner = one.__class__
+            if inner is str or (inner is int and -_LARGEST <= one < _LARGEST):
+                continue
+            other = _plain(one)
+            if other is not one:
+                if plain is value:
+                    plain = value.copy()
+                plain[key] = other
+        return _as_array(plain) if kind is dict else plain
+    if kind is int:
         raise _Rare
     if kind is float:
         if not 1e-4 <= abs(value) < 1e15:
@@ -48,7 +59,12 @@ def _plain(value: Any) -> Any:
 def _escape(found: UnicodeError) -> tuple[str, int]:
     """Replace non-ASCII characters by JSON's escapes; called by ``encode`` for each that it finds."""
     assert isinstance(found, UnicodeEncodeError)  # noqa: S101 (it is never used for decoding)
-    return json.dumps(found.object[found.start : found.end])[1:-1], found.end
+    return _escapes(found.object[found.start : found.end]), found.end
+
+
+@lru_cache(maxsize=4096)
+def _escapes(text: str) -> str:
+    return json.dumps(text)[1:-1]
 
 
 _ESCAPED = "export_pipeline.json"

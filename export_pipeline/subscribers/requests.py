@@ -1,7 +1,7 @@
 """Subscribers whose destination limits the size of a request."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -40,6 +40,10 @@ class RequestSubscriber(Subscriber):
             Unfit: the event does not fit the destination's format; it is refused with this reason.
         """
 
+    def encoder(self) -> Callable[[bytes], Sequence[bytes]]:
+        """:meth:`encode`, prepared for many events."""
+        return self.encode
+
     @abstractmethod
     def post(self, request: Packed) -> Receipt | None:
         """Send one request.
@@ -60,7 +64,7 @@ class RequestSubscriber(Subscriber):
             overhead_bytes=self.overhead_bytes,
             separator_bytes=self.separator_bytes,
         )
-        return pack(batch, self.encode, limits)
+        return pack(batch, self.encoder(), limits)
 
     def deliver(self, batch: Batch) -> Receipt | None:
         """Send a part made by :meth:`cut`. Any other batch is cut first; then a failure repeats all of it."""

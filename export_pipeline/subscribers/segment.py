@@ -9,11 +9,11 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from export_pipeline.errors import Blocked, ConfigurationError
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.decoding import UNUSUAL, decode, encode
+from export_pipeline.subscribers.decoding import UNUSUAL, encode
 from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
-from export_pipeline.subscribers.mapping_compiler import Made, as_function
+from export_pipeline.subscribers.mapping_compiler import Projection, as_function, projection_of
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.php_json import php_print
@@ -156,13 +156,23 @@ class Segment(HttpRequestSubscriber):
 
     def encode(self, event: bytes) -> list[bytes]:
         """The calls for one event, as JSON."""
-        plan = self._prepare()
-        if plan.page is not None and plan.track is not None:
+        return self.encoder()(event)
+
+    def encoder(self) -> Callable[[bytes], list[bytes]]:
+        """:meth:`encode`, without reading the options for each event."""
+        usual = self._prepare().usual
+
+        def exactly(event: bytes) -> list[bytes]:
+            return [to_json(call) for call in self.calls(event)]
+
+        def made(event: bytes) -> list[bytes]:
+            assert usual is not None  # noqa: S101 (it is looked at below)
             try:
-                return [encode(call) for call in self._usual_calls(event, plan.page, plan.track)]
+                return list(map(encode, usual(event)))
             except UNUSUAL:
-                pass
-        return [to_json(call) for call in self.calls(event)]
+                return exactly(event)
+
+        return exactly if usual is None else made
 
     def calls(self, line: bytes) -> list[Call]:
         """The calls for one event.
@@ -175,23 +185,6 @@ class Segment(HttpRequestSubscriber):
         calls = list(self._made(event, plan))
         if plan.transform is not None:
             calls = self._transformed(plan.transform, calls, event)
-        for call in calls:
-            _look_at(call)
-        return calls
-
-    def _usual_calls(self, line: bytes, page: Made, track: Made) -> list[Call]:
-        """:meth:`calls` for an event with nothing unusual in it."""
-        event = decode(line)
-        is_page = event.get("event_type") in self.page_event_types
-        identify, last, *groups = (page if is_page else track)(event, line)
-        print_of_event = self._print(line, event)
-        calls = [self._named("identify", identify, print_of_event)]
-        for number, group in enumerate(groups[1:], start=1):
-            # The group's own members may overwrite the id.
-            call = self._named("group", {**groups[0]}, print_of_event, number) | group
-            if call.get("groupId"):
-                calls.append(call)
-        calls.append(self._named("page" if is_page else "track", last, print_of_event))
         for call in calls:
             _look_at(call)
         return calls
@@ -222,7 +215,7 @@ class Segment(HttpRequestSubscriber):
     def _print(self, line: bytes, event: dict[str, Any]) -> str:
         """32 hexadecimal characters that identify an event."""
         if self.legacy_message_ids:
-            return hashlib.md5(php_print(event).encode(), usedforsecurity=False).hexdigest()
+            return hashlib.md5(php_print(event), usedforsecurity=False).hexdigest()
         return hashlib.sha256(line).hexdigest()[:32]
 
     def _named(self, kind: str, call: Call, print_of_event: str, number: int = 0) -> Call:
@@ -253,19 +246,44 @@ class Segment(HttpRequestSubscriber):
                 kind: {"type": {"$value": kind}, **extended(default, self.mapping.get(kind, {}))}
                 for kind, default in MAPPING.items()
             }
-            groups = [calls["group"], *self.groups] if self.groups else []
-            page, track = (
-                None if self.transform else as_function([calls["identify"], calls[last], *groups])
-                for last in ("page", "track")
-            )
             self._plan = _Plan(
-                page=page,
-                track=track,
+                usual=None if self.transform else self._usual(calls),
                 calls={kind: compile_mapping(spec, kind) for kind, spec in calls.items()},
                 groups=[compile_mapping(group) for group in self.groups],
                 transform=_load(self.transform) if self.transform else None,
             )
         return self._plan
+
+    def _usual(self, calls: Mapping[str, Mapping[str, Any]]) -> Callable[[bytes], list[Call]] | None:
+        """A function that does the same as :meth:`calls`, for an event with nothing unusual in it."""
+        groups = [calls["group"], *self.groups] if self.groups else []
+        specs = {kind: [calls["identify"], calls[kind], *groups] for kind in ("page", "track")}
+        read = [*calls.values(), *groups, "event_type"]
+        # The ids are hashes of the whole event.
+        shape = Projection(read, whole=True) if self.legacy_message_ids else projection_of(read)
+        page, track = (as_function(spec, shape) for spec in specs.values())
+        if page is None or track is None:
+            return None
+        page_types, type_of, read_event = self.page_event_types, shape.getter("event_type"), shape.decode
+        print_of, named = self._print, self._named
+
+        def made(line: bytes) -> list[Call]:
+            event = read_event(line)
+            is_page = type_of(event) in page_types
+            identify, last, *of_groups = (page if is_page else track)(event, line)
+            print_of_event = print_of(line, event)
+            found = [named("identify", identify, print_of_event)]
+            for number, group in enumerate(of_groups[1:], start=1):
+                # The group's own members may overwrite the id.
+                call = named("group", {**of_groups[0]}, print_of_event, number) | group
+                if call.get("groupId"):
+                    found.append(call)
+            found.append(named("page" if is_page else "track", last, print_of_event))
+            for call in found:
+                _look_at(call)
+            return found
+
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +291,10 @@ class _Plan:
     """The compiled mappings of the calls.
 
     Attributes:
-        page, track: build identify, page or track for a usual event, and if there are groups, the members common to
-            all group calls and those of each; None: the other attributes are used.
+        usual: builds the calls for a usual event; None: the other attributes are used.
     """
 
-    page: Made | None
-    track: Made | None
+    usual: Callable[[bytes], list[Call]] | None
     calls: Mapping[str, Reader]
     groups: Sequence[Reader]
     transform: Transform | None

@@ -1,9 +1,11 @@
 """Load every batch into a warehouse or lake."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+from dagster import EnvVar
 from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
@@ -13,7 +15,9 @@ from export_pipeline.subscribers.base import SECRET, Subscriber
 from export_pipeline.subscribers.warehouse_columns import in_snake_case
 from export_pipeline.subscribers.warehouse_dlt import Dlt, DltOptions, pipeline_name
 from export_pipeline.subscribers.warehouse_duckdb import Duckdb
+from export_pipeline.subscribers.warehouse_folder import open_lake
 from export_pipeline.subscribers.warehouse_native import Database, Table
+from export_pipeline.subscribers.warehouse_parquet import ParquetFiles
 from export_pipeline.subscribers.warehouse_postgres import Postgres
 from export_pipeline.subscribers.worker import CLOSING_SECONDS, Overdue, Worker
 
@@ -39,26 +43,31 @@ class Loader(Protocol):
 class Warehouse(Subscriber):
     """Loads batches into a table, each event once: DuckDB, PostgreSQL, BigQuery, Snowflake, Delta, files and more.
 
-    DuckDB and PostgreSQL are loaded directly; all other destinations, and nested tables, through dlt.
+    DuckDB, PostgreSQL and Parquet files are loaded directly; all other destinations, and nested tables, through dlt.
 
     Every top-level member of an event becomes a column; nested values are JSON, unless ``max_table_nesting`` turns
     them into tables. A column is named after its member, in snake case. If another member already has that name
     (``userId``, ``user_id``), or the database reserves it (``ctid``), the column's name ends in a hash of the member's
     name. Which member a column belongs to is decided once, regardless of the order of batches, and stored at the
-    destination: in the table ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``). Do not
-    delete it. Every value is stored exactly: text in a numeric column, or a number that the column cannot represent
-    (9007199254740993 in a column of doubles, 1e999, more than 64 bits), goes into a separate column
+    destination: in the table or folder ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``).
+    Do not delete it. Every value is stored exactly: text in a numeric column, or a number that the column cannot
+    represent (9007199254740993 in a column of doubles, 1e999, more than 64 bits), goes into a separate column
     ``<column>__v_<type>``; such a number as the text of its digits.
 
     Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` consists of the batch, the
     event's position in it and its content, so that a batch that is delivered again, in whole or in part, adds nothing,
     and each of several equal events has a row. ``dedupe: content`` keeps one row of equal events, whenever they come.
-    The log counts what was not inserted. Single files (Parquet, JSON lines) are named after their batch instead, and a
-    repeat overwrites its own file; if ``only`` or ``except`` has changed, the same batch becomes another file.
+    The log counts what was not inserted.
+
+    ``filesystem`` without ``table_format`` writes one Parquet file for each batch,
+    ``<schema>/<table>/<batch id>.parquet``, and replaces files only as a whole. A repeat leaves the file unchanged; if
+    ``only`` or ``except`` has changed, the events that the file lacks are added to it. A file contains all columns
+    known when it was written: read the files with ``union_by_name`` in DuckDB, or ``mergeSchema`` in Spark. JSON lines
+    are named after their batch, too, but with another ``only`` or ``except`` the same batch becomes another file.
 
     Runs and workers that share a ledger load into a table one after the other. Do not load into the same table from
-    two ledgers through dlt: it has one staging table per table, and would lose rows silently. DuckDB and PostgreSQL
-    do not have this restriction.
+    two ledgers through dlt: it has one staging table per table, and would lose rows silently. DuckDB, PostgreSQL and
+    Parquet files do not have this restriction.
     """
 
     destination: str = Field(
@@ -164,6 +173,19 @@ class Warehouse(Subscriber):
         self._loader = None
 
     @model_validator(mode="after")
+    def _check_name_of_file(self) -> Self:
+        file = self.connection or self.url
+        if self.destination == "duckdb" and file is not None and not isinstance(file, EnvVar):
+            # DuckDB names a database after its file, up to the first dot.
+            called = os.path.basename(file).partition(".")[0].lower()
+            if called == self._table().schema:
+                raise ValueError(
+                    f"schema {self._table().schema}: the file {os.path.basename(file)} has the same name, and DuckDB "
+                    "cannot tell the schema from the database: rename one of them"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_dedupe(self) -> Self:
         if self.dedupe == "content" and self.destination == "filesystem" and self.table_format == "none":
             raise ValueError("dedupe: content needs a table: a file does not know the events in those of other batches")
@@ -210,25 +232,7 @@ class Warehouse(Subscriber):
         )
 
     def _new_loader(self) -> Loader:
-        database = self._database()
-        if database is not None and not self.max_table_nesting:
-            return database
         table = self._table()
-        if database is not None:
-            # dlt does not know the columns that were added since, and would create them again, with other types.
-            try:
-                if database.has_loaded(table):
-                    raise Blocked(
-                        f"{self.destination}: the table {table.schema}.{table.name} was loaded without "
-                        "max_table_nesting, and dlt cannot continue it: use another table_name, or leave "
-                        "max_table_nesting at 0"
-                    )
-            except DeliveryError:
-                raise
-            except Exception as error:  # noqa: BLE001 (drivers raise any exception; all are re-raised)
-                raise database.meaning(error) from None
-            finally:
-                database.close()
         options = DltOptions(
             destination=self.destination,
             url=self.url,
@@ -239,9 +243,38 @@ class Warehouse(Subscriber):
             max_table_nesting=self.max_table_nesting,
             secrets=self.secret_values(),
         )
+        direct = self._without_dlt(options)
+        if direct is None:
+            return Dlt(options, table)
+        of_dlt = self._only_dlt_knows()
+        if of_dlt is None:
+            return direct
+        # dlt does not know the columns that were added since, and would create them again, with other types.
+        try:
+            if direct.has_loaded(table):
+                raise Blocked(
+                    f"{self.destination}: the table {table.schema}.{table.name} was loaded without {of_dlt}, and dlt "
+                    f"cannot continue it: use another table_name, or remove {of_dlt}"
+                )
+        except DeliveryError:
+            raise
+        except Exception as error:  # noqa: BLE001 (drivers raise any exception; all are re-raised)
+            raise direct.meaning(error) from None
+        finally:
+            direct.close()
         return Dlt(options, table)
 
-    def _database(self) -> Database | None:
+    def _only_dlt_knows(self) -> str | None:
+        """The option that only dlt supports; None if none is set."""
+        if self.max_table_nesting:
+            return "max_table_nesting"
+        if self.destination == "filesystem" and self.table_format != "none":
+            return f"table_format: {self.table_format}"
+        if self.destination == "filesystem" and self.file_format != "parquet":
+            return f"file_format: {self.file_format}"
+        return None
+
+    def _without_dlt(self, options: DltOptions) -> Database | ParquetFiles | None:
         """The destination without dlt, if that is possible."""
         if self.destination == "duckdb" and not self.credentials:
             file = (self.connection or self.url or f"{pipeline_name(self._table())}.duckdb").removeprefix("duckdb:///")
@@ -249,4 +282,8 @@ class Warehouse(Subscriber):
         # Without credentials, dlt looks for them in its own configuration.
         if self.destination == "postgres" and (self.connection or self.credentials):
             return Postgres(self.connection, self.credentials, secrets=self.secret_values())
+        if self.destination == "filesystem":
+            table = self._table()
+            lake = open_lake(options, table.schema)
+            return None if lake is None else ParquetFiles(lake, options, table)
         return None

@@ -3,16 +3,18 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import Blocked, DeliveryError
 from export_pipeline.subscribers.packing import part_id
-from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, OWN_COLUMNS, Column, Owner, TableColumns
+from export_pipeline.subscribers.warehouse_arrow import arrow_table
+from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, Column, Owner, TableColumns
 from export_pipeline.subscribers.warehouse_errors import meaning
-from export_pipeline.subscribers.warehouse_native import Table
+from export_pipeline.subscribers.warehouse_native import Table, rows_to_write
 from export_pipeline.subscribers.warehouse_nested import NestedNames, nested_rows
 from export_pipeline.subscribers.warehouse_rows import Rows, place, read_rows
 from export_pipeline.subscribers.working_folder import new_working_folder
@@ -21,6 +23,8 @@ _PREFERRED = ("insert-only", "upsert", "delete-insert")
 _OWNERS = "x-export-columns"
 """Hint of a table in dlt's schema, which dlt stores at the destination: the owner of each column."""
 _LONGEST_NAME_BYTES = 255
+NESTED_BYTES = 8 << 20
+"""Total size of the batches that are converted to objects for one package."""
 # Destinations whose text cannot hold U+0000.
 _WITHOUT_NUL = frozenset({"postgres", "redshift"})
 
@@ -52,6 +56,21 @@ class _Current:
     files: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DltLayout:
+    """What dlt knows about a table.
+
+    Attributes:
+        columns: all columns, including those that every table has.
+        owners: name of a column → its owner, if recorded.
+        is_nested: nested objects have their own tables or columns.
+    """
+
+    columns: Sequence[Column]
+    owners: Mapping[str, Owner]
+    is_nested: bool
+
+
 class Dlt:
     """A dlt pipeline for one table; used by one thread."""
 
@@ -63,31 +82,49 @@ class Dlt:
         self._current = _Current("")
 
     def load_many(self, batches: Sequence[Batch], table: Table) -> list[Receipt]:
-        """Load *batches*, each as a package of dlt."""
-        return [self.load(batch, table) for batch in batches]
+        """Load *batches*, as many as possible in one dlt package: a package costs more than a batch."""
+        return [receipt for package in self._packages(batches, table) for receipt in self._load(package, table)]
 
-    def load(self, batch: Batch, table: Table) -> Receipt:
-        """Load *batch* as one package of dlt."""
+    def _packages(self, batches: Sequence[Batch], table: Table) -> Iterator[Sequence[Batch]]:
+        options = self._options
+        # A file is named after its batch; within one package dlt would keep both of two equal events; and only the
+        # first batch of a frozen table may add columns.
+        if options.is_of_files or table.by_content or (options.max_table_nesting and table.is_frozen):
+            yield from ([batch] for batch in batches)
+            return
+        # As objects, events need many times the memory of their bytes.
+        most_bytes = NESTED_BYTES if options.max_table_nesting else sys.maxsize
+        package: list[Batch] = []
+        for batch in batches:
+            if package and sum(len(one.data) for one in (*package, batch)) > most_bytes:
+                yield package
+                package = []
+            package.append(batch)
+        yield package
+
+    def _load(self, batches: Sequence[Batch], table: Table) -> list[Receipt]:
+        """Load *batches* as one dlt package."""
         import dlt
 
         options = self._options
-        self._current = _Current(_name_of_file(batch))
+        self._current = _Current(name_of_file(batches[0]))
         pipeline = self._open_current()
-        rows = read_rows(batch, by_content=table.by_content, takes_nul=options.destination not in _WITHOUT_NUL)
+        every = (
+            read_rows(batch, by_content=table.by_content, takes_nul=options.destination not in _WITHOUT_NUL)
+            for batch in batches
+        )
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}
         if options.destination == "postgres":
             # An index: finding the events of a batch would otherwise read the whole table, for every batch.
             hints["_event_id"]["unique"] = True
         if options.max_table_nesting:
-            names = NestedNames(self._hint(pipeline), _kinds_of_tables(pipeline), table)
-            data: list[Any] = nested_rows(rows, names, batch, table, levels=options.max_table_nesting)
+            loaded, data, kept = self._nested(pipeline, batches, every, table)
             hints[OVERFLOW] = {"data_type": "json"}
-            kept = names.kept()
         else:
-            data, further, kept = self._flat(pipeline, rows, table)
+            loaded, data, further, kept = self._flat(pipeline, every, table)
             hints |= further
-        if not rows.positions:
-            return Receipt(refused=rows.refused)
+        if not any(rows.positions for rows in loaded):
+            return [Receipt(refused=rows.refused) for rows in loaded]
 
         # A function: dlt turns a list into a plain generator, which accepts no further hints.
         def events() -> Iterator[Any]:
@@ -112,9 +149,24 @@ class Dlt:
         )
         info.raise_on_failed_jobs()
         detail = f"dlt package {info.loads_ids[-1]}" if info.loads_ids else ""
-        if rows.repeated:
-            detail += f", {rows.repeated} equal events skipped (dedupe: content)"
-        return Receipt(refused=rows.refused, detail=detail)
+        return [_receipt(rows, detail) for rows in loaded]
+
+    def layout(self) -> "DltLayout | None":
+        """What dlt knows about the table at the destination; None if dlt did not create it."""
+        pipeline = self._open_current()
+        try:
+            tables = pipeline.default_schema.tables if pipeline.default_schema_name else {}
+            if not tables.get(self._table.name, {}).get("columns"):
+                return None
+            noted = self._hint(pipeline)
+            return DltLayout(
+                columns=_columns_of(pipeline, self._table.name),
+                owners={name: Owner(*owner[:2]) for name, owner in noted.items()},
+                is_nested=any(len(owner) > len(("member", "kind")) for owner in noted.values())
+                or any(table.get("parent") == self._table.name for table in tables.values()),
+            )
+        finally:
+            self.close()
 
     def check(self) -> None:
         """Connect to the destination."""
@@ -134,36 +186,50 @@ class Dlt:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    def _flat(self, pipeline: Any, rows: Rows, table: Table) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
-        """An Arrow table of *rows*, which dlt loads about four times as fast as objects; hints; owners of columns."""
+    def _flat(
+        self, pipeline: Any, every: Iterable[Rows], table: Table
+    ) -> tuple[list[Rows], list[Any], dict[str, Any], Mapping[str, Any]]:
+        """An Arrow table of all rows, which dlt loads about four times as fast as objects; hints; owners of columns."""
         import pyarrow as pa
 
-        known = _columns_of(pipeline, table.name)
         columns = TableColumns(
-            known,
+            _columns_of(pipeline, table.name),
             {name: Owner(*owner[:2]) for name, owner in self._hint(pipeline).items()},
             max_name_bytes=self._longest_name(pipeline),
             max_columns=table.max_columns,
             ascii_only=True,
         )
-        place(rows, columns, may_grow=not (table.is_frozen and known), overflow=table.overflow)
-        types = {"bigint": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
-        arrays = {
-            column.name: pa.array(values, type=types.get(column.kind, pa.string()))
-            for column, values in rows.values.items()
-        }
-        own = dict(rows.own_columns())
-        arrays |= {name: pa.array(own[name], type=pa.string()) for name in OWN_COLUMNS[:3]}
-        arrays["_exported_at"] = pa.array(own["_exported_at"], type=pa.timestamp("us", tz="UTC"))
-        hints: dict[str, Any] = {
-            name: {"description": f"event member {owner.member!r}"} for name, owner in columns.claimed.items()
-        }
-        for column in rows.values:
-            if column.kind == "json":
-                hints.setdefault(column.name, {})["data_type"] = "json"
         kept = dict(self._hint(pipeline))
-        kept |= {name: [owner.member, owner.kind] for name, owner in columns.claimed.items()}
-        return [pa.table(arrays)], hints, kept
+        hints: dict[str, Any] = {}
+        loaded: list[Rows] = []
+        pieces: list[Any] = []
+        for rows in every:
+            place(rows, columns, may_grow=not (table.is_frozen and columns.existing), overflow=table.overflow)
+            loaded.append(rows)
+            if not rows.positions:
+                continue
+            pieces.append(arrow_table(rows_to_write(rows, columns, by_dlt=True)))
+            for name, owner in columns.claimed.items():
+                hints.setdefault(name, {})["description"] = f"event member {owner.member!r}"
+                kept[name] = [owner.member, owner.kind]
+            for column in rows.values:
+                if column.kind == "json":
+                    hints.setdefault(column.name, {})["data_type"] = "json"
+            rows.values = {}
+            columns.settle()
+        return loaded, [pa.concat_tables(pieces, promote_options="default")] if pieces else [], hints, kept
+
+    def _nested(
+        self, pipeline: Any, batches: Sequence[Batch], every: Iterable[Rows], table: Table
+    ) -> tuple[list[Rows], list[Any], Mapping[str, Any]]:
+        """The events of all rows as objects; owners of columns."""
+        names = NestedNames(self._hint(pipeline), _kinds_of_tables(pipeline), table)
+        loaded: list[Rows] = []
+        data: list[Any] = []
+        for batch, rows in zip(batches, every, strict=True):
+            data += nested_rows(rows, names, batch, table, levels=self._options.max_table_nesting)
+            loaded.append(rows)
+        return loaded, data, names.kept()
 
     def _hint(self, pipeline: Any) -> Mapping[str, Any]:
         schema = pipeline.default_schema if pipeline.default_schema_name else None
@@ -197,13 +263,9 @@ class Dlt:
 
     def _open(self) -> Any:
         """The pipeline, in a new folder; its state is fetched from the destination."""
-        # Without these dlt would report every run to its makers, and retry, which the caller does.
-        os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-        os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
+        _quiet()
         # dlt starts another file of a table if a new column appears after this many rows, but a batch is one file.
         os.environ.setdefault("NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS", "1000000000")
-        # Suppresses a warning for every batch that JSON is transferred as text.
-        os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
         import dlt
 
         if self._pipeline is None:
@@ -255,12 +317,39 @@ class Dlt:
         return self._current.name
 
 
+def open_filesystem(options: DltOptions) -> tuple[Any, str]:
+    """The fsspec file system that dlt opens with *options* and its own configuration, and the path of the URL in it."""
+    import dlt
+
+    _quiet()
+    given: Any = {"bucket_url": options.url}
+    if options.connection or options.credentials:
+        given["credentials"] = options.connection or dict(options.credentials)
+    made = dlt.destinations.filesystem(**given)
+    with made.client(dlt.Schema("export"), made.spec()._bind_dataset_name("export")) as client:
+        return client.fs_client, client.bucket_path
+
+
+def _quiet() -> None:
+    # Without these dlt would report every run to its makers, and retry, which the caller does.
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    os.environ.setdefault("LOAD__RAISE_ON_MAX_RETRIES", "1")
+    # Suppresses a warning for every batch that JSON is transferred as text.
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")
+
+
+def _receipt(rows: Rows, detail: str) -> Receipt:
+    if rows.repeated:
+        detail += f", {rows.repeated} equal events skipped (dedupe: content)"
+    return Receipt(refused=rows.refused, detail=detail)
+
+
 def pipeline_name(table: Table) -> str:
     """dlt's name of the pipeline, and of its DuckDB file unless another is configured."""
     return re.sub(r"\W", "_", f"export_{table.schema}_{table.name}")
 
 
-def _name_of_file(batch: Batch) -> str:
+def name_of_file(batch: Batch) -> str:
     """The name of the file for *batch*; a different one if a filter selected other events of it.
 
     Under the same name, a replay with another filter would overwrite the first events.

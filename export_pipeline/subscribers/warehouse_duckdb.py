@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from export_pipeline.errors import DeliveryError
+from export_pipeline.subscribers.warehouse_arrow import Values, arrow_array
 from export_pipeline.subscribers.warehouse_columns import Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_duckdb
+from export_pipeline.subscribers.warehouse_folder import check_folder
 from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Prepared, Table, TableLayout, quoted
 
 if TYPE_CHECKING:
@@ -70,16 +72,10 @@ class _DuckdbSession(LoadSession):
                 self._present[found].add(event)
         return self._present[batch_id]
 
-    def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> Prepared:
+    def prepare(self, columns: Sequence[Values]) -> Prepared:
         import pyarrow as pa
 
-        types = {
-            "bigint": pa.int64(),
-            "double": pa.float64(),
-            "bool": pa.bool_(),
-            "timestamp": pa.timestamp("us", "UTC"),
-        }
-        arrays = [pa.array(values, type=types.get(kind, pa.string())) for _, kind, values in columns]
+        arrays = [arrow_array(kind, values) for _, kind, values in columns]
         # With this type DuckDB does not validate the JSON again.
         is_json = pa.json_(pa.string())
         incoming = pa.Table.from_arrays(
@@ -129,14 +125,8 @@ class Duckdb(Database):
 
         if os.path.exists(self._file):
             duckdb.connect(self._file, read_only=True).close()
-            return
-        folder = os.path.dirname(os.path.abspath(self._file))
-        while not os.path.exists(folder):
-            folder = os.path.dirname(folder)
-        if not os.path.isdir(folder):
-            raise NotADirectoryError(f"{folder} is not a directory")
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
+        else:
+            check_folder(os.path.dirname(os.path.abspath(self._file)))
 
     def meaning(self, error: Exception) -> DeliveryError:
         return meaning_of_duckdb(error)

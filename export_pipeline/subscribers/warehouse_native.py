@@ -1,13 +1,14 @@
 """Load a batch into a table without dlt: rows, new columns and their owners in one transaction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import DeliveryError
+from export_pipeline.subscribers.warehouse_arrow import Values
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS, Column, Owner, TableColumns
 from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows, read_slices
 from export_pipeline.subscribers.warehouse_rows import place as place_rows
@@ -107,7 +108,7 @@ class LoadSession(ABC):
         return False
 
     @abstractmethod
-    def prepare(self, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> "Prepared":
+    def prepare(self, columns: Sequence[Values]) -> "Prepared":
         """Convert rows for :meth:`write`; may be called while :meth:`begin`'s work is running.
 
         Args:
@@ -167,7 +168,7 @@ class Database(ABC):
         Raises:
             Any error of the driver; nothing was inserted then.
         """
-        told = [_Told() for _ in batches]
+        told = [Told() for _ in batches]
         with self.session() as session:
             session.expect([batch.whole_id or batch.id for batch in batches])
             loading = _Loading(session, table)
@@ -197,7 +198,7 @@ def _nothing_to_wait_for() -> None:
 
 
 @dataclass(slots=True)
-class _Told:
+class Told:
     """The result of a batch."""
 
     refused: dict[int, str] = field(default_factory=dict)
@@ -237,7 +238,7 @@ class _Loading:
         """Whether columns may be added."""
         return not (self._table.is_frozen and self._exists)
 
-    def place(self, rows: Rows, became: _Told, *, may_grow: bool) -> Prepared | None:
+    def place(self, rows: Rows, became: Told, *, may_grow: bool) -> Prepared | None:
         """Decide on the columns of *rows* without the database; None: it is needed before they can be written."""
         columns = self._columns
         place_rows(
@@ -253,7 +254,7 @@ class _Loading:
             return None
         return self._session.prepare(list(rows_to_write(rows, columns)))
 
-    def put(self, rows: Rows, ready: Prepared | None, became: _Told) -> Callable[[], None]:
+    def put(self, rows: Rows, ready: Prepared | None, became: Told) -> Callable[[], None]:
         """Insert *rows*, and record the result; the returned function waits until that is done."""
         session = self._session
         if ready is None:
@@ -299,13 +300,17 @@ class _Loading:
         return present
 
 
-def rows_to_write(rows: Rows, columns: TableColumns) -> Iterator[tuple[str, str, Sequence[Any]]]:
-    """Name, kind and values of each column."""
+def rows_to_write(rows: Rows, columns: TableColumns, *, by_dlt: bool = False) -> Iterator[Values]:
+    """Name, kind and values of each column.
+
+    Args:
+        by_dlt: leave out dlt's own columns, which dlt fills itself.
+    """
     own = dict(rows.own_columns())
     for name, values in own.items():
         yield name, "timestamp" if name == "_exported_at" else "text", values
     for name, source in zip(_OF_DLT, ("_event_id", "_batch_id"), strict=True):
-        if name in columns.existing:
+        if name in columns.existing and not by_dlt:
             yield name, "text", own[source]
     for column, values in rows.values.items():
         yield column.name, column.kind, values
@@ -375,11 +380,20 @@ def _leave_out_present(session: LoadSession, rows: Rows, table: Table, *, is_con
         # came with the same batch, as one that was in progress when the version changed.
         ids = [*rows.event_ids, *rows.former_ids] if is_continued else rows.event_ids
         present = session.ids_of(table, rows.batch_id, ids, with_parts=is_continued)
+    return leave_out(rows, present, by_former=is_continued and not table.by_content)
+
+
+def leave_out(rows: Rows, present: Set[str], *, by_former: bool = True) -> int:
+    """Remove the rows whose ids are *present* from *rows*; return how many were removed.
+
+    Args:
+        by_former: also compare the ids that earlier versions used.
+    """
     if not present:
         return 0
     before = len(rows.positions)
     known = [
-        event in present or (is_continued and not table.by_content and former in present)
+        event in present or (by_former and former in present)
         for event, former in zip(rows.event_ids, rows.former_ids, strict=True)
     ]
     keep_rows(rows, lambda row: not known[row])

@@ -7,10 +7,13 @@ variant of the column; what there is no room for goes into the column ``_overflo
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -28,17 +31,39 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # A double represents any number of up to 15 digits exactly.
 _SURELY_EXACT_BYTES = 16
+# Fewer characters, including a sign, always fit into 64 bits.
+_SURELY_INT64 = 19
 _BEYOND = "digits"
 """Kind of a number that neither a 64-bit integer nor a double can represent: its digits are stored as text."""
 
 
 @dataclass(slots=True)
-class _Member:
-    """The values of one member in a batch, with their rows and kinds."""
+class Member:
+    """The values of one member in a batch, with their rows, in order, and kinds."""
 
     rows: list[int] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
+
+    def add(self, row: int, kind: str, value: Any) -> None:
+        """One more value."""
+        self.rows.append(row)
+        self.kinds.append(kind)
+        self.values.append(value)
+
+    def extend(self, rows: Sequence[int], kind: str, values: Sequence[Any]) -> None:
+        """More values, all of one kind."""
+        self.rows += rows
+        self.kinds += [kind] * len(rows)
+        self.values += values
+
+    def sort(self) -> None:
+        """Put the values into the order of their rows: the first one's kind is the column's."""
+        if any(row > after for row, after in pairwise(self.rows)):
+            order = sorted(range(len(self.rows)), key=self.rows.__getitem__)
+            self.rows = [self.rows[index] for index in order]
+            self.kinds = [self.kinds[index] for index in order]
+            self.values = [self.values[index] for index in order]
 
 
 @dataclass(slots=True)
@@ -51,7 +76,7 @@ class Rows:
         positions: the position of each in the batch.
         refused: position in the batch → why the event cannot be stored exactly.
         repeated: how many equal events were skipped (``dedupe: content``).
-        values: column → row → value; JSON is text.
+        values: column → row → value; JSON is text, or the raw bytes of the event.
     """
 
     batch: Batch
@@ -62,7 +87,7 @@ class Rows:
     positions: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     repeated: int = 0
-    members: dict[str, _Member] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
     values: dict[Column, list[Any]] = field(default_factory=dict)
 
     @property
@@ -112,8 +137,8 @@ def read_slices(batch: Batch, *, by_content: bool, takes_nul: bool, slice_bytes:
 def _read(
     rows: Rows, lines: Sequence[bytes], positions: range, seen: dict[str, int], *, by_content: bool, takes_nul: bool
 ) -> None:
-    members = rows.members
     whole_id, places = rows.batch_id, rows.batch.positions
+    reading = _Reading(rows.members, takes_nul=takes_nul)
     for position in positions:
         line = lines[position]
         content = hashlib.sha256(line).hexdigest()
@@ -122,22 +147,145 @@ def _read(
             rows.repeated += 1
             continue
         try:
-            cells = _cells(line, takes_nul=takes_nul)
+            reading.read(line, len(rows.positions))
         except Unfit as reason:
             rows.refused[position] = str(reason)
             continue
         seen[content] = number
-        row = len(rows.positions)
         rows.positions.append(position)
         rows.former_ids.append(content if number == 1 else f"{content}-{number}")
         rows.event_ids.append(content if by_content else event_id(whole_id, places, position, content))
-        for name, kind, value in cells:
-            member = members.get(name)
+    reading.finish()
+
+
+class _Reading:
+    """Adds the values of events to *members*: those of the first events one by one, then as learned from these.
+
+    Args:
+        takes_nul: the destination can store U+0000 in text.
+    """
+
+    def __init__(self, members: "dict[str, Member]", *, takes_nul: bool) -> None:
+        self._members = members
+        self._takes_nul = takes_nul
+        self._usual: _Usual | None = None
+        self._learned = 0
+
+    def read(self, line: bytes, row: int) -> None:
+        """Read the event in *line*.
+
+        Raises:
+            Unfit: it cannot be stored exactly.
+        """
+        if self._usual is not None and self._usual.read(line, row, self._members):
+            return
+        for name, kind, value in _cells(line, takes_nul=self._takes_nul):
+            member = self._members.get(name)
             if member is None:
-                member = members[name] = _Member()
-            member.rows.append(row)
-            member.kinds.append(kind)
-            member.values.append(value)
+                member = self._members[name] = Member()
+            member.add(row, kind, value)
+        self._learned += 1
+        if self._learned in _LEARNED:
+            self.finish()
+            self._usual = _Usual.of(self._members)
+
+    def finish(self) -> None:
+        """Complete *members*, in the order of rows."""
+        if self._usual is None:
+            return
+        self._usual.finish(self._members)
+        if self._learned > min(_LEARNED):
+            for member in self._members.values():
+                member.sort()
+
+
+_LEARNED = frozenset({16, 64, 256, 1024})
+"""Numbers of events read one by one after which the usual members and kinds are determined."""
+# msgspec does not accept characters that JSON escapes in the name of a field.
+_NO_FIELD = re.compile(r'[\\"\x00-\x1f]')
+_OF_JSON = frozenset(b"{[")
+_MOST_USUAL = 300
+_AT_A_TIME = 128
+"""Number of events whose values are collected together: more would not fit into the processor's cache."""
+
+
+class _Usual:
+    """Reads events whose members and kinds were seen before; faster than one by one.
+
+    An event is decoded into an object with an attribute for each member, and the values of a member are checked
+    together.
+
+    Args:
+        fields: member and kind of its values so far; ``""`` if there are several kinds.
+    """
+
+    def __init__(self, fields: tuple[tuple[str, str], ...]) -> None:
+        self._fields = fields
+        self._decode = _decoder(fields)
+        self._rows: list[int] = []
+        self._events: list[Any] = []
+
+    @classmethod
+    def of(cls, members: Mapping[str, "Member"]) -> "_Usual | None":
+        """A reader for events like those that *members* came from; None if there is none."""
+        if not 0 < len(members) <= _MOST_USUAL or any(map(_NO_FIELD.search, members)):
+            return None
+        kinds = ((name, set(member.kinds)) for name, member in members.items())
+        return cls(tuple((name, found.pop() if len(found) == 1 else "") for name, found in kinds))
+
+    def read(self, line: bytes, row: int, members: "dict[str, Member]") -> bool:
+        """Read the event in *line*; False if it is not usual."""
+        if b"\\u" in line:  # which may be a surrogate or NUL
+            return False
+        try:
+            self._events.append(self._decode(line))
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        self._rows.append(row)
+        if len(self._rows) >= _AT_A_TIME:
+            self.finish(members)
+        return True
+
+    def finish(self, members: "dict[str, Member]") -> None:
+        """Add the values read so far to *members*."""
+        events, self._events = self._events, []
+        rows, self._rows = self._rows, []
+        for number, (name, usual) in enumerate(self._fields):
+            kind = usual
+            get = attrgetter(f"f{number}")
+            found = list(map(get, events))
+            where = rows
+            if None in found:
+                where = [row for row, value in zip(rows, found, strict=True) if value is not None]
+                found = [value for value in found if value is not None]
+            if kind == "json" and not _OF_JSON.issuperset(memoryview(raw)[0] for raw in found):
+                kind = ""
+            elif kind not in ("text", "bool", "json"):
+                texts = [str(raw, "utf-8") for raw in found]
+                if kind == "bigint" and all(text.isdigit() and len(text) < _SURELY_INT64 for text in texts):
+                    found = list(map(int, texts))
+                else:
+                    kind = ""
+            if not kind:
+                for row, raw in zip(where, found, strict=True):
+                    own_kind, value = _value(raw)
+                    if own_kind:
+                        members[name].add(row, own_kind, value)
+                continue
+            members[name].extend(where, kind, found)
+
+
+@lru_cache(maxsize=64)
+def _decoder(fields: tuple[tuple[str, str], ...]) -> Callable[[bytes], Any]:
+    types: dict[str, Any] = {"text": str | None, "bool": bool | None}
+    made = msgspec.defstruct(
+        "Event",
+        [(f"f{number}", types.get(kind, msgspec.Raw), None) for number, (_, kind) in enumerate(fields)],
+        rename={f"f{number}": name for number, (name, _) in enumerate(fields)},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(made).decode
 
 
 def event_id(whole_id: str, places: Sequence[int] | None, position: int, content: str) -> str:
@@ -162,34 +310,31 @@ def _cells(line: bytes, *, takes_nul: bool) -> list[tuple[str, str, Any]]:
         raise Unfit("a text contains the character U+0000, which the destination cannot store")
     try:
         return [
-            (name, kind, value)
-            for name, raw in _MEMBERS.decode(line).items()
-            for kind, value in (_value(bytes(raw)),)
-            if kind
+            (name, kind, value) for name, raw in _MEMBERS.decode(line).items() for kind, value in (_value(raw),) if kind
         ]
     except (msgspec.DecodeError, RecursionError) as error:
         parse_exactly(line)
         raise Unfit(f"cannot be decoded: {error}") from None
 
 
-def _value(raw: bytes) -> tuple[str, Any]:
+def _value(raw: msgspec.Raw) -> tuple[str, Any]:
     """Kind and value; an empty kind means null."""
-    first = raw[0]
+    first = memoryview(raw)[0]
+    if first in b"{[":
+        return "json", raw
     if first == 0x22:
         return "text", _TEXT.decode(raw)
-    if first in b"{[":
-        return "json", raw.decode()
     if first == 0x6E:
         return "", None
     if first in b"tf":
         return "bool", first == 0x74
-    return exact_number(raw.decode())
+    return exact_number(str(raw, "utf-8"))
 
 
 def exact_number(digits: str) -> tuple[str, Any]:
     """Kind and value of a number that a 64-bit integer or a double can represent, otherwise ``digits`` and its text."""
     if digits.lstrip("-").isdigit():
-        if len(digits) < 19 or (len(digits) <= 20 and -(2**63) <= int(digits) < 2**63):
+        if len(digits) < _SURELY_INT64 or (len(digits) <= 20 and -(2**63) <= int(digits) < 2**63):
             return "bigint", int(digits)
         return _BEYOND, digits
     value = float(digits)
@@ -267,12 +412,15 @@ class _Placing:
             values = self.rows.values[column] = [None] * len(self.rows.positions)
         return values
 
-    def _scatter(self, column: Column, member: _Member) -> None:
+    def _scatter(self, column: Column, member: Member) -> None:
         values_of = self._values_of(column)
+        if len(member.rows) == len(values_of):  # every row has one
+            values_of[:] = member.values
+            return
         for row, value in zip(member.rows, member.values, strict=True):
             values_of[row] = value
 
-    def _place_one_by_one(self, name: str, slot: Slot | None, member: _Member, out: set[int]) -> None:
+    def _place_one_by_one(self, name: str, slot: Slot | None, member: Member, out: set[int]) -> None:
         for row, kind, value in zip(member.rows, member.kinds, member.values, strict=True):
             if row in out or slot is None:
                 self._spill(row, name, kind, value)
@@ -388,7 +536,7 @@ def _common_kind(kinds: Sequence[str]) -> str:
     return kinds[0]
 
 
-def _holds_all(column: Column, member: _Member) -> bool:
+def _holds_all(column: Column, member: Member) -> bool:
     """Whether every value can be stored unchanged, without checking each."""
     if column.kind == "bigint" and column.bounds[0] > -(2**63):
         return False
@@ -414,7 +562,9 @@ def _as_json(kind: str, value: Any) -> str:
         return _json_text(value)
     if kind == "bool":
         return "true" if value else "false"
-    return repr(value) if kind == "double" else str(value)
+    if kind == "double":
+        return repr(value)
+    return str(value, "utf-8") if kind == "json" and not isinstance(value, str) else str(value)
 
 
 def _json_text(text: str) -> str:

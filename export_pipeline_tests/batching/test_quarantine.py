@@ -9,7 +9,8 @@ from datetime import date, datetime, timezone
 import pytest
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.batching.quarantine import FILE, REFUSED, STRETCH, TEXT_BYTES, Quarantine
+from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.record import FILE, REFUSED, STRETCH, TEXT_BYTES
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.framed import BadStretch
 from export_pipeline_tests.batching.memory_objects import MemoryObjects

@@ -52,6 +52,11 @@ def launchpad_config(page: Page) -> str:
     return text
 
 
+def set_launchpad_config(page: Page, text: str) -> None:
+    """Replace what the Launchpad's editor holds, as a person who pastes it does."""
+    page.evaluate("text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", text)
+
+
 def launch(page: Page) -> str:
     """Press Launch Run; returns the id of the run, whose page opens."""
     page.get_by_role("button", name="Launch Run").click()
@@ -106,3 +111,23 @@ def add_tags(page: Page, tags: dict[str, str]) -> None:
         dialog.get_by_placeholder("Tag Key").last.fill(key)
         dialog.get_by_placeholder("Tag Value").last.fill(value)
     dialog.get_by_role("button", name="Apply").click()
+
+
+def open_materialize_dialog(page: Page, asset: str) -> Locator:
+    """The dialog that materializes an asset for chosen days."""
+    page.goto(f"/assets/{asset}")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog").first
+    expect(dialog.get_by_text("Backfills all partitions in a single run.")).to_be_visible()
+    return dialog
+
+
+def add_config(page: Page, dialog: Locator, text: str) -> None:
+    """Give the runs of the backfill that is being prepared a config."""
+    dialog.get_by_text("Config", exact=True).click()
+    dialog.get_by_role("button", name="Add config").click()
+    editor = page.get_by_role("dialog").last
+    editor.get_by_text("No errors").wait_for()
+    editor.locator(".CodeMirror").evaluate("(editor, text) => editor.CodeMirror.setValue(text)", text)
+    editor.get_by_role("button", name="Save config").click()
+    expect(dialog.get_by_text("Config saved")).to_be_visible()

@@ -4,11 +4,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from export_pipeline.batching.quarantine import Quarantine, entry_of
+from export_pipeline.orchestration.names import RANGE_TAG
 from export_pipeline.sample_bucket import Sample, make_sample_bucket
+from export_pipeline.storage.objects import open_objects
 from export_pipeline_tests.integration.dagster_dev import SELECTOR, DagsterDev, dagster_dev
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.http import Reply, Request
@@ -58,6 +60,7 @@ class Stage:
         self.crm = crm
         self.sample = sample
         self._seed = 100
+        self._knows_first_day = False
 
     def arrive(self, files: int = 3) -> Sample:
         """Put new sample files, of the last 24 hours, into the bucket."""
@@ -108,6 +111,11 @@ class Stage:
         runs = [run for run in self.dev.runs() if run["jobName"] == "backfill_job"]
         return runs if len(runs) == number and all(run["status"] in ENDED for run in runs) else []
 
+    def quarantined(self) -> list[str]:
+        """The entries that wait in the quarantine."""
+        quarantine = Quarantine(open_objects(str(self.project.root / "quarantine")))
+        return sorted({entry_of(name) for name, _ in quarantine.records()})
+
     def checks_have_ended(self) -> bool:
         """Whether checks were run from an asset's page, and all have ended."""
         runs = [run for run in self.dev.runs() if run["jobName"].startswith("__")]
@@ -133,6 +141,29 @@ class Stage:
         if not self.dev.cursor():
             self.crm.let_go()
             assert self.wait_until_ended(self.launch()) == "SUCCESS"
+        if not self._knows_first_day:
+            self.reload()
+            self._knows_first_day = True
+
+    def reload(self) -> None:
+        """Load the definitions again, as the button does that reloads a code location."""
+        mutation = """mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename
+          ... on WorkspaceLocationEntry { loadStatus } } }"""
+        found = self.dev.ask(mutation, name=SELECTOR["repositoryLocationName"])["reloadRepositoryLocation"]
+        assert found == {"__typename": "WorkspaceLocationEntry", "loadStatus": "LOADED"}, found
+
+    def partitions(self, asset: str) -> list[str]:
+        """The days of an asset."""
+        query = (
+            "query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { partitionKeys } } }"
+        )
+        found: list[str] = self.dev.ask(query, key={"path": [asset]})["assetNodeOrError"]["partitionKeys"]
+        return found
+
+    def materializing_runs(self) -> list[dict[str, Any]]:
+        """The runs that materialize assets, once all have ended."""
+        runs = [run for run in self.dev.runs() if any(tag["key"] == RANGE_TAG for tag in run["tags"])]
+        return runs if all(run["status"] in ENDED for run in runs) else []
 
 
 @contextmanager
@@ -141,9 +172,8 @@ def stage(root: Path) -> Iterator[Stage]:
     project = Project(root)
     shutil.copy(ROOT / "dagster.yaml", project.home)
     sample = make_sample_bucket(project.bucket)
-    today = datetime.now(timezone.utc).date()
     with Crm() as crm:
-        project.config = _deployment(crm.url, start_date=today - timedelta(days=6))
+        project.config = _deployment(crm.url)
         with dagster_dev(project, **{SECRET_VARIABLE: SECRET}) as dev:
             try:
                 yield Stage(project, dev, crm, sample)
@@ -151,9 +181,9 @@ def stage(root: Path) -> Iterator[Stage]:
                 crm.let_go()
 
 
-def _deployment(crm_url: str, *, start_date: date) -> dict[str, Any]:
+def _deployment(crm_url: str) -> dict[str, Any]:
     return {
-        "source": {"url": "bucket", "start_date": start_date.isoformat()},
+        "source": {"url": "bucket"},
         "frequency": EVERY_MINUTE,
         "owners": ["team:analytics", "events@example.com"],
         "staging": {"url": "staging"},

@@ -138,6 +138,13 @@ def test_a_failed_run_is_executed_again_from_failure(page: Page, on_stage: Stage
     page.get_by_text("what happens next").first.scroll_into_view_if_needed()
     expect(page.get_by_text("what happens next").first).to_be_visible()
     pictures.take(page, "failure")
+    pages.open_run(page, failed)
+    pages.show_log_lines_only(page)
+    expect(
+        page.get_by_text(re.compile(r"crm did not accept a batch: .* status 503\]; next: the next run")).first
+    ).to_be_visible()
+    expect(page.get_by_text(re.compile(r"this run: found .*; still owed: crm \d+ files?")).first).to_be_visible()
+    pictures.take(page, "failure_lines")
     on_stage.crm.is_down = False
     pages.execute_again_from_failure(page)
     again = pages.run_id(page)
@@ -210,6 +217,30 @@ def test_raw_events_list_the_files_of_a_manifest(page: Page, on_stage: Stage, pi
     pictures.take(page, "files")
 
 
+def test_a_record_is_found_in_the_quarantine_and_dismissed(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The asset names what waits, without its bytes; the job dismisses it by its id, and the asset says by whom."""
+    on_stage.settle()
+    on_stage.ensure_exported()
+    page.set_viewport_size({"width": WIDTH, "height": 900})
+    page.goto("/assets/quarantine?view=events")
+    expect(page.get_by_text("newest", exact=True).first).to_be_visible()
+    expect(page.get_by_text("kept", exact=True).first).to_be_visible()
+    (entry,) = on_stage.quarantined()
+    expect(page.get_by_text(entry, exact=True).first).to_be_visible()
+    pictures.take(page, "quarantine")
+    pages.open_launchpad(page, "dismiss_quarantine")
+    assert yaml.safe_load(pages.launchpad_config(page)) == {
+        "ops": {"dismiss_records": {"config": {"ids": [], "why": ""}}}
+    }
+    config = {"ids": [entry], "why": "a test device", "by": "ann"}
+    pages.set_launchpad_config(page, yaml.safe_dump({"ops": {"dismiss_records": {"config": config}}}))
+    pictures.take(page, "dismiss")
+    assert on_stage.wait_until_ended(pages.launch(page)) == "SUCCESS"
+    page.goto("/assets/quarantine?view=events")
+    expect(page.get_by_text("ann: a test device").first).to_be_visible()
+    assert on_stage.quarantined() == []
+
+
 def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pictures: Pictures) -> None:
     """raw_events leads to one asset for each subscriber, and each says how many of its checks passed."""
     page.goto("/asset-groups")
@@ -218,6 +249,31 @@ def test_the_asset_graph_shows_where_events_go(page: Page, on_stage: Stage, pict
     expect(page.get_by_text("% filled").first).to_be_visible()
     expect(page.get_by_text("3 / 3 Passed")).to_have_count(3)
     pictures.take(page, "lineage")
+
+
+def test_an_asset_is_materialized_for_a_range_of_days(page: Page, on_stage: Stage, pictures: Pictures) -> None:
+    """The partitions begin at the first file; the dialog of an asset takes all of them, and a config; one run delivers
+    the days to that subscriber, and every day of the asset is filled.
+    """
+    on_stage.ensure_exported()
+    on_stage.settle()
+    days = on_stage.partitions("archive")
+    assert days[0] == on_stage.days()[0]
+    dialog = pages.open_materialize_dialog(page, "archive")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    pages.add_config(page, dialog, "ops:\n  deliver_days:\n    config:\n      only: all\n")
+    expect(dialog.get_by_text(f"{len(days)} partitions", exact=True)).to_be_visible()
+    pictures.take(page, "materialize")
+    dialog.get_by_role("button", name="Launch backfill").click()
+    (run,) = on_stage.dev.wait_for(on_stage.materializing_runs, seconds=180)
+    assert run["status"] == "SUCCESS"
+    pages.open_run(page, run["runId"])
+    pages.filter_log(page, f"all of {len(days)} days is delivered")
+    expect(page.get_by_text(re.compile(r"archive accepted [\d,]+ events of [\d,]+ files")).first).to_be_visible()
+    page.goto("/assets/archive?view=partitions")
+    expect(page.get_by_text(f"Materialized ({len(days)})")).to_be_visible()
+    expect(page.get_by_text(days[0], exact=True).first).to_be_visible()
+    pictures.take(page, "partitions")
 
 
 def test_ticks_that_ran_and_ticks_that_were_skipped(page: Page, on_stage: Stage, pictures: Pictures) -> None:

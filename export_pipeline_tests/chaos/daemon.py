@@ -1,4 +1,6 @@
-"""The daemon, its code server and its run workers, each killed under the schedule; and two daemons at once."""
+"""The daemon, its code server and its run workers, each killed under the schedule, and the code server restarted; and
+two daemons at once.
+"""
 
 import os
 import signal
@@ -18,6 +20,8 @@ from export_pipeline_tests.servers.programs import stop
 
 # By their command lines: the code server spawns the run's worker by multiprocessing.
 VICTIMS = {"the run worker": "spawn_main", "the code server": " grpc ", "the daemon": ""}
+# A restart asks a process to end. Whoever supervises it starts it anew: for the code server that is the daemon.
+KILLS = [*((victim, signal.SIGKILL) for victim in VICTIMS), ("the code server", signal.SIGTERM)]
 TWO_SCHEDULERS = "two schedulers at once"
 # What a daemon writes when it is about to start a run, or to find that it is not due.
 _TICK = "Evaluating schedule `export_schedule`"
@@ -51,8 +55,8 @@ class Daemon:
                 stderr=log,
             )
 
-    def kill(self, victim: str) -> bool:
-        """SIGKILL *victim*; False if it is not running. The daemon is started again, as a supervisor does it."""
+    def kill(self, victim: str, how: signal.Signals) -> bool:
+        """Send *victim* a signal; False where there is none. The daemon is started anew, as a supervisor does it."""
         if victim == "the daemon":
             self.process.kill()
             self.process.wait()
@@ -60,7 +64,7 @@ class Daemon:
             return True
         found = self.children(VICTIMS[victim])
         for process in found:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, how)
         return bool(found)
 
     def children(self, mark: str) -> list[int]:
@@ -85,7 +89,7 @@ class Daemon:
 
 
 def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> int:
-    """Kill each victim during a scheduled run; the schedule alone must then deliver all. Returns how many died.
+    """Signal each victim during a scheduled run; the schedule alone must then deliver all. Returns how many died.
 
     In the end two daemons tick at once, and must deliver all as well.
     """
@@ -101,16 +105,16 @@ def episode(site: Site, account: Account, *, put_files: Callable[[], None]) -> i
     kills = 0
     daemon = Daemon(site)
     try:
-        for victim in VICTIMS:
+        for victim, how in KILLS:
             put_files()
             site.store.script += ["slow"] * 10
             if not _wait(lambda: daemon.children(VICTIMS["the run worker"])):
                 account.broken.append(f"{site.root.name}: no scheduled run began before {victim} was to be killed")
                 return kills
             time.sleep(1)
-            kills += daemon.kill(victim)
+            kills += daemon.kill(victim, how)
             put_files()
-            must_deliver(f"SIGKILL of {victim}, under the schedule", f"SIGKILL of {victim}")
+            must_deliver(f"{how.name} of {victim}, under the schedule", f"{how.name} of {victim}")
         has_ticked = daemon.start_twin()
         for _ in range(2):
             put_files()

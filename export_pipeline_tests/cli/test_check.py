@@ -7,6 +7,7 @@ import pytest
 from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.test_s3 import in_s3, objects
+from export_pipeline_tests.servers.alerts import AlertReceiver
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
 PYTHON = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
@@ -112,3 +113,77 @@ def test_names_that_are_left_alone_are_counted(project: Project, cli: CommandLin
     detail = outcomes(cli, code=0)["source"]["detail"]
     assert "ignored 1 temporary or hidden name, such as 2026/11/23/00/x.gz.tmp, which matches '*.tmp' in" in detail
     assert "1 listing warning, the first for broken: the symbolic link is left out" in detail
+
+
+@pytest.mark.parametrize("secret", ["whsec_not/base64!at*all", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2La", "whsec_ünïcödé"])
+def test_a_webhook_secret_that_cannot_sign(
+    project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    """A secret that receivers cannot decode to one key, or that is too short, fails before the first delivery does."""
+    monkeypatch.setenv("HOOK_SECRET", secret)
+    project.config["subscribers"] = {"crm": {"type": "webhook", "url": NOBODY, "secret": {"env": "HOOK_SECRET"}}}
+    found = outcomes(cli, code=1)["crm"]
+    assert found["detail"].startswith("secret")
+    assert secret.removeprefix("whsec_") not in found["detail"]
+
+
+def test_an_unknown_host_is_an_error_with_advice_of_its_own(project: Project, cli: CommandLine) -> None:
+    """A name that cannot be resolved does not pass by itself: the advice is to check its spelling."""
+    project.config["subscribers"] = {"crm": {"type": "webhook", "url": "https://no-such-host.invalid/hook"}}
+    found = outcomes(cli, code=1)["crm"]
+    assert "no-such-host.invalid" in found["detail"]
+    assert "check its spelling" in found["advice"]
+
+
+def test_a_folder_that_cannot_be_made(project: Project, cli: CommandLine) -> None:
+    """Wherever a folder is needed and a file is in its place, the line names it."""
+    (project.root / "file").write_text("in the way")
+    inside = project.root / "file" / "inside"
+    project.config.update(
+        staging={"url": str(inside / "staging")},
+        quarantine={"url": str(inside / "quarantine")},
+        ledger={"url": str(inside / "ledger.db")},
+        subscribers={
+            "copy": {"type": "files", "url": str(inside / "copy")},
+        },
+    )
+    found = outcomes(cli, code=1)
+    assert {name for name, one in found.items() if not one["is_well"]} == {"staging", "quarantine", "ledger", "copy"}
+    shown = cli("check").out.replace("\n", " ")
+    assert all(str(inside / name) in shown for name in ("staging", "quarantine", "ledger.db", "copy"))
+
+
+def test_each_line_names_the_place_that_it_tried(project: Project, cli: CommandLine) -> None:
+    """Also where all is well, and never with the password of a URL."""
+    project.config["subscribers"]["crm"] = {"type": "webhook", "url": "http://user:hunter2hunter2@127.0.0.1:1/hook"}
+    found = outcomes(cli, code=1)
+    assert found["source"]["place"] == project.bucket.as_uri()
+    assert found["staging"]["place"] == (project.root / "staging").as_uri()
+    assert found["ledger"]["place"] == str(project.root / "ledger.db")
+    assert found["copy"]["place"] == (project.root / "copy").as_uri()
+    assert found["crm"]["place"] == "http://127.0.0.1:1/hook"
+    assert "hunter2hunter2" not in cli("check").out
+
+
+def test_an_alert_url_that_is_none(project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known before the first failure: the line has the variable, and not its value."""
+    monkeypatch.setenv("CHAT", "nosuchservice://token-1234567/chan")
+    project.config["alerts"] = [{"to": {"env": "CHAT"}}]
+    found = outcomes(cli, code=1)["alerts to CHAT"]
+    assert "not an apprise URL" in found["detail"]
+    assert "token-1234567" not in cli("check").out
+
+
+def test_a_test_message_is_sent_only_if_it_is_asked_for(
+    project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` looks at the address; `check --alerts` sends a message to it, and fails if nobody accepts that."""
+    with AlertReceiver() as server:
+        monkeypatch.setenv("CHAT", server.address)
+        project.config["alerts"] = [{"to": {"env": "CHAT"}}]
+        assert outcomes(cli, code=0)["alerts to CHAT"]["is_well"]
+        assert server.alerts == []
+        assert cli("check", "--alerts").code == 0
+        (alert,) = server.alerts
+        assert alert.title == "[test] test message"
+    assert cli("check", "--alerts").code == 1

@@ -28,8 +28,8 @@ def test_what_waits(full: Project, cli: CommandLine) -> None:
     """`list` has a line for each manifest, or batch with refused events: what it is, how much, and why."""
     found = cli("quarantine", "list", "--json").json()
     assert {(one["kind"], one["records"], one["what"]) for one in found} == {
-        ("stretch", 2, "of 2026/11/22/a.gz"),
-        ("refused", 1, "refused by picky"),
+        ("stretch", 2, "from 2026/11/22/a.gz"),
+        ("refused", 1, "refused by picky, from 2026/11/23/a.gz"),
         ("file", 1, "the file 2026/11/23/b.gz"),
     }
     shown = cli("quarantine", "list").out
@@ -63,7 +63,7 @@ def test_a_terminal_is_not_ordered_about(project: Project, cli: CommandLine) -> 
     (one,) = cli("quarantine", "list", "--json").json()
     listed, shown = cli("quarantine", "list"), cli("quarantine", "show", one["id"])
     assert "\x1b" not in listed.out + listed.err + shown.out + shown.err
-    assert r"of 2026/11/22/a\x1b[2K.gz" in listed.out
+    assert r"from 2026/11/22/a\x1b[2K.gz" in listed.out
     assert r"2026/11/22/a\x1b[2K.gz, etag" in shown.out
     assert r"}\x1b]0;owned\x07\u202e" in shown.out
     assert cli("quarantine", "show", one["id"], "--json").json()[0]["text"] == "}\x1b]0;owned\x07\u202e"
@@ -78,7 +78,7 @@ def test_after_it_was_mended(full: Project, cli: CommandLine, received: Path) ->
         0,
         "the next run retries 2 malformed records; start it now: export-pipeline run\n",
     )
-    assert cli("quarantine", "list", "--day", "2026-11-22").out == "the quarantine is empty\n"
+    assert cli("quarantine", "list", "--day", "2026-11-22").out == "nothing waits in the quarantine\n"
     assert cli("run").code == 0
     assert b'{"d":{"e":{}}}' in receivers.events("picky", received)
     (again,) = cli("quarantine", "list", "--day", "2026-11-22", "--json").json()

@@ -34,6 +34,8 @@ def test_the_life_of_a_file(project: Project, cli: CommandLine, received: Path) 
     run = project.run()
     story = cli("why", KEY, "--json").json()
     (life,) = story["lives"]
+    assert story["there"]["key"] == life["file"]["key"] == KEY
+    assert set(life["file"]) == {"key", "etag", "size_bytes", "last_modified"}
     manifest = life["manifest"]
     assert (manifest["planned_by_run"], manifest["state"], manifest["files"]) == (run.run_id, "read", 2)
     assert manifest["planned_at"] <= manifest["read_at"]
@@ -77,6 +79,24 @@ def test_what_of_it_is_quarantined(project: Project, cli: CommandLine, received:
     assert "7 bytes at offset 8: " in shown
     assert "refused by picky: does not like it" in shown
     assert "also broken" not in shown
+
+
+def test_what_happened_to_quarantined_records(project: Project, cli: CommandLine) -> None:
+    """Records that were retried or dismissed stay in the history of their file, and so does one that came back."""
+    project.put(KEY, [b'{"a":1}', b"{broken"])
+    project.run()
+    (first,) = cli("quarantine", "list", "--json").json()
+    cli("quarantine", "retry", first["id"])
+    (entry,) = cli("why", KEY, "--json").json()["entries"]
+    assert (entry["name"], entry["state"], entry["records"]) == (first["id"], "retried", 1)
+    assert f"1 record, retried {entry['changed_at'][:10]}" in cli("why", KEY).out
+    project.run()
+    (again,) = cli("quarantine", "list", "--json").json()
+    assert f"1 record, waiting as {again['id']} since" in cli("why", KEY).out
+    cli("quarantine", "dismiss", again["id"], "--why", "a test device", "--by", "ann")
+    shown = cli("why", KEY).out
+    assert " by ann: a test device" in shown
+    assert "waiting as" not in shown
 
 
 @pytest.mark.parametrize("beside", [False, True])

@@ -51,7 +51,7 @@ def test_all_of_it_is_read(load: Load) -> None:
         ("max_lag_minutes: 0", "max_lag_minutes: found the number 0; allowed: at least 1"),
         ("alerts: {to: x}", "alerts: found a mapping; allowed: a list"),
         ("alerts: [{level: loud, to: {env: CHAT}}]", "alerts[0].level: found the text 'loud'; allowed: 'info', 'w"),
-        ("alerts: [{level: info}]", "alerts[0].to: this key is missing: An apprise URL"),
+        ("alerts: [{level: info}]", "alerts[0]: found a mapping; allowed: exactly one of to and heartbeat"),
         ("alerts: [{to: {env: CHAT}, levle: info}]", "alerts[0].levle: unknown key (did you mean level?)"),
         ("alerts: [{to: {env: NOBODY}}]", "alerts[0].to: the environment variable NOBODY is not set"),
         ("checks: {frequency: often}", "checks.frequency: found the text 'often'; allowed: one of ten_minutes"),

@@ -70,6 +70,7 @@ def test_every_deployment_shown_is_valid(block: Block) -> None:
     environ = dict.fromkeys(re.findall(r"\{env: (\w+)\}", text), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     environ |= {"LEDGER_URL": "postgresql://export:password@db.example.com/export"}
     environ |= dict.fromkeys(("ON_CALL_URL", "TEAM_URL"), "json://alerts.example.com/token")
+    environ |= {"HEARTBEAT_URL": "https://switch.example.com/token"}
     assert load_deployment(str(path), environ).subscribers
 
 

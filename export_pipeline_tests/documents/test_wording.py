@@ -27,7 +27,7 @@ MORE = {
     r"\bstands? (here|there|beside|behind|at)\b": "is",
     r"\btried again\b": "retried",
     r"\ball the same\b": "anyway",
-    r"\bwhat be(comes|came) of\b": "what happens to",
+    r"\b[Ww]hat be(comes|came) of\b": "what happens to",
     r"\bgo(es)? on with\b": "continues",
     r"\bhand(s|ed|ing)? (over|out)\b": "deliver",
     r"\bbad stretch": "malformed record",

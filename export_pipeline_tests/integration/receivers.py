@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from export_pipeline.batching.batch import Batch, Receipt
-from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.base import Subscriber
 
 
@@ -80,6 +80,13 @@ def leaking(ndjson: str, batch: Batch) -> None:
         raise ConnectionError(f"cannot reach https://user:{secret}@example.com/?key={secret}")
     except ConnectionError as error:
         raise RuntimeError(f"login with {secret} failed") from error
+
+
+def echoing(ndjson: str, batch: Batch) -> None:
+    """Refuses events with an email, and repeats it in the reason."""
+    emails = {n: json.loads(line).get("email") for n, line in enumerate(batch.lines())}
+    if refused := {n: f"email {email} is not allowed" for n, email in emails.items() if email}:
+        raise Refused("some emails are not allowed", events=refused)
 
 
 class Narrow(Subscriber):

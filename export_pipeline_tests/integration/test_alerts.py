@@ -17,12 +17,19 @@ from dagster._core.remote_origin import (
 from export_pipeline.alerting.channel import AlertState, from_json
 from export_pipeline.deployment import load_deployment
 from export_pipeline.errors import ExportError
-from export_pipeline.orchestration.alerts import TickOutcome, addresses_of, alerts_sensor, least_level, tell
+from export_pipeline.orchestration.alerts import (
+    TickOutcome,
+    addresses_of,
+    alerts_sensor,
+    heartbeats_of,
+    least_level,
+    tell,
+)
 from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.orchestration.happenings import Scope, present
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.alerts import AlertReceiver
-from export_pipeline_tests.servers.http import Reply
+from export_pipeline_tests.servers.http import Reply, Request, Server
 
 pytestmark = pytest.mark.usefixtures("one_event_log")
 
@@ -62,7 +69,7 @@ class Watch:
             if self.state is None:
                 self.state = AlertState(present(scope, self.now))
                 return TickOutcome()
-            told = tell(scope, addresses, self.state, now=self.now)
+            told = tell(scope, addresses, self.state, now=self.now, heartbeats=heartbeats_of(export.alerts))
             self.state = from_json(self.state.to_json())
             return told
 
@@ -110,13 +117,13 @@ def test_log_lines_of_a_level(watch: Watch, receiver: AlertReceiver) -> None:
     (alert,) = receiver.alerts
     assert alert.title.endswith("of export_job: warning")
     assert alert.body.startswith("WARNING list_new_files: 1 key did not match source.layout and was ignored")
+    watch.project.put("0nonsense too.gz", [{"n": 1}])
     watch.project.run()
+    # A run that finds nothing new is no reason to warn anybody.
     watch.project.run()
     watch.tick()
-    (found_nothing,) = receiver.alerts[1:]
-    assert "found no new file" in found_nothing.body
-    watch.tick()
-    assert len(receiver.alerts) == 2
+    assert len(receiver.alerts) <= 2
+    assert not any("found no new file" in one.body for one in receiver.alerts)
 
 
 def test_files_that_cannot_be_read(watch: Watch, receiver: AlertReceiver) -> None:
@@ -300,3 +307,38 @@ def test_the_sensor_is_on_where_there_is_somebody_to_tell(watched: Project) -> N
     with DagsterInstance.from_config(str(watched.home)) as instance:
         tick = sensor.evaluate_tick(build_sensor_context(instance=instance))
         assert tick.skip_message == "no address is configured; add one under `alerts:` in test"
+
+
+class Switch(Server):
+    """A dead man's switch."""
+
+    def answer(self, request: Request) -> Reply:
+        return Reply(200, b"OK")
+
+
+def test_a_heartbeat_is_called_after_runs_that_ended_well(
+    watched: Project, received: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for those of a tick, not after a failed run; a call that fails is made again, and the tick names it."""
+    with Switch() as switch:
+        monkeypatch.setenv("HEARTBEAT", f"{switch.url}/ping/token-1234567")
+        watched.config["alerts"] = [{"heartbeat": {"env": "HEARTBEAT"}}]
+        watch = Watch(watched)
+        watch.tick()
+        watched.put_days("21")
+        for _ in range(2):
+            assert watched.run().success
+        assert watch.tick() == TickOutcome(sent=["heartbeat HEARTBEAT"])
+        assert [request.path for request in switch.requests] == ["/ping/token-1234567"]
+        (received / "crm.fails").touch()
+        watched.put_days("22")
+        assert not watched.run().success
+        assert watch.tick() == TickOutcome()
+        (received / "crm.fails").unlink()
+        assert watched.run().success
+        switch.standing = Reply(503)
+        broken = watch.tick().broken
+        assert "answered 503" in broken["heartbeat HEARTBEAT"]
+        assert "token-1234567" not in broken["heartbeat HEARTBEAT"]
+        switch.standing = None
+        assert watch.tick().sent == ["heartbeat HEARTBEAT"]

@@ -24,7 +24,9 @@ def test_a_due_tick_runs_the_job(project: Project, received: Path) -> None:
 
 
 def test_the_sensor_drains_a_backlog_and_clobbers_nothing(project: Project, received: Path) -> None:
-    """On, new_files starts run after run until nothing waits, though the daemon writes its own cursor back."""
+    """On, new_files starts runs until nothing waits, though the daemon writes its own cursor back; then one run for a
+    file that arrives, and the schedule none.
+    """
     project.config.update(
         frequency="weekly", max_files=2, catch_up_max_files=4, subscribers={"crm": CRM}, lookback_hours=1
     )
@@ -36,6 +38,12 @@ def test_the_sensor_drains_a_backlog_and_clobbers_nothing(project: Project, rece
         skipped = dev.wait_for(
             lambda: [tick for tick in dev.ticks("sensor", "new_files") if tick["status"] == "SKIPPED"], seconds=120
         )
+        before = len(dev.runs())
+        lines += project.put_days("24", files=1)
+        dev.wait_for(lambda: len(receivers.events("crm", received)) >= len(lines), seconds=240)
+        later = dev.runs()[: len(dev.runs()) - before]
+        assert len(later) == 1
+        assert {"key": "dagster/sensor_name", "value": "new_files"} in later[0]["tags"]
     assert receivers.events("crm", received) == lines
     assert any("no new files" in tick["skipReason"] or "under way" in tick["skipReason"] for tick in skipped)
     assert project.run().success

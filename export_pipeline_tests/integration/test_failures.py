@@ -1,5 +1,6 @@
 """What the page of a run shows of a failure: who, what, why, and what happens next."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -72,6 +73,48 @@ def test_a_failed_delivery_shows_batch_and_answer(
         "answer": "no thanks, " + "x" * 489,
         "what happens next": next_step,
     }
+
+
+def test_a_failure_is_a_line_of_the_log_once(project: Project, receiver: Receiver) -> None:
+    """An ERROR line has subscriber, batch, status, answer and what happens next; what waits for it has no line."""
+    project.config["subscribers"] = {"hook": hook(receiver)}
+    project.put_days("22", "23")
+    receiver.standing = Reply(503, b"down for maintenance")
+    run = project.run()
+    assert len([step for step in run.failures if step.startswith("deliver_to_hook")]) == 2
+    assert run.messages("error") == [
+        f"hook did not accept a batch: {receiver.url} answered 503: down for maintenance "
+        f"[batch {project.batch_ids()[0]}, status 503]; next: the next run retries the same batches, under the same ids"
+    ]
+
+
+def test_an_answer_that_repeats_an_event_is_not_repeated(project: Project, receiver: Receiver) -> None:
+    """Neither log, failure nor ledger has what a destination repeats of the events that it does not like."""
+    project.config["subscribers"] = {"hook": hook(receiver)}
+    project.put("2026/11/23/a.gz", [{"email": "ann@example.com", "n": 1}])
+    receiver.standing = Reply(503, b"cannot take email ann@example.com now")
+    run = project.run()
+    told = repr([run.messages("error"), run.failures, values(shown(run, "deliver_to_hook"))])
+    assert "cannot take email [event data] now" in told
+    assert "ann@example.com" not in told
+    assert "ann@example.com" not in (project.root / "ledger.db").read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+def test_the_last_line_of_a_run_is_its_sum(project: Project, receiver: Receiver, executor: str) -> None:
+    """Whatever failed, it ends with what was found, delivered, quarantined, and is still owed, by subscriber."""
+    project.config["executor"] = executor
+    project.config["subscribers"]["hook"] = hook(receiver)
+    project.put_days("23")
+    project.put("2026/11/23/00/bad.gz", [b"nonsense", {"n": 1}])
+    project.put_bytes("2026/11/23/00/broken.gz", BROKEN, compress=False)
+    receiver.standing = Reply(503, b"down")
+    project.execute(HOOK_SECRET=SECRET)
+    lines = [json.loads(entry) for entry in project.last_log()]
+    assert [line["user_message"] for line in lines if line["dagster_event"] is None][-1] == (
+        "this run: found 4 new files; delivered: copy 7 events (3 files complete); quarantined: 1 malformed record; "
+        "still owed: copy 1 file, hook 4 files"
+    )
 
 
 def test_a_destination_that_does_not_answer(project: Project, receiver: Receiver) -> None:
@@ -147,9 +190,9 @@ def test_no_line_tells_of_steps_that_are_skipped(project: Project) -> None:
     """Where all is well no line tells of skipped steps: neither in a run over several days nor in an idle one."""
     project.put_days("21", "22", "23")
     busy, idle = project.run(), project.run()
-    assert busy.messages("info")[-1] == "every file that this run tried to read was readable"
+    assert busy.messages("info")[-1].startswith("copy accepted 6 events of 2026-11-23 in 1 batch")
     assert [message for _, message in busy.log + idle.log if "kipping" in message or "implicit" in message] == []
-    assert idle.messages("info") == []
+    assert [line.partition(" since")[0] for line in idle.messages("info")] == ["found no new file"]
     day = project.run("backfill_job", partition="2026-11-02")
     assert day.messages("info")[-1] == "nothing of 2026-11-02 is owed to the chosen subscribers"
 

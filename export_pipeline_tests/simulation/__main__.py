@@ -15,9 +15,9 @@ from export_pipeline_tests.simulation.pairs import PAIRS
 from export_pipeline_tests.simulation.play import Stage, stage
 from export_pipeline_tests.simulation.report import simulate, table, write
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
-from export_pipeline_tests.simulation.schedules import ENDLESS, Race, Schedule, race_once
+from export_pipeline_tests.simulation.schedules import ENDLESS, Schedule, begin, race_once
 
-_DEATH = re.compile(r"step (\d+) \(([^)]*)\) dies at seam (\d+)")
+_DEATH = re.compile(r"step (\d+) \((.*?)\) dies( for good)? at seam (\d+)")
 _STOP = re.compile(r"([AB]) (?:stops at its seam (\d+)|goes first)")
 _DIES = re.compile(r"([AB]) dies at its seam (\d+)")
 
@@ -26,7 +26,9 @@ def main() -> int:
     """Simulate, or show one failure again."""
     with stage() as made:
         if len(sys.argv) > 1:
-            return _once_more(made, sys.argv[1])
+            broken = once_more(made, sys.argv[1])
+            print(*(broken or ["every promise is kept"]), sep="\n")
+            return int(bool(broken))
         seconds = float(os.environ.get("SIMULATE_SECONDS", "1800"))
         seed = int(os.environ.get("SIMULATE_SEED", date.today().strftime("%Y%m%d")))
         began, lines = time.process_time(), []
@@ -34,31 +36,24 @@ def main() -> int:
             lines.append(line)
             print(f"{line.what}: {line.tried:,} of {line.of}, {len(line.broken)} broken", flush=True)
             print(*line.broken[:20], sep="\n", end="\n" if line.broken else "")
-        write(table(lines, seconds=time.process_time() - began, seed=seed))
+            write(table(lines, seconds=time.process_time() - began, seed=seed))
     return int(any(line.broken for line in lines))
 
 
-def _once_more(stage: Stage, name: str) -> int:
+def once_more(stage: Stage, name: str) -> list[str]:
+    """What breaks in the failure of this name; of a pair, what each was about to do is printed."""
     pair = next((one for key, one in PAIRS.items() if name.startswith(f"{key} [")), None)
     if pair is None:
-        scenario = next(one for key, one in SCENARIOS.items() if name.startswith(f"{key}:"))
-        deaths = [Death(int(step), int(seam), what) for step, what, seam in _DEATH.findall(name)]
-        broken = replay(scenario, stage.world, stage.begin, deaths)
-    else:
-        stops = tuple(("AB".index(who), int(at or ENDLESS)) for who, at in _STOP.findall(name))
-        dies = _DIES.search(name)
-        schedule = Schedule(stops, ("AB".index(dies[1]), int(dies[2])) if dies else None)
-        stage.world.restore(stage.begin)
-        for step in pair.before.steps:
-            step.act(stage.world)
-        start = stage.world.save()
-        broken = race_once(pair, stage.world, start, schedule)
-        stage.world.restore(start)
-        race = Race(stage.world, pair.commands, schedule)
-        race.run()
-        print(*race.trace, sep="\n")
-    print(*(broken or ["every promise is kept"]), sep="\n")
-    return int(bool(broken))
+        scenario = next(one for key, one in SCENARIOS.items() if name.startswith(f"{key}: "))
+        deaths = [Death(int(step), int(seam), what, bool(good)) for step, what, good, seam in _DEATH.findall(name)]
+        return replay(scenario, stage.world, stage.begin, deaths)
+    stops = tuple(("AB".index(who), int(at or ENDLESS)) for who, at in _STOP.findall(name))
+    dies = _DIES.search(name)
+    schedule = Schedule(stops, ("AB".index(dies[1]), int(dies[2])) if dies else None)
+    trace: list[str] = []
+    broken = race_once(pair, stage, begin(pair, stage), schedule, trace=trace)
+    print(*trace, sep="\n")
+    return broken
 
 
 if __name__ == "__main__":

@@ -1,74 +1,28 @@
 """What the product's processes do in a world: one function a command, each as a process that has just started."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from sqlalchemy import select
 
-from export_pipeline.batching.batch import Batch
-from export_pipeline.delivery.subscriber import Deliverer
-from export_pipeline.errors import Blocked, ExportError, Refused, TryLater
+from export_pipeline.errors import ExportError
 from export_pipeline.ledger import deliveries
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.records import Run
 from export_pipeline.steps.backfill import plan_day
+from export_pipeline.steps.messages import Notifications
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.quarantine import waiting_names
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
 from export_pipeline.steps.run import RunResult, export, take, work
-from export_pipeline.subscribers import filters
-from export_pipeline_tests.simulation.seams import CALL, CURSOR, NOW, TAKEN, seam, unwatched
-from export_pipeline_tests.simulation.world import REFUSED_MARK, Mood, Receipt, World
+from export_pipeline_tests.simulation.destinations import MessageQueue, open_receivers
+from export_pipeline_tests.simulation.seams import CURSOR, NOW, Killed, seam, unwatched
+from export_pipeline_tests.simulation.world import BUCKET, World
 
 Command = Callable[[World], None]
-
-
-class Receiver:
-    """A subscriber. What it has received is outside: it outlives the delivering process."""
-
-    retry_for_seconds = 0.0
-
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.name = world, name
-        self.max_in_flight = world.outside.rules.in_flight
-
-    @property
-    def mood(self) -> Mood:
-        return self.world.outside.moods.get(self.name, Mood())
-
-    def secret_values(self) -> tuple[str, ...]:
-        return ()
-
-    def select(self, batch: Batch) -> filters.Selected:
-        only = {"kind": [self.mood.only]} if self.mood.only else {}
-        found = filters.select(batch, only=only, but={}, drop_fields=())
-        left_out = [line for index, line in enumerate(batch.lines()) if index not in found.indices]
-        self.world.outside.filtered |= {(self.name, json.loads(line)["n"]) for line in left_out}
-        return found
-
-    def deliver(self, batch: Batch) -> None:
-        """Take the batch, or answer in today's mood."""
-        seam(CALL, f"{self.name} {batch.id}", is_effect=False)
-        outside, mood = self.world.outside, self.mood
-        names = tuple(json.loads(line)["n"] for line in batch.lines())
-        marked = [index for index, name in enumerate(names) if name.endswith(REFUSED_MARK)]
-        if mood.is_down:
-            raise Blocked("gone")
-        if mood.later:
-            outside.moods[self.name] = replace(mood, later=mood.later - 1)
-            raise TryLater("busy")
-        if marked and mood.refuses:
-            raise Refused("refused", events=dict.fromkeys(marked, "marked") if mood.refuses == "index" else None)
-        outside.received[Receipt(self.name, batch.id, names)] += 1
-        seam(TAKEN, f"{self.name} {batch.id}")
-        if mood.loses:
-            outside.moods[self.name] = replace(mood, loses=mood.loses - 1)
-            outside.lost_answers += 1
-            raise TryLater("the answer got lost")
 
 
 def run(world: World) -> None:
@@ -79,17 +33,21 @@ def run(world: World) -> None:
         seam(CURSOR)
         outside.cursor = to or outside.cursor
 
+    def notifications(place: Workspace) -> Notifications:
+        return Notifications(MessageQueue(world), BUCKET, timedelta(days=1), place.quarantine)
+
     def do(place: Workspace, run_id: str) -> RunResult:
         return export(
             place,
             world.discovery_settings(),
-            _receivers(world),
+            open_receivers(world),
             cursor=outside.cursor,
             move_cursor=move_cursor,
             wanted=dict(outside.subscribers),
             max_files=outside.rules.max_files,
             keep_days=outside.rules.keep_days,
             run=Run(run_id, _now(world)),
+            notifications=notifications(place) if outside.rules.is_notified else None,
             other_runs=lambda: world.under_way - {run_id},
         )
 
@@ -114,18 +72,28 @@ def backfill(world: World, day: str, *, again: bool = False, chosen: tuple[str, 
         world.outside.done["added"] += planned.added
         to = planned.found.subscriptions
         take(place.ledger, planned.manifests, to, run_id=run_id)
-        return work(place, planned.manifests, to, _receivers(world), run_id=run_id)
+        return work(place, planned.manifests, to, open_receivers(world), run_id=run_id)
 
+    before = dict(world.outside.wanted_again)
     if again:
         for (name, event), times in _acknowledged(world).items():
             if event[:10].replace("/", "-") == day and (not chosen or name in chosen):
-                world.outside.wanted_again[name, event] = times + 1
+                world.outside.wanted_again[name, event] = times
         world.outside.replays.append((day, chosen))
-    _job(world, do)
+    try:
+        _job(world, do)
+    except Killed:
+        # Nothing is promised of a command that died half-way, beyond what others have asked for.
+        wanted = world.outside.wanted_again
+        world.outside.wanted_again = {one: times for one, times in wanted.items() if one in before}
+        raise
 
 
 def _acknowledged(world: World) -> dict[tuple[str, str], int]:
-    """Subscriber and event → how often the product knows that it came; what is in flight answers a replay as well."""
+    """Subscriber and event → how often a replay has to bring again what the product knows to have come.
+
+    Once; what another process has under way answers a replay as well.
+    """
     a, d, n = t.acceptances.c, t.deliveries.c, t.subscriptions.c
     with unwatched(), world.workspace() as place, place.ledger.read() as tx:
         rows = select(n.name, a.manifest_id, a.n).join(t.subscriptions, n.id == a.subscription_id)
@@ -133,10 +101,11 @@ def _acknowledged(world: World) -> dict[tuple[str, str], int]:
         done = select(n.name, d.manifest_id).join(t.deliveries, n.id == d.subscription_id)
         whole = {(name, manifest) for name, manifest in tx.execute(done.where(deliveries.is_delivered()))}
     found = {}
-    for one in world.outside.received:
+    for one, came in world.outside.received.items():
         times = rounds[one.subscriber, "-".join(one.batch.split("-")[:2])]
         if times or (one.subscriber, one.batch.partition("-")[0]) in whole:
-            found.update({(one.subscriber, event): max(times, 1) for event in one.events})
+            wanted = max(times, 1) + 1 - came if world.under_way else 1
+            found.update({(one.subscriber, event): wanted for event in one.events if wanted > 0})
     return found
 
 
@@ -144,8 +113,7 @@ def retry(world: World) -> None:
     """``quarantine retry --all``."""
 
     def do(place: Workspace) -> None:
-        names = list(dict.fromkeys(name for name, _ in place.quarantine.records()))
-        done = retry_quarantined(place, names, run=Run("retry", _now(world)))
+        done = retry_quarantined(place, waiting_names(place, everything=True), run=Run("retry", _now(world)))
         world.outside.done["retried"] += len(done.files) + done.stretches + done.refused
 
     world.outside.retries += 1
@@ -187,10 +155,6 @@ def _now(world: World) -> datetime:
     return NOW + timedelta(days=world.outside.days)
 
 
-def _receivers(world: World) -> dict[str, Deliverer]:
-    return {name: Receiver(world, name) for name in world.outside.subscribers}
-
-
 def _job(world: World, do: Callable[[Workspace, str], RunResult]) -> None:
     """A run of a job: what it does not get done stays owed."""
     world.outside.runs += 1
@@ -211,7 +175,7 @@ def _job(world: World, do: Callable[[Workspace, str], RunResult]) -> None:
 
 
 def _alone(world: World, do: Callable[[Workspace], None]) -> None:
-    """A separate process."""
+    """A process of its own."""
     try:
         with world.workspace() as place:
             do(place)

@@ -9,22 +9,28 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from export_pipeline_tests.simulation.scenarios import Scenario, Step
 from export_pipeline_tests.simulation.seams import Seam, watching
-from export_pipeline_tests.simulation.truths import Ending, broken_promises, settle
+from export_pipeline_tests.simulation.story import Scenario, Step
+from export_pipeline_tests.simulation.truths import broken_promises, calm, settle, staged_for_nobody
 from export_pipeline_tests.simulation.world import Saved, World
 
 
 class Death(NamedTuple):
-    """A process dies: the one of the scenario's so-many-th step, from 1 on, at its so-many-th seam."""
+    """A process dies: the one of the scenario's so-many-th step, from 1 on, at its so-many-th seam.
+
+    Attributes:
+        is_forgotten: a person who had given the command does not give it again.
+    """
 
     step: int
     seam: int
     what: str
+    is_forgotten: bool = False
 
     def __str__(self) -> str:
         step, _, seam = self.what.partition(": ")
-        return f"step {self.step} ({step}) dies at seam {self.seam}: {seam}"
+        dies = "dies for good" if self.is_forgotten else "dies"
+        return f"step {self.step} ({step}) {dies} at seam {self.seam}: {seam}"
 
 
 class Broken(NamedTuple):
@@ -58,18 +64,18 @@ class Explored:
 def explore(scenario: Scenario, world: World, begin: Saved, *, deaths: int = 1, enough: int = 100) -> Explored:
     """Let a scenario's processes die wherever they can, *deaths* times at most, until *enough* is broken."""
     explored = Explored()
-    seen: set[tuple[int, int, bytes]] = set()
+    followed = Followed()
     todo: list[tuple[int, Saved, tuple[Death, ...]]] = [(0, begin, ())]
     while todo and len(explored.broken) < enough:
         at, saved, died = todo.pop()
-        world.restore(saved)
-        key = (at, len(died), world.fingerprint())
-        if key in seen:
+        if not followed.is_new(at, saved, len(died)):
             continue
-        seen.add(key)
+        world.restore(saved)
         if at == len(scenario.steps):
-            explored.endings += 1
-            explored.broken += [Broken(scenario.name, died, one) for one in _end(scenario, world, died)]
+            calm(world)
+            if followed.is_new(at + 1, world.save(), len(died)):
+                explored.endings += 1
+                explored.broken += [Broken(scenario.name, died, one) for one in _judge(scenario, world, died)]
             continue
         step = scenario.steps[at]
         if step.is_command and len(died) < deaths:
@@ -78,40 +84,59 @@ def explore(scenario: Scenario, world: World, begin: Saved, *, deaths: int = 1, 
                 if step.is_repeated:
                     todo.append((at, left, (*died, death)))
                 if not step.is_repeated or step.may_be_forgotten:
-                    todo.append((at + 1, left, (*died, death)))
+                    todo.append((at + 1, left, (*died, death._replace(is_forgotten=step.is_repeated))))
         else:
             step.act(world)
+        if step.is_command:
+            wrong = world.surprises + (staged_for_nobody(world) if step.is_job else [])
+            explored.broken += [Broken(scenario.name, died, one) for one in wrong]
         todo.append((at + 1, world.save(), died))
-    explored.states = len(seen)
+    explored.states = followed.states
     return explored
+
+
+class Followed:
+    """The states that were gone on from."""
+
+    def __init__(self) -> None:
+        self.states = 0
+        self._found: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
+
+    def is_new(self, step: int, saved: Saved, deaths: int) -> bool:
+        """Whether nobody went on from it with as many deaths to come, and judged as strictly; from now on, somebody."""
+        known = self._found.setdefault((step, saved.digest), [])
+        if any(died <= deaths and slack <= saved.slack for died, slack in known):
+            return False
+        known.append((deaths, saved.slack))
+        self.states += 1
+        return True
 
 
 def replay(scenario: Scenario, world: World, begin: Saved, deaths: Iterable[Death]) -> list[str]:
     """What breaks where a scenario's processes die at exactly these moments."""
     coming = list(deaths)
     world.restore(begin)
-    at = 0
+    at, wrong = 0, []
     while at < len(scenario.steps):
         step = scenario.steps[at]
         if coming and coming[0].step == at + 1:
             death = coming.pop(0)
             left = next(left for found, left in deaths_of(world, step, at + 1) if found.seam == death.seam)
             world.restore(left)
-            at += not step.is_repeated
+            at += death.is_forgotten or not step.is_repeated
         else:
             step.act(world)
             at += 1
-    return _end(scenario, world, tuple(deaths))
+            if step.is_job:
+                wrong += staged_for_nobody(world)
+    calm(world)
+    return wrong + _judge(scenario, world, tuple(deaths))
 
 
-def _end(scenario: Scenario, world: World, died: tuple[Death, ...]) -> list[str]:
-    surprises = list(world.surprises)
-    ending: Ending = settle(world)
-    world.surprises += surprises
+def _judge(scenario: Scenario, world: World, died: tuple[Death, ...]) -> list[str]:
+    ending = settle(world)
     broken = broken_promises(world, ending)
-    if not died and scenario.shows is not None and not scenario.shows(ending, world.outside):
-        broken.append("the scenario did not do what its name says")
-    return broken
+    return broken if died else broken + scenario.differs(ending, world.outside)
 
 
 def deaths_of(world: World, step: Step, number: int) -> Iterator[tuple[Death, Saved]]:

@@ -1,20 +1,23 @@
 """The long form: everything that CI tries and more, for as long as one likes; and the table of what came of it.
 
-What CI tries comes first, then processes that die twice, then two preemptions and deaths beside another process, then
-schedules at random until the time is over.
+What CI tries and more, at every seam: crashes, then processes that die twice, then two commands at once.
 """
 
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from export_pipeline_tests.simulation.crashes import Broken, explore
+from export_pipeline_tests.simulation.crashes import Broken, Explored, explore
 from export_pipeline_tests.simulation.pairs import PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import (
+    Raced,
     at_random,
     one_death,
     one_preemption,
@@ -43,49 +46,36 @@ class Line:
     states: int = 0
     broken: list[Broken] = field(default_factory=list)
 
+    def add(self, found: Explored | Raced) -> None:
+        """Count a scenario or a pair."""
+        self.of += 1
+        self.tried += found.points if isinstance(found, Explored) else found.schedules
+        self.states += found.states if isinstance(found, Explored) else found.endings
+        self.broken += found.broken
+
 
 def simulate(stage: Stage, *, seconds: float, seed: int) -> Iterator[Line]:
-    """Try one kind after the other, each as far as the time allows."""
-    until = time.monotonic() + seconds
-    for deaths, what in ((1, "one process dies, at every seam"), (2, "two die, at every pair of seams")):
+    """Try one kind after the other, each for an equal share of the time that is left; in an order drawn by *seed*."""
+    end = time.monotonic() + seconds
+    scenarios = [one for one in SCENARIOS.values() if all(map(find_spec, one.needs))]
+    pairs = list(PAIRS.values())
+    kinds: list[tuple[str, Sequence[Any], Callable[[Any], Explored | Raced]]] = [
+        ("one process dies", scenarios, lambda one: explore(one, stage.world, stage.begin)),
+        ("two die", scenarios, lambda one: explore(one, stage.world, stage.begin, deaths=2)),
+        ("two at once, one preemption", pairs, lambda one: race_all(one, stage, one_preemption, everywhere=True)),
+        ("two at once, one dies during the other", pairs, lambda one: race_all(one, stage, one_death)),
+        ("two at once, two preemptions", pairs, lambda one: race_all(one, stage, two_preemptions)),
+        ("two at once, at random", pairs, lambda one: race_all(one, stage, at_random(seed), most=_AT_ONCE)),
+    ]
+    chance = random.Random(seed)
+    for number, (what, some, attempt) in enumerate(kinds):
         line = Line(what)
-        for scenario in SCENARIOS.values():
+        until = time.monotonic() + (end - time.monotonic()) / (len(kinds) - number)
+        for one in chance.sample(some, len(some)):
             if time.monotonic() > until:
                 break
-            explored = explore(scenario, stage.world, stage.begin, deaths=deaths)
-            line.of, line.tried = line.of + 1, line.tried + explored.points
-            line.states, line.broken = line.states + explored.states, line.broken + explored.broken
+            line.add(attempt(one))
         yield line
-    yield from _races(stage, until, seed)
-
-
-def _races(stage: Stage, until: float, seed: int) -> Iterator[Line]:
-    kinds = {
-        "two at once, one preemption": one_preemption,
-        "two at once, one dies in the middle of the other": one_death,
-        "two at once, two preemptions": two_preemptions,
-    }
-    for what, schedules in kinds.items():
-        line = Line(what)
-        for pair in PAIRS.values():
-            if time.monotonic() > until:
-                break
-            _count(line, stage, pair.name, schedules)
-        yield line
-    line = Line("two at once, at random")
-    while time.monotonic() < until:
-        for number, pair in enumerate(PAIRS.values()):
-            if time.monotonic() < until:
-                _count(line, stage, pair.name, at_random(seed + number), most=_AT_ONCE)
-        seed += len(PAIRS)
-    line.of = min(line.of, len(PAIRS))
-    yield line
-
-
-def _count(line: Line, stage: Stage, name: str, schedules: object, most: int | None = None) -> None:
-    raced = race_all(PAIRS[name], stage, schedules, most=most)  # type: ignore[arg-type]
-    line.of, line.tried = line.of + 1, line.tried + raced.schedules
-    line.states, line.broken = line.states + raced.endings, line.broken + raced.broken
 
 
 def table(lines: list[Line], *, seconds: float, seed: int) -> str:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from export_pipeline_tests.simulation.commands import Command
 from export_pipeline_tests.simulation.crashes import Broken
 from export_pipeline_tests.simulation.play import Stage
-from export_pipeline_tests.simulation.scenarios import Scenario
 from export_pipeline_tests.simulation.seams import (
     ANSWER,
     CALL,
@@ -31,7 +30,8 @@ from export_pipeline_tests.simulation.seams import (
     Seam,
     watching,
 )
-from export_pipeline_tests.simulation.truths import broken_promises, settle
+from export_pipeline_tests.simulation.story import Scenario
+from export_pipeline_tests.simulation.truths import broken_promises, calm, settle
 from export_pipeline_tests.simulation.world import Saved, World
 
 _LOOK_SECONDS = 0.02
@@ -226,68 +226,97 @@ def race_all(
     stage: Stage,
     schedules: Callable[[Stops], Iterator[Schedule]],
     *,
+    everywhere: bool = False,
     most: int | None = None,
     enough: int = 100,
 ) -> Raced:
     """Try the *schedules*, given where each of the two may be stopped when it goes first.
 
     Args:
+        everywhere: on SQLite, also at seams before which the process has done nothing that the other could see.
         most: so many schedules at most; None: all.
         enough: ends when so much is broken.
     """
     world = stage.world
-    world.restore(stage.begin)
-    for step in pair.before.steps:
-        step.act(world)
-    start = world.save()
+    start = begin(pair, stage)
     raced = Raced()
-    seen: set[bytes] = set()
+    ends: set[tuple[bytes, int]] = set()
     stops: Stops = ([], [])
     for first in (0, 1):
         world.restore(start)
         race = Race(world, pair.commands, Schedule(((first, ENDLESS),)), stage.waits)
         race.run()
-        passed = enumerate(race.passed[first], start=1)
-        stops[first].extend(number for number, seam in passed if stage.waits is None or _writes(seam))
+        seen = _seen_on_postgres if stage.waits is not None else _seen_on_sqlite
+        stops[first].extend(_anywhere(race.passed[first]) if everywhere else seen(race.passed[first]))
     for schedule in islice(schedules(stops), most):
         if len(raced.broken) >= enough:
             break
         raced.schedules += 1
-        broken = race_once(pair, world, start, schedule, waits=stage.waits, seen=seen)
+        broken = race_once(pair, stage, start, schedule, ends=ends)
         raced.broken += [Broken(f"{pair.name} [{schedule}]", (), one) for one in broken]
-    raced.endings = len(seen)
+    raced.endings = len(ends)
     return raced
 
 
-def _writes(seam: Seam) -> bool:
-    """Whether the process is inside a transaction that writes, or with a receiver: on PostgreSQL the rest is tried
-    on SQLite as well.
+def _anywhere(passed: Sequence[Seam]) -> Iterator[int]:
+    yield from range(1, len(passed) + 1)
+
+
+def _seen_on_sqlite(passed: Sequence[Seam]) -> Iterator[int]:
+    """Not before a commit, whose effects others see behind it; of a batch, only before it is recorded as accepted; of a
+    file that is written under another name first, only before it gets its own.
     """
-    statement = seam.label.partition(" ")[2]
-    return seam.kind in (COMMIT, CALL, TAKEN) or statement.startswith(("INSERT", "UPDATE", "DELETE"))
+    hidden = (COMMIT, CALL, TAKEN, "write", "mkdir")
+    yield from (number for number, seam in enumerate(passed, start=1) if seam.kind not in hidden)
+
+
+def _seen_on_postgres(passed: Sequence[Seam]) -> Iterator[int]:
+    """Where the process is in the middle of a transaction: what it has read, it has not acted on yet; what it has
+    written, nobody sees, and some have to wait for it. All else is tried on SQLite.
+    """
+    has_written = False
+    for number, seam in enumerate(passed, start=1):
+        writes = seam.label.partition(" ")[2].startswith(("INSERT", "UPDATE", "DELETE"))
+        if seam.kind == COMMIT or (writes and not has_written):
+            yield number
+        has_written = seam.kind != COMMIT and (has_written or writes)
+
+
+def begin(pair: Pair, stage: Stage) -> Saved:
+    """How the world is when both begin."""
+    stage.world.restore(stage.begin)
+    for step in pair.before.steps:
+        step.act(stage.world)
+    return stage.world.save()
 
 
 def race_once(
     pair: Pair,
-    world: World,
+    stage: Stage,
     start: Saved,
     schedule: Schedule,
     *,
-    waits: Callable[[int], bool] | None = None,
-    seen: set[bytes] | None = None,
+    ends: set[tuple[bytes, int]] | None = None,
+    trace: list[str] | None = None,
 ) -> list[str]:
-    """What breaks under one schedule; nothing where it ends as one of those that were *seen*."""
+    """What breaks under one schedule; nothing where it comes to one of these *ends*.
+
+    Args:
+        trace: gets what each was about to do, in order.
+    """
+    world = stage.world
     world.restore(start)
-    race = Race(world, pair.commands, schedule, waits)
+    race = Race(world, pair.commands, schedule, stage.waits)
     race.run()
-    surprises = list(world.surprises)
-    if not surprises and seen is not None:
-        state = world.fingerprint()
-        if state in seen:
+    if trace is not None:
+        trace += race.trace
+    if not world.surprises and ends is not None:
+        saved = world.save()
+        if (saved.digest, saved.slack) in ends:
             return []
-        seen.add(state)
+        ends.add((saved.digest, saved.slack))
+    calm(world)
     ending = settle(world)
-    world.surprises += surprises
     return broken_promises(world, ending)
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -24,7 +24,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 READ, WRITE = "begin to read", "begin to write"
 COMMIT, END, ROLLBACK = "commit", "end of reading", "rollback"
 STATEMENT, ANSWER = "statement", "answer"
-CALL, TAKEN, CURSOR = "call", "taken", "cursor"
+CALL, TAKEN, CURSOR, MESSAGES = "call", "taken", "cursor", "messages"
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.chmod"}
 _LOOKS = {"os.scandir", "os.listdir"}
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -177,6 +177,9 @@ class Inline:
         except Exception as error:  # noqa: BLE001 (as an executor does)
             future.set_exception(error)
         return future
+
+    def map(self, call: Callable[..., Any], *arguments: Iterable[Any]) -> Iterator[Any]:
+        return map(call, *arguments)
 
     def shutdown(self, **_: object) -> None:
         pass

@@ -10,14 +10,16 @@ import pytest
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Quarantine
+from export_pipeline.batching.record import Kept
 from export_pipeline.batching.staging import Staging
 from export_pipeline.ledger import deliveries, manifests, portions, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger import unreadable as unreadable_in_ledger
 from export_pipeline.ledger.claims import FileClaims
-from export_pipeline.steps import deliver, read, retry, unreadable
+from export_pipeline.steps import deliver, read, retention, retry, unreadable
+from export_pipeline_tests.simulation.__main__ import once_more
 from export_pipeline_tests.simulation.crashes import explore
-from export_pipeline_tests.simulation.pairs import PAIRS
+from export_pipeline_tests.simulation.pairs import ON_POSTGRESQL, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import one_preemption, race_all
@@ -27,11 +29,12 @@ Patch = pytest.MonkeyPatch
 
 def acceptance_before_quarantine(patch: Patch) -> None:
     """What was refused is kept when the delivery is closed, and no longer before the batch is accepted."""
-    later: list[Callable[[], None]] = []
+    later: list[Callable[[], object]] = []
     keep, commit = Quarantine.put_refused, deliveries.commit
 
-    def put_refused(self: Quarantine, **of: Any) -> None:
+    def put_refused(self: Quarantine, **of: Any) -> list[Kept]:
         later.append(partial(keep, self, **of))
+        return []
 
     def keep_and_commit(*given: Any, **named: Any) -> Any:
         while later:
@@ -77,12 +80,14 @@ def archived_before_it_is_planned(patch: Patch) -> None:
     plan, archive = retry._plan, retry._archive
 
     def archive_and_plan(place: Any, name: str, records: Any, **named: Any) -> bool:
-        archive(place, name, records)
+        archive(place, name, records, by="a retry")
         return plan(place, name, records, **named)
 
     patch.setattr(retry, "_plan", archive_and_plan)
     patch.setattr(
-        retry, "_archive", lambda place, name, records: records[0].kind == "file" and archive(place, name, records)
+        retry,
+        "_archive",
+        lambda place, name, records, by: records[0].kind == "file" and archive(place, name, records, by=by),
     )
 
 
@@ -112,11 +117,24 @@ def all_of_it_is_given_up(patch: Patch) -> None:
     patch.setattr(unreadable_in_ledger, "shares", given_up)
 
 
+def staging_is_kept_by_who_gives_up(patch: Patch) -> None:
+    """A folded manifest that is given up leaves staged what a process that died had left there."""
+
+    class Kept:
+        def delete(self, _: str) -> None:
+            """It stays."""
+
+    bring_back = retention.bring_back
+    patch.setattr(
+        read, "bring_back", lambda place, found, **of: bring_back(replace(place, staging=Kept()), found, **of)
+    )
+
+
 SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     "acceptance before quarantine": (acceptance_before_quarantine, "events refused by name"),
-    "delivery without claim": (partial(without_claims_of, "deliver:"), "run beside run, in the middle"),
-    "planning without claim": (partial(without_claims_of, "plan:"), "run beside run, in the middle"),
-    "commit of any round": (commit_of_any_round, "run beside replay, in the middle"),
+    "delivery without claim": (partial(without_claims_of, "deliver:"), "run beside run, a new file"),
+    "planning without claim": (partial(without_claims_of, "plan:"), "run beside run, a new file"),
+    "commit of any round": (commit_of_any_round, "run beside replay, a new file"),
     "ids of a run": (ids_of_a_run, "files of two days"),
     "staging is kept": (staging_is_kept, "files of two days"),
     "a retry archives before it plans": (archived_before_it_is_planned, "refused, mended, retried"),
@@ -132,23 +150,35 @@ SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     "manifests always change": (manifests_always_change, "a file vanishes before a newcomer reads it"),
     "a file is set apart during a delivery": (
         lambda patch: patch.setattr(unreadable, "_nobody_delivers", lambda *_: nullcontext()),
-        "run beside a run after a loss, two files, one run",
+        "run beside a run after a loss, two files",
     ),
     "a replay forgets how a batch was divided": (
         lambda patch: patch.setattr(portions, "of_earlier_rounds", lambda *_: {}),
         "refused, mended, retried, replayed",
     ),
     "limits of today": (limits_of_today, "limits changed between two tries"),
+    "who gives up keeps staging": (staging_is_kept_by_who_gives_up, "folded, a file vanished, a newcomer"),
     "one lost file gives up all": (all_of_it_is_given_up, "a file vanishes before a newcomer reads it"),
 }
 
 
-@pytest.mark.parametrize("name", list(SABOTAGES))
+@pytest.mark.parametrize("name", SABOTAGES)
 def test_it_is_found(empty: Stage, name: str, monkeypatch: Patch) -> None:
-    """With this sabotage a promise is broken in this scenario, by one crash or one preemption at most."""
+    """With this sabotage one crash or one preemption breaks a promise in this scenario, and so it does by its name."""
     sabotage, where = SABOTAGES[name]
     sabotage(monkeypatch)
     if where in SCENARIOS:
-        assert explore(SCENARIOS[where], empty.world, empty.begin, enough=1).broken
+        broken = explore(SCENARIOS[where], empty.world, empty.begin, enough=1).broken
     else:
-        assert race_all(PAIRS[where], empty, one_preemption, enough=1).broken
+        broken = race_all(PAIRS[where], empty, one_preemption, enough=1).broken
+    assert broken
+    assert once_more(empty, str(broken[0]))
+
+
+def test_a_manifest_that_changes_while_a_subscriber_is_added_is_found(
+    empty_postgres: Stage, monkeypatch: Patch
+) -> None:
+    """On PostgreSQL, where two transactions may be under way at once, and no lock keeps the two apart."""
+    for module in (deliveries, subscriptions, unreadable_in_ledger):
+        monkeypatch.setattr(module, "hold_still", lambda *_: None)
+    assert race_all(PAIRS[ON_POSTGRESQL[0]], empty_postgres, one_preemption, enough=1).broken

@@ -2,23 +2,14 @@
 
 import pytest
 
-from export_pipeline_tests.simulation.pairs import PAIRS
+from export_pipeline_tests.simulation.pairs import ON_POSTGRESQL, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.schedules import one_preemption, race_all
-
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3600)]
-
-ON_POSTGRESQL = (
-    "run beside a newcomer's run, a corrupt file",
-    "run beside replay, one file",
-    "replay beside replay, one file",
-    "retry beside a newcomer's run, a corrupt file",
-)
 
 
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
 def test_no_schedule_breaks_a_promise(empty_postgres: Stage, name: str) -> None:
     """Wherever one of two commands is stopped, also between two statements of a transaction, all promises hold."""
     raced = race_all(PAIRS[name], empty_postgres, one_preemption)
-    assert raced.schedules > 10
+    assert raced.schedules > 5
     assert not raced.broken, "\n".join(map(str, raced.broken[:10]))

@@ -38,6 +38,9 @@ from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
 from export_pipeline_tests.simulation.seams import NOW, Clock, unwatched
 
+BUCKET = "bucket"
+"""What messages call the bucket."""
+
 REFUSED_MARK = "!"
 """What the name of an event ends in that some subscribers refuse."""
 
@@ -98,6 +101,7 @@ class Rules:
     on_overwrite: str = "read"
     limits: ReadLimits = field(default_factory=ReadLimits)
     start_date: date = date(2020, 1, 1)
+    is_notified: bool = False
 
 
 class Receipt(NamedTuple):
@@ -114,9 +118,10 @@ class Outside:
 
     Attributes:
         cursor: of the sensor ``new_files``.
+        messages: id → body, of those that wait in the source's queue.
         subscribers: name → since.
         received: how often each batch came.
-        wanted_again: subscriber and event → how often it must have come in the end, since a replay asked for it.
+        wanted_again: subscriber and event → how often it must still come, since a replay asked for it.
         filtered: subscriber and event, where the subscriber did not want it when it was its turn.
         crashes, lost_answers: why a batch may come twice.
         replays: and the days (none: all) and subscribers (none: all) for which that was asked for.
@@ -128,6 +133,7 @@ class Outside:
     """
 
     cursor: str = ""
+    messages: dict[str, str] = field(default_factory=dict)
     subscribers: dict[str, str | None] = field(default_factory=lambda: {"a": None, "b": None})
     moods: dict[str, Mood] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
@@ -145,20 +151,60 @@ class Outside:
     done: Counter[str] = field(default_factory=Counter)
     ticks: int = 0
 
-    def times(self) -> Counter[tuple[str, str]]:
-        """Subscriber and event → how often it came."""
-        found: Counter[tuple[str, str]] = Counter()
+    @property
+    def slack(self) -> int:
+        """How many batches may still come again: for each death those in flight, and one for each lost answer."""
+        repeats: Counter[tuple[str, str]] = Counter()
         for one, times in self.received.items():
-            for event in one.events:
-                found[one.subscriber, event] += times
-        return found
+            day = one.events[0][:10].replace("/", "-")
+            asked = sum(
+                1 for of, names in self.replays if of in ("", day) and one.subscriber in (names or [one.subscriber])
+            )
+            planned = one.subscriber, "-".join(one.batch.split("-")[:2])
+            repeats[planned] = max(repeats[planned], times - 1 - asked)
+        return self.crashes * self.rules.in_flight + self.lost_answers - repeats.total()
+
+    def receive(self, receipt: Receipt) -> None:
+        """A subscriber takes a batch."""
+        self.received[receipt] += 1
+        for event in receipt.events:
+            if (wanted := self.wanted_again.pop((receipt.subscriber, event), 0)) > 1:
+                self.wanted_again[receipt.subscriber, event] = wanted - 1
+
+
+class File(NamedTuple):
+    """What lies under one path.
+
+    Attributes:
+        data: None: it is a folder.
+        changed_ns: when it was, as the system tells.
+        inode: of a file that lies under several paths; 0: this is the only one.
+    """
+
+    data: bytes | None
+    changed_ns: int = 0
+    inode: int = 0
+
+
+Files = dict[str, File]
 
 
 class Saved(NamedTuple):
-    """A state of the world: path → (bytes, None for a folder; time of change), and what is not a file."""
+    """A state of the world.
 
-    files: dict[str, tuple[bytes | None, int]]
+    Attributes:
+        outside: what is no file.
+        digest: the same for two states that lead to the same: times count by their order, names of runs and the number
+            of crashes not at all.
+        slack: of :class:`Outside`.
+        rows: of a ledger that is no file.
+    """
+
+    files: Files
     outside: bytes
+    digest: bytes
+    slack: int
+    rows: bytes = b""
 
 
 class World:
@@ -180,6 +226,7 @@ class World:
         self.under_way: set[str] = set()
         self._open: list[Ledger] = []
         self._idle: list[Ledger] = []
+        self._known_ledger: tuple[list[bytes | None], bytes] = [], b""
         self.bucket.mkdir(parents=True, exist_ok=True)
 
     # What processes work with ------------------------------------------------------------------------------------
@@ -202,7 +249,7 @@ class World:
             self._release(ledger)
 
     def _ledger(self) -> Ledger:
-        """An engine without connections: for a new one SQLAlchemy would compile every statement again."""
+        """One without connections: for a new engine SQLAlchemy would compile every statement anew."""
         path = self.root / "ledger.db"
         has_schema = not self.ledger_url.startswith("sqlite") or (path.exists() and path.stat().st_size > _EMPTY_BYTES)
         return self._idle.pop() if self._idle and has_schema else Ledger(self.ledger_url)
@@ -213,6 +260,11 @@ class World:
         if ledger in self._open:
             self._open.remove(ledger)
             self._idle.append(ledger)
+
+    def lend(self) -> Ledger:
+        """A ledger for a command that opens its own; taken back when all is restored."""
+        self._open.append(self._ledger())
+        return self._open[-1]
 
     def close(self) -> None:
         """Let go of everything."""
@@ -248,6 +300,7 @@ class World:
         corrupt: bool = False,
         marked: int = 0,
         garbage: int = 0,
+        messages: int = 1,
     ) -> None:
         """A new content under *key*.
 
@@ -257,6 +310,7 @@ class World:
             corrupt: the file cannot be read.
             marked: how many events, the last ones, are such as some subscribers refuse.
             garbage: how many lines behind them are no event.
+            messages: how many tell of it, where the bucket tells of new files at all.
         """
         number = sum(1 for one in self.outside.versions if one.key == key)
         self.remove(key)
@@ -273,6 +327,13 @@ class World:
             self.outside.troubled.add(key)
         events_there = () if corrupt or framing == "empty" else tuple(names)
         self.outside.versions.append(Version(key, number, events_there, not corrupt, is_there=True, garbage=garbage))
+        if self.outside.rules.is_notified:
+            found = open_source(SourceSettings(url=str(self.bucket))).find_file(key)
+            assert found is not None
+            about = {"key": key, "size": len(data), "eTag": found.etag}
+            record = {"eventName": "ObjectCreated:Put", "eventTime": f"{found.last_modified:%Y-%m-%dT%H:%M:%S.000Z}"}
+            body = json.dumps({"Records": [{**record, "s3": {"bucket": {"name": BUCKET}, "object": about}}]})
+            self.outside.messages.update({f"{key}@{number}.{n}": body for n in range(messages)})
 
     def remove(self, key: str) -> None:
         """The file under *key* is gone, if there was one."""
@@ -284,7 +345,7 @@ class World:
         ]
 
     def wipe(self, pattern: str) -> None:
-        """The files that match *pattern* are gone."""
+        """What lies under *pattern* is gone."""
         for path in self.root.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -296,7 +357,8 @@ class World:
     def save(self) -> Saved:
         """All that a SIGKILL at this moment would leave."""
         self.outside.ticks = Clock.ticks
-        return Saved(dict(_files(str(self.root))), pickle.dumps(self.outside))
+        files = dict(_files(str(self.root)))
+        return Saved(files, pickle.dumps(self.outside), self._digest(files), self.outside.slack)
 
     def restore(self, saved: Saved) -> None:
         """Go back, with no process alive."""
@@ -304,27 +366,34 @@ class World:
             self._release(ledger)
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
-        for path, (data, modified) in saved.files.items():
+        linked: dict[int, str] = {}
+        for path, (data, changed_ns, inode) in saved.files.items():
             if data is None:
                 os.makedirs(path, exist_ok=True)
-                continue
-            with open(path, "wb", buffering=0) as file:
-                file.write(data)
-            os.utime(path, ns=(modified, modified))
+            elif inode and (other := linked.setdefault(inode, path)) != path:
+                os.link(other, path)
+            else:
+                with open(path, "wb", buffering=0) as file:
+                    file.write(data)
+                os.utime(path, ns=(changed_ns, changed_ns))
         self.outside = pickle.loads(saved.outside)
         Clock.ticks, Clock.days = self.outside.ticks, self.outside.days
         self.failures, self.surprises, self.under_way = [], [], set()
 
-    def fingerprint(self) -> bytes:
-        """The same for two states that lead to the same: times count by their order, names of runs not at all."""
-        digest = hashlib.blake2b(digest_size=16)
-        for table in ledger_rows(self.root / "ledger.db"):
-            digest.update(repr(table).encode())
-        for path, (data, _) in sorted(_files(str(self.root))):
+    def _digest(self, files: Files) -> bytes:
+        digest = hashlib.blake2b(self._ledger_digest(files), digest_size=16)
+        for path, (data, _, inode) in sorted(files.items()):
             if data is not None and not path.endswith(".tmp") and "/ledger.db" not in path:
-                digest.update(path.encode() + data)
+                digest.update(path.encode() + data + bytes([inode > 0]))
         digest.update(repr(plain(self.outside)).encode())
         return digest.digest()
+
+    def _ledger_digest(self, files: Files) -> bytes:
+        # Between two transactions it is the same.
+        raw = [files.get(f"{self.root}/ledger.db{ending}", File(None)).data for ending in ("", "-wal")]
+        if raw != self._known_ledger[0]:
+            self._known_ledger = raw, repr(list(ledger_rows(self.root / "ledger.db"))).encode()
+        return self._known_ledger[1]
 
 
 _EMPTY_BYTES = 60_000
@@ -365,21 +434,22 @@ FRAMINGS: dict[str, Callable[[list[bytes]], bytes]] = {
 }
 
 
-def _files(folder: str) -> Iterator[tuple[str, tuple[bytes | None, int]]]:
-    """Path → bytes and time of change; without locks, and without what SQLite recreates."""
+def _files(folder: str) -> Iterator[tuple[str, File]]:
+    """What is below a folder; without locks, and without what SQLite makes anew."""
     for entry in os.scandir(folder):
         if entry.name.endswith((".claims", "-shm")):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield entry.path, (None, 0)
+            yield entry.path, File(None)
             yield from _files(entry.path)
         else:
+            found = entry.stat()
             with open(entry.path, "rb", buffering=0) as file:
-                yield entry.path, (file.read(), entry.stat().st_mtime_ns)
+                yield entry.path, File(file.read(), found.st_mtime_ns, found.st_ino if found.st_nlink > 1 else 0)
 
 
 def ledger_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each table of an SQLite ledger, as returned by :func:`canonical_rows`; nothing if it has no schema yet."""
+    """Each table of an SQLite ledger, as :func:`canonical_rows` has it; nothing where it has no schema yet."""
     if not path.exists() or path.stat().st_size < _EMPTY_BYTES:
         return
     tables: dict[str, tuple[list[str], list[Any]]] = {}
@@ -411,12 +481,12 @@ def _canonical(column: str, value: Any, order: Mapping[Any, int]) -> Any:
 
 
 def plain(outside: Outside) -> list[Any]:
-    """What is not a file, without what makes no difference to the outcome."""
-    skipped = ("ticks", "runs", "done")
+    """What is no file, without what makes no difference to what comes; :attr:`Outside.slack` tells the rest."""
+    skipped = ("ticks", "runs", "done", "crashes", "received")
     return [
         sorted(value.items() if isinstance(value, dict) else value, key=repr)
         if isinstance(value, dict | set)
         else value
         for name, value in vars(outside).items()
         if name not in skipped
-    ]
+    ] + [sorted(outside.received)]

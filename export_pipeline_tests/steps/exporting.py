@@ -57,6 +57,7 @@ class Export:
             quarantine=self.quarantine,
             limits=self.limits,
             max_attempts=self.max_attempts,
+            on_overwrite=self.settings.on_overwrite,
         )
 
     def put(self, *keys: str, text: str = "{}\n") -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.batching.batch import Batch
-from export_pipeline.batching.quarantine import Record
+from export_pipeline.batching.record import Record
 from export_pipeline.errors import DeliveryError, ExportError, FileForbidden, TryLater
 from export_pipeline.ledger import balance, owed
 from export_pipeline.ledger.records import Run

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from export_pipeline.deployment import Deployment
+from export_pipeline.ledger import sources
+from export_pipeline.ledger.sources import ListingState
 from export_pipeline.source.file import SourceFile
+from export_pipeline.source.settings import NotificationSettings, SourceSettings
 from export_pipeline.source.store import Source
 from export_pipeline.steps import lookout
-from export_pipeline.steps.lookout import Lookout, Seen, gets_on, owes_nothing
+from export_pipeline.steps.lookout import Lookout, Seen, gets_on, owes_nothing, sweep_of
 from export_pipeline_tests.steps.exporting import NOW, Export
 from export_pipeline_tests.steps.notified.memory_queue import MemoryQueue
 
@@ -115,3 +119,30 @@ def test_a_file_of_the_future_is_planned_once(export: Export) -> None:
     assert look(export)
     export.run()
     assert look(export) == ""
+
+
+@pytest.mark.parametrize(
+    ("notifications", "state", "every", "setting"),
+    [
+        (None, ListingState(complete_at=NOW), timedelta(hours=1), "sweep_minutes"),
+        (
+            NotificationSettings(queue_url="https://sqs.eu-west-1.amazonaws.com/1/q", listing_every_seconds=7_200),
+            ListingState(listed_at=NOW, complete_at=NOW - timedelta(days=9)),
+            timedelta(hours=2),
+            "source.notifications.listing_every_seconds",
+        ),
+    ],
+)
+def test_a_sweep_is_due_as_often_as_a_run_would_list(
+    export: Export, notifications: NotificationSettings | None, state: ListingState, every: timedelta, setting: str
+) -> None:
+    """Without notifications it is due each hour; with them when their listing is, since a run lists no sooner."""
+    source = SourceSettings.model_construct(url=export.source.url, notifications=notifications)
+    deployment = Deployment.model_construct(sweep_minutes=60, source=source)
+    assert sweep_of(deployment, export.ledger).reason(NOW) == "a complete listing is due"
+    with export.ledger.write() as tx:
+        sources.set_listing_state(tx, sources.add_source(tx, export.source.url), state)
+    sweep = sweep_of(deployment, export.ledger)
+    assert (sweep.listed_at, sweep.setting) == (NOW, setting)
+    assert sweep.reason(NOW + every - timedelta(seconds=1)) == ""
+    assert sweep.reason(NOW + every) == "a complete listing is due"

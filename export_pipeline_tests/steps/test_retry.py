@@ -175,7 +175,7 @@ def test_equal_events_of_two_files_are_two_events(export: Retries) -> None:
 def test_a_retry_that_died_plans_nothing_twice(export: Retries, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between planning and archiving, a retry that is asked for again only archives, and so does a run."""
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     export.limits = ReadLimits(max_depth=2)
@@ -186,7 +186,7 @@ def test_a_retry_that_died_plans_nothing_twice(export: Retries, text: str, monke
     export.limits = ReadLimits()
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(Quarantine, "archive", die)
+            patch.setattr(Quarantine, "move", die)
             with pytest.raises(KeyboardInterrupt):
                 export.retry()
         assert export.waiting() == waiting

@@ -250,6 +250,18 @@ def test_a_repeat_of_a_file_overwrites_it(tmp_path: Path) -> None:
     assert [name.partition(".")[0] for name in names] == ["b-1", "b-2"]
 
 
+@pytest.mark.parametrize("url", ["{}/Export.duckdb", "{}/export.of.clicks.db", "export"])
+def test_a_duckdb_file_called_like_the_schema_is_refused(tmp_path: Path, url: str) -> None:
+    """DuckDB names a database by its file: ``export.events`` would be ambiguous, for whoever reads it, too."""
+    with pytest.raises(ValueError, match=r"schema export: the file \S+ has the same name"):
+        Warehouse(destination="duckdb", url=url.format(tmp_path))
+    other: dict[str, Any] = {"schema": "clicks"}
+    made = Warehouse(destination="duckdb", url=str(tmp_path / "export.duckdb"), **other)
+    send_to(made, batch_of([b'{"a":1}']))
+    made.close()
+    assert [row["a"] for row in duckdb_rows(tmp_path / "export.duckdb", "clicks.events")] == [1]
+
+
 def test_a_destination_that_is_none_blocks(tmp_path: Path) -> None:
     """A wrong name is reported."""
     warehouse = Warehouse(destination="oracle_of_delphi")

@@ -75,7 +75,8 @@ import json, os, signal, sys
 from contextlib import contextmanager
 from dlt.load.load import Load
 from dlt.pipeline.pipeline import Pipeline
-from export_pipeline.subscribers import warehouse_duckdb, warehouse_native, warehouse_postgres
+from export_pipeline.subscribers import warehouse_duckdb, warehouse_folder, warehouse_native, warehouse_parquet
+from export_pipeline.subscribers import warehouse_postgres
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.testing import batch_of, sample_event
 
@@ -87,14 +88,16 @@ def dies_after(do):
 
 where, options = sys.argv[1], json.loads(sys.argv[2])
 if where == "before the load":
-    Pipeline.load = warehouse_native._grow = dies
+    Pipeline.load = warehouse_native._grow = warehouse_parquet.ParquetFiles._note = dies
 elif where == "before the load is noted":
     Load.complete_package = dies
     for session in (warehouse_duckdb._DuckdbSession, warehouse_postgres._PostgresSession):
         session.write = dies_after(session.write)
+    warehouse_folder._LocalLake.create = dies_after(warehouse_folder._LocalLake.create)
 else:
     Pipeline.load = dies_after(Pipeline.load)
-    warehouse_native.Database.load_many = dies_after(warehouse_native.Database.load_many)
+    for loader in (warehouse_native.Database, warehouse_parquet.ParquetFiles):
+        loader.load_many = dies_after(loader.load_many)
 Warehouse(**options).deliver(batch_of([sample_event(n) for n in range(int(sys.argv[3]))]))
 """
 
@@ -115,7 +118,7 @@ def test_killed_at_any_moment_it_leaves_neither_a_duplicate_nor_a_gap(
         command = [sys.executable, "-W", "ignore", "-c", DYING, where, json.dumps(options), str(EVENTS)]
         killed = subprocess.run(command, capture_output=True, text=True, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert len(list(temporary.glob("export-pipeline-dlt-*"))) == (options["destination"] == "filesystem")
+        assert len(list(temporary.glob("export-pipeline-dlt-*"))) == ("table_format" in options)
     assert deliver(options, batch_of([sample_event(n) for n in range(EVENTS)])).accepted == EVENTS
     assert len(rows("events")) == len({row["_event_id"] for row in rows("events")}) == EVENTS
     assert list(temporary.glob("export-pipeline-dlt-*")) == []

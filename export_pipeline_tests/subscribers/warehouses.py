@@ -35,10 +35,12 @@ def postgres_rows(url: str, table: str = "export.events") -> list[dict[str, Any]
 
 
 def parquet_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet
 
-    files = sorted((folder / "export" / table).glob("*.parquet"))
-    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    files = [pyarrow.parquet.read_table(file) for file in sorted((folder / "export" / table).glob("*.parquet"))]
+    found: list[dict[str, Any]] = pa.concat_tables(files, promote_options="permissive").to_pylist() if files else []
+    return found
 
 
 def delta_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:

@@ -1,15 +1,17 @@
-"""Every single crash of a quarter of the scenarios; in several files, so that several processes share them."""
+"""Every single crash of every scenario but those that are much like another one, which are tried at night."""
 
 import pytest
 
 from export_pipeline_tests.simulation.crashes import explore
 from export_pipeline_tests.simulation.play import Stage
-from export_pipeline_tests.simulation.scenarios import SCENARIOS
+from export_pipeline_tests.simulation.scenarios import OFTEN, SCENARIOS
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS)[0::4])
+@pytest.mark.parametrize("name", OFTEN)
 def test_no_crash_breaks_a_promise(empty: Stage, name: str) -> None:
     """Wherever a process of the scenario dies, all promises hold once the next runs are over."""
+    for module in SCENARIOS[name].needs:
+        pytest.importorskip(module)
     explored = explore(SCENARIOS[name], empty.world, empty.begin)
-    assert explored.points > 10
+    assert explored.points > 5
     assert not explored.broken, "\n".join(map(str, explored.broken[:10]))

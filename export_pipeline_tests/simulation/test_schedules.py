@@ -1,4 +1,4 @@
-"""Every schedule with one preemption of a third of the pairs of commands; in several files, as the crashes are."""
+"""Every schedule with one preemption of the pairs of commands, on SQLite."""
 
 import pytest
 
@@ -6,12 +6,10 @@ from export_pipeline_tests.simulation.pairs import OFTEN, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.schedules import one_preemption, race_all
 
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3600)]
 
-
-@pytest.mark.parametrize("name", OFTEN[0::3])
+@pytest.mark.parametrize("name", OFTEN)
 def test_no_schedule_breaks_a_promise(empty: Stage, name: str) -> None:
     """Wherever one of two commands is stopped while the other runs to its end, all promises hold."""
     raced = race_all(PAIRS[name], empty, one_preemption)
-    assert raced.schedules > 10
+    assert raced.schedules > 5
     assert not raced.broken, "\n".join(map(str, raced.broken[:10]))

@@ -1,0 +1,125 @@
+"""``source.on_overwrite: changed``: of a file that was overwritten, deliver only lines that the older one had not.
+
+Who received the older version gets the new lines of the newer one as a part of its manifest, under separate ids. Who
+did not, such as a new subscriber, gets the newer one as a whole. Lines are compared by the hashes that were kept when
+each version was read; without them the newer file is delivered as a whole, with a warning.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from sqlalchemy import Connection
+
+from export_pipeline.batching.line_hashes import hashes_of, new_among
+from export_pipeline.errors import ObjectMissing
+from export_pipeline.ledger import overwrites, parts, unreadable
+from export_pipeline.ledger.database import utc_now
+from export_pipeline.ledger.deliveries import Delivery
+from export_pipeline.ledger.manifests import Manifest
+from export_pipeline.ledger.overwrites import Older
+from export_pipeline.ledger.records import PartFile, Ranges, Run, Subscription
+from export_pipeline.ledger.unreadable import Share
+from export_pipeline.printable import printable
+from export_pipeline.quantities import counted
+from export_pipeline.source.file import SourceFile
+from export_pipeline.steps.open import Workspace
+
+CHANGED = "changed"
+
+
+def lines_name(manifest: Manifest) -> str:
+    """The name of the hashes of a manifest's events."""
+    return f"{manifest.day.isoformat()}/{manifest.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What a subscriber gets of a manifest with a file that was overwritten.
+
+    Attributes:
+        reason: why it does not get the manifest now, as a sentence; empty: it gets all of it.
+        warnings: why a file could not be compared.
+    """
+
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def reduce_to_changed(
+    place: Workspace, manifest: Manifest, delivery: Delivery | None, subscription: Subscription, *, run_id: str
+) -> Reduced:
+    """Owe a subscriber only the new lines of overwritten files, if it received the older ones.
+
+    The caller holds the claim of delivering the manifest to it. What was begun, or is requested again, is delivered
+    as it was.
+    """
+    is_whole = manifest.is_of_source and manifest.part_of is None
+    is_begun = delivery is None or bool(delivery.accepted_batches) or delivery.is_repeated
+    if place.on_overwrite != CHANGED or not is_whole or is_begun:
+        return Reduced()
+    with place.ledger.read() as tx:
+        older = overwrites.older_files(tx, manifest, subscription.id)
+    if not older:
+        return Reduced()
+    if waiting := [one for versions in older.values() for one in versions if one.is_owed]:
+        return Reduced(f"it waits for the older version of {printable(waiting[0].key)}, which is still owed")
+    received = {key: [one for one in versions if one.is_received] for key, versions in older.items()}
+    if not any(received.values()):
+        return Reduced()
+    left: list[PartFile] = []
+    told, warnings = [], []
+    for file in manifest.files:
+        if not received.get(file.key):
+            left.append(PartFile(file))
+            continue
+        try:
+            ranges, events = _new_lines(place, manifest, file, received[file.key])
+        except ObjectMissing:
+            left.append(PartFile(file))
+            warnings.append(
+                f"{printable(file.key)} was overwritten, and is delivered to {subscription.name} as a whole: its lines "
+                "cannot be compared, since the older version was read before on_overwrite was changed"
+            )
+            continue
+        new = sum(stop - start for start, stop in ranges)
+        told.append(f"{new:,} of {counted(events, 'event')} of {printable(file.key)} are new")
+        if new == events:
+            left.append(PartFile(file))
+        elif ranges:
+            left.append(PartFile(file, ranges))
+    if left == [PartFile(file) for file in manifest.files]:
+        return Reduced(warnings=tuple(warnings))
+    share = Share(subscription.id, subscription.name, sound=tuple(left), lost=())
+    with place.ledger.write(durable=True) as tx:
+        ids = unreadable.split(tx, manifest, [share], {}, reason="", run=Run(run_id, utc_now()))
+    goes_on = f"the next run delivers them as manifest {', '.join(ids)}" if ids else "there is nothing to deliver"
+    reason = f"overwritten since it received the older version: {'; '.join(told)}; {goes_on}"
+    return Reduced(reason, tuple(warnings))
+
+
+def _new_lines(place: Workspace, manifest: Manifest, file: SourceFile, received: Sequence[Older]) -> tuple[Ranges, int]:
+    """The events of *file* that are in no older version that was received, and how many it has."""
+    objects = place.quarantine.objects
+    with place.ledger.read() as tx:
+        first, stop = _span(tx, manifest, file)
+        olds = [(lines_name(one.manifest), *_span(tx, one.manifest, one.file)) for one in received]
+    if any(stop < 0 for _, _, stop in [("", first, stop), *olds]):
+        raise ObjectMissing(f"{file.key}: the events of its versions were not counted")
+
+    def lines() -> Iterator[Iterator[bytes]]:
+        for name, begin, end in olds:
+            yield hashes_of(objects, name, begin, end)
+
+    found = new_among(hashes_of(objects, lines_name(manifest), first, stop), list(lines()))
+    return tuple(found), stop - first
+
+
+def _span(tx: Connection, manifest: Manifest, file: SourceFile) -> tuple[int, int]:
+    """Which events of a manifest are those of *file*: the first, and the one after the last; -1: not known."""
+    counts = parts.events_of_files(tx, manifest.id)
+    if counts is None:
+        return 0, -1
+    at = manifest.files.index(file)
+    ends = [0, *accumulate(counts)]
+    return ends[at], ends[at + 1]
