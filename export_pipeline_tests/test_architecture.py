@@ -41,6 +41,7 @@ KNOWS_DAGSTER = {
     "subscribers.http_options",
     "subscribers.launchable",
     "subscribers.python",
+    "subscribers.warehouse",
     "subscribers.webhook",
     "testing.contract",
 }

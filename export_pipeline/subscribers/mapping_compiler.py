@@ -18,13 +18,13 @@ from export_pipeline.subscribers.decoding import UNUSUAL, decode, encode
 from export_pipeline.subscribers.parsing import Unfit
 
 Made = Callable[[Any, bytes], tuple[dict[str, Any], ...]]
-"""Event, as decoded by its :class:`Shape`, and its bytes → the result of each mapping."""
+"""Event, as decoded by its :class:`EventShape`, and its bytes → the result of each mapping."""
 
 _ALWAYS, _TEXT, _OBJECT, _ANYTHING = "always", "text", "object", "anything"
 """What a value can be: never omitted; omitted if None; an object, omitted if empty; any value of an event."""
 
 
-class Shape:
+class EventShape:
     """The members that several mappings read from an event, as a msgspec type; all others are skipped.
 
     An object that paths only pass through gets an attribute for each step; one that is itself a value, or may be a
@@ -86,7 +86,7 @@ class Shape:
         return msgspec.defstruct("Read", fields, rename={f"f{n}": step for n, step in enumerate(node)}, gc=False)
 
 
-def as_function(specs: Sequence[Mapping[str, Any]], shape: Shape) -> Made | None:
+def as_function(specs: Sequence[Mapping[str, Any]], shape: EventShape) -> Made | None:
     """One function for all of *specs*, which are valid mappings; None if it would not do exactly the same.
 
     Args:
@@ -98,12 +98,12 @@ def as_function(specs: Sequence[Mapping[str, Any]], shape: Shape) -> Made | None
         return None
 
 
-def shape_of(specs: Sequence[object]) -> Shape:
+def shape_of(specs: Sequence[object]) -> EventShape:
     """The shape of *specs*; the whole event if msgspec does not accept the names."""
     try:
-        return Shape(specs)
+        return EventShape(specs)
     except (ValueError, TypeError, RecursionError):
-        return Shape(specs, whole=True)
+        return EventShape(specs, whole=True)
 
 
 class Call:
@@ -148,7 +148,7 @@ class _Odd(Exception):
 class _Writer:
     """Writes the source of one function."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EventShape) -> None:
         self.shape = shape
         self.body: list[str] = []
         self.depth = 1

@@ -13,7 +13,7 @@ from export_pipeline.subscribers.decoding import UNUSUAL, encode
 from export_pipeline.subscribers.http_client import Answer, accept
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
-from export_pipeline.subscribers.mapping_compiler import Shape, as_function, shape_of
+from export_pipeline.subscribers.mapping_compiler import EventShape, as_function, shape_of
 from export_pipeline.subscribers.packing import Packed
 from export_pipeline.subscribers.parsing import Unfit
 from export_pipeline.subscribers.php_json import php_print
@@ -260,7 +260,7 @@ class Segment(HttpRequestSubscriber):
         specs = {kind: [calls["identify"], calls[kind], *groups] for kind in ("page", "track")}
         read = [*calls.values(), *groups, "event_type"]
         # The ids are hashes of the whole event.
-        shape = Shape(read, whole=True) if self.legacy_message_ids else shape_of(read)
+        shape = EventShape(read, whole=True) if self.legacy_message_ids else shape_of(read)
         page, track = (as_function(spec, shape) for spec in specs.values())
         if page is None or track is None:
             return None

@@ -16,7 +16,7 @@ from export_pipeline.subscribers.amplitude import Amplitude
 from export_pipeline.subscribers.decoding import UNUSUAL, as_tree, decode, reader, without
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.mapping import Event, compile_mapping, to_json
-from export_pipeline.subscribers.mapping_compiler import Call, Shape, as_function
+from export_pipeline.subscribers.mapping_compiler import Call, EventShape, as_function
 from export_pipeline.subscribers.mixpanel import Mixpanel
 from export_pipeline.subscribers.parsing import Unfit, parse, parse_unusual
 from export_pipeline.subscribers.posthog import Posthog
@@ -131,7 +131,7 @@ def test_a_mapping_makes_the_same(spec: dict[str, Any], line: bytes) -> None:
 def test_the_default_mappings_make_the_same(subscriber: MappedSubscriber, line: bytes) -> None:
     """What each analytics service gets of any event."""
     mapping = subscriber.default_mapping
-    assert as_function([mapping], Shape([mapping])) is not None
+    assert as_function([mapping], EventShape([mapping])) is not None
     assert_same(told(lambda: Call(mapping)(line)), told(lambda: slowly(mapping, line)))
 
 
@@ -225,7 +225,7 @@ def test_which_paths_one_look_can_take() -> None:
 @pytest.mark.parametrize("spec", [{"x": {"$value": float("inf")}}, {1: "a"}, {"x": {"$value": 1e16}}])
 def test_a_mapping_that_is_left_to_exact_code(spec: dict[Any, Any]) -> None:
     """What JSON has no form for, or msgspec another one than the mapping's author wrote."""
-    assert as_function([spec], Shape([spec])) is None
+    assert as_function([spec], EventShape([spec])) is None
 
 
 def test_every_number_and_text_is_one_of_the_two() -> None:
