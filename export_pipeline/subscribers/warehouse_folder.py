@@ -42,7 +42,7 @@ class Lake(ABC):
         """Connect, and leave nothing behind.
 
         Raises:
-            Blocked: a person must act first.
+            Blocked: someone must act first.
         """
 
     @abstractmethod
