@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from export_pipeline_tests.simulation.pairs import PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import (
+    Pair,
     Raced,
+    Schedules,
     at_random,
     one_death,
     one_preemption,
@@ -59,13 +62,19 @@ def simulate(stage: Stage, *, seconds: float, seed: int) -> Iterator[Line]:
     end = time.monotonic() + seconds
     scenarios = [one for one in SCENARIOS.values() if all(map(find_spec, one.needs))]
     pairs = list(PAIRS.values())
+    until = end
+
+    def race(pair: Pair, schedules: Schedules, **how: Any) -> Raced:
+        in_time = lambda stops: takewhile(lambda _: time.monotonic() < until, schedules(stops))  # noqa: E731
+        return race_all(pair, stage, in_time, **how)
+
     kinds: list[tuple[str, Sequence[Any], Callable[[Any], Explored | Raced]]] = [
         ("one process dies", scenarios, lambda one: explore(one, stage.world, stage.begin)),
         ("two die", scenarios, lambda one: explore(one, stage.world, stage.begin, deaths=2)),
-        ("two at once, one preemption", pairs, lambda one: race_all(one, stage, one_preemption, everywhere=True)),
-        ("two at once, one dies during the other", pairs, lambda one: race_all(one, stage, one_death)),
-        ("two at once, two preemptions", pairs, lambda one: race_all(one, stage, two_preemptions)),
-        ("two at once, at random", pairs, lambda one: race_all(one, stage, at_random(seed), most=_AT_ONCE)),
+        ("two at once, one preemption", pairs, lambda one: race(one, one_preemption, everywhere=True)),
+        ("two at once, one dies during the other", pairs, lambda one: race(one, one_death)),
+        ("two at once, two preemptions", pairs, lambda one: race(one, two_preemptions, most=_AT_ONCE)),
+        ("two at once, at random", pairs, lambda one: race(one, at_random(seed), most=_AT_ONCE)),
     ]
     chance = random.Random(seed)
     for number, (what, some, attempt) in enumerate(kinds):

@@ -220,11 +220,13 @@ class Pair:
 Stops = tuple[list[int], list[int]]
 """The seams, by their numbers, at which each of two processes may be stopped."""
 
+Schedules = Callable[[Stops], Iterator[Schedule]]
+
 
 def race_all(
     pair: Pair,
     stage: Stage,
-    schedules: Callable[[Stops], Iterator[Schedule]],
+    schedules: Schedules,
     *,
     everywhere: bool = False,
     most: int | None = None,
@@ -334,13 +336,17 @@ def one_death(stops: Stops) -> Iterator[Schedule]:
 
 
 def two_preemptions(stops: Stops) -> Iterator[Schedule]:
-    """Each goes first, is stopped once, and goes on once the other has been stopped; at every second seam."""
-    for first in (0, 1):
-        for at in stops[first][1::2]:
-            yield from (Schedule(((first, at), (1 - first, other))) for other in stops[1 - first][1::2])
+    """Each goes first, is stopped once, and goes on once the other has been stopped; in an order that mixes them."""
+    found = [
+        Schedule(((first, at), (1 - first, other)))
+        for first in (0, 1)
+        for at in stops[first]
+        for other in stops[1 - first]
+    ]
+    yield from random.Random(0).sample(found, len(found))
 
 
-def at_random(seed: int) -> Callable[[Stops], Iterator[Schedule]]:
+def at_random(seed: int) -> Schedules:
     """Schedules with two to six preemptions, and now and then a death, without end."""
     chance = random.Random(seed)
 

@@ -1,7 +1,5 @@
 """What takes long: variations, processes that die twice, and deaths and further preemptions beside another process."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from export_pipeline_tests.simulation.crashes import explore
@@ -9,8 +7,7 @@ from export_pipeline_tests.simulation.pairs import OFTEN, PAIRS
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS, SELDOM
 from export_pipeline_tests.simulation.schedules import (
-    Schedule,
-    Stops,
+    Schedules,
     at_random,
     one_death,
     one_preemption,
@@ -36,9 +33,7 @@ def test_no_two_deaths_break_a_promise(empty: Stage, name: str) -> None:
 
 @pytest.mark.parametrize("schedules", [one_preemption, one_death, at_random(1)])
 @pytest.mark.parametrize("name", PAIRS)
-def test_no_schedule_breaks_a_promise(
-    empty: Stage, name: str, schedules: Callable[[Stops], Iterator[Schedule]]
-) -> None:
+def test_no_schedule_breaks_a_promise(empty: Stage, name: str, schedules: Schedules) -> None:
     """Wherever one of two commands is stopped, or dies beside the other, all promises hold; also at random."""
     is_small = name in OFTEN and schedules in (one_preemption, one_death)
     raced = race_all(PAIRS[name], empty, schedules, everywhere=is_small, most=None if is_small else 100)
