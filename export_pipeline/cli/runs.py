@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from threading import Event, Thread
 from time import localtime, monotonic, strftime
@@ -77,7 +77,6 @@ class Runner:
     ledger: Ledger
     console: "Console"
     bars: "Bars | None"
-    _failed: set[str] = field(default_factory=set)
     _was_stopped: bool = False
     _definitions: Definitions | None = None
 
@@ -92,7 +91,6 @@ class Runner:
         Raises:
             KeyboardInterrupt: the run was interrupted, and Dagster has recorded it.
         """
-        self._failed.clear()
         self._was_stopped = False
         started = monotonic()
         run_id = str(uuid4())
@@ -179,12 +177,9 @@ class Runner:
             failure = event.step_failure_data
             if failure.error_source is not None and failure.error_source.name == "INTERRUPT":
                 return
-            told = failure.user_failure_data.description if failure.user_failure_data else None
-            op_name = (event.step_key or "").partition("[")[0]
-            # After a subscriber's first failure, each later manifest only says that it waits for the next run.
-            if op_name not in self._failed:
-                self.say(told or (failure.error.message.strip() if failure.error else text), logging.ERROR)
-            self._failed.add(op_name)
+            # Our ops log their own failures.
+            if failure.user_failure_data is None and failure.error is not None:
+                self.say(failure.error.message.strip(), logging.ERROR)
 
     @contextmanager
     def _watched(self, run_id: str, title: str) -> Iterator[None]:

@@ -110,8 +110,9 @@ def _find(outline: "Outline", location: "Location", keys: Sequence[str]) -> Stor
     finally:
         source.close()
     answers = what_became(lives[-1], there, rules, is_asked=trouble is None)
-    waiting = list(_quarantined(outline, lives[-1]))
-    return Story(key, location.url, there, trouble, lives, waiting, _entries(outline, location, key), answers)
+    entries = _entries(outline, location, key)
+    waiting = list(_quarantined(outline, lives[-1], entries))
+    return Story(key, location.url, there, trouble, lives, waiting, entries, answers)
 
 
 def _entries(outline: "Outline", location: "Location", key: str) -> "list[Entry]":
@@ -169,9 +170,12 @@ def _rules(view: LedgerView, outline: "Outline") -> "Rules":
     )
 
 
-def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
-    """The first quarantined records of this file, and of refused events in batches that contain events of it."""
-    from export_pipeline.batching.quarantine import Quarantine
+def _quarantined(outline: "Outline", life: "FileLife", entries: "Sequence[Entry]") -> Iterator[Quarantined]:
+    """The first quarantined records of this file, and of refused events in batches that contain events of it.
+
+    Those that were retried and came back are in entries of other manifests, which the ledger knows.
+    """
+    from export_pipeline.batching.quarantine import Quarantine, entry_of
     from export_pipeline.batching.record import FILE
     from export_pipeline.storage.objects import open_objects
 
@@ -180,7 +184,12 @@ def _quarantined(outline: "Outline", life: "FileLife") -> Iterator[Quarantined]:
         return
     batches = {f"{manifest.id}-{n}" for n in manifest.batches_with_file}
     quarantine = Quarantine(open_objects(outline.quarantine.url, outline.quarantine))
-    names = sorted(name for name in quarantine.objects.list(life.day.isoformat()) if f"/{manifest.id}." in name)
+    known = {one.name for one in entries}
+    names = sorted(
+        name
+        for name in quarantine.objects.list(life.day.isoformat())
+        if f"/{manifest.id}." in name or entry_of(name) in known
+    )
     records = ((name, record) for name in names for record in quarantine.records_in(name))
     of_file = (
         (name, record)

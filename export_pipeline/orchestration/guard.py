@@ -94,11 +94,12 @@ def error_line(description: str, metadata: Mapping[str, MetadataValue[Any]]) -> 
     return first + (f" [{', '.join(where)}]" if where else "") + (f"; next: {next_step}" if next_step else "")
 
 
-def delivery_failure(name: str, error: DeliveryError) -> Failure:
+def delivery_failure(name: str, error: DeliveryError, *, is_told: bool = False) -> Failure:
     """The Failure of a delivery: the subscriber, the batch, the destination's answer, and what happens next.
 
     Args:
         name: name of the subscriber.
+        is_told: an earlier line of this run's log has it.
     """
     if isinstance(error, HeldBack):
         # Nothing was sent, so there is no answer to show.
@@ -112,4 +113,5 @@ def delivery_failure(name: str, error: DeliveryError) -> Failure:
         NEXT: error.next_step,
     }
     told = {label: value for label, value in metadata.items() if value not in ("", MetadataValue.text(""))}
-    return Failure(f"{name} did not accept a batch: {error} ({error.next_step})", metadata=told, allow_retries=False)
+    kind = AlreadyTold if is_told else Failure
+    return kind(f"{name} did not accept a batch: {error} ({error.next_step})", metadata=told, allow_retries=False)

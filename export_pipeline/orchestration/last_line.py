@@ -38,8 +38,8 @@ def ending_with_sum(executor: ExecutorDefinition, ledger: LedgerResource, url: s
 
     return ExecutorDefinition(
         name=executor.name,
-        config_schema=executor.config_schema.config_type,
-        requirements=executor._requirements_fn,
+        config_schema=executor.config_schema,  # type: ignore[arg-type]  # accepted as it is, with its default
+        requirements=executor.get_requirements,
         executor_creation_fn=create,
         description=executor.description,
     )

@@ -34,7 +34,13 @@ from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
 from export_pipeline.orchestration.executors import delivers_first
-from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_logged, failures_without_secrets
+from export_pipeline.orchestration.guard import (
+    NEXT,
+    AlreadyTold,
+    delivery_failure,
+    failures_logged,
+    failures_without_secrets,
+)
 from export_pipeline.orchestration.mapping import day_of, manifest_of, run_ids
 from export_pipeline.orchestration.names import CELERY_PRIORITY_TAG, PRIORITY_TAG
 from export_pipeline.orchestration.quarantine import show_quarantine
@@ -141,7 +147,8 @@ def deliver_op(deployment: Deployment, name: str) -> OpDefinition:
                         stop=stop,
                     )
             except DeliveryError as error:
-                raise delivery_failure(name, error) from None
+                is_told = name in deployment.unusable and not _repeats_another(context)
+                raise delivery_failure(name, error, is_told=is_told) from None
             if isinstance(done, NothingToDo):
                 context.log.info(f"nothing to deliver to {name}: {done.reason}")
                 return
@@ -226,7 +233,9 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
                 source_id = sources.source_id(tx, places.source.open().url)
                 found = unreadable_files(tx, source_id, days, run_ids(context)) if source_id is not None else []
             if found:
-                raise Failure(
+                # The steps that read have logged each file, unless they were steps of another run.
+                kind = Failure if _repeats_another(context) else AlreadyTold
+                raise kind(
                     wording.unreadable_files(found),
                     metadata=_details(found, deployment.max_attempts),
                     allow_retries=False,
@@ -235,13 +244,18 @@ def report_unreadable_op(deployment: Deployment) -> OpDefinition:
     return report_unreadable_files
 
 
+def _repeats_another(context: OpExecutionContext) -> bool:
+    """Whether the run re-executes another one, and perhaps not all of its steps."""
+    return context.run.parent_run_id is not None
+
+
 def _never_read(context: OpExecutionContext, deployment: Deployment, places: Places) -> list[str]:
     """Manifests assigned to a run that this one re-executes, which no read_batches step has reached in either run.
 
     When a killed run is re-executed "from failure", Dagster repeats the steps that had started, and those of other ops.
     It leaves out the steps of manifests whose turn had not come, and reports success.
     """
-    if context.run.parent_run_id is None:
+    if not _repeats_another(context):
         return []
     runs = run_ids(context)
     with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:

@@ -30,7 +30,7 @@ from export_pipeline.ledger.backfills import Asked
 from export_pipeline.ledger.records import Subscription
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.backfills import ONLY, asked_by_assets, request_of
-from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_without_secrets
+from export_pipeline.orchestration.guard import NEXT, delivery_failure, failures_logged
 from export_pipeline.orchestration.names import (
     EXECUTOR_TAG,
     MAX_RUNTIME_TAG,
@@ -130,7 +130,7 @@ def range_assets(deployment: Deployment, specs: Mapping[str, AssetSpec]) -> Asse
 
 
 def _deliver_days(context: OpExecutionContext, deployment: Deployment) -> None:
-    with failures_without_secrets(deployment.secret_values()):
+    with failures_logged(context, deployment.secret_values()):
         if not context.has_partition_key_range:
             raise Failure("found no partition; choose the days to deliver", allow_retries=False)
         places = Places(context.resources, deployment.names)

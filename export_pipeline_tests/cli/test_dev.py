@@ -154,6 +154,8 @@ COMMANDS = [
     ["quarantine", "list"],
     ["quarantine", "show", "2026-11-23"],
     ["quarantine", "retry", "--all"],
+    ["quarantine", "dismiss", "--all", "--why", "a test"],
+    ["quarantine", "export", "--all"],
     ["ledger", "fold"],
     ["ledger", "rebuild", "--from", "2026-11-20"],
     ["dev"],

@@ -310,7 +310,9 @@ def test_a_delivered_file_edited_in_place_changes_nothing_for_others(project: Pr
 def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     project: Project, received: Path
 ) -> None:
-    """A manifest delivered to one subscriber is never delivered to another with other bytes."""
+    """A manifest delivered to one subscriber is never delivered to another with other bytes: the newer content is
+    delivered as such, and the run warns that one subscriber never had the older.
+    """
     project.config["subscribers"] = {"crm": python("crm"), "dwh": python("dwh")}
     project.put_days("23", files=1)
     (received / "crm.fails").touch()
@@ -320,7 +322,13 @@ def test_bytes_that_changed_since_they_were_delivered_in_part_are_not_delivered(
     (received / "crm.fails").unlink()
     project.put("2026/11/23/00/000.gz", [{"other": "content"}])
     run = project.run()
-    assert not run.success
+    assert run.success
+    (warning,) = [text for text in run.messages("warning") if text.startswith("manifest ")]
+    assert "1 file (2026/11/23/00/000.gz) replaced in the source since others received it" in warning
+    (record,) = project.quarantined()
+    assert record["reason"].endswith("given up for crm, which had not received it")
+    assert [change["state"] for change in record["life"]] == ["resolved"]
+    assert [ndjson for _, ndjson in receivers.calls("crm", received)] == ['{"other": "content"}\n']
     assert len(dict(receivers.calls("dwh", received))) == 2
     assert all(
         dict(receivers.calls("dwh", received)).get(batch_id) == ndjson

@@ -73,6 +73,9 @@ def exports(tmp_path: Path) -> Exports:
     return Exports(tmp_path)
 
 
+JOBS = ("export_job", "backfill_job", "check_job", "retry_quarantine", "dismiss_quarantine")
+
+
 def names(definitions: Definitions) -> dict[str, set[str]]:
     repository = definitions.get_repository_def()
     return {
@@ -88,8 +91,8 @@ def test_it_is_merged_into_definitions_that_are_there(exports: Exports) -> None:
     """build_defs gives everything that a deployment file describes, and merges with a team's own definitions."""
     found = names(Definitions.merge(build_defs(exports.path("web")), Definitions(resources={"mine": Books()})))
     assert found == {
-        "jobs": {"export_job", "backfill_job", "check_job"},
-        "assets": {"raw_events", "copy"},
+        "jobs": set(JOBS),
+        "assets": {"raw_events", "quarantine", "copy"},
         "schedules": {"export_schedule", "check_schedule"},
         "sensors": {"new_files", "alerts"},
         "resources": {"source", "ledger", "staging", "quarantine", "copy", "mine"},
@@ -102,8 +105,9 @@ def test_two_exports_in_one_code_location(exports: Exports) -> None:
     exports.projects["app"].config["prefix"] = "app"
     both = Definitions.merge(own, build_defs(exports.path("web"), prefix="web"), build_defs(str(exports.path("app"))))
     found = names(both)
-    assert found["jobs"] == {f"{name}_{job}_job" for name in ("web", "app") for job in ("export", "backfill", "check")}
-    assert found["assets"] == {"raw_events", "web/raw_events", "web/copy", "app/raw_events", "app/copy"}
+    assert found["jobs"] == {f"{name}_{job}" for name in ("web", "app") for job in JOBS}
+    of_each = {f"{name}/{asset}" for name in ("web", "app") for asset in ("raw_events", "quarantine", "copy")}
+    assert found["assets"] == {"raw_events", *of_each}
     assert found["sensors"] == {"web_new_files", "web_alerts", "app_new_files", "app_alerts"}
     lines = {name: one.put(f"2026/11/23/{name}.gz", [{"of": name}]) for name, one in exports.projects.items()}
     with DagsterInstance.from_config(str(exports.projects["web"].home)) as instance:
@@ -196,7 +200,7 @@ def test_two_components_in_one_project(acme: Path, exports: Exports) -> None:
     )
     listed: dict[str, Any] = json.loads(dg(acme, "list", "defs", "--json"))
     jobs = {one["name"] for one in listed["jobs"] if not one["name"].startswith("__")}
-    assert jobs == {f"{name}_{job}_job" for name in ("web", "app") for job in ("export", "backfill", "check")}
+    assert jobs == {f"{name}_{job}" for name in ("web", "app") for job in JOBS}
     assert {one["asset_key"] for one in listed["assets"]} >= {
         "web/archive",
         "web/raw_events",

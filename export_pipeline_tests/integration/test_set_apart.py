@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import manifests
-from export_pipeline.steps import read
+from export_pipeline.steps import read, unreadable
 from export_pipeline.steps.read import ensure_staged
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
@@ -125,7 +124,7 @@ def test_a_bad_stretch_that_two_manifests_keep_is_tried_again_once(
 ) -> None:
     """If a run died before it archived what an earlier manifest kept, a retry plans the malformed record once."""
     with without_a_file(project) as manifest:
-        die_reading_again(project, manifest, Quarantine, "archive_stretches")
+        die_reading_again(project, manifest, unreadable, "forget_replaced")
     assert project.run().success
     assert [text for text, _ in waiting(project)] == 2 * [BROKEN.decode()]
     assert retry(project).stretches == 1

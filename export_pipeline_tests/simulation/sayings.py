@@ -149,9 +149,9 @@ def _of_file(world: World, said: Sayings, key: str, records: list[Record]) -> It
     if not version.is_valid and "given_up" not in codes and story["lives"]:
         yield f"why says {codes} of {key}, which cannot be read"
     etag = story["there"]["etag"]
-    kept = Counter(record.kind for record in records if (record.key, record.etag) == (key, etag))
+    there = Counter(record.kind for record in records if (record.key, record.etag) == (key, etag))
     told = Counter(one["kind"] for one in story["quarantined"])
     # Of a batch with events of other files, the refused ones of these are shown as well.
-    is_told = all(told[kind] == kept[kind] for kind in (FILE, STRETCH)) and told[REFUSED] >= kept[REFUSED]
+    is_told = all(told[kind] == there[kind] for kind in (FILE, STRETCH)) and told[REFUSED] >= there[REFUSED]
     if not is_told and told.total() <= MOST_RECORDS:
-        yield f"why shows {dict(told)} of {key}, of which the quarantine has {dict(kept)}"
+        yield f"why shows {dict(told)} of {key}, of which the quarantine has {dict(there)}"

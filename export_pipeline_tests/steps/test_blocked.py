@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from export_pipeline.batching.quarantine import RESOLVED_FOLDER
 from export_pipeline_tests.steps.running import Runs, denied, without
 
 OLD = tuple(f"2026/11/21/{n}.json" for n in range(3))
@@ -97,12 +98,15 @@ def test_a_replaced_file_needs_no_further_try(lagging: Runs) -> None:
     """What waits for a file that other content has taken the place of is given up at once; the new content goes out."""
     lagging.put_events(NEW)
     (lagging.bucket / GONE).write_text('{"key":"other content"}\n')
-    (failure,) = lagging.work()
-    assert "given up for dwh after 1 of 2 attempts" in failure
+    assert lagging.work() == []
     lagging.work()
     lagging.work()
     assert lagging.got("dwh") == [OLD[0], OLD[2], "other content", NEW]
-    assert [record.key for record in lagging.records()] == [GONE]
+    assert lagging.records() == []
+    (name,) = lagging.quarantine.objects.list(RESOLVED_FOLDER)
+    (resolved,) = lagging.quarantine.records_in(name)
+    assert (resolved.key, resolved.life[-1]["state"]) == (GONE, "resolved")
+    assert resolved.reason.endswith("given up for dwh, which had not received it")
 
 
 def test_bad_stretches_are_kept_beside_what_was_given_up(export: Runs) -> None:
