@@ -12,7 +12,8 @@ class Batch:
     """Whole events of one manifest, as NDJSON.
 
     Attributes:
-        id: always the same for the same events, however often they are sent; only ``[0-9a-z-]``, at most 64 characters.
+        id: the manifest's id and the batch's number in it, as :mod:`export_pipeline.steps.deliver` puts them together:
+            always the same for the same events, however often they are sent; only ``[0-9a-z-]``, at most 64 characters.
         data: UTF-8; one event a line, every line ends with a line feed.
         events: number of lines in ``data``, at least 1.
         files: keys of the files that the events come from, in reading order.

@@ -2,7 +2,8 @@
 
 S3 returns 1,000 keys a request, and only the response says where to continue: at 25 ms of latency, 100,000 keys take 3
 s one page after another. If keys contain dates, strings between them can be guessed, and listing can start at each. A
-wrong guess costs a request, never a file: the ranges are contiguous, whatever the strings are.
+wrong guess costs a request, never a file: the ranges are contiguous, whatever the strings are. The requests themselves
+are made by :mod:`export_pipeline.source.s3`.
 """
 
 from bisect import bisect_right
