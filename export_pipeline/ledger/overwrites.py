@@ -1,6 +1,8 @@
 """Older versions of files that were overwritten, and what a subscriber has of them."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -32,7 +34,9 @@ class Older:
 def older_files(tx: Connection, found: Manifest, subscription_id: int) -> dict[str, list[Older]]:
     """Key → versions of it that were seen before the one in the manifest *found*, and taken.
 
-    Except those of folded days, whose names the ledger no longer has.
+    Of two that were seen at once, such as by two messages, the one that was modified first is the older: of any two
+    versions exactly one waits for the other. Those of folded days are left out, since the ledger no longer has their
+    names.
     """
     f = t.files.c
     etags = {file.key: file.etag for file in found.files}
@@ -45,13 +49,18 @@ def older_files(tx: Connection, found: Manifest, subscription_id: int) -> dict[s
             .where(f.source_id == found.source_id, f.key.in_(some), f.manifest_id.is_not(None))
             .order_by(f.key, f.seen_at)
         ).all()
-        seen = {row.key: row.seen_at for row in rows if row.etag == etags[row.key]}
+        ages = {row.key: _age(row) for row in rows if row.etag == etags[row.key]}
         for row in rows:
-            if row.etag == etags[row.key] or row.key not in seen or row.seen_at > seen[row.key]:
+            if row.key not in ages or _age(row) >= ages[row.key]:
                 continue
             file = SourceFile(row.key, row.etag, row.size_bytes, row.last_modified)
             older.setdefault(row.key, []).append(_version(tx, row.manifest_id, file, subscription_id))
     return older
+
+
+def _age(row: Any) -> tuple[datetime, datetime, str]:
+    """Less for an older version of the same file."""
+    return row.seen_at, row.last_modified, row.etag
 
 
 def _version(tx: Connection, manifest_id: str, file: SourceFile, subscription_id: int) -> Older:

@@ -13,6 +13,7 @@ from export_pipeline.ledger.records import Run
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.messages import Notifications
 from export_pipeline.steps.open import Workspace
+from export_pipeline.steps.quarantine import dismiss as dismiss_records
 from export_pipeline.steps.quarantine import waiting_names
 from export_pipeline.steps.rebuild import rebuild as rebuild_ledger
 from export_pipeline.steps.retention import fold_old_days
@@ -117,6 +118,17 @@ def retry(world: World) -> None:
         world.outside.done["retried"] += len(done.files) + done.stretches + done.refused
 
     world.outside.retries += 1
+    _alone(world, do)
+
+
+def dismiss(world: World) -> None:
+    """``quarantine dismiss --all``."""
+
+    def do(place: Workspace) -> None:
+        names = waiting_names(place, everything=True)
+        world.outside.done["dismissed"] += dismiss_records(place, names, by="somebody", why="not needed")
+
+    world.outside.dismissals += 1
     _alone(world, do)
 
 

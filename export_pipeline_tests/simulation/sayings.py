@@ -98,8 +98,13 @@ def _lent(world: World) -> Iterator[None]:
         database.Ledger = own  # type: ignore[misc]
 
 
-def untrue(world: World, said: Sayings, records: list[Record]) -> list[str]:
-    """What was said and is not so, now that all is quiet."""
+def untrue(world: World, said: Sayings, records: list[Record], dismissed: list[Record]) -> list[str]:
+    """What was said and is not so, now that all is quiet.
+
+    Args:
+        records: what waits in the quarantine.
+        dismissed: what waits there no more, since somebody said so.
+    """
     broken = [f"the equations: {one}" for one in said.status["imbalances"]]
     owed = {one["subscriber"]: one["owed_files"] for one in said.status["subscribers"] if one["is_active"]}
     if owed != dict.fromkeys(world.outside.subscribers, 0):
@@ -122,10 +127,10 @@ def untrue(world: World, said: Sayings, records: list[Record]) -> list[str]:
         listed[row["kind"]] += row["records"]
     if kept != listed:
         broken.append(f"quarantine list has {dict(listed)} of {dict(kept)}")
-    return broken + [sentence for key in said.why for sentence in _of_file(world, said, key, records)]
+    return broken + [sentence for key in said.why for sentence in _of_file(world, said, key, records, dismissed)]
 
 
-def _of_file(world: World, said: Sayings, key: str, records: list[Record]) -> Iterator[str]:
+def _of_file(world: World, said: Sayings, key: str, records: list[Record], dismissed: list[Record]) -> Iterator[str]:
     """What ``why`` says of one file."""
     outside = world.outside
     (version,) = (one for one in outside.versions if one.key == key and one.is_there)
@@ -134,7 +139,7 @@ def _of_file(world: World, said: Sayings, key: str, records: list[Record]) -> It
     has = {one.subscriber: set[str]() for one in outside.received}
     for one in outside.received:
         has[one.subscriber].update(one.events)
-    aside = {record.data.decode() for record in records if record.kind in (REFUSED, STRETCH)}
+    aside = {record.data.decode() for record in [*records, *dismissed] if record.kind in (REFUSED, STRETCH)}
     for name in outside.subscribers:
         missing = [
             event

@@ -10,6 +10,7 @@ from export_pipeline_tests.simulation.story import (
     backfill,
     cursor,
     days_pass,
+    dismiss,
     fold,
     message,
     overwrite,
@@ -37,6 +38,8 @@ TWO = (put("22/a", 1), put("22/b", 1))
 CORRUPT = (put("22/a", 1), put("22/b", corrupt=True), put("22/c", 1))
 EARLY = (put("20/a"), put("22/b"))
 OLD = (rules(keep_days=2), *TWO, run, days_pass(10), fold)
+changed = rules(on_overwrite="changed")
+more, same = put("22/a", 3, keeps=1), put("22/a", 2, keeps=2)
 marked = put("22/a", 4, marked=1)
 one_by_one = rules(max_files=1, manifest_max_files=1)
 vanish = remove("22/b")
@@ -85,6 +88,9 @@ scenario(
     stretch=2,
     superseded=1,
 )
+scenario("bad lines, dismissed", put("22/a", 3, garbage=2), run, dismiss, run, stretch=0, dismissed=2)
+scenario("bad lines, repaired", put("22/a", garbage=2), run, put("22/a"), run, stretch=0, a=4)
+scenario("corrupt, given up, dismissed", *CORRUPT, run, run, run, dismiss, run, a=2, file=0, dismissed=1)
 scenario("bad lines, retried", put("22/a", garbage=2), run, retry, run, retried=2)
 scenario("overwritten", *TWO, run, put("22/a", 3), run, a=5)
 scenario("overwritten before it is read", down, *TWO, run, put("22/a", 3), run, a=5, b=5)
@@ -101,6 +107,10 @@ scenario(
     a=5,
     b=5,
 )
+scenario("overwritten, its changed lines", changed, *TWO, run, more, run, run, a=4, b=4)
+scenario("overwritten, its changed lines, while one is down", changed, down, *TWO, run, more, run, well, run, a=4, b=4)
+scenario("overwritten, its changed lines, a newcomer", changed, *TWO, run, more, run, newcomer, run, run, a=4, c=4)
+scenario("overwritten with the same lines and fewer", changed, put("22/a", 3), run, same, run, run, a=3, b=3)
 scenario("vanished", one_by_one, *TWO, run, vanish, run, a=1)
 scenario("vanished and back", down, *TWO, run, vanish, well, run, put("22/b", 3), run, b=5)
 scenario("limits changed between two tries", down, *TWO, run, wipe("staging"), well, tight, run, a=2, b=2)
@@ -127,6 +137,7 @@ scenario("all events refused", refuses, put("22/a", 2, marked=2), run, refused=2
 scenario("refused, mended, retried", refuses, marked, run, well, retry, run, a=4, b=4)
 scenario("refused, retried, refused again", refuses, marked, run, retry, run, refused=1, retried=1)
 scenario("refused by halving, mended, retried", halves, marked, run, well, retry, run, a=4)
+scenario("refused, dismissed", refuses, marked, run, dismiss, run, refused=0, dismissed=1)
 scenario("refused, mended, replayed", refuses, marked, run, well, replay, run, refused=1, repeated=2)
 scenario(
     "refused, mended, retried, replayed", halves, marked, run, well, retry, run, replay, run, refused=0, repeated=3

@@ -142,5 +142,6 @@ def _plan(world: World) -> None:
 plan = Step("a run that dies once it has planned", _plan)
 run = Step("run", commands.run, is_command=True, is_job=True)
 retry = Step("quarantine retry", commands.retry, True, True, True)
+dismiss = Step("quarantine dismiss", commands.dismiss, True, True, True)
 fold = Step("fold", commands.fold, is_command=True)
 rebuild = Step("ledger rebuild", commands.rebuild, True, True)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from sqlalchemy import Connection, func, select
 
+from export_pipeline.batching.quarantine import DISMISSED_FOLDER
 from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
 from export_pipeline.ledger import owed, sources, subscriptions
 from export_pipeline.ledger import tables as t
@@ -31,6 +32,7 @@ class Ending:
         folded: how many manifests are.
         parts: how many manifests are a part of another.
         records: what waits in the quarantine.
+        dismissed: what somebody dismissed.
     """
 
     stuck: str = ""
@@ -42,6 +44,12 @@ class Ending:
     parts: int = 0
     staged: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    dismissed: list[Record] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[Record]:
+        """What the quarantine has, whether it waits or was dismissed."""
+        return [*self.records, *self.dismissed]
 
     def kinds(self) -> Counter[str]:
         """Kind → how many records of it wait in the quarantine."""
@@ -61,6 +69,8 @@ def look(world: World) -> Ending:
         adopt(place)
         ending.staged = list(place.staging.manifests())
         ending.records = [record for _, record in place.quarantine.records()]
+        dismissed = sorted(place.quarantine.objects.list(DISMISSED_FOLDER))
+        ending.dismissed = [record for name in dismissed for record in place.quarantine.records_in(name)]
     return ending
 
 
@@ -117,7 +127,7 @@ def broken_promises(world: World, ending: Ending) -> list[str]:
     for name in world.outside.subscribers:
         broken += _all_events_once(world, ending, name)
     broken += _quarantine(world, ending) + _completeness(world)
-    return broken + untrue(world, ask(world), ending.records)
+    return broken + untrue(world, ask(world), ending.records, ending.dismissed)
 
 
 def _one_id_one_body(world: World) -> list[str]:
@@ -156,12 +166,10 @@ def _all_events_once(world: World, ending: Ending, name: str) -> list[str]:
                 ids.setdefault(event, set()).add(one.batch)
     broken = [f"{name} got {event} as {sorted(some)}" for event, some in ids.items() if len(some) > 1]
     refused = Counter(
-        json.loads(record.data)["n"]
-        for record in ending.records
-        if record.kind == REFUSED and record.subscriber == name
+        json.loads(record.data)["n"] for record in ending.kept if record.kind == REFUSED and record.subscriber == name
     )
     # A limit of today may make a bad line of an event.
-    bad_lines = {(record.text or "").strip() for record in ending.records if record.kind == STRETCH}
+    bad_lines = {(record.text or "").strip() for record in ending.kept if record.kind == STRETCH}
     for version in outside.versions:
         is_wanted = version.is_there and wants(world.outside, name, version)
         for event in version.events:
@@ -191,27 +199,29 @@ def wants(outside: Outside, name: str, version: Version) -> bool:
 
 def _is_excused(version: Version, ending: Ending, world: World) -> bool:
     """Whether the file could not be read once, and the quarantine says so: a person has to ask for it again."""
-    keys = {record.key for record in ending.records if record.kind == FILE}
+    keys = {record.key for record in ending.kept if record.kind == FILE}
     return version.key in world.outside.troubled and (version.key in keys or "" in keys)
 
 
 def _quarantine(world: World, ending: Ending) -> list[str]:
     outside = world.outside
     broken = []
-    stretches = Counter((record.text or "").strip() for record in ending.records if record.kind == STRETCH)
+    if ending.dismissed and not outside.dismissals:
+        broken.append(f"{len(ending.dismissed)} records are dismissed, and nobody asked for it")
+    stretches = Counter((record.text or "").strip() for record in ending.kept if record.kind == STRETCH)
     for version in outside.versions:
         lines = [f"garbage {version.key}@{version.number}.{n}" for n in range(version.garbage)]
         times = [stretches.pop(line, 0) for line in lines]
         if not (version.is_there and any(wants(outside, name, version) for name in outside.subscribers)):
             continue
         if not version.is_valid:
-            if not any(record.kind == FILE and record.key == version.key for record in ending.records):
+            if not any(record.kind == FILE and record.key == version.key for record in ending.kept):
                 broken.append(f"{version.key} cannot be read, and the quarantine does not have it")
         elif times != [1] * len(lines) and not _is_excused(version, ending, world):
             broken.append(f"the quarantine has the bad lines of {version.key} {times} times")
     strangers = (line for line in stretches if not line.startswith("{"))
     broken += [f"the quarantine has {line!r}, which is in no file" for line in strangers]
-    strange = {record.key for record in ending.records if record.kind == FILE and record.key} - outside.troubled
+    strange = {record.key for record in ending.kept if record.kind == FILE and record.key} - outside.troubled
     return broken + [f"the quarantine has {key}, which could be read all along" for key in sorted(strange)]
 
 

@@ -147,6 +147,7 @@ class Outside:
     troubled: set[str] = field(default_factory=set)
     runs: int = 0
     retries: int = 0
+    dismissals: int = 0
     days: int = 0
     done: Counter[str] = field(default_factory=Counter)
     ticks: int = 0
@@ -244,6 +245,7 @@ class World:
                 quarantine=Quarantine(open_objects(str(self.root / "quarantine"), StoreSettings(), private=True)),
                 limits=self.outside.rules.limits,
                 max_attempts=self.outside.rules.max_attempts,
+                on_overwrite=self.outside.rules.on_overwrite,
             )
         finally:
             self._release(ledger)
@@ -300,6 +302,7 @@ class World:
         corrupt: bool = False,
         marked: int = 0,
         garbage: int = 0,
+        keeps: int = 0,
         messages: int = 1,
     ) -> None:
         """A new content under *key*.
@@ -310,11 +313,15 @@ class World:
             corrupt: the file cannot be read.
             marked: how many events, the last ones, are such as some subscribers refuse.
             garbage: how many lines behind them are no event.
+            keeps: how many events, the first ones, the content before had as well.
             messages: how many tell of it, where the bucket tells of new files at all.
         """
         number = sum(1 for one in self.outside.versions if one.key == key)
         self.remove(key)
         names = [f"{key}@{number}.{n}{REFUSED_MARK * (n >= events - marked)}" for n in range(events)]
+        if keeps:
+            (before,) = (one for one in self.outside.versions if (one.key, one.number) == (key, number - 1))
+            names[:keeps] = before.events[:keeps]
         lines = [json.dumps({"n": name, "kind": KINDS[n % 2]}).encode() for n, name in enumerate(names)]
         lines += [f"garbage {key}@{number}.{n}".encode() for n in range(garbage)]
         data = b"\x1f\x8b\x08\x00broken %d" % number if corrupt else FRAMINGS[framing](lines)
