@@ -126,6 +126,15 @@ def move(tx: Connection, source_id: int, moved: Iterable[Kept | Entry], change: 
             tx.execute(delete(t.quarantined).where(of_file, q.state == KEPT))
 
 
+def waits(tx: Connection, source_id: int, name: str, keys: Collection[str]) -> bool:
+    """Whether an entry's records of each of these files wait, as far as the ledger knows them."""
+    q = t.quarantined.c
+    states: dict[str, set[str]] = {}
+    for key, state in tx.execute(select(q.key, q.state).where(q.source_id == source_id, q.name == name)):
+        states.setdefault(key, set()).add(state)
+    return all(KEPT in states[key] for key in keys if key in states)
+
+
 def forget(tx: Connection, source_id: int, names: Iterable[str]) -> None:
     """Forget entries whose records others keep."""
     q = t.quarantined.c

@@ -7,6 +7,7 @@ where it came from in the source, and how often it was retried.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 from export_pipeline.batching.quarantine import RETRIED_FOLDER, entry_of
 from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
 from export_pipeline.batching.retried import RetriedFiles
+from export_pipeline.errors import ObjectMissing
 from export_pipeline.ledger import (
     deliveries,
     folding,
@@ -118,7 +120,7 @@ def retry_quarantined(place: Workspace, names: Iterable[str], *, run: Run) -> Re
             continue
         whole = [record for record in records if record.is_whole]
         retried.cut_off += sum(1 for record in records if record.kind == STRETCH and not record.is_whole)
-        if whole and _plan(place, name, whole, run=run):
+        if whole and _plan(place, name, whole, run=run, by=by):
             retried.stretches += sum(1 for record in whole if record.kind == STRETCH)
             retried.refused += sum(1 for record in whole if record.kind != STRETCH)
         # Last: after a crash before this, the same manifests are planned again, which changes nothing.
@@ -137,8 +139,12 @@ def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried
             return
         for record in records:
             with place.ledger.write(durable=True) as tx:
+                source_id = manifests.get(tx, record.manifest).source_id
+                if not quarantined.waits(tx, source_id, entry_of(name), [record.key]):
+                    continue
                 unreadable.reopen(tx, record.manifest)
                 retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
+                _move(tx, place, name, [record], by=by)
             retried.files.append(record.key)
         _archive(place, name, records, by=by)
 
@@ -166,11 +172,27 @@ def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str)
     moved = [record for record in records if record.is_whole or record.kind != STRETCH]
     if not moved:
         return
-    to = Change(RETRIED, by, "the next run reads them again", utc_now())
     with place.ledger.write() as tx:
+        to = _move(tx, place, name, moved, by=by)
         source_id = manifests.get(tx, records[0].manifest).source_id
-        quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), moved), to)
-    place.quarantine.move(name, RETRIED_FOLDER, to.life, moves=lambda one: one.is_whole or one.kind != STRETCH)
+        rows = quarantined.entries(tx, source_id, names=[entry_of(name)])
+    # What someone dismissed just before goes where that belongs.
+    others = {one.key for one in rows} - {one.key for one in rows if one.state == RETRIED}
+    with suppress(ObjectMissing):
+        place.quarantine.move(
+            name,
+            RETRIED_FOLDER,
+            to.life,
+            moves=lambda one: (one.is_whole or one.kind != STRETCH) and one.key not in others,
+        )
+
+
+def _move(tx: Connection, place: Workspace, name: str, records: Sequence[Record], *, by: str) -> Change:
+    """Record that *records* no longer wait: in the transaction that plans them, so that no one dismisses them after."""
+    to = Change(RETRIED, by, "the next run reads them again", utc_now())
+    source_id = manifests.get(tx, records[0].manifest).source_id
+    quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), records), to)
+    return to
 
 
 def _is_final(place: Workspace, record: Record) -> bool:
@@ -183,13 +205,13 @@ def _is_ours(place: Workspace, manifest_id: str) -> bool:
         return manifests.source_of(tx, manifest_id) == sources.source_id(tx, place.source.url)
 
 
-def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bool:
+def _plan(place: Workspace, name: str, records: list[Record], *, run: Run, by: str) -> bool:
     """Plan a manifest with the bytes of *records*, all of them from the quarantine's object *name*.
 
     Each malformed record becomes a separate file: the next one must not seem to continue a truncated one.
 
     Returns:
-        Whether they will be retried: not if other manifests keep them as well.
+        Whether they will be retried: not if other manifests keep them as well, or someone has dismissed them.
     """
     with place.ledger.read() as tx:
         found = manifests.get(tx, records[0].manifest)
@@ -204,6 +226,8 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bo
     parts = [[record] for record in records] if records[0].kind == STRETCH else [records]
     put = [retried.put(found.day.isoformat(), part, arrived=arrived) for part in parts]
     with place.ledger.write(durable=True) as tx:
+        if not quarantined.waits(tx, found.source_id, entry_of(name), {record.key for record in records}):
+            return False
         seen = known.etags_of(tx, found.source_id, [file.key for file in put])
         files = sorted((file for file in put if file.key not in seen), key=lambda file: file.key)
         if not files:
@@ -218,6 +242,7 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run: Run) -> bo
             waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
         owe(tx, manifest_id, receivers, day=found.day, first_key=files[0].key, now=run.now)
+        _move(tx, place, name, records, by=by)
     return True
 
 

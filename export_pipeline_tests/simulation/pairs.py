@@ -10,12 +10,13 @@ from export_pipeline_tests.simulation.schedules import Pair
 from export_pipeline_tests.simulation.story import Scenario, Step
 from export_pipeline_tests.simulation.world import World
 
-RUN, NEWCOMER, BACKFILL, REPLAY, RETRY, FOLD, LOSS = (
+RUN, NEWCOMER, BACKFILL, REPLAY, RETRY, DISMISS, FOLD, LOSS = (
     "run",
     "a newcomer's run",
     "backfill missing",
     "replay",
     "retry",
+    "dismiss",
     "fold",
     "a run after a loss",
 )
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     BACKFILL: partial(commands.backfill, day="2026-11-22"),
     REPLAY: partial(commands.backfill, day="2026-11-22", again=True),
     RETRY: commands.retry,
+    DISMISS: commands.dismiss,
     FOLD: commands.fold,
     LOSS: after_a_loss,
 }
@@ -92,6 +94,8 @@ _OF_TESTS: dict[tuple[str, str], tuple[str, ...]] = {
     (REPLAY, RETRY): ("refused",),
     (REPLAY, FOLD): ("old",),
     (RETRY, RETRY): ("refused", "given up"),
+    (REPLAY, DISMISS): ("refused",),
+    (RETRY, DISMISS): ("refused", "given up"),
     (RETRY, FOLD): ("old and refused",),
     (FOLD, FOLD): ("old",),
 }

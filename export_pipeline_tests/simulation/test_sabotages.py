@@ -12,7 +12,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.quarantine import Quarantine
 from export_pipeline.batching.record import Kept
 from export_pipeline.batching.staging import Staging
-from export_pipeline.ledger import deliveries, manifests, portions, subscriptions
+from export_pipeline.ledger import deliveries, manifests, portions, quarantined, subscriptions
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger import unreadable as unreadable_in_ledger
 from export_pipeline.ledger.claims import FileClaims
@@ -138,9 +138,9 @@ SABOTAGES: dict[str, tuple[Callable[[Patch], None], str]] = {
     "ids of a run": (ids_of_a_run, "files of two days"),
     "staging is kept": (staging_is_kept, "files of two days"),
     "a retry archives before it plans": (archived_before_it_is_planned, "refused, mended, retried"),
-    "a retry leaves the archiving to nobody": (
-        lambda patch: patch.setattr(read, "finish_retry", lambda *_: None),
-        "refused, mended, retried",
+    "a retry takes what was dismissed": (
+        lambda patch: patch.setattr(quarantined, "waits", lambda *_: True),
+        "retry beside dismiss, refused",
     ),
     "a retry takes what is not final": (
         lambda patch: patch.setattr(retry, "_is_final", lambda *_: True),

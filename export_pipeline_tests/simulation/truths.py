@@ -165,8 +165,11 @@ def _all_events_once(world: World, ending: Ending, name: str) -> list[str]:
             for event in one.events:
                 ids.setdefault(event, set()).add(one.batch)
     broken = [f"{name} got {event} as {sorted(some)}" for event, some in ids.items() if len(some) > 1]
-    refused = Counter(
-        json.loads(record.data)["n"] for record in ending.kept if record.kind == REFUSED and record.subscriber == name
+    waiting, refused = (
+        Counter(
+            json.loads(record.data)["n"] for record in records if record.kind == REFUSED and record.subscriber == name
+        )
+        for records in (ending.records, ending.kept)
     )
     # A limit of today may make a bad line of an event.
     bad_lines = {(record.text or "").strip() for record in ending.kept if record.kind == STRETCH}
@@ -174,8 +177,10 @@ def _all_events_once(world: World, ending: Ending, name: str) -> list[str]:
         is_wanted = version.is_there and wants(world.outside, name, version)
         for event in version.events:
             times = refused.pop(event, 0)
-            if event in ids and times:
+            if event in ids and waiting[event]:
                 broken.append(f"{name} has {event}, which waits in the quarantine, too")
+            elif event in ids and times and not outside.replays:
+                broken.append(f"{name} has {event}, which was dismissed")
             if not is_wanted:
                 continue
             is_refused = bool(mood.refuses) and event.endswith(REFUSED_MARK)
