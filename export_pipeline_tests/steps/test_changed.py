@@ -5,9 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from export_pipeline.batching import line_hashes
+from export_pipeline.ledger import manifests
+from export_pipeline.ledger import tables as t
+from export_pipeline.ledger.overwrites import older_files
 from export_pipeline.ledger.quarantined import DISMISSED, KEPT
+from export_pipeline_tests.steps.exporting import NOW
 from export_pipeline_tests.steps.test_quarantine_life import A, B, Lives
 
 
@@ -85,6 +90,18 @@ def test_a_subscriber_that_was_down_gets_the_newer_version_whole(export: Lives) 
         export.work()
     assert sorted(export.got("crm")) == ["1", "2", "3"]
     assert (export.given_up(), export.imbalances(), export.owed("crm")) == (0, [], [])
+
+
+def test_of_two_versions_that_were_seen_at_once_one_is_older(export: Lives) -> None:
+    """One run may learn of both, by two messages; if each waited for the other, neither would ever be delivered."""
+    for version in (["1"], ["1", "2"]):
+        export.put(A, text=lines(*version))
+        export.work()
+    with export.ledger.write() as tx:
+        tx.execute(update(t.files).values(seen_at=NOW))
+        ids = tx.execute(select(t.files.c.manifest_id).order_by(t.files.c.last_modified)).scalars().all()
+        older = [older_files(tx, manifests.get(tx, manifest), 1) for manifest in ids]
+    assert [[one.manifest.id for some in found.values() for one in some] for found in older] == [[], [ids[0]]]
 
 
 def test_what_was_refused_of_the_older_version_goes_on_waiting(export: Lives) -> None:
