@@ -177,6 +177,7 @@ def _quarantined(outline: "Outline", life: "FileLife", entries: "Sequence[Entry]
     """
     from export_pipeline.batching.quarantine import Quarantine, entry_of
     from export_pipeline.batching.record import FILE
+    from export_pipeline.ledger.quarantined import KEPT
     from export_pipeline.storage.objects import open_objects
 
     manifest = life.manifest
@@ -185,16 +186,19 @@ def _quarantined(outline: "Outline", life: "FileLife", entries: "Sequence[Entry]
     batches = {f"{manifest.id}-{n}" for n in manifest.batches_with_file}
     quarantine = Quarantine(open_objects(outline.quarantine.url, outline.quarantine))
     known = {one.name for one in entries}
+    done = {(one.name, one.key) for one in entries} - {(one.name, one.key) for one in entries if one.state == KEPT}
     names = sorted(
         name
         for name in quarantine.objects.list(life.day.isoformat())
         if f"/{manifest.id}." in name or entry_of(name) in known
     )
     records = ((name, record) for name in names for record in quarantine.records_in(name))
+    # A process that died may have left objects with records that wait no longer.
     of_file = (
         (name, record)
         for name, record in records
-        if record.batch in batches or (record.key, record.etag) == (life.file.key, life.file.etag)
+        if (entry_of(name), record.key) not in done
+        and (record.batch in batches or (record.key, record.etag) == (life.file.key, life.file.etag))
     )
     for name, record in islice(of_file, MOST_RECORDS + 1):
         length = life.file.size_bytes if record.kind == FILE else record.length

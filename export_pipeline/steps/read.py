@@ -188,8 +188,6 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
     if not manifest.state.is_read:
         with place.ledger.read() as tx:
             older = kept_of_older(tx, manifest, by_lines=place.on_overwrite == CHANGED)
-        # Before the reading is recorded: after a crash in between, it is read again, and this is repeated.
-        move_objects(place, older, to)
     try:
         with place.ledger.write(durable=True) as tx:
             manifests.record_reading(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
@@ -201,6 +199,8 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
     except ReadingDiffers as error:
         outcome.staged = None
         raise reading_differs(place, manifest, error, began=began, run_id=run_id) from None
+    # After the ledger, as everywhere: what a crash leaves here is moved by the next retry or dismissal.
+    move_objects(place, older, to)
     outcome.resolved += sum(one.records for one in older)
     return None
 

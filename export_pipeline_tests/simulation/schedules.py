@@ -358,7 +358,7 @@ def at_random(seed: int) -> Schedules:
                 chosen.append((who, at[who]))
                 who = 1 - who
             victim = chance.randint(0, 1)
-            dies = (victim, chance.choice(stops[victim])) if chance.random() < 0.4 else None
+            dies = (victim, chance.choice(stops[victim])) if stops[victim] and chance.random() < 0.4 else None
             yield Schedule(tuple(chosen), dies)
 
     return schedules

@@ -205,7 +205,13 @@ def wants(outside: Outside, name: str, version: Version) -> bool:
 def _is_excused(version: Version, ending: Ending, world: World) -> bool:
     """Whether the file could not be read once, and the quarantine says so: a person has to ask for it again."""
     keys = {record.key for record in ending.kept if record.kind == FILE}
-    return version.key in world.outside.troubled and (version.key in keys or "" in keys)
+    is_suspect = version.key in world.outside.troubled or _may_be_blamed(world.outside)
+    return is_suspect and (version.key in keys or "" in keys)
+
+
+def _may_be_blamed(outside: Outside) -> bool:
+    """Whether a file may be given up that could be read all along: each death of who reads it may be an attempt."""
+    return outside.crashes >= outside.rules.max_attempts
 
 
 def _quarantine(world: World, ending: Ending) -> list[str]:
@@ -227,6 +233,7 @@ def _quarantine(world: World, ending: Ending) -> list[str]:
     strangers = (line for line in stretches if not line.startswith("{"))
     broken += [f"the quarantine has {line!r}, which is in no file" for line in strangers]
     strange = {record.key for record in ending.kept if record.kind == FILE and record.key} - outside.troubled
+    strange = set() if _may_be_blamed(outside) else strange
     return broken + [f"the quarantine has {key}, which could be read all along" for key in sorted(strange)]
 
 
