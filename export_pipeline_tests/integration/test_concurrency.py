@@ -15,7 +15,7 @@ from export_pipeline_tests.integration.owing import all_owed
 from export_pipeline_tests.integration.project import EXECUTE_JOB, Project
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
 def test_two_runs_at_once_deliver_every_batch_once(
     project: Project, received: Path, database: str, request: pytest.FixtureRequest
 ) -> None:

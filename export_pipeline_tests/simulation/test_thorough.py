@@ -3,7 +3,7 @@
 import pytest
 
 from export_pipeline_tests.simulation.crashes import explore
-from export_pipeline_tests.simulation.pairs import OFTEN, PAIRS
+from export_pipeline_tests.simulation.pairs import PAIRS, SMALL
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS, SELDOM
 from export_pipeline_tests.simulation.schedules import (
@@ -35,6 +35,6 @@ def test_no_two_deaths_break_a_promise(empty: Stage, name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_schedule_breaks_a_promise(empty: Stage, name: str, schedules: Schedules) -> None:
     """Wherever one of two commands is stopped, or dies beside the other, all promises hold; also at random."""
-    is_small = name in OFTEN and schedules in (one_preemption, one_death)
+    is_small = name in SMALL and schedules in (one_preemption, one_death)
     raced = race_all(PAIRS[name], empty, schedules, everywhere=is_small, most=None if is_small else 100)
     assert not raced.broken, "\n".join(map(str, raced.broken[:10]))

@@ -52,7 +52,9 @@ def test_gives_what_was_packed(name: str, size: int) -> None:
         assert unpack(stored, piece_bytes=piece_bytes) == LINES[:size]
 
 
-@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough) if " in " in name else name for name in PACKERS]
+)
 def test_a_large_file_comes_in_many_pieces(name: str) -> None:
     """What unpacks to more than a piece may hold comes in several, whether or not its parts end where pieces do."""
     data = LINES * (2 * PIECE_BYTES // len(LINES) + 1)
