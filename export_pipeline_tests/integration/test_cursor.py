@@ -3,6 +3,8 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pytest
+
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
 
@@ -53,6 +55,7 @@ def test_a_cursor_set_before_the_first_run_hides_no_history(project: Project, re
     ]
 
 
+@pytest.mark.thorough
 def test_the_cursor_of_a_module_given_by_name_is_found(project: Project, received: Path) -> None:
     """A cursor that was set with `-m export_pipeline.definitions`, without workspace.yaml, is the one that runs set;
     before the first run it hides nothing.

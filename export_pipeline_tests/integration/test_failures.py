@@ -100,7 +100,7 @@ def test_an_answer_that_repeats_an_event_is_not_repeated(project: Project, recei
     assert "ann@example.com" not in (project.root / "ledger.db").read_bytes().decode("latin-1")
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", ["in_process", pytest.param("multiprocess", marks=pytest.mark.thorough)])
 def test_the_last_line_of_a_run_is_its_sum(project: Project, receiver: Receiver, executor: str) -> None:
     """Whatever failed, it ends with what was found, delivered, quarantined, and is still owed, by subscriber."""
     project.config["executor"] = executor
@@ -198,7 +198,11 @@ def test_no_line_tells_of_steps_that_are_skipped(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "moment"), [("sqlite", "deliver_files:before:1"), ("postgresql", "record_reading:before:2")]
+    ("database", "moment"),
+    [
+        ("sqlite", "deliver_files:before:1"),
+        pytest.param("postgresql", "record_reading:before:2", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_re_execution_that_leaves_manifests_out_is_no_success(
     project: Project, database: str, moment: str, request: pytest.FixtureRequest

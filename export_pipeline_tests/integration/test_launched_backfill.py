@@ -78,12 +78,13 @@ def run_export(dev: DagsterDev) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("database", "retries"),
     [
         ("sqlite", 0),
-        pytest.param("postgresql", 0, marks=pytest.mark.thorough),
-        pytest.param("sqlite", 10, marks=pytest.mark.thorough),
+        ("postgresql", 0),
+        ("sqlite", 10),
     ],
 )
 def test_a_code_server_that_dies_during_a_backfill_costs_no_day(
