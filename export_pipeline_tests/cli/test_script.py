@@ -161,6 +161,7 @@ def test_ctrl_c_loses_nothing(project: Project, cli: CommandLine, received: Path
     assert project.imbalances() == []
 
 
+@pytest.mark.thorough
 def test_a_bar_in_a_terminal_and_plain_lines_elsewhere(project: Project, cli: CommandLine, received: Path) -> None:
     """In a terminal a bar shows bytes and events below the lines; without one there is no escape sequence at all."""
     project.config["batch"] = {"max_events": 1}

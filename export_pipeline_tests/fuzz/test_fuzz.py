@@ -36,6 +36,7 @@ def test_the_promises_hold_for_the_seeds(number: int) -> None:
         check_one(seed[:length])
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(ATHERIS_IS_MISSING, reason="atheris has no wheel for this Python")
 def test_the_promises_hold_for_what_a_fuzzer_finds(tmp_path: Path) -> None:
     """Some thousand coverage-guided inputs, the same for the same code, break nothing."""

@@ -17,6 +17,7 @@ load_from:
 """
 
 
+@pytest.mark.thorough
 def test_the_command_line_reads_and_sets_the_cursor(project: Project, received: Path) -> None:
     """`dagster sensor cursor new_files --set <day>` lists again from that day, once; --delete changes nothing."""
     (project.root / "workspace.yaml").write_text(WORKSPACE)

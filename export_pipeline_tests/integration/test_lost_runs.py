@@ -105,6 +105,7 @@ def test_a_run_of_several_processes_is_gone_with_the_last(
     assert either.copied() == receivers.events("crm", received) == lines
 
 
+@pytest.mark.thorough
 def test_a_run_that_waits_for_workers_is_gone_with_its_own_process(
     spread: SpreadProject, received: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,10 @@ from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import OFTEN, SCENARIOS
 
 
-@pytest.mark.parametrize("name", OFTEN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.thorough) if number % 2 else name for number, name in enumerate(OFTEN)],
+)
 def test_no_crash_breaks_a_promise(empty: Stage, name: str) -> None:
     """Wherever a process of the scenario dies, all promises hold once the next runs are over."""
     for module in SCENARIOS[name].needs:
