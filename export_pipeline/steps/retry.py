@@ -144,7 +144,7 @@ def _retry_files(place: Workspace, name: str, records: Sequence[Record], retried
                     continue
                 unreadable.reopen(tx, record.manifest)
                 retries.note_file(tx, record.manifest, name, key=record.key, etag=record.etag)
-                _move(tx, place, name, [record], by=by)
+                _move(tx, place, source_id, name, [record], by=by)
             retried.files.append(record.key)
         _archive(place, name, records, by=by)
 
@@ -173,8 +173,8 @@ def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str)
     if not moved:
         return
     with place.ledger.write() as tx:
-        to = _move(tx, place, name, moved, by=by)
         source_id = manifests.get(tx, records[0].manifest).source_id
+        to = _move(tx, place, source_id, name, moved, by=by)
         rows = quarantined.entries(tx, source_id, names=[entry_of(name)])
     # What someone dismissed just before goes where that belongs.
     others = {one.key for one in rows} - {one.key for one in rows if one.state == RETRIED}
@@ -187,10 +187,9 @@ def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str)
         )
 
 
-def _move(tx: Connection, place: Workspace, name: str, records: Sequence[Record], *, by: str) -> Change:
+def _move(tx: Connection, place: Workspace, source_id: int, name: str, records: Sequence[Record], *, by: str) -> Change:
     """Record that *records* no longer wait: in the transaction that plans them, so that no one dismisses them after."""
     to = Change(RETRIED, by, "the next run reads them again", utc_now())
-    source_id = manifests.get(tx, records[0].manifest).source_id
     quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), records), to)
     return to
 
@@ -242,7 +241,7 @@ def _plan(place: Workspace, name: str, records: list[Record], *, run: Run, by: s
             waived = waived_for(tx, found.id)
             receivers = [number for number, _ in owed_to if number not in waived]
         owe(tx, manifest_id, receivers, day=found.day, first_key=files[0].key, now=run.now)
-        _move(tx, place, name, records, by=by)
+        _move(tx, place, found.source_id, name, records, by=by)
     return True
 
 

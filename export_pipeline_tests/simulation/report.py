@@ -20,7 +20,9 @@ from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import (
     Pair,
     Raced,
+    Schedule,
     Schedules,
+    Stops,
     at_random,
     one_death,
     one_preemption,
@@ -65,7 +67,9 @@ def simulate(stage: Stage, *, seconds: float, seed: int) -> Iterator[Line]:
     until = end
 
     def race(pair: Pair, schedules: Schedules, **how: Any) -> Raced:
-        in_time = lambda stops: takewhile(lambda _: time.monotonic() < until, schedules(stops))  # noqa: E731
+        def in_time(stops: Stops) -> Iterator[Schedule]:
+            return takewhile(lambda _: time.monotonic() < until, schedules(stops))
+
         return race_all(pair, stage, in_time, **how)
 
     kinds: list[tuple[str, Sequence[Any], Callable[[Any], Explored | Raced]]] = [

@@ -1,4 +1,4 @@
-"""Every single crash of every scenario but those that are much like another one, which are tried at night."""
+"""Every single crash of every second scenario; the others, and those that are much like another one, at night."""
 
 import pytest
 
