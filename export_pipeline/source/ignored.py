@@ -8,7 +8,7 @@ counts what a listing left out.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 
 from export_pipeline.errors import ConfigurationError
@@ -194,6 +194,16 @@ class Ignored:
             or (self._others is not None and self._others.match(name) is not None)
             or any(one.search(name) for one in self._anywhere)
         )
+
+
+@lru_cache(maxsize=32)
+def ignoring(patterns: tuple[str, ...]) -> Ignored:
+    """:class:`Ignored`, made once for the same patterns: a process opens its source again and again.
+
+    Raises:
+        ConfigurationError: one of them is not a valid pattern.
+    """
+    return Ignored(patterns)
 
 
 @dataclass(frozen=True)

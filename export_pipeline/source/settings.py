@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import Self
 
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.source.ignored import DEFAULT_PATTERNS, Ignored
+from export_pipeline.source.ignored import DEFAULT_PATTERNS, Ignored, ignoring
 from export_pipeline.source.layout import Layout
 from export_pipeline.storage.location import parse_location
 from export_pipeline.storage.settings import StoreSettings
@@ -110,7 +110,7 @@ class SourceSettings(StoreSettings):
     @classmethod
     def _ignore_has_patterns(cls, patterns: list[str] | None) -> list[str] | None:
         try:
-            Ignored(patterns or ())
+            ignoring(tuple(patterns or ()))
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return patterns
@@ -123,7 +123,7 @@ class SourceSettings(StoreSettings):
     @property
     def ignored(self) -> Ignored:
         """Which names are ignored."""
-        return Ignored(DEFAULT_PATTERNS if self.ignore is None else self.ignore)
+        return ignoring(DEFAULT_PATTERNS if self.ignore is None else tuple(self.ignore))
 
     @model_validator(mode="after")
     def _notifications_fit_the_url(self) -> Self:

@@ -115,7 +115,7 @@ SMALL = [_pair(*two, story) for two, stories in _OF_TESTS.items() for story in s
 _LONG = (f"{RUN} beside {NEWCOMER}, planned and corrupt", f"{NEWCOMER} beside {RETRY}, given up")
 
 OFTEN = [name for name in SMALL if name not in _LONG]
-"""What is tried on SQLite, every second one in each test run; the two long ones are tried there on PostgreSQL."""
+"""What each test run tries on SQLite; the two long ones are tried there on PostgreSQL."""
 
 SELDOM = [
     _pair(first, second, story)

@@ -208,6 +208,19 @@ class Raced:
     broken: list[Broken] = field(default_factory=list)
 
 
+@dataclass
+class Ends:
+    """States that schedules have come to: digest and slack, of :class:`Saved`.
+
+    Attributes:
+        at_once: when both processes had ended.
+        calm: when the next run had, too.
+    """
+
+    at_once: set[tuple[bytes, int]] = field(default_factory=set)
+    calm: set[tuple[bytes, int]] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two commands at once, behind a story."""
@@ -242,7 +255,7 @@ def race_all(
     world = stage.world
     start = begin(pair, stage)
     raced = Raced()
-    ends: set[tuple[bytes, int]] = set()
+    ends = Ends()
     stops: Stops = ([], [])
     for first in (0, 1):
         world.restore(start)
@@ -256,7 +269,7 @@ def race_all(
         raced.schedules += 1
         broken = race_once(pair, stage, start, schedule, ends=ends)
         raced.broken += [Broken(f"{pair.name} [{schedule}]", (), one) for one in broken]
-    raced.endings = len(ends)
+    raced.endings = len(ends.at_once)
     return raced
 
 
@@ -298,7 +311,7 @@ def race_once(
     start: Saved,
     schedule: Schedule,
     *,
-    ends: set[tuple[bytes, int]] | None = None,
+    ends: Ends | None = None,
     trace: list[str] | None = None,
 ) -> list[str]:
     """What breaks under one schedule; nothing where it comes to one of these *ends*.
@@ -312,14 +325,23 @@ def race_once(
     race.run()
     if trace is not None:
         trace += race.trace
-    if not world.surprises and ends is not None:
-        saved = world.save()
-        if (saved.digest, saved.slack) in ends:
-            return []
-        ends.add((saved.digest, saved.slack))
+    if _was_reached(world, None if ends is None else ends.at_once):
+        return []
     calm(world)
+    if _was_reached(world, None if ends is None else ends.calm):
+        return []
     ending = settle(world)
     return broken_promises(world, ending)
+
+
+def _was_reached(world: World, ends: set[tuple[bytes, int]] | None) -> bool:
+    """Whether the world is in one of these states, of which it is from now on."""
+    if world.surprises or ends is None:
+        return False
+    saved = world.save()
+    is_known = (saved.digest, saved.slack) in ends
+    ends.add((saved.digest, saved.slack))
+    return is_known
 
 
 def one_preemption(stops: Stops) -> Iterator[Schedule]:

@@ -1,16 +1,13 @@
-"""Every single crash of every second scenario; the others, and those that are much like another one, at night."""
+"""Every single crash of every scenario."""
 
 import pytest
 
 from export_pipeline_tests.simulation.crashes import explore
 from export_pipeline_tests.simulation.play import Stage
-from export_pipeline_tests.simulation.scenarios import OFTEN, SCENARIOS
+from export_pipeline_tests.simulation.scenarios import SCENARIOS
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.thorough) if number % 2 else name for number, name in enumerate(OFTEN)],
-)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_no_crash_breaks_a_promise(empty: Stage, name: str) -> None:
     """Wherever a process of the scenario dies, all promises hold once the next runs are over."""
     for module in SCENARIOS[name].needs:

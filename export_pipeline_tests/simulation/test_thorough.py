@@ -1,11 +1,11 @@
-"""What takes long: variations, processes that die twice, and deaths and further preemptions beside another process."""
+"""What takes long: processes that die twice, and deaths and further preemptions beside another process."""
 
 import pytest
 
 from export_pipeline_tests.simulation.crashes import explore
 from export_pipeline_tests.simulation.pairs import PAIRS, SMALL
 from export_pipeline_tests.simulation.play import Stage
-from export_pipeline_tests.simulation.scenarios import SCENARIOS, SELDOM
+from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.schedules import (
     Schedules,
     at_random,
@@ -15,13 +15,6 @@ from export_pipeline_tests.simulation.schedules import (
 )
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(3600)]
-
-
-@pytest.mark.parametrize("name", SELDOM)
-def test_no_crash_breaks_a_promise(empty: Stage, name: str) -> None:
-    """Wherever a process of the scenario dies, all promises hold once the next runs are over."""
-    explored = explore(SCENARIOS[name], empty.world, empty.begin)
-    assert not explored.broken, "\n".join(map(str, explored.broken[:10]))
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS)[::8])
