@@ -57,11 +57,11 @@ _TABLE = TableSchema(
     columns=[
         TableColumn("id", "string", description="For the jobs, and for export-pipeline quarantine."),
         TableColumn("state", "string", description="kept, retried, dismissed or resolved."),
+        TableColumn("reason", "string", description="Of the first record."),
         TableColumn("file", "string", description="Key in the source."),
         TableColumn("offset", "int", description="Of the first record: byte in the file, or event in the batch."),
         TableColumn("records", "int"),
         TableColumn("subscriber", "string", description="Which one refused it."),
-        TableColumn("reason", "string", description="Of the first record."),
         TableColumn("since", "string", description="When it was quarantined, in UTC."),
         TableColumn("changed", "string", description="By whom, and why, it no longer waits."),
     ]

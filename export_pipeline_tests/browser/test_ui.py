@@ -221,7 +221,7 @@ def test_a_record_is_found_in_the_quarantine_and_dismissed(page: Page, on_stage:
     """The asset names what waits, without its bytes; the job dismisses it by its id, and the asset says by whom."""
     on_stage.settle()
     on_stage.ensure_exported()
-    page.set_viewport_size({"width": WIDTH, "height": 900})
+    page.set_viewport_size({"width": WIDTH, "height": 820})
     page.goto("/assets/quarantine?view=events")
     expect(page.get_by_text("newest", exact=True).first).to_be_visible()
     expect(page.get_by_text("kept", exact=True).first).to_be_visible()
