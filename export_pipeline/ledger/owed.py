@@ -176,12 +176,16 @@ def assigned(tx: Connection, manifest_id: str, run_ids: Iterable[str]) -> list[s
     )
 
 
-def assigned_manifests(tx: Connection, run_ids: Iterable[str]) -> list[str]:
-    """Ids of the manifests that one of these runs took last, and that are still owed to anyone, in key order."""
-    d = t.deliveries.c
+def assigned_untried(tx: Connection, run_ids: Iterable[str]) -> list[str]:
+    """Ids of the manifests that one of these runs took last, and that are still owed to anyone, in key order.
+
+    Without files that could not be read and were isolated: they have been tried.
+    """
+    d, m = t.deliveries.c, t.manifests.c
     rows = tx.execute(
         select(d.manifest_id)
-        .where(d.last_run_id.in_(list(run_ids)), is_owed())
+        .join(t.manifests, m.id == d.manifest_id)
+        .where(d.last_run_id.in_(list(run_ids)), is_owed(), m.read_attempts == 0)
         .order_by(d.day, d.first_key, d.manifest_id)
     ).scalars()
     return list(dict.fromkeys(rows))

@@ -309,3 +309,15 @@ def _others_read_since(tx: Connection, manifest_id: str, since: datetime) -> boo
     # What is retried is in the quarantine: reading it says nothing about the source, and the other way round.
     found = select(m.id).where(*manifests.in_store_of(tx, manifest_id), m.read_at >= since, m.id != manifest_id)
     return tx.execute(found.limit(1)).first() is not None
+
+
+def with_successors(tx: Connection, manifest_ids: Iterable[str]) -> set[str]:
+    """*manifest_ids*, and those that replaced them when unreadable files were isolated."""
+    m = t.manifests.c
+    found: set[str] = set()
+    new = set(manifest_ids)
+    while new:
+        found |= new
+        rows = tx.execute(select(m.successor_id).where(m.id.in_(new), m.successor_id.is_not(None))).scalars()
+        new = set(rows) - found
+    return found

@@ -29,7 +29,7 @@ from dagster import (
 
 from export_pipeline.deployment import Deployment
 from export_pipeline.errors import DeliveryError
-from export_pipeline.ledger import inspection, owed, records, sources, subscriptions
+from export_pipeline.ledger import inspection, owed, records, sources, subscriptions, unreadable
 from export_pipeline.ledger.inspection import UnreadableFile, unreadable_files
 from export_pipeline.orchestration import assets, reporting, wording
 from export_pipeline.orchestration.assets import SHOWN_FILES
@@ -259,12 +259,14 @@ def _never_read(context: OpExecutionContext, deployment: Deployment, places: Pla
         return []
     runs = run_ids(context)
     with failures_without_secrets(deployment.secret_values()), places.ledger.open().read() as tx:
-        taken = owed.assigned_manifests(tx, runs)
-    if not taken:
-        return []
-    read = deployment.names.prefixed("read_batches")
-    steps = {record.event_log_entry.step_key or "" for run in runs for record in _step_ends(context.instance, run)}
-    seen = {key.rpartition("_")[2].rstrip("]") for key in steps if key.partition("[")[0] == read}
+        taken = owed.assigned_untried(tx, runs)
+        if not taken:
+            return []
+        read = deployment.names.prefixed("read_batches")
+        steps = {record.event_log_entry.step_key or "" for run in runs for record in _step_ends(context.instance, run)}
+        seen = {key.rpartition("_")[2].rstrip("]") for key in steps if key.partition("[")[0] == read}
+        # A step that isolated a file went on with what was left, which has an id of its own.
+        seen = unreadable.with_successors(tx, seen)
     return [manifest for manifest in taken if manifest not in seen]
 
 

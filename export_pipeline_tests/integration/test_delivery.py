@@ -395,3 +395,30 @@ def test_a_failed_run_is_re_executed_from_failure(project: Project, received: Pa
     # In a re-execution Dagster keeps no order among mapped steps of equal priority.
     assert sorted(receivers.events("crm", received)) == sorted(lines)
     assert receivers.events("dwh", received) == lines
+
+
+def test_a_re_execution_calls_nothing_unread_that_was_read(project: Project, received: Path) -> None:
+    """Of a run that isolated a file and whose delivery failed, a re-execution reports the file, and the rest, which is
+    still owed, not as left out.
+    """
+    from dagster import DagsterInstance, ReexecutionOptions, execute_job
+
+    from export_pipeline_tests.integration import reexecution
+
+    project.config["subscribers"] = {"crm": python("crm")}
+    project.put_days("23")
+    project.put_bytes("2026/11/23/00/broken.gz", b"\x1f\x8b\x08\x00 broken", compress=False)
+    (received / "crm.fails").touch()
+    job = reexecution.reloadable(project.deployment_path)
+    with DagsterInstance.from_config(str(project.home)) as instance:
+        first = execute_job(job, instance=instance)
+        assert not first.success
+        options = ReexecutionOptions.from_failure(first.run_id, instance)
+        again = execute_job(job, instance=instance, reexecution_options=options)
+        told = [
+            event.step_failure_data.user_failure_data.description or ""
+            for event in again.all_events
+            if event.is_step_failure and event.step_failure_data.user_failure_data
+        ]
+    assert not [one for one in told if "never read" in one]
+    assert [one for one in told if "2026/11/23/00/broken.gz" in one]

@@ -1,6 +1,7 @@
 """What the page of a run shows of a failure: who, what, why, and what happens next."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -238,7 +239,9 @@ def test_a_re_execution_that_leaves_manifests_out_is_no_success(
 
 
 def test_the_report_is_repeated_from_failure(project: Project) -> None:
-    """Re-executed from failure, the report alone runs, fails while the file is unreadable, and succeeds once it was."""
+    """Re-executed from failure, the report alone runs: while the file is unreadable it fails, and says so in a line of
+    its own, since the log of the first run is another one; once the file was read it succeeds.
+    """
     project.put_days("23")
     project.put_bytes("2026/11/23/00/broken.gz", BROKEN, compress=False)
     job = reexecution.reloadable(project.deployment_path)
@@ -250,12 +253,18 @@ def test_the_report_is_repeated_from_failure(project: Project) -> None:
             options = ReexecutionOptions.from_failure(first.run_id, instance)
             result = execute_job(job, instance=instance, reexecution_options=options)
             assert {event.step_key for event in result.all_events if event.is_step_start} == {"report_unreadable_files"}
+            logged = [entry for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event]
+            errors[:] = [entry.user_message for entry in logged if entry.level == logging.ERROR]
             return result.success
 
+        errors: list[str] = []
         assert not again()
+        (line,) = errors
+        assert "2026/11/23/00/broken.gz" in line
         path = project.bucket / "2026/11/23/00/broken.gz"
         times = path.stat()
         path.write_bytes(b"\n" * len(BROKEN))
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert execute_job(job, instance=instance).success
         assert again()
+        assert errors == []
