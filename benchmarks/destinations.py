@@ -34,7 +34,8 @@ from export_pipeline.sample_bucket import sample_events
 from export_pipeline.subscribers.warehouse_arrow import arrow_table
 from export_pipeline.subscribers.warehouse_columns import TableColumns
 from export_pipeline.subscribers.warehouse_native import rows_to_write
-from export_pipeline.subscribers.warehouse_rows import place, read_rows
+from export_pipeline.subscribers.warehouse_placing import place
+from export_pipeline.subscribers.warehouse_rows import read_rows
 
 BATCH_BYTES = 5 * 1024 * 1024
 _MIB = 1024 * 1024

@@ -16,7 +16,8 @@ from export_pipeline.subscribers.warehouse_columns import INT64, OVERFLOW, Colum
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.subscribers.warehouse_native import Table, rows_to_write
 from export_pipeline.subscribers.warehouse_nested import NestedNames, nested_rows
-from export_pipeline.subscribers.warehouse_rows import Rows, place, read_rows
+from export_pipeline.subscribers.warehouse_placing import place
+from export_pipeline.subscribers.warehouse_rows import Rows, read_rows
 from export_pipeline.subscribers.working_folder import new_working_folder
 
 _PREFERRED = ("insert-only", "upsert", "delete-insert")

@@ -10,8 +10,9 @@ from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import DeliveryError
 from export_pipeline.subscribers.warehouse_arrow import Values
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS, Column, Owner, TableColumns
-from export_pipeline.subscribers.warehouse_rows import Overflow, Rows, keep_rows, read_slices
-from export_pipeline.subscribers.warehouse_rows import place as place_rows
+from export_pipeline.subscribers.warehouse_placing import Overflow
+from export_pipeline.subscribers.warehouse_placing import place as place_rows
+from export_pipeline.subscribers.warehouse_rows import Rows, keep_rows, read_slices
 
 OWNERS_TABLE = "_export_columns"
 """Table in the same schema that records which member's values each column holds."""

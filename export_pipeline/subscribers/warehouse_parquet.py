@@ -29,7 +29,8 @@ from export_pipeline.subscribers.warehouse_native import (
     leave_out,
     rows_to_write,
 )
-from export_pipeline.subscribers.warehouse_rows import Rows, place, read_slices
+from export_pipeline.subscribers.warehouse_placing import place
+from export_pipeline.subscribers.warehouse_rows import Rows, read_slices
 
 LONGEST_NAME_BYTES = 255
 _DLT_VERSIONS = "_dlt_version"
