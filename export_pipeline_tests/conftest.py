@@ -8,11 +8,13 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from hypothesis import settings
 
+from export_pipeline_tests import sqlite_guard
 from export_pipeline_tests.servers.other_clouds import AzureServer, GoogleServer, azure_server, google_server
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
 from export_pipeline_tests.servers.programs import python_path
 from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server, s3rver_server
 
+sqlite_guard.watch()
 # A deadline is one of wall time, which a busy machine lets pass.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")

@@ -1,7 +1,9 @@
 """The ledger's database: one engine, short transactions, claims.
 
 The schema is created on first use, migrated on start, and never downgraded by accident. SQLite uses a write-ahead log,
-so that readers and writers do not block each other.
+so that readers and writers do not block each other. Nothing but SQLite may open its files, not even to read them: when
+a process closes a file, POSIX releases all its locks on it, those of SQLite's connections included, and another process
+that believes itself alone deletes the log (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 import os
@@ -30,9 +32,6 @@ _ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://u
 # A connection without an answer is given up after half a minute, by either side.
 _KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
-# https://www.sqlite.org/fileformat2.html: bytes 18 and 19 of the file are 2 in WAL mode.
-_VERSIONS = slice(18, 20)
-_WAL = b"\x02\x02"
 _WAIT_SECONDS = 60
 _BRIEF_SECONDS = 2
 # The newest migration in migrations/versions. A test compares it with Alembic's own idea of head: knowing it here saves
@@ -83,7 +82,7 @@ class Ledger:
         try:
             if create:
                 if self.is_sqlite:
-                    ensure_wal(path, self.claims)
+                    ensure_wal(self._engine, path, self.claims)
                 ensure_schema(self._engine, self.claims)
             else:
                 require_schema(self._engine, self.description)
@@ -226,40 +225,37 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def ensure_wal(path: Path, claims: Claims) -> None:
-    """Put the database at *path* into WAL mode, where it stays.
+def ensure_wal(engine: Engine, path: Path, claims: Claims) -> None:
+    """Put the database at *path*, which *engine* opens, into WAL mode, where it stays.
 
     The switch needs exclusive access to the file, and if two processes try it at once, SQLite tells one of them
-    "database is locked" without waiting for its busy timeout. So it is made under a claim, and the mode is read from
-    the file.
+    "database is locked" without waiting for its busy timeout. So it is made under a claim.
 
     Raises:
         LedgerError: the file is not a database, or another process has used it in another mode for a minute.
     """
-    if _is_in_wal(path):
-        return
-    with claims.claim("wal", wait_seconds=_WAIT_SECONDS) as mine:
-        if mine and not _is_in_wal(path):
-            _switch(path)
-        if not _is_in_wal(path):
-            raise LedgerError(f"{path}: another process has kept SQLite from changing to WAL for {_WAIT_SECONDS} s")
-
-
-def _switch(path: Path) -> None:
-    with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:
+    with engine.connect() as connection:
+        driver_connection: Any = connection.connection.driver_connection
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            if _is_in_wal(driver_connection):
+                return
+            with claims.claim("wal", wait_seconds=_WAIT_SECONDS) as mine:
+                if mine and not _is_in_wal(driver_connection):
+                    driver_connection.execute("PRAGMA journal_mode=WAL")
+                if not _is_in_wal(driver_connection):
+                    raise LedgerError(
+                        f"{path}: another process has kept SQLite from changing to WAL for {_WAIT_SECONDS} s"
+                    )
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
             raise LedgerError(f"ledger.url: found {path}, which is not a SQLite database: {error}") from None
 
 
-def _is_in_wal(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return file.read(_VERSIONS.stop)[_VERSIONS] == _WAL
+def _is_in_wal(driver_connection: Any) -> bool:
+    """Asked of SQLite: a process that opened and closed the file itself would release the locks of its connections."""
+    (mode,) = driver_connection.execute("PRAGMA journal_mode").fetchone()
+    return bool(mode == "wal")
 
 
 def ensure_schema(engine: Engine, claims: Claims) -> None:

@@ -39,11 +39,16 @@ def make_folder(folder: str, mode: int) -> None:
 def make_private_file(path: str) -> None:
     """Create an empty file at *path*, and its folder, accessible only to the owner; an existing file stays as it is.
 
+    An existing file is not even opened: closing it would release every lock that this process holds on it
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
     Raises:
         OSError: it cannot be created.
     """
+    path = os.path.realpath(path)
     make_folder(os.path.dirname(path), PRIVATE_FOLDER)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def told_if_open(path: str) -> str:

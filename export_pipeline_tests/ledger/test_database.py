@@ -193,6 +193,45 @@ def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_another_process_deletes_no_log_that_is_in_use(tmp_path: Path) -> None:
+    """A process that opens its ledger twice keeps its locks: another one that comes and goes leaves the log in place,
+    and both find what the other has written.
+    """
+    path = tmp_path / "ledger.db"
+    first = Ledger(str(path))
+    with first.write() as tx:
+        tx.execute(insert(sources).values(url="file:///a", more_to_list=False))
+    again = Ledger(str(path))
+    add = (
+        "from sqlalchemy import insert; from export_pipeline.ledger.database import Ledger; "
+        "from export_pipeline.ledger.tables import sources; ledger = Ledger(%r)\n"
+        "with ledger.write() as tx: tx.execute(insert(sources).values(url='file:///b', more_to_list=False))\n"
+        "ledger.close()"
+    )
+    log = tmp_path / "ledger.db-wal"
+    before = log.stat().st_ino
+    subprocess.run([sys.executable, "-c", add % str(path)], check=True, timeout=120)
+    assert log.stat().st_ino == before
+    for ledger in (first, again):
+        with ledger.write() as tx:
+            tx.execute(insert(sources).values(url=f"file:///{id(ledger)}", more_to_list=False))
+    with again.read() as tx:
+        assert len(tx.execute(select(sources.c.url)).scalars().all()) == 4
+        assert tx.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+    again.close()
+    first.close()
+
+
+def test_the_package_does_not_open_a_file_of_sqlite(tmp_path: Path) -> None:
+    """The guard over all tests works: opening the file of a database in use, as the package would, fails."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(str(path))
+    opening = compile("open(path).close()", database.__file__, "exec")
+    with pytest.raises(AssertionError, match="releases its locks"):
+        exec(opening, {"path": str(path)})
+    ledger.close()
+
+
 def test_who_only_looks_makes_no_ledger(ledger_url: str, tmp_path: Path) -> None:
     """Opened without `create`, a ledger that is not there is an error that says so, and nothing is made."""
     with pytest.raises(LedgerError, match=r"no ledger .*; the first run creates it"):
