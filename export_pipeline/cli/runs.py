@@ -28,6 +28,7 @@ from dagster import (
 
 from export_pipeline.cli.instance import dagster_instance
 from export_pipeline.cli.session import Session, console_on
+from export_pipeline.cli.signals import endings_noted
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.inspection import RunStanding, run_standings
 from export_pipeline.orchestration.build import definitions_of
@@ -89,12 +90,12 @@ class Runner:
             partition: the day, for a partitioned job.
 
         Raises:
-            KeyboardInterrupt: the run was interrupted, and Dagster has recorded it.
+            KeyboardInterrupt: the run was interrupted, and Dagster has recorded it; or it ended just before.
         """
         self._was_stopped = False
         started = monotonic()
         run_id = str(uuid4())
-        with self._watched(run_id, title):
+        with endings_noted() as is_to_end, self._watched(run_id, title):
             result = (
                 self._all_definitions()
                 .resolve_job_def(job)
@@ -106,6 +107,7 @@ class Runner:
                     run_id=run_id,
                 )
             )
+            self._was_stopped = self._was_stopped or is_to_end()
         if self._was_stopped:
             raise KeyboardInterrupt
         return RunOutcome(run_id, result.success, monotonic() - started, self._progress(run_id))

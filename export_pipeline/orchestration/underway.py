@@ -21,6 +21,8 @@ from export_pipeline.ledger import database
 from export_pipeline.ledger.claims import someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.orchestration.names import EXECUTOR_TAG, LEDGER_IDENTITY_TAG, LEDGER_TAG, RANGE_TAG
+from export_pipeline.printable import printable_lines
+from export_pipeline.secrets import scrub
 from export_pipeline.steps.stopping import Stop, deadline
 
 UNFINISHED = [
@@ -166,10 +168,19 @@ def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
 
 @contextmanager
 def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iterator[Stop]:
-    """Inside the block, termination is not raised: it is a reason to stop, and is raised at the end of the block."""
+    """Inside the block, termination is not raised: it is a reason to stop, and is raised at the end of the block.
+
+    Also if the block fails meanwhile: otherwise the run would go on with its next step, and the request be forgotten.
+    """
     over = nothing_more(context, deployment)
     with capture_interrupts():
-        yield lambda: TERMINATED if check_captured_interrupt() else over()
+        try:
+            yield lambda: TERMINATED if check_captured_interrupt() else over()
+        except Exception as error:
+            if not check_captured_interrupt():
+                raise
+            context.log.error(printable_lines(scrub(f"{error} ({TERMINATED} meanwhile)", deployment.secret_values())))
+            raise DagsterExecutionInterruptedError from None
         if check_captured_interrupt():
             raise DagsterExecutionInterruptedError
 

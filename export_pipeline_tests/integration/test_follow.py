@@ -4,12 +4,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
 from time import monotonic, sleep
 
-import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.servers.http import Reply, Request, Server
 
 _MOST_SECONDS = 240
 _FOLLOW = (sys.executable, "-m", "export_pipeline.cli", "follow", "--every", "0.2")
@@ -47,34 +49,63 @@ class Following:
         return self.process.wait(timeout=_MOST_SECONDS)
 
 
-@pytest.fixture
-def following(project: Project) -> Iterator[Following]:
+@contextmanager
+def started(project: Project) -> Iterator[Following]:
+    """The command, killed where it does not end."""
     one = Following(project)
-    yield one
-    if one.process.poll() is None:
-        one.process.kill()
-        one.process.wait()
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
 
 
-def test_it_delivers_what_comes_until_it_is_ended(project: Project, following: Following) -> None:
+def test_it_delivers_what_comes_until_it_is_ended(project: Project) -> None:
     """Files that come one after the other are delivered, each run is Dagster's; a source that cannot be listed for a
     while is said once and does not end it; SIGTERM does, with 0.
     """
     sent = project.put_days("22", files=1)
-    following.wait_for(lambda: len(project.copied()) == len(sent))
-    sent += project.put_days("23", files=1)
-    following.wait_for(lambda: len(project.copied()) == len(sent))
-    hidden = project.bucket.with_name("hidden")
-    project.bucket.rename(hidden)
-    following.wait_for(lambda: "checking for new files failed; retrying: " in following.printed)
-    hidden.rename(project.bucket)
-    sent += project.put_days("24", files=1)
-    following.wait_for(lambda: len(project.copied()) == len(sent))
-    with DagsterInstance.from_config(str(project.home)) as instance:
-        following.wait_for(lambda: {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS})
-        assert {run.job_name for run in instance.get_runs()} == {"export_job"}
-    assert following.end() == 0, following.printed
-    assert "a new file, 2026/11/23/00/000.gz" in following.printed
-    assert following.printed.count("checking for new files failed") == 1
-    assert sorted(project.copied()) == sorted(sent)
-    assert project.imbalances() == []
+    with started(project) as following:
+        following.wait_for(lambda: len(project.copied()) == len(sent))
+        sent += project.put_days("23", files=1)
+        following.wait_for(lambda: len(project.copied()) == len(sent))
+        hidden = project.bucket.with_name("hidden")
+        project.bucket.rename(hidden)
+        following.wait_for(lambda: "checking for new files failed; retrying: " in following.printed)
+        hidden.rename(project.bucket)
+        sent += project.put_days("24", files=1)
+        following.wait_for(lambda: len(project.copied()) == len(sent))
+        with DagsterInstance.from_config(str(project.home)) as instance:
+            following.wait_for(lambda: {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS})
+            assert {run.job_name for run in instance.get_runs()} == {"export_job"}
+        assert following.end() == 0, following.printed
+        assert "a new file, 2026/11/23/00/000.gz" in following.printed
+        assert following.printed.count("checking for new files failed") == 1
+        assert sorted(project.copied()) == sorted(sent)
+        assert project.imbalances() == []
+
+
+class Refusing(Server):
+    """Answers after two seconds that the key is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked = Event()
+
+    def answer(self, request: Request) -> Reply:
+        self.was_asked.set()
+        sleep(2)
+        return Reply(401)
+
+
+def test_it_ends_though_the_call_that_it_waits_for_fails(project: Project) -> None:
+    """A signal that comes while a request is under way ends it, also if the answer to that request is a refusal."""
+    with Refusing() as server:
+        project.config["subscribers"] = {"hook": {"type": "http", "url": server.url, "retry_for_seconds": 0}}
+        project.put_days("22", files=1)
+        with started(project) as following:
+            following.wait_for(server.was_asked.is_set)
+            assert following.end() == 0, following.printed
+            assert following.printed.count("401") == 1, following.printed
+            assert "the run was terminated meanwhile" in following.printed
