@@ -225,7 +225,7 @@ class ManifestQuarantine:
 
     Args:
         keep: writes the records.
-        name: of the entry.
+        name: of the entry; empty: there is none.
         retried: the store of the manifest's files, if these are files of a retry; None: they are the source's.
 
     Attributes:
@@ -251,8 +251,8 @@ class ManifestQuarantine:
 
     @property
     def kept(self) -> list[Kept]:
-        """What there is, by file."""
-        return self._summary.kept
+        """What the entry has, by file; nothing where there is no entry, and the records are only counted."""
+        return [one for one in self._summary.kept if one.name]
 
     def add(self, file: SourceFile, stretch: BadStretch) -> None:
         """Take a malformed record of *file*."""

@@ -32,7 +32,7 @@ class Older:
 
 
 def older_files(tx: Connection, found: Manifest, subscription_id: int) -> dict[str, list[Older]]:
-    """Key → versions of it that were seen before the one in the manifest *found*, and taken.
+    """Key → versions of it that were seen before the one in the manifest *found*, and taken; the oldest first.
 
     Of two that were seen at once, such as by two messages, the one that was modified first is the older: of any two
     versions exactly one waits for the other. Those of folded days are left out, since the ledger no longer has their
@@ -45,12 +45,12 @@ def older_files(tx: Connection, found: Manifest, subscription_id: int) -> dict[s
     for at in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[at : at + _KEYS_A_QUERY]
         rows = tx.execute(
-            select(f.key, f.etag, f.size_bytes, f.last_modified, f.manifest_id, f.seen_at)
-            .where(f.source_id == found.source_id, f.key.in_(some), f.manifest_id.is_not(None))
-            .order_by(f.key, f.seen_at)
+            select(f.key, f.etag, f.size_bytes, f.last_modified, f.manifest_id, f.seen_at).where(
+                f.source_id == found.source_id, f.key.in_(some), f.manifest_id.is_not(None)
+            )
         ).all()
         ages = {row.key: _age(row) for row in rows if row.etag == etags[row.key]}
-        for row in rows:
+        for row in sorted(rows, key=_age):
             if row.key not in ages or _age(row) >= ages[row.key]:
                 continue
             file = SourceFile(row.key, row.etag, row.size_bytes, row.last_modified)

@@ -5,13 +5,14 @@ did not, such as a new subscriber, gets the newer one as a whole. Lines are comp
 each version was read; without them the newer file is delivered as a whole, with a warning.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from sqlalchemy import Connection
 
 from export_pipeline.batching.line_hashes import hashes_of, new_among
+from export_pipeline.batching.record import ObjectStore
 from export_pipeline.errors import ObjectMissing
 from export_pipeline.ledger import overwrites, parts, unreadable
 from export_pipeline.ledger.database import utc_now
@@ -99,20 +100,35 @@ def reduce_to_changed(
 
 
 def _new_lines(place: Workspace, manifest: Manifest, file: SourceFile, received: Sequence[Older]) -> tuple[Ranges, int]:
-    """The events of *file* that are in no older version that was received, and how many it has."""
+    """The events of *file* that are in no older version that was received, and how many it has.
+
+    A version whose lines are unknown, since it was read before they were kept, is passed over: each later one was
+    compared with it, or was delivered as a whole.
+
+    Args:
+        received: the older versions, in the order in which they were seen; at least one.
+
+    Raises:
+        ObjectMissing: the lines of *file*, or of the last version that was received, are unknown.
+    """
     objects = place.quarantine.objects
     with place.ledger.read() as tx:
         first, stop = _span(tx, manifest, file)
         olds = [(lines_name(one.manifest), *_span(tx, one.manifest, one.file)) for one in received]
-    if any(stop < 0 for _, _, stop in [("", first, stop), *olds]):
+    known = [span for span in olds if _are_known(objects, *span)]
+    if stop < 0 or olds[-1] not in known:
         raise ObjectMissing(f"{file.key}: the events of its versions were not counted")
-
-    def lines() -> Iterator[Iterator[bytes]]:
-        for name, begin, end in olds:
-            yield hashes_of(objects, name, begin, end)
-
-    found = new_among(hashes_of(objects, lines_name(manifest), first, stop), list(lines()))
+    older = [hashes_of(objects, *span) for span in known]
+    found = new_among(hashes_of(objects, lines_name(manifest), first, stop), older)
     return tuple(found), stop - first
+
+
+def _are_known(objects: ObjectStore, name: str, first: int, stop: int) -> bool:
+    """Whether the hashes of these events were kept."""
+    try:
+        return stop >= 0 and len(list(islice(hashes_of(objects, name, first, stop), 1))) == min(1, stop - first)
+    except ObjectMissing:
+        return False
 
 
 def _span(tx: Connection, manifest: Manifest, file: SourceFile) -> tuple[int, int]:

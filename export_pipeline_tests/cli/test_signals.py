@@ -11,7 +11,7 @@ from export_pipeline.cli.signals import endings_noted
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_somebody_else_has_handled_is_noted(number: signal.Signals) -> None:
-    """A handler that forgets the signal, as Dagster's may, does not keep it from being noted; before, there was none."""
+    """A handler that forgets the signal, as Dagster's may, does not keep it from being noted; an earlier one is not."""
     forgotten = []
     before = signal.signal(number, lambda *given: forgotten.append(given))
     try:

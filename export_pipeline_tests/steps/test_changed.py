@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from export_pipeline.batching import line_hashes
-from export_pipeline.ledger import manifests
+from export_pipeline.ledger import manifests, quarantined
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.overwrites import older_files
 from export_pipeline.ledger.quarantined import DISMISSED, KEPT
@@ -126,6 +126,32 @@ def test_without_hashes_the_newer_version_is_delivered_whole(export: Lives) -> N
     for _ in range(2):
         export.work()
     assert export.got("crm") == ["1", "2", "1", "2", "3"]
+
+
+def test_a_version_with_unknown_lines_costs_one_delivery_as_a_whole(export: Lives) -> None:
+    """After the switch from another mode the next version is delivered whole, and those after it are compared."""
+    export.settings = replace(export.settings, on_overwrite="read")
+    export.put(A, text=lines("1", "2"))
+    export.work()
+    export.settings = replace(export.settings, on_overwrite="changed")
+    for last in (3, 4, 5):
+        export.put(A, text=lines(*map(str, range(1, last + 1))))
+        assert [export.work() for _ in range(2)] == [[], []]
+    assert export.got("crm") == ["1", "2", "1", "2", "3", "4", "5"]
+
+
+def test_a_malformed_line_of_the_newer_version_is_quarantined_once(export: Lives) -> None:
+    """The part with its new lines is read again, and what the whole had already quarantined is not listed twice."""
+    export.put(A, text=lines("1"))
+    export.work()
+    export.put(A, text=lines("1", "2") + '{"key":nonsense}\n')
+    assert [export.work() for _ in range(2)] == [[], []]
+    assert export.got("crm") == ["1", "2"]
+    assert len(export.records()) == 1
+    with export.ledger.read() as tx:
+        (entry,) = quarantined.entries(tx, 1)
+    assert (entry.state, entry.records, bool(entry.name)) == (KEPT, 1, True)
+    assert export.imbalances() == []
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1_000])
