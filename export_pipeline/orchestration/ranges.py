@@ -57,6 +57,8 @@ from export_pipeline.steps.read import ReadOutcome
 
 # Planning may use this share of the run's time: all of the range is owed before the first file is read.
 _SHARE_OF_PLANNING = 0.5
+_NO_DAYS = "found {}; allowed: the days to deliver, as one partition or a range of them"
+_NO_DAYS_NEXT = "nothing was planned; launch it again with these days"
 # A run whose processes can be found by their locks; Dagster runs the step of assets in a separate process.
 _EXECUTOR = "multiprocess"
 
@@ -131,13 +133,9 @@ def range_assets(deployment: Deployment, specs: Mapping[str, AssetSpec]) -> Asse
 
 def _deliver_days(context: OpExecutionContext, deployment: Deployment) -> None:
     with failures_logged(context, deployment.secret_values()):
-        if not context.has_partition_key_range:
-            raise Failure("found no partition; choose the days to deliver", allow_retries=False)
+        days = _chosen_days(context)
         places = Places(context.resources, deployment.names)
         _mark(context, deployment, places)
-        bounds = context.partition_key_range
-        first, last = date.fromisoformat(bounds.start), date.fromisoformat(bounds.end)
-        days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         asked = asked_by_assets(context, deployment, days)
         for name in asked.subscribers:
             if name in deployment.unusable:
@@ -147,6 +145,19 @@ def _deliver_days(context: OpExecutionContext, deployment: Deployment) -> None:
         _say_sums(context, ended, len(days))
     if ended.delivery.failures or ended.delivery.unreadable:
         raise _failure(ended, len(days))
+
+
+def _chosen_days(context: OpExecutionContext) -> list[date]:
+    """The partitions of the run: one, or a range of them."""
+    # Dagster names a single partition by another tag than a range of one.
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise Failure(_NO_DAYS.format("no partition"), metadata={NEXT: _NO_DAYS_NEXT}, allow_retries=False)
+    bounds = context.partition_key_range
+    first, last = date.fromisoformat(bounds.start), date.fromisoformat(bounds.end)
+    if last < first:
+        found = f"a range from {first} to {last}, which ends before it begins"
+        raise Failure(_NO_DAYS.format(found), metadata={NEXT: _NO_DAYS_NEXT}, allow_retries=False)
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 def _mark(context: OpExecutionContext, deployment: Deployment, places: Places) -> None:

@@ -25,7 +25,11 @@ def history(project: Project, received: Path) -> Project:
 
 
 class Materialized:
-    """A run that materialized assets for the days from the 10th to the 13th, of which the last has no file."""
+    """A run that materialized assets for the days from the 10th to the 13th, of which the last has no file.
+
+    Args:
+        days: the first and the last; the same twice: one day, as Dagster's UI and command line launch it.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class Materialized:
     ) -> None:
         bounds = {"start": days[0], "end": days[1]}
         ranged = {f"dagster/asset_partition_range_{end}": f"2026-11-{day}" for end, day in bounds.items()}
+        if days[0] == days[1]:
+            ranged = {"dagster/partition": f"2026-11-{days[0]}"}
         with DagsterInstance.from_config(str(project.home)) as instance:
             result = project.job("__ASSET_JOB").execute_in_process(
                 instance=instance,
@@ -85,6 +91,18 @@ def test_one_run_delivers_the_days_to_the_chosen_asset_alone(history: Project, r
     assert receivers.events("dwh", received) == history.sent["lines"]
     assert history.imbalances() == []
     assert history.staged() == []
+
+
+def test_one_day_is_a_range_too(history: Project, received: Path) -> None:
+    """A single partition, which has another tag than a range, is delivered; a reversed range says what it is."""
+    one = Materialized(history, "crm", days=("11", "11"))
+    assert one.success, one.failure
+    assert receivers.events("crm", received) == history.sent["lines"][6:12]
+    assert one.partitions["crm"] == ["11"]
+    reversed_ = Materialized(history, "crm", days=("13", "10"))
+    assert not reversed_.success
+    assert "a range from 2026-11-13 to 2026-11-10, which ends before it begins" in reversed_.failure
+    assert history.imbalances() == []
 
 
 def test_a_failing_subscriber_stops_no_other_and_the_rest_stays_owed(history: Project, received: Path) -> None:
