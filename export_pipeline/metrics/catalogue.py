@@ -20,7 +20,7 @@ _TIME = "in seconds since 1970; missing if there was none"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MetricSample:
     """One value of a metric.
 
     Attributes:
@@ -45,7 +45,7 @@ class Measured:
     kind: Literal["counter", "gauge"]
     unit: str
     help: str
-    samples: tuple[Sample, ...]
+    samples: tuple[MetricSample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def metrics_of(figures: ExportFigures | None, *, deployment: str, version: str, 
             "gauge",
             _ONE,
             "Always 1; the version is a label.",
-            (Sample(1.0, own | {"version": version}),),
+            (MetricSample(1.0, own | {"version": version}),),
         ),
         _of_export("enabled", _ONE, "1 if the deployment is enabled, otherwise 0.", in_use, own),
     ]
@@ -173,12 +173,12 @@ def _of_subscribers(figures: ExportFigures, own: dict[str, str]) -> Iterator[Mea
     labels = {one.name: own | {"subscriber": one.name} for one in figures.subscribers}
     for gauge in _GAUGES:
         values = [(one.name, gauge.value(one)) for one in figures.subscribers]
-        samples = tuple(Sample(float(value), labels[name]) for name, value in values if value is not None)
+        samples = tuple(MetricSample(float(value), labels[name]) for name, value in values if value is not None)
         yield Measured(f"{PREFIX}{gauge.name}", "gauge", gauge.unit, gauge.help, samples)
     for name in Counters.__slots__:
         unit, text = _COUNTERS[name]
         samples = tuple(
-            Sample(float(getattr(one.counters, name)), labels[one.name], since=one.counted_since)
+            MetricSample(float(getattr(one.counters, name)), labels[one.name], since=one.counted_since)
             for one in figures.subscribers
         )
         yield Measured(f"{PREFIX}{name}", "counter", unit, text, samples)
@@ -192,14 +192,14 @@ def _records(figures: ExportFigures, own: dict[str, str]) -> Measured:
         "Records in the quarantine by kind (malformed, unreadable, refused by a subscriber) and state "
         "(kept, retried, dismissed, resolved).",
         tuple(
-            Sample(float(number), own | {"kind": _KINDS[kind], "state": state, "subscriber": name})
+            MetricSample(float(number), own | {"kind": _KINDS[kind], "state": state, "subscriber": name})
             for (kind, name, state), number in figures.records.items()
         ),
     )
 
 
 def _of_export(name: str, unit: str, text: str, value: float | None, own: dict[str, str]) -> Measured:
-    samples = () if value is None else (Sample(float(value), own),)
+    samples = () if value is None else (MetricSample(float(value), own),)
     return Measured(f"{PREFIX}{name}", "gauge", unit, text, samples)
 
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from export_pipeline.metrics.catalogue import Measured
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-# node_exporter runs as a user of its own.
+# node_exporter usually runs as another user.
 _READABLE_FOR_ALL = 0o644
 
 
