@@ -8,7 +8,7 @@ from export_pipeline.deployment import Deployment
 from export_pipeline.errors import MetricsNotPushed
 from export_pipeline.ledger import counters, sources
 from export_pipeline.ledger.database import Ledger, utc_now
-from export_pipeline.ledger.figures import export_figures
+from export_pipeline.ledger.figures import ExportFigures, export_figures
 from export_pipeline.metrics.catalogue import metrics_of
 from export_pipeline.metrics.otlp import Collector
 from export_pipeline.storage.location import parse_location
@@ -32,14 +32,12 @@ def push(deployment: Deployment, ledger: Ledger, warn: Callable[[str], None]) ->
     otlp = deployment.metrics.otlp
     if otlp is None:
         return
-    package = version("export-pipeline")
     with ledger.read() as tx:
         source_id = sources.source_id(tx, parse_location(deployment.source.url).url)
         figures = None if source_id is None else export_figures(tx, source_id, now=utc_now())
-    measured = metrics_of(figures, deployment=deployment.name, version=package, in_use=deployment.enabled)
     where = otlp.endpoint or ""
     try:
-        _collector(deployment, otlp).push(measured, version=package)
+        push_to(deployment, otlp, figures)
     except MetricsNotPushed as error:
         if where not in _TOLD:
             warn(f"metrics were not pushed (metrics.otlp): {error}; deliveries are not affected")
@@ -48,5 +46,13 @@ def push(deployment: Deployment, ledger: Ledger, warn: Callable[[str], None]) ->
         _TOLD.pop(where, None)
 
 
-def _collector(deployment: Deployment, otlp: OtlpSettings) -> Collector:
-    return Collector(otlp.endpoint, otlp.timeout_seconds, otlp.headers, deployment.secret_values())
+def push_to(deployment: Deployment, otlp: OtlpSettings, figures: ExportFigures | None) -> None:
+    """Push *figures* to a collector; None: only that there is this deployment.
+
+    Raises:
+        MetricsNotPushed: the collector did not accept them in time.
+    """
+    package = version("export-pipeline")
+    measured = metrics_of(figures, deployment=deployment.name, version=package, in_use=deployment.enabled)
+    collector = Collector(otlp.endpoint, otlp.timeout_seconds, otlp.headers, deployment.secret_values())
+    collector.push(measured, version=package)

@@ -149,10 +149,13 @@ def test_a_collector_that_is_down_is_one_warning(
     assert "metrics were not pushed (metrics.otlp): 500 Internal Server Error; deliveries are not affected" in first.err
     assert "metrics were not pushed" not in second.err
     assert "planted-key" not in first.err
+    done = cli("check")
+    assert (done.code, done.err.strip()) == (1, "failed: metrics")
     receiver.standing = None
     assert cli("run").code == 0
     assert receiver.value(f"{PREFIX}last_run_success") == 1
     assert metrics._TOLD == {}
+    assert "the collector accepted metrics" in cli("check").out
 
 
 def test_follow_pushes_at_intervals(project: Project, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:

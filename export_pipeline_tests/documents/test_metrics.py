@@ -136,7 +136,7 @@ def test_every_panel_finds_values(project: Project, received: Path, tmp_path: Pa
     """Prometheus, which scrapes an export with one subscriber that fails, has an answer for every query."""
     project.config["subscribers"]["crm"] = CRM
     project.put_days("22")
-    run = [SCRIPT, "run"]
+    run = [str(SCRIPT), "run"]
     subprocess.run(run, cwd=project.root, env=project.environment(), capture_output=True, check=True, timeout=60)
     folder = tmp_path / "prometheus"
     folder.mkdir()
