@@ -33,7 +33,6 @@ class Cache:
         """The metrics, at most five seconds old."""
         with self._lock:
             if self._read_at is None or self._clock() - self._read_at >= _KEPT_SECONDS:
-                self._read_at = None
                 self._text = self._read()
                 self._read_at = self._clock()
             return self._text

@@ -49,6 +49,18 @@ def test_a_subscriber_that_fails_beside_one_that_does_not(export: Runs) -> None:
     assert (dwh.counters.delivered_events, dwh.counters.calls, dwh.counters.failed_attempts) == (3, 2, 1)
 
 
+def test_a_removed_subscriber_has_no_figures(export: Runs) -> None:
+    """What a subscriber that is configured no longer is owed stays in the ledger, and raises no alarm for ever."""
+    export.put_events(*KEYS)
+    export.receivers["dwh"].is_down = True
+    export.work()
+    export.subscribers = {"crm": None}
+    export.work()
+    found = figures(export)
+    assert [one.name for one in found.subscribers] == ["crm"]
+    assert {name for _, name, _ in found.records} == {"", "crm"}
+
+
 def test_records_of_the_quarantine_are_counted_by_kind_and_state(export: Runs) -> None:
     """A malformed record is kept, then retried or dismissed; what there is none of is 0."""
     export.put(KEYS[0], text='{"a":1}\n{broken\n')

@@ -31,9 +31,11 @@ def serving(cache: Cache, errors: list[ExportError]) -> Iterator[str]:
     with MetricsServer("127.0.0.1", 0, cache, content_type="text/plain", on_error=errors.append) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield server.url
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def get(url: str) -> tuple[int, str]:
