@@ -8,6 +8,7 @@ used: they collect at intervals, and a run is over before one has passed.
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ SERVICE = "export_pipeline"
 _PATH = "v1/metrics"
 _HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS")
 _LOGGER = "opentelemetry"
+# The thread of follow pushes beside the runs, and both keep the exporter out of the logs meanwhile.
+_ONE_AT_A_TIME = threading.Lock()
 # urllib3 repeats the address and names of classes around the error of the system.
 _OF_SYSTEM = re.compile(r"\[Errno -?\d+\] [^\"'()]+")
 
@@ -85,7 +88,7 @@ class Collector:
                 )
                 return response
 
-        with _quiet(), Listening() as session:
+        with _ONE_AT_A_TIME, _quiet(), Listening() as session:
             exporter = OTLPMetricExporter(
                 endpoint=f"{self.endpoint.rstrip('/')}/{_PATH}" if self.endpoint else None,
                 headers=dict(self.headers),
