@@ -16,7 +16,7 @@ DOCS_BUILD := $(BIN)/zensical build --strict --clean
 # As in pyproject.toml: if it were missing in requirements.lock, pip would download it without verifying a hash.
 BUILD_BACKEND := setuptools>=77
 # What deployments on one or many machines need, including alerts. Users add the extras of their destinations.
-LOCKED_EXTRAS := alerts postgres celery docker k8s
+LOCKED_EXTRAS := alerts otlp postgres celery docker k8s
 PIP_AUDIT := pip-audit==2.10.1
 RELEASE_TOOLS := build==1.6.1 cyclonedx-bom==7.5.0 twine==7.0.0
 

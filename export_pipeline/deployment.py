@@ -23,7 +23,13 @@ from export_pipeline.configuration.places import (
     unplaced,
 )
 from export_pipeline.configuration.schedule import cron_of, default_lag, default_run_seconds
-from export_pipeline.configuration.settings import AlertSettings, CheckSettings, ExportSettings, alert_places
+from export_pipeline.configuration.settings import (
+    AlertSettings,
+    CheckSettings,
+    ExportSettings,
+    MetricsSettings,
+    alert_places,
+)
 from export_pipeline.configuration.siblings import sibling_problems
 from export_pipeline.configuration.stores import LedgerSettings, QuarantineSettings, StagingSettings
 from export_pipeline.configuration.subscribers import SubscriberEntry, read_subscribers
@@ -61,6 +67,10 @@ class Deployment(ExportSettings):
         "See [Alerts](alerts.md).",
     )
     checks: CheckSettings = Field(default=CheckSettings(), description="What check_job checks, and when.")
+    metrics: MetricsSettings = Field(
+        default=MetricsSettings(),
+        description="Where metrics are pushed. For Prometheus nothing is configured here: see [Metrics](metrics.md).",
+    )
 
     _name: str = PrivateAttr(default="")
     _path: Path = PrivateAttr(default=Path())

@@ -9,6 +9,7 @@ ExportError
 ├── StagingLost               a staged batch is missing or was modified: its manifest is read again
 ├── AccountingError           a manifest's bytes or events do not add up: a defect of this package, nothing is sent
 ├── AlertNotSent              an alert could not be sent: it is kept, and retried at the sensor's next tick
+├── MetricsNotPushed          the collector of OpenTelemetry did not accept metrics: the next run pushes newer ones
 ├── ListingFailed             the source could not be listed: the run fails, the next one lists again
 ├── QueueFailed               the notification queue returned an error: the run fails, messages stay in the queue
 ├── FileError                 one file cannot be read: it is isolated, retried alone in later runs, then quarantined
@@ -76,6 +77,12 @@ class AccountingError(ExportError):
 
 class AlertNotSent(ExportError):
     """An alert could not be sent. The message says why, without the address."""
+
+
+class MetricsNotPushed(ExportError):
+    """An OpenTelemetry collector did not accept metrics. The message says why, without secrets."""
+
+    next_step = "nothing else is affected; the next run pushes the metrics as they are then"
 
 
 class ListingFailed(ExportError):

@@ -18,7 +18,7 @@ FLOORS = (
     {"source"},
     {"batching"},
     {"ledger", "alerting"},
-    {"subscribers"},
+    {"metrics", "subscribers"},
     {"delivery"},
     {"configuration", "deployment"},
     {"steps", "testing", "sample_bucket"},

@@ -179,12 +179,14 @@ class Positions:
         ticks: schedule or sensor → timestamp of its last tick read.
         backfills_after: timestamp; earlier backfills are over.
         backfills_over: ids of later ones that were already reported.
+        lag_judged_at: when the lag of the subscribers was last judged, in seconds since 1970.
     """
 
     runs: dict[str, int] = field(default_factory=dict)
     ticks: dict[str, float] = field(default_factory=dict)
     backfills_after: float = 0.0
     backfills_over: list[str] = field(default_factory=list)
+    lag_judged_at: float = 0.0
 
 
 @dataclass(slots=True)

@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from export_pipeline.cli import check, demo, dev, events, follow, init, ledger, quarantine, replay, run, status, why
+from export_pipeline.cli import (
+    check,
+    demo,
+    dev,
+    events,
+    follow,
+    init,
+    ledger,
+    metrics,
+    quarantine,
+    replay,
+    run,
+    status,
+    why,
+)
 from export_pipeline.cli.session import command
 
 app = typer.Typer(
@@ -40,6 +54,7 @@ command(app, "check")(check.check)
 command(app, "events")(events.events)
 command(app, "run")(run.run)
 command(app, "follow")(follow.follow)
+command(app, "metrics")(metrics.metrics)
 command(app, "replay")(replay.replay)
 quarantined = typer.Typer(help="Inspect what could not be delivered, and retry or dismiss it.", no_args_is_help=True)
 command(quarantined, "list")(quarantine.list_quarantine)

@@ -20,6 +20,7 @@ from export_pipeline.quantities import counted
 from export_pipeline.storage.folders import told_if_open
 
 if TYPE_CHECKING:
+    from export_pipeline.configuration.settings import OtlpSettings
     from export_pipeline.configuration.subscribers import SubscriberEntry
     from export_pipeline.deployment import Deployment
     from export_pipeline.secrets import EnvRef
@@ -42,6 +43,7 @@ _LEDGER_ADVICE = (
 )
 _EXECUTOR_ADVICE = "executor.broker, whether workers are running, and storage in dagster.yaml"
 _ALERT_ADVICE = "the address under alerts: in the deployment file, in the variable that it names (docs/alerts.md)"
+_COLLECTOR_ADVICE = "metrics.otlp or the variables OTEL_EXPORTER_OTLP_…; the receiver has to be one for OTLP over HTTP"
 _UNKNOWN_HOST = re.compile(
     r"(?i)name or service not known|name resolution|nodename nor servname|name does not resolve|getaddrinfo|"
     r"no address associated|failed to lookup address|could not translate host name|dns error|unknown host"
@@ -54,7 +56,7 @@ class CheckOutcome:
     """The result of one check.
 
     Attributes:
-        name: what was tested: source, staging, quarantine, ledger, a subscriber's name, or an address for alerts.
+        name: what was tested: source, staging, quarantine, ledger, a subscriber's name, alerts or metrics.
         place: the URL, folder or host that was tried, without secrets; empty if unknown.
         detail: what was found, or what went wrong.
         advice: what to do; empty if the check passed.
@@ -69,7 +71,7 @@ class CheckOutcome:
 
 
 def check(session: Session, alerts: AlertsOption = False, json: JsonOption = False) -> int:
-    """Test every location, every subscriber and every address for alerts; one line each, with the place it tried.
+    """Test every location, subscriber, address for alerts and collector of metrics; one line each, with the place.
 
     Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
     version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. Exits with
@@ -109,6 +111,8 @@ def _outcomes(deployment: "Deployment", *, sends_alerts: bool) -> Iterator[Check
     for name, to in _addresses(deployment):
         trial = partial(_alert, deployment, to, sends=sends_alerts)
         yield _tried(name, _scheme(to), trial, _ALERT_ADVICE)
+    if (otlp := deployment.metrics.otlp) is not None:
+        yield _tried("metrics", otlp.endpoint or "", lambda: _collector(deployment, otlp), _COLLECTOR_ADVICE)
 
 
 def _tried(name: str, place: str, trial: Callable[[], str], advice: str) -> CheckOutcome:
@@ -192,6 +196,13 @@ def _alert(deployment: "Deployment", to: "str | EnvRef", *, sends: bool) -> str:
     text = "export-pipeline check --alerts sent this. Failures and recoveries of this export arrive here."
     send(url, compose(title, text, kind="info"), secrets=deployment.secret_values())
     return f"{service} accepted a test message"
+
+
+def _collector(deployment: "Deployment", otlp: "OtlpSettings") -> str:
+    from export_pipeline.orchestration.metrics import push_to
+
+    push_to(deployment, otlp, None)
+    return "the collector accepted metrics"
 
 
 def _source(settings: "SourceSettings") -> str:

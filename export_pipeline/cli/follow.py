@@ -1,14 +1,17 @@
 """``export-pipeline follow``: a long-running process that delivers new files within seconds."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Event, Thread
 from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from export_pipeline.cli.session import Session
+from export_pipeline.cli.session import Session, database_errors_told
 
 if TYPE_CHECKING:
     from export_pipeline.cli.runs import Runner
@@ -26,6 +29,8 @@ EveryOption = Annotated[
 _LONGEST_PAUSE_SECONDS = 60.0
 # Enough from the shortest interval to the longest pause; 2 to the power of a day's failures would be no float.
 _MOST_DOUBLINGS = 10
+# As OTEL_METRIC_EXPORT_INTERVAL is by default.
+_PUSH_SECONDS = 60.0
 
 
 def follow(session: Session, every: EveryOption = 1.0) -> int:
@@ -49,7 +54,8 @@ def follow(session: Session, every: EveryOption = 1.0) -> int:
         queue = NotificationQueue(deployment.source) if deployment.source.is_notified else None
         try:
             one.say(f"following {source.url}: checking for new files every {every:g} s")
-            _Follower(one, source, queue).go_on(every)
+            with _pushing_metrics(one):
+                _Follower(one, source, queue).go_on(every)
         except KeyboardInterrupt:
             one.say("stopped; the next run delivers what was not delivered")
         finally:
@@ -57,6 +63,32 @@ def follow(session: Session, every: EveryOption = 1.0) -> int:
             if queue is not None:
                 queue.close()
     return 0
+
+
+@contextmanager
+def _pushing_metrics(runner: "Runner") -> Iterator[None]:
+    """Inside the block push metrics every minute, beside the looks and runs, so that no collector delays them."""
+    if runner.deployment.metrics.otlp is None:
+        yield
+        return
+    ended = Event()
+
+    def push() -> None:
+        from export_pipeline.errors import LedgerError
+
+        while not ended.wait(_PUSH_SECONDS):
+            try:
+                with database_errors_told():
+                    runner.push_metrics()
+            except LedgerError as error:
+                runner.say(f"metrics were not pushed: {error}")
+
+    thread = Thread(target=push, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @dataclass(slots=True)

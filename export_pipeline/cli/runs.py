@@ -31,9 +31,11 @@ from export_pipeline.cli.session import Session, console_on
 from export_pipeline.cli.signals import endings_noted
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.inspection import RunStanding, run_standings
+from export_pipeline.orchestration import metrics
 from export_pipeline.orchestration.build import definitions_of
 from export_pipeline.quantities import counted, sized
 from export_pipeline.secrets import resolve
+from export_pipeline.storage.location import parse_location
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +112,19 @@ class Runner:
             self._was_stopped = self._was_stopped or is_to_end()
         if self._was_stopped:
             raise KeyboardInterrupt
+        # A run that is executed here has Dagster's own executor, not the one that does this in other processes.
+        if job == self.deployment.names.export_job:
+            metrics.keep_end(self.ledger, self._url, succeeded=result.success)
+        self.push_metrics()
         return RunOutcome(run_id, result.success, monotonic() - started, self._progress(run_id))
+
+    def push_metrics(self) -> None:
+        """Push metrics, if the deployment has a collector for them."""
+        metrics.push(self.deployment, self.ledger, lambda text: self.say(text, logging.WARNING))
+
+    @property
+    def _url(self) -> str:
+        return parse_location(self.deployment.source.url).url
 
     def _all_definitions(self) -> Definitions:
         if self._definitions is None:
@@ -121,10 +135,9 @@ class Runner:
     def still_owed(self, day: date, names: Sequence[str]) -> dict[str, int]:
         """Subscriber in *names* → number of files of *day* that it is still owed; only those that are owed some."""
         from export_pipeline.ledger import owed, sources
-        from export_pipeline.storage.location import parse_location
 
         with self.ledger.read() as tx:
-            source_id = sources.source_id(tx, parse_location(self.deployment.source.url).url)
+            source_id = sources.source_id(tx, self._url)
             return {} if source_id is None else owed.owed_of_day(tx, source_id, names, day=day)
 
     @contextmanager

@@ -21,6 +21,8 @@ _TEAM = re.compile(r"team:\S+")
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,29}")
 _WEB = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
+_OTLP_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+
 StartFrom = Literal["beginning", "now"] | date
 """Where an export, or one of its subscribers, starts."""
 
@@ -195,7 +197,8 @@ class ExportSettings(Section):
         default=None,
         ge=1,
         description="Maximum age of a file that a subscriber has not received yet, in minutes; above it the check "
-        "freshness fails. By default twice the longest time between two ticks, and at least 60.",
+        "freshness fails and, with alerts, the subscriber's lag is reported. By default, for the check only, twice the "
+        "longest time between two ticks, and at least 60.",
     )
     prefix: Annotated[str, AfterValidator(checked_prefix)] = Field(
         default="",
@@ -270,6 +273,55 @@ class AlertSettings(Section):
         return url
 
 
+class OtlpSettings(Section):
+    """An OpenTelemetry collector that metrics are pushed to."""
+
+    endpoint: str | None = Field(
+        default=None,
+        description="Base URL of the collector's OTLP/HTTP receiver, such as http://collector:4318; /v1/metrics is "
+        "appended. By default that of OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, otherwise "
+        "http://localhost:4318.",
+    )
+    headers: dict[str, str] = Field(
+        default={},
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+        description="Headers by name, such as Authorization: {env: OTLP_TOKEN}. All values are treated as secrets.",
+    )
+    timeout_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        le=30,
+        description="Maximum time that the end of a run waits for the collector, in seconds.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _can_be_pushed_to(cls, url: str | None) -> str | None:
+        if url is not None and not _WEB.fullmatch(url):
+            raise ValueError("allowed: https://host or http://host, optionally with port and path")
+        return url
+
+    @model_validator(mode="after")
+    def _is_installed(self) -> "OtlpSettings":
+        if not _has_module(_OTLP_EXPORTER):
+            raise ValueError(
+                "metrics over OTLP need OpenTelemetry's exporter, which is not installed: pip install "
+                '"export-pipeline[otlp]"'
+            )
+        return self
+
+
+class MetricsSettings(Section):
+    """Where metrics are pushed. ``export-pipeline metrics`` needs no configuration."""
+
+    otlp: OtlpSettings | None = Field(
+        default=None,
+        description="A collector that metrics are pushed to over OTLP/HTTP, at the end of each run, and every minute "
+        "by export-pipeline follow. By default none; {} for one that the standard variables of OpenTelemetry name.",
+    )
+
+
 class CheckSettings(Section):
     """The asset checks of check_job, and their schedule."""
 
@@ -289,6 +341,13 @@ class CheckSettings(Section):
     repair: bool = Field(
         default=False, description="true: plan files that completeness finds missing; the next run delivers them."
     )
+
+
+def _has_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def alert_places(tree: dict[str, Any]) -> set[Place]:

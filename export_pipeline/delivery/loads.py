@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.delivery.memory import Memory
+from export_pipeline.delivery.meter import Meter
 from export_pipeline.delivery.pacing import pace
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.delivery.subscriber import Loads, Selects, ours
@@ -71,20 +72,29 @@ def send_loads(
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    meter: Meter | None = None,
 ) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
     """Like :func:`~export_pipeline.delivery.window.send_many`, in loads of several batches, one load at a time."""
     hidden = (*subscriber.secret_values(), *secrets)
+    deliver_many = meter.timing(subscriber.deliver_many) if meter is not None else subscriber.deliver_many
 
     def alone(one: _Waiting[T]) -> Sent | DeliveryError:
         try:
             return send_to(
-                subscriber, one.batch, memory=one.kept, secrets=secrets, on_wait=on_wait, sleep=sleep, clock=clock
+                subscriber,
+                one.batch,
+                memory=one.kept,
+                secrets=secrets,
+                on_wait=on_wait,
+                sleep=sleep,
+                clock=clock,
+                meter=meter,
             )
         except DeliveryError as error:
             return error
 
     def load(wanted: Sequence[Batch]) -> list[Receipt]:
-        receipts = [receipt or Receipt() for receipt in ours(hidden, lambda: subscriber.deliver_many(wanted))]
+        receipts = [receipt or Receipt() for receipt in ours(hidden, lambda: deliver_many(wanted))]
         if len(receipts) != len(wanted):
             raise Blocked(f"the subscriber returned {len(receipts)} receipts for {len(wanted)} batches")
         return receipts

@@ -28,6 +28,7 @@ from itertools import groupby
 
 from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.delivery.memory import Memory, Steps
+from export_pipeline.delivery.meter import Meter
 from export_pipeline.delivery.pacing import Pace, PartAccepted, pace
 from export_pipeline.delivery.subscriber import Cuts, Deliverer, Selects, ours
 from export_pipeline.errors import Blocked, Refused, TryLater
@@ -63,6 +64,7 @@ def send_to(
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    meter: Meter | None = None,
 ) -> Sent:
     """Call :func:`send` with *subscriber*'s configuration, for the events that it wants and that are not settled yet.
 
@@ -71,11 +73,14 @@ def send_to(
     Args:
         batch: a complete planned batch.
         memory: of this batch and this subscriber.
+        meter: counts the calls of ``deliver``.
     """
     hidden = (*subscriber.secret_values(), *secrets)
 
     def of(events: Batch, before: Portions | None) -> Sent:
-        return _send_selected(subscriber, events, before, memory, hidden, on_wait=on_wait, sleep=sleep, clock=clock)
+        return _send_selected(
+            subscriber, events, before, memory, hidden, on_wait=on_wait, sleep=sleep, clock=clock, meter=meter
+        )
 
     before = memory.recall() if memory is not None else None
     if before is None:
@@ -108,6 +113,7 @@ def _send_selected(
     on_wait: Callable[[TryLater, float], None] | None,
     sleep: Callable[[float], None],
     clock: Callable[[], float],
+    meter: Meter | None,
 ) -> Sent:
     """Call :func:`send` for the events of *batch* that *subscriber* wants."""
     selecting = subscriber.select if isinstance(subscriber, Selects) else None
@@ -117,7 +123,7 @@ def _send_selected(
         return Sent(accepted=0, refused=refused, filtered=batch.events - len(refused))
     sent = send(
         selected.batch,
-        subscriber.deliver,
+        subscriber.deliver if meter is None else meter.timing(subscriber.deliver),
         cut=subscriber.cut if isinstance(subscriber, Cuts) else None,
         retry_for_seconds=subscriber.retry_for_seconds,
         memory=memory,

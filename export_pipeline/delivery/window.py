@@ -12,6 +12,7 @@ from typing import TypeVar
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.loads import send_loads
 from export_pipeline.delivery.memory import Memory
+from export_pipeline.delivery.meter import Meter
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.delivery.subscriber import Deliverer, Loads, check_before
 from export_pipeline.errors import Blocked, DeliveryError, TryLater
@@ -30,6 +31,7 @@ def send_many(
     secrets: Iterable[str] = (),
     on_wait: Callable[[TryLater, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    meter: Meter | None = None,
 ) -> Iterator[tuple[T, Batch, Sent | DeliveryError]]:
     """Send *batches* to *subscriber*, at most *max_in_flight* at a time, and yield the outcome of each, in order.
 
@@ -46,6 +48,7 @@ def send_many(
         secrets: as for :func:`send_to`.
         on_wait: as for :func:`send_to`; called in the thread of the batch that waits.
         sleep: as for :func:`send_to`; called in that thread, too.
+        meter: counts the calls.
     """
     hidden = tuple(secrets)
     batches = iter(batches)
@@ -62,12 +65,14 @@ def send_many(
     def attempt(own: T, batch: Batch, wait: Callable[[float], None]) -> Sent | DeliveryError:
         kept = memory(own) if memory is not None else None
         try:
-            return send_to(subscriber, batch, memory=kept, secrets=hidden, on_wait=on_wait, sleep=wait)
+            return send_to(subscriber, batch, memory=kept, secrets=hidden, on_wait=on_wait, sleep=wait, meter=meter)
         except DeliveryError as error:
             return error
 
     if isinstance(subscriber, Loads):
-        yield from send_loads(subscriber, batches, memory=memory, secrets=hidden, on_wait=on_wait, sleep=sleep)
+        yield from send_loads(
+            subscriber, batches, memory=memory, secrets=hidden, on_wait=on_wait, sleep=sleep, meter=meter
+        )
         return
     if max_in_flight == 1:
         for own, batch in batches:

@@ -57,6 +57,7 @@ class Waiting:
     """The backlog of one subscriber.
 
     Attributes:
+        size_bytes: of the files, as stored.
         oldest_arrival: when the oldest owed file arrived in the store; None: nothing is owed.
         failing: the latest attempt to deliver to it failed.
     """
@@ -64,6 +65,7 @@ class Waiting:
     subscriber: str
     manifests: int
     files: int
+    size_bytes: int
     oldest_arrival: datetime | None
     failing: bool
 
@@ -195,10 +197,10 @@ def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription
     """The backlog of each subscriber. Scans only the owed deliveries, however old the ledger is."""
     d, m = t.deliveries.c, t.manifests.c
     subscriptions = list(subscriptions)
-    counted: Mapping[int, tuple[int, int]] = {
-        row[0]: (row[1], row[2])
+    counted: Mapping[int, tuple[int, int, int]] = {
+        row[0]: (row[1], int(row[2]), int(row[3]))
         for row in tx.execute(
-            select(d.subscription_id, func.count(), func.sum(m.files))
+            select(d.subscription_id, func.count(), func.sum(m.files), func.sum(m.size_bytes))
             .join(t.manifests, m.id == d.manifest_id)
             # Not by the source: SQLite would choose that index, and scan every manifest of it.
             .where(is_owed(), d.subscription_id.in_([subscription.id for subscription in subscriptions]))
@@ -208,9 +210,9 @@ def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription
     failing = failing_subscriptions(tx, source_id)
     found = []
     for subscription in subscriptions:
-        manifests, files = counted.get(subscription.id, (0, 0))
+        manifests, files, size_bytes = counted.get(subscription.id, (0, 0, 0))
         oldest = _oldest_arrival(tx, subscription) if manifests else None
-        found.append(Waiting(subscription.name, manifests, files, oldest, subscription.id in failing))
+        found.append(Waiting(subscription.name, manifests, files, size_bytes, oldest, subscription.id in failing))
     return found
 
 

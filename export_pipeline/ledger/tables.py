@@ -86,6 +86,9 @@ sources = Table(
     Column("start_date", Date),
     # The day of the first file, as far as it is known; the partitions of the assets begin there.
     Column("first_day", Date),
+    # When the last run of the export ended, and the last that succeeded; see ledger.counters.
+    Column("run_ended_at", UtcDateTime),
+    Column("run_succeeded_at", UtcDateTime),
 )
 
 manifests = Table(
@@ -199,6 +202,17 @@ subscriptions = Table(
     # The run that delivered to it last, and how long that run has spent on it: its time budget.
     Column("spent_run_id", String(64)),
     Column("spent_seconds", Float),
+    # Sums since counted_since; null: since the subscription was created. See ledger.counters.
+    Column("delivered_events", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("delivered_bytes", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("delivered_batches", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("refused_events", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("filtered_events", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("calls", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("retries", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("failed_attempts", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("call_seconds", Float, nullable=False, default=0, server_default="0"),
+    Column("counted_since", UtcDateTime),
     UniqueConstraint("source_id", "name", name="uq_subscriptions_source_id_name"),
 )
 
@@ -324,4 +338,6 @@ quarantined = Table(
     Index("ix_quarantined_day", "source_id", "day"),
     Index("ix_quarantined_key", "source_id", "key"),
     Index("ix_quarantined_manifest_id", "manifest_id"),
+    # Holds all that the counts need, so that the reasons, which are long, are not read for them.
+    Index("ix_quarantined_counts", "source_id", "kind", "subscriber", "state", "records"),
 )

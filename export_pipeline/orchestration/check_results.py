@@ -97,8 +97,13 @@ def freshness(found: Freshness, allowed: timedelta, now: datetime) -> dict[str, 
     )
     results = {"": _lag(unlisted, oldest, found.unlisted, allowed, now)}
     for one in found.waiting:
-        results[one.subscriber] = _lag(_waiting(one, now), one.oldest_arrival, one.files, allowed, now)
+        results[one.subscriber] = lag(one, allowed, now)
     return results
+
+
+def lag(one: Waiting, allowed: timedelta, now: datetime) -> Result:
+    """The age of the oldest file that one subscriber is owed."""
+    return _lag(_waiting(one, now), one.oldest_arrival, one.files, allowed, now)
 
 
 def _balance(text: str, numbers: dict[str, int], manifests: int, wrong: Sequence[str]) -> Result:

@@ -1,4 +1,4 @@
-"""Everything that happened to an export since the previous tick, read from Dagster's storage."""
+"""Everything that happened to an export since the previous tick, read from Dagster's storage, and who lags."""
 
 import hashlib
 import re
@@ -33,6 +33,7 @@ from export_pipeline.deployment import Deployment
 from export_pipeline.orchestration import instigators
 from export_pipeline.orchestration.checks import ACCOUNTED
 from export_pipeline.orchestration.guard import error_line
+from export_pipeline.orchestration.lag import lagging
 from export_pipeline.orchestration.names import LEDGER_TAG
 from export_pipeline.orchestration.quarantine import DISMISS_JOB, RETRY_JOB
 from export_pipeline.orchestration.underway import location_of
@@ -55,6 +56,8 @@ _MOST_RUNS = 50
 _MOST_BACKFILLS = 50
 # A tick that never ended, because its daemon died, must not block later ones for ever.
 _LONGEST_TICK_SECONDS = 3_600
+# The limit is in minutes, and asking the ledger opens a connection.
+_LAG_SECONDS = 60.0
 _FAILURE = "dagster._core.definitions.events.Failure: "
 _FAILED_BACKFILL = (BulkActionStatus.FAILED, BulkActionStatus.COMPLETED_FAILED)
 
@@ -272,6 +275,7 @@ def happenings(scope: Scope, positions: Positions, now: float) -> Iterator[Happe
     if scope.repository is not None:
         yield from _ticks(scope, scope.repository, positions, now)
     yield from _backfills(scope, positions)
+    yield from _lags(scope, positions, now)
 
 
 def _instigators(deployment: Deployment) -> tuple[str, ...]:
@@ -333,6 +337,15 @@ def _backfills(scope: Scope, positions: Positions) -> Iterator[Happening]:
         positions.backfills_after = max(positions.backfills_after, *(one.backfill_timestamp for one in found))
     kept = {one.backfill_id for one in found}
     positions.backfills_over = [identity for identity in positions.backfills_over if identity in kept]
+
+
+def _lags(scope: Scope, positions: Positions, now: float) -> Iterator[Happening]:
+    if 0 <= now - positions.lag_judged_at < _LAG_SECONDS:
+        return
+    positions.lag_judged_at = now
+    found = lagging(scope.deployment, now)
+    if found is not None:
+        yield found
 
 
 def _is_ours(scope: Scope, backfill: PartitionBackfill) -> bool:

@@ -30,7 +30,6 @@ from export_pipeline.orchestration.names import (
 from export_pipeline.orchestration.ops import READ, deliver_op, read_batches_op, report_unreadable_op
 from export_pipeline.orchestration.resources import LEDGER, LedgerResource
 from export_pipeline.orchestration.underway import LONGEST_STEP_SECONDS
-from export_pipeline.storage.location import parse_location
 
 
 def export_jobs(
@@ -51,7 +50,7 @@ def export_jobs(
     executor = ending_with_sum(
         executor_of(deployment.executor, max_run_seconds=deployment.run_seconds, ledger=ledger),
         ledger,
-        parse_location(deployment.source.url).url,
+        deployment,
     )
     tags = {
         # dagster.yaml allows one run with this tag at a time; with the priority, new files overtake a long backfill.

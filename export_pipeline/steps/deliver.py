@@ -9,10 +9,12 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.batching.reading import ahead
 from export_pipeline.batching.record import Kept
 from export_pipeline.delivery.echoes import without_echoes
+from export_pipeline.delivery.meter import Meter
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
-from export_pipeline.ledger import deliveries, owed, portions, quarantined, subscriptions
+from export_pipeline.ledger import counters, deliveries, owed, portions, quarantined, subscriptions
+from export_pipeline.ledger.counters import Counters
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.deliveries import Delivery
 from export_pipeline.ledger.manifests import Manifest
@@ -131,6 +133,7 @@ def deliver(
             return NothingToDo(reduced.reason)
         if isinstance(subscriber, Borrows):
             subscriber.lend_claims(place.ledger.claims)
+        meter = Meter()
         try:
             sent, reason = _send_all(
                 place,
@@ -142,9 +145,14 @@ def deliver(
                 on_wait=on_wait,
                 progress=progress or Progress(),
                 allowance=allowance,
+                meter=meter,
             )
         finally:
             allowance.keep()
+            if calls := meter.take(Counters()):
+                # Of a batch that was cut short, or in flight beside one that failed.
+                with place.ledger.write() as tx:
+                    counters.add(tx, subscription.id, calls)
         accepted = len(delivery.accepted_batches) + len(sent)
         if accepted < len(staged.batches):
             return Stopped(reason, accepted, len(staged.batches))
@@ -175,6 +183,7 @@ def _send_all(
     on_wait: Callable[[TryLater, float], None] | None,
     progress: Progress,
     allowance: Allowance,
+    meter: Meter,
 ) -> tuple[list[LedgerBatch], str]:
     """The accepted batches, and why the others were not begun; empty if none are left."""
     manifest = staged.manifest
@@ -206,8 +215,9 @@ def _send_all(
             max_in_flight=getattr(subscriber, "max_in_flight", 1),
             memory=lambda entry: memories[entry.n],
             secrets=place.secrets,
-            on_wait=on_wait,
+            on_wait=meter.waiting(on_wait),
             sleep=allowance.sleep,
+            meter=meter,
         ):
             if isinstance(sent, DeliveryError):
                 if allowance.cut_short and isinstance(sent, TryLater):
@@ -224,6 +234,7 @@ def _send_all(
                             now=utc_now(),
                             is_blocked=isinstance(sent, Blocked),
                         )
+                        counters.add(tx, subscription.id, meter.take(Counters(failed_attempts=1)))
                 continue  # batches in flight beside it may have been accepted; they are recorded
             kept: list[Kept] = []
             if refused := memories[entry.n].refused_now(sent.refused):
@@ -250,6 +261,7 @@ def _send_all(
                     quarantined.keep(tx, manifest.source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
                 if memories[entry.n].is_kept and not memories[entry.n].is_divided:
                     portions.forget(tx, delivery, entry.n)
+                counters.add(tx, subscription.id, meter.take(_counted(totals, entry)))
             accepted.append(entry)
             if not sent.refused:
                 whole.append(entry.n)
@@ -260,6 +272,16 @@ def _send_all(
     if failure is not None:
         raise failure
     return accepted, reason
+
+
+def _counted(totals: Totals, batch: LedgerBatch) -> Counters:
+    return Counters(
+        delivered_events=totals.accepted,
+        delivered_bytes=batch.size_bytes,
+        delivered_batches=1,
+        refused_events=totals.refused,
+        filtered_events=totals.filtered,
+    )
 
 
 def _without_echoes(error: DeliveryError, batch: Batch) -> DeliveryError:

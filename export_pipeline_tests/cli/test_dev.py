@@ -150,6 +150,7 @@ COMMANDS = [
     ["events", "2026-11-23"],
     ["run"],
     ["follow"],
+    ["metrics"],
     ["replay", "2026-11-23"],
     ["quarantine", "list"],
     ["quarantine", "show", "2026-11-23"],

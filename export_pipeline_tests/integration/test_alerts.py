@@ -154,6 +154,48 @@ def test_a_check_that_fails_and_passes_again(watch: Watch, received: Path, recei
     assert receiver.alerts[1].body.startswith("freshness of raw_events recovered; it failed once")
 
 
+def test_a_subscriber_that_lags_is_reported_without_another_schedule(
+    watch: Watch, received: Path, receiver: AlertReceiver
+) -> None:
+    """With max_lag_minutes a subscriber whose oldest owed file is older is reported once, and so is its recovery."""
+    project = watch.project
+    project.config["max_lag_minutes"] = 30
+    (received / "crm.fails").touch()
+    project.put("2026/11/22/00/a.gz", [{"n": 1}])
+    os.utime(project.bucket / "2026/11/22/00/a.gz", (NOW, NOW))
+    project.run()
+    watch.tick()
+    assert [title.partition(" of ")[2] for title in receiver.titles()] == ["export_job failed"]
+    watch.tick(minutes_later=30)
+    watch.tick()
+    (_, alert) = receiver.alerts
+    assert alert.title == "[test] delivery within 30 min failed"
+    assert alert.body.splitlines()[0].startswith("freshness of crm: 1 file owed to crm; the oldest arrived 32 min ago")
+    assert "(allowed: 30 min)" in alert.body
+    # The check finds the same: that is no second alert.
+    project.run("check_job")
+    watch.tick()
+    assert [one for one in receiver.alerts if "freshness of crm: " in one.body] == [alert]
+    (received / "crm.fails").unlink()
+    assert project.run().success
+    watch.tick()
+    assert any(one.body.startswith("freshness of crm recovered; it failed ") for one in receiver.alerts)
+
+
+def test_a_lag_without_a_limit_is_not_reported(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
+    """Without max_lag_minutes, and in a deployment that is not enabled, however old a file is, no lag is reported."""
+    project = watch.project
+    (received / "crm.fails").touch()
+    project.put("2026/11/22/00/a.gz", [{"n": 1}])
+    os.utime(project.bucket / "2026/11/22/00/a.gz", (NOW, NOW))
+    project.run()
+    watch.tick(minutes_later=10_000)
+    assert len(receiver.alerts) == 1
+    project.config.update(max_lag_minutes=1, enabled=False)
+    watch.tick()
+    assert len(receiver.alerts) == 1
+
+
 def test_a_broken_address_loses_nothing_and_stops_nobody(watch: Watch, received: Path, receiver: AlertReceiver) -> None:
     """While one address fails, the other is notified in time; the first gets the oldest alerts later."""
     with AlertReceiver() as other, pytest.MonkeyPatch.context() as patch:

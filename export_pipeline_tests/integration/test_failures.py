@@ -18,6 +18,7 @@ from dagster import (
 from export_pipeline_tests.integration import reexecution
 from export_pipeline_tests.integration.project import Project, Run
 from export_pipeline_tests.servers.http import Reply
+from export_pipeline_tests.servers.otlp import OtlpReceiver
 from export_pipeline_tests.servers.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("one_event_log")
@@ -103,14 +104,24 @@ def test_an_answer_that_repeats_an_event_is_not_repeated(project: Project, recei
 
 @pytest.mark.parametrize("executor", ["in_process", pytest.param("multiprocess", marks=pytest.mark.thorough)])
 def test_the_last_line_of_a_run_is_its_sum(project: Project, receiver: Receiver, executor: str) -> None:
-    """Whatever failed, it ends with what was found, delivered, quarantined, and is still owed, by subscriber."""
+    """Whatever failed, it ends with what was found, delivered, quarantined, and is still owed, by subscriber.
+
+    And it pushes metrics, if a collector is configured, with a header that no line shows.
+    """
     project.config["executor"] = executor
     project.config["subscribers"]["hook"] = hook(receiver)
     project.put_days("23")
     project.put("2026/11/23/00/bad.gz", [b"nonsense", {"n": 1}])
     project.put_bytes("2026/11/23/00/broken.gz", BROKEN, compress=False)
     receiver.standing = Reply(503, b"down")
-    project.execute(HOOK_SECRET=SECRET)
+    with OtlpReceiver() as collector:
+        project.config["metrics"] = {"otlp": {"endpoint": collector.url, "headers": {"x-key": {"env": "OTLP_KEY"}}}}
+        _, printed = project.execute(HOOK_SECRET=SECRET, OTLP_KEY="planted-key")
+    assert collector.requests[0].headers["x-key"] == "planted-key"
+    assert "planted-key" not in printed
+    assert collector.value("export_pipeline_owed_files", subscriber="hook") == 4
+    assert collector.value("export_pipeline_delivered_events", subscriber="copy") == 7
+    assert collector.value("export_pipeline_last_run_success") == 0
     lines = [json.loads(entry) for entry in project.last_log()]
     assert [line["user_message"] for line in lines if line["dagster_event"] is None][-1] == (
         "this run: found 4 new files; delivered: copy 7 events (3 files complete); quarantined: 1 malformed record; "

@@ -12,6 +12,7 @@ from benchmarks.ledger_fill import Shape, file_of, fill
 from benchmarks.ledger_tick import MadeUpSource, tick
 from export_pipeline.ledger import inspection, sources
 from export_pipeline.ledger.database import Ledger
+from export_pipeline.ledger.figures import export_figures
 from export_pipeline.steps.retention import fold_old_days
 
 NOW = datetime(2026, 11, 23, 23, tzinfo=timezone.utc)
@@ -82,7 +83,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_no_query_of_a_tick_or_a_run_walks_a_table(ledger: Ledger) -> None:
-    """Listing, planning, choosing, reading, delivering, folding, the sensor and the progress of a run use indexes."""
+    """Listing, planning, choosing, reading, delivering, folding, sensor, metrics and a run's progress use indexes."""
     fill(ledger, SHAPE, now=NOW)
     source = MadeUpSource(SHAPE)
     cursor = tick(ledger, source, file_of(SHAPE.last_day, SHAPE.files_a_day - 1).key, run_id="first")
@@ -92,6 +93,7 @@ def test_no_query_of_a_tick_or_a_run_walks_a_table(ledger: Ledger) -> None:
         fold_old_days(source, ledger, keep_days=3, now=NOW + timedelta(hours=2))
         with ledger.read() as tx:
             inspection.run_standings(tx, "second")
+            export_figures(tx, 1, now=NOW)
     assert len(asked) > 25
     found = {statement: walks(ledger, statement, asked[statement]) for statement in asked}
     assert [f"{walked}: {statement}" for statement, walked in found.items() if walked] == []
