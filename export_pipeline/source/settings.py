@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -123,7 +124,7 @@ class SourceSettings(StoreSettings):
     @property
     def ignored(self) -> Ignored:
         """Which names are ignored."""
-        return Ignored(DEFAULT_PATTERNS if self.ignore is None else self.ignore)
+        return _ignored(DEFAULT_PATTERNS if self.ignore is None else tuple(self.ignore))
 
     @model_validator(mode="after")
     def _notifications_fit_the_url(self) -> Self:
@@ -137,3 +138,9 @@ class SourceSettings(StoreSettings):
                 "notifications.bucket is missing: url is an access point, but messages contain the name of its bucket"
             )
         return self
+
+
+@lru_cache(8)
+def _ignored(patterns: tuple[str, ...]) -> Ignored:
+    """Compiled once per process: every step opens the source, and the built-in patterns alone take milliseconds."""
+    return Ignored(patterns)
