@@ -1,8 +1,10 @@
 """How a server is reached: proxies, certificates, allowed addresses. The same for every destination over HTTP."""
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 from export_pipeline.errors import Blocked
@@ -51,6 +53,18 @@ class Connections:
             _read(lambda: context.load_cert_chain(cert, key, password=password), name, "certificate and key (PEM)")
         return context
 
+    def shared_tls(self) -> ssl.SSLContext:
+        """As :meth:`tls`, for clients that do not change it: all that trust what the operating system trusts share one.
+
+        To read its authorities takes longer than many a request.
+
+        Raises:
+            Blocked: a file is missing or invalid. A retry would not help.
+        """
+        if not self.verify or self.ca_file is not None or self.client_cert_file is not None:
+            return self.tls()
+        return _system_tls(_system_authorities())
+
     def _trusting(self) -> ssl.SSLContext:
         import httpx2
 
@@ -63,6 +77,29 @@ class Connections:
         return _read(
             lambda: ssl.create_default_context(cafile=path), f"ca_file {path}", "certificate authorities (PEM)"
         )
+
+
+# Where the operating system's authorities are, and what tells whether they were changed.
+_Authorities = tuple[tuple[str, int, int, int], ...]
+
+
+def _system_authorities() -> _Authorities:
+    paths = ssl.get_default_verify_paths()
+    environ = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    found = []
+    for path in (*environ, paths.openssl_cafile, paths.openssl_capath):
+        try:
+            state = os.stat(path or "")
+        except OSError:
+            found.append((path or "", 0, 0, 0))
+        else:
+            found.append((path or "", state.st_ino, state.st_mtime_ns, state.st_size))
+    return tuple(found)
+
+
+@lru_cache(1)
+def _system_tls(_authorities: _Authorities) -> ssl.SSLContext:
+    return Connections().tls()
 
 
 def _read(make: Callable[[], T], name: str, what: str) -> T:

@@ -185,7 +185,7 @@ class HttpClient:
                 try:
                     if proxy is not None:
                         check_proxy(proxy)
-                    transport = DeadlineTransport(connections.tls(), proxy)
+                    transport = DeadlineTransport(connections.shared_tls(), proxy)
                 except (ValueError, httpx2.InvalidURL) as error:
                     raise Blocked(f"{public_url(url, path=False)}: the environment's proxy: {error}") from None
                 client = httpx2.Client(transport=transport, trust_env=False, follow_redirects=False)

@@ -1,6 +1,7 @@
 """The types of subscribers: shipped and third-party ones are registered in the same way, by an entry point."""
 
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -22,11 +23,17 @@ def known_types() -> dict[str, EntryPoint]:
         ConfigurationError: two packages register the same name.
     """
     known: dict[str, EntryPoint] = {}
-    for found in entry_points(group=GROUP):
+    for found in _registered():
         other = known.setdefault(found.name, found)
         if other.value != found.value:
             raise ConfigurationError(f"two packages register a subscriber {found.name!r}: {other.value}, {found.value}")
     return dict(sorted(known.items()))
+
+
+@cache
+def _registered() -> tuple[EntryPoint, ...]:
+    """What the installed packages register, read once per process: the metadata of every package has to be read."""
+    return tuple(entry_points(group=GROUP))
 
 
 def resolve(type_name: str) -> "type[Subscriber]":

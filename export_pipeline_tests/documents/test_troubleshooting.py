@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -37,7 +38,10 @@ def templates() -> Iterator[str]:
                 yield node.value
 
 
-TEXTS = [" ".join(text.split(" ")) for text in templates()]
+@cache
+def texts() -> list[str]:
+    """All of them, read by the first test that needs them and not by every process that collects tests."""
+    return [" ".join(text.split(" ")) for text in templates()]
 
 
 def fits(message: str, text: str) -> bool:
@@ -49,13 +53,13 @@ def fits(message: str, text: str) -> bool:
 @pytest.mark.parametrize("message", quoted())
 def test_every_message_is_one_of_the_program(message: str) -> None:
     """A quoted message occurs in the code, so that a search for a message finds the row."""
-    assert any(fits(message, text) for text in TEXTS)
+    assert any(fits(message, text) for text in texts())
 
 
 def test_a_message_that_is_not_printed_is_noticed() -> None:
     """The comparison fails for a message in other words, and for pieces in another order."""
-    assert not any(fits("the … data is cut off", text) for text in TEXTS)
-    assert not any(fits("is at schema …, the ledger in", text) for text in TEXTS)
+    assert not any(fits("the … data is cut off", text) for text in texts())
+    assert not any(fits("is at schema …, the ledger in", text) for text in texts())
     assert fits("the … data is truncated", f"the {PLACEHOLDER} data is truncated")
 
 

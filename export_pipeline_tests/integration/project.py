@@ -39,6 +39,7 @@ from export_pipeline.source.store import open_source
 from export_pipeline.steps.next_listing import Cursor
 from export_pipeline.steps.open import Workspace
 from export_pipeline.storage.objects import open_objects
+from export_pipeline_tests.economies import write_dagster_home
 
 DAGSTER_YAML = {
     "telemetry": {"enabled": False},
@@ -86,7 +87,7 @@ class Project:
         self.bucket.mkdir()
         self.home = root / "home"
         self.home.mkdir()
-        (self.home / "dagster.yaml").write_text(yaml.safe_dump(DAGSTER_YAML))
+        write_dagster_home(self.home, DAGSTER_YAML)
         self.config: dict[str, Any] = {
             "source": {"url": str(self.bucket)},
             "staging": {"url": str(root / "staging")},
@@ -104,7 +105,7 @@ class Project:
             "class": "ConsolidatedSqliteEventLogStorage",
             "config": {"base_dir": str(self.home / "storage")},
         }
-        (self.home / "dagster.yaml").write_text(yaml.safe_dump({**DAGSTER_YAML, "event_log_storage": storage}))
+        write_dagster_home(self.home, {**DAGSTER_YAML, "event_log_storage": storage})
 
     # --- the source
 

@@ -58,6 +58,11 @@ def xerial_snappy(data: bytes, *, chunk_bytes: int = 32 * 1024) -> bytes:
     return packed
 
 
+def fast_xz(data: bytes) -> bytes:
+    """A stream as ``xz -1`` writes it: packed in a fraction of the time, and unpacked by the same code."""
+    return lzma.compress(data, preset=1)
+
+
 def lz4_framed(data: bytes) -> bytes:
     """A frame as the program lz4 writes it, with a checksum of its content."""
     return bytes(lz4.frame.compress(data, content_checksum=True, store_size=False))
@@ -106,8 +111,8 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "zstd, skippable frame first": lambda data: SKIPPABLE_FRAME + zstd_with_checksum(data),
     "bzip2": bz2.compress,
     "bzip2, streams": in_parts(bz2.compress),
-    "xz": lzma.compress,
-    "xz, streams, padded": in_parts(lzma.compress, between=b"\0" * 8),
+    "xz": fast_xz,
+    "xz, streams, padded": in_parts(fast_xz, between=b"\0" * 8),
     "zip": zip_of,
     "zip, stored": lambda data: zip_of(data, method=zipfile.ZIP_STORED),
     "snappy": framed_snappy,
@@ -125,7 +130,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip's members in gzip": lambda data: gzipped(in_parts(gzipped)(data)),
     "gzip in zip": lambda data: zip_of(gzipped(data)),
     "zip in zstd in gzip": lambda data: gzipped(zstd_with_checksum(zip_of(data))),
-    "xz in bzip2 in lz4": lambda data: lz4_framed(bz2.compress(lzma.compress(data))),
+    "xz in bzip2 in lz4": lambda data: lz4_framed(bz2.compress(fast_xz(data))),
 }
 """Name → packer. Each keeps its data whole."""
 

@@ -76,8 +76,9 @@ def test_folders_before_the_limit_are_not_opened(folder: Path, monkeypatch: pyte
         opened.append(os.path.relpath(path, folder))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", recording)
-    assert listed(folder, after="2026/11/26~", before="2026/11/28") == ["2026/11/27/a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", recording)
+        assert listed(folder, after="2026/11/26~", before="2026/11/28") == ["2026/11/27/a"]
     assert opened == [".", "2026", "2026/11", "2026/11/27"]
 
 

@@ -146,8 +146,8 @@ print(events, len(stretches), sum(stretches), (resource.getrusage(resource.RUSAG
     ("begin", "piece", "end"),
     [
         pytest.param(b'{"s":"', b"b", b'"}', id="a string"),
-        pytest.param(b'{"s":"', b"\\n", b'"}', id="a string of escapes"),
-        pytest.param(b'{"l":[0', b",1", b"]}", id="a list"),
+        pytest.param(b'{"s":"', b"\\n", b'"}', id="a string of escapes", marks=pytest.mark.thorough),
+        pytest.param(b'{"l":[0', b",1", b"]}", id="a list", marks=pytest.mark.thorough),
         pytest.param(b"x", b"y", b"", id="garbage"),
         pytest.param(b'{"l":' + b"[" * 9, b"[", b"", id="brackets"),
     ],

@@ -14,6 +14,7 @@ from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.amplitude import Amplitude
 from export_pipeline.subscribers.base import Subscriber
 from export_pipeline.subscribers.clickhouse import Clickhouse
+from export_pipeline.subscribers.connections import Connections
 from export_pipeline.subscribers.firehose import Firehose
 from export_pipeline.subscribers.http import Http
 from export_pipeline.subscribers.http_options import ConnectionOptions
@@ -104,6 +105,27 @@ def test_a_ca_file_of_the_environment_that_is_missing_blocks(kind: str, monkeypa
     error = outcome(KINDS[kind]("https://127.0.0.1:9"))
     assert isinstance(error, Blocked)
     assert "SSL_CERT_FILE: cannot be read: No such file" in str(error)
+
+
+def test_the_authorities_of_the_system_are_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subscribers share what was read, until the file is another one; a client certificate is never shared."""
+    authorities = tmp_path / "ca.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    trustme.CA().cert_pem.write_to_path(str(authorities))
+    first = Connections().shared_tls()
+    assert Connections(proxy_url="http://127.0.0.1:1").shared_tls() is first
+    assert Connections(ca_file=str(authorities)).shared_tls() is not first
+    replaced = trustme.CA()
+    replaced.cert_pem.write_to_path(str(tmp_path / "new.pem"))
+    (tmp_path / "new.pem").replace(authorities)
+    second = Connections().shared_tls()
+    assert second is not first
+    assert second.get_ca_certs(binary_form=True) != first.get_ca_certs(binary_form=True)
+    client = replaced.issue_cert("client")
+    client.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
+    assert Connections(client_cert_file=str(tmp_path / "client.pem")).shared_tls() is not second
 
 
 @pytest.mark.parametrize("kind", KINDS)

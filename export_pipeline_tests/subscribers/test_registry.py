@@ -63,7 +63,7 @@ def test_a_wrong_type_is_told_with_what_is_allowed(name: str, message: str) -> N
 
 def entry_point(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [EntryPoint("other", value, registry.GROUP)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(registry, "_registered", lambda: tuple(found))
 
 
 def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_broken_entry_point_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which of two classes is meant must not depend on the order of installation."""
     both = [EntryPoint("same", f"{WHERE}.{value}", registry.GROUP) for value in ("files:Files", "webhook:Webhook")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: both)
+    monkeypatch.setattr(registry, "_registered", lambda: tuple(both))
     with pytest.raises(ConfigurationError, match="two packages register a subscriber 'same'"):
         known_types()
 
