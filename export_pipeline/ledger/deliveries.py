@@ -382,21 +382,18 @@ def waive(tx: Connection, subscription_id: int, *unwanted: ColumnElement[bool]) 
 
 def waive_before(tx: Connection, some: Iterable[Subscription], day: date) -> None:
     """Owe *some* nothing of days before *day*: they have it."""
-    d = t.deliveries.c
-    of_them = update(t.deliveries).where(d.day < day, d.subscription_id.in_([one.id for one in some]))
-    tx.execute(of_them.values(state=WAIVED))
+    d, ids = t.deliveries.c, [one.id for one in some]
+    tx.execute(update(t.deliveries).where(d.day < day, d.subscription_id.in_(ids)).values(state=WAIVED))
 
 
 def give_up(tx: Connection, manifest_id: str) -> None:
     """Give up a manifest that cannot be read, for all subscribers that it is owed to."""
-    d = t.deliveries.c
-    tx.execute(update(t.deliveries).where(d.manifest_id == manifest_id, is_owed()).values(state=GIVEN_UP))
+    tx.execute(update(t.deliveries).where(t.deliveries.c.manifest_id == manifest_id, is_owed()).values(state=GIVEN_UP))
 
 
 def give_up_for(tx: Connection, manifest_id: str, subscription_id: int, reason: str) -> None:
     """Give up for one subscription what cannot be read."""
-    of_it = _of(manifest_id, subscription_id)
-    tx.execute(update(t.deliveries).where(*of_it).values(state=GIVEN_UP, last_error=reason))
+    tx.execute(update(t.deliveries).where(*_of(manifest_id, subscription_id)).values(state=GIVEN_UP, last_error=reason))
 
 
 def split_for(tx: Connection, manifest_id: str, subscription_id: int) -> None:
@@ -417,10 +414,9 @@ def take_away(tx: Connection, manifest_id: str) -> list[tuple[int, str | None]]:
         The subscriptions that it was owed to, each with the run that delivers it, if one does.
     """
     d = t.deliveries.c
-    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == manifest_id, is_owed()))
-    owed_to = [(row.subscription_id, row.last_run_id) for row in rows]
+    rows = tx.execute(select(d.subscription_id, d.last_run_id).where(d.manifest_id == manifest_id, is_owed())).all()
     tx.execute(delete(t.deliveries).where(d.manifest_id == manifest_id))
-    return owed_to
+    return [(row.subscription_id, row.last_run_id) for row in rows]
 
 
 def _of(manifest_id: str, subscription_id: int) -> tuple[ColumnElement[bool], ...]:
