@@ -6,7 +6,7 @@ starts do without.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -111,13 +111,9 @@ def _compile_statements_once(patch: pytest.MonkeyPatch) -> None:
     SQLAlchemy keeps them for each engine, and looks them up by the dialect too.
     """
     shared: LRUCache[Any, Any] = LRUCache(COMPILED_STATEMENTS)
-    initialize: Callable[..., None] = Engine.__init__
-
-    def with_shared_cache(engine: Engine, *arguments: Any, **options: Any) -> None:
-        initialize(engine, *arguments, **options)
-        engine._compiled_cache = shared
-
-    patch.setattr(Engine, "__init__", with_shared_cache)
+    # Not by another __init__: SQLAlchemy reads from its signature what create_engine() may be given.
+    kept = property(lambda engine: shared, lambda engine, own: None)
+    patch.setattr(Engine, "_compiled_cache", kept, raising=False)
     for dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg2):
         patch.setattr(dialect, "__hash__", lambda one: hash(type(one)))
         patch.setattr(dialect, "__eq__", lambda one, other: one is other or _state(one) == _state(other))
