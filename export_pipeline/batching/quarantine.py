@@ -251,7 +251,7 @@ class ManifestQuarantine:
 
     @property
     def kept(self) -> list[Kept]:
-        """What the entry has, by file; nothing where there is no entry, and the records are only counted."""
+        """The content of the entry, by file; nothing if there is no entry, and the records are only counted."""
         return [one for one in self._summary.kept if one.name]
 
     def add(self, file: SourceFile, stretch: BadStretch) -> None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from export_pipeline.source.settings import SourceSettings
     from export_pipeline.storage.settings import StoreSettings
 
-AlertsOption = Annotated[bool, typer.Option("--alerts", help="Send a test message to every address for alerts.")]
+AlertsOption = Annotated[
+    bool, typer.Option("--alerts", help="Send a test message to every address for alerts, and call heartbeats.")
+]
 
 _LISTED = 1_000
 _PROBE = "checks"
@@ -74,11 +76,11 @@ def check(session: Session, alerts: AlertsOption = False, json: JsonOption = Fal
     """Test every location, subscriber, address for alerts and collector of metrics; one line each, with the place.
 
     Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
-    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. Exits with
-    1 if a check fails.
+    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. A variable
+    that is not set fails only the check of the subscriber or alert that needs it. Exits with 1 if a check fails.
     """
     outcomes = []
-    for outcome in _outcomes(session.deployment(), sends_alerts=alerts):
+    for outcome in _outcomes(session.deployment(without_variables=True), sends_alerts=alerts):
         if not json:
             _show(session, outcome)
         outcomes.append(outcome)
@@ -111,6 +113,9 @@ def _outcomes(deployment: "Deployment", *, sends_alerts: bool) -> Iterator[Check
     for name, to in _addresses(deployment):
         trial = partial(_alert, deployment, to, sends=sends_alerts)
         yield _tried(name, _scheme(to), trial, _ALERT_ADVICE)
+    for name, to in _heartbeats(deployment).items():
+        trial = partial(_heartbeat, deployment, to, calls=sends_alerts)
+        yield _tried(f"alerts: {name}", _scheme(to), trial, _ALERT_ADVICE)
     if (otlp := deployment.metrics.otlp) is not None:
         yield _tried("metrics", otlp.endpoint or "", lambda: _collector(deployment, otlp), _COLLECTOR_ADVICE)
 
@@ -172,6 +177,12 @@ def _addresses(deployment: "Deployment") -> "Iterator[tuple[str, str | EnvRef]]"
         yield f"alerts to {address.channel.name}", address.to
 
 
+def _heartbeats(deployment: "Deployment") -> "dict[str, str | EnvRef]":
+    from export_pipeline.orchestration.alerts import heartbeats_of
+
+    return heartbeats_of(deployment.alerts)
+
+
 def _scheme(to: "str | EnvRef") -> str:
     """An address without what is secret in it, which is nearly everything."""
     from export_pipeline.secrets import resolve
@@ -196,6 +207,18 @@ def _alert(deployment: "Deployment", to: "str | EnvRef", *, sends: bool) -> str:
     text = "export-pipeline check --alerts sent this. Failures and recoveries of this export arrive here."
     send(url, compose(title, text, kind="info"), secrets=deployment.secret_values())
     return f"{service} accepted a test message"
+
+
+def _heartbeat(deployment: "Deployment", to: "str | EnvRef", *, calls: bool) -> str:
+    from export_pipeline.orchestration.alerts import HEARTBEAT_SECONDS, call_heartbeat
+    from export_pipeline.secrets import resolve
+    from export_pipeline.subscribers.http_client import HttpClient
+
+    if calls:
+        call_heartbeat(deployment, to)
+        return "it was called, and answered"
+    HttpClient().connect(resolve(to) or "", timeout_seconds=HEARTBEAT_SECONDS)
+    return "its server accepts connections; check --alerts calls it, as a run that ended well does"
 
 
 def _collector(deployment: "Deployment", otlp: "OtlpSettings") -> str:
@@ -305,6 +328,8 @@ def _subscriber(entry: "SubscriberEntry") -> str:
     from export_pipeline.steps.open import open_subscriber
     from export_pipeline.subscribers.base import Subscriber
 
+    if entry.unusable:
+        raise ConfigurationError(entry.unusable)
     with open_subscriber(entry) as subscriber:
         subscriber.check()
     if type(subscriber).check is Subscriber.check:

@@ -39,7 +39,8 @@ def follow(session: Session, every: EveryOption = 1.0) -> int:
     Checks for new files every second, in the source or in the notification queue, and runs export_job in this process
     as soon as there is one, without the startup time of a new process. Each run is a Dagster run, with its log in the
     UI; a check that finds nothing starts none. What a subscriber did not accept is retried when the schedule would be
-    due. The schedule can stay on: while a run is in progress, neither starts another one.
+    due. The schedule can stay on: while a run is in progress, neither starts another one. The deployment file is read
+    once: restart this command after a change.
     """
     from export_pipeline.cli.runs import runner
     from export_pipeline.source.queue import NotificationQueue

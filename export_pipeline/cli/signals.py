@@ -1,6 +1,6 @@
 """Whether a signal asked this process to end, whatever handled it.
 
-While Dagster runs a job it has handlers of its own for SIGINT and SIGTERM, and forgets a signal that comes while it
+While Dagster runs a job, it handles SIGINT and SIGTERM itself, and forgets a signal that comes while it
 records the end of a step or of the run.
 """
 

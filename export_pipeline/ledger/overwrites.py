@@ -58,6 +58,19 @@ def older_files(tx: Connection, found: Manifest, subscription_id: int) -> dict[s
     return older
 
 
+def is_replaced(tx: Connection, source_id: int, key: str, etag: str) -> bool:
+    """Whether a newer version of a file was read."""
+    f = t.files.c
+    rows = tx.execute(
+        select(f.etag, f.last_modified, f.manifest_id, f.seen_at).where(
+            f.source_id == source_id, f.key == key, f.manifest_id.is_not(None)
+        )
+    ).all()
+    ages = [_age(row) for row in rows if row.etag == etag]
+    newer = [row.manifest_id for row in rows if ages and _age(row) > ages[0]]
+    return any(manifests.get(tx, identity).state.is_read for identity in newer)
+
+
 def _age(row: Any) -> tuple[datetime, datetime, str]:
     """Less for an older version of the same file."""
     return row.seen_at, row.last_modified, row.etag

@@ -26,7 +26,7 @@ from export_pipeline.subscribers.http_client import HttpClient, accept
 INTERVAL_SECONDS = 10
 # Dagster ends the evaluation of a sensor after 60 seconds.
 _SENDING_SECONDS = 30.0
-_HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +160,29 @@ def tell(
 
 def _call(name: str, to: str | EnvRef, state: ChannelState, deployment: Deployment, told: TickOutcome) -> None:
     """Call a heartbeat; one that fails is called again at the next tick."""
+    try:
+        call_heartbeat(deployment, to)
+    except (DeliveryError, ConfigurationError) as error:
+        told.broken[name] = scrub(str(error), deployment.secret_values())
+        return
+    state.is_due = False
+    told.sent.append(name)
+
+
+def call_heartbeat(deployment: Deployment, to: str | EnvRef) -> None:
+    """Call the URL of a heartbeat once.
+
+    Raises:
+        DeliveryError: it did not answer with success.
+        ConfigurationError: the variable is not set.
+    """
     client = HttpClient()
     try:
         url = resolve(to) or ""
         secrets = (*deployment.secret_values(), *parts_of(url))
-        accept(client.send("GET", url, timeout_seconds=_HEARTBEAT_SECONDS, secrets=secrets))
-    except (DeliveryError, ConfigurationError) as error:
-        told.broken[name] = scrub(str(error), deployment.secret_values())
-        return
+        accept(client.send("GET", url, timeout_seconds=HEARTBEAT_SECONDS, secrets=secrets))
     finally:
         client.close()
-    state.is_due = False
-    told.sent.append(name)
 
 
 def _deliver(address: Address, state: ChannelState, deployment: Deployment, told: TickOutcome, deadline: float) -> None:

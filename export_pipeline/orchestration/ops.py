@@ -265,7 +265,7 @@ def _never_read(context: OpExecutionContext, deployment: Deployment, places: Pla
         read = deployment.names.prefixed("read_batches")
         steps = {record.event_log_entry.step_key or "" for run in runs for record in _step_ends(context.instance, run)}
         seen = {key.rpartition("_")[2].rstrip("]") for key in steps if key.partition("[")[0] == read}
-        # A step that isolated a file went on with what was left, which has an id of its own.
+        # A step that isolated a file continued with what was left, which has another id.
         seen = unreadable.with_successors(tx, seen)
     return [manifest for manifest in taken if manifest not in seen]
 

@@ -170,7 +170,7 @@ def run_is_over(context: OpExecutionContext, deployment: Deployment) -> Stop:
 def between_batches(context: OpExecutionContext, deployment: Deployment) -> Iterator[Stop]:
     """Inside the block, termination is not raised: it is a reason to stop, and is raised at the end of the block.
 
-    Also if the block fails meanwhile: otherwise the run would go on with its next step, and the request be forgotten.
+    Also if the block fails meanwhile: otherwise the run would continue, and the request would be forgotten.
     """
     over = nothing_more(context, deployment)
     with capture_interrupts():

@@ -136,10 +136,10 @@ def read(staged: Staged, names: Sequence[str]) -> str:
     of = f"{counted(len(staged.manifest.files), 'file')} of {staged.manifest.day}"
     batches = counted(len(staged.batches), "batch", "batches")
     if staged.reading is None:
-        return f"{batches} of {of} already staged by an earlier run; delivering to {', '.join(names)}"
+        return f"{batches} of {of} already staged by an earlier run; {_going_to(names)}"
     aside = staged.reading.events_quarantined
     events = counted(staged.reading.events_batched, "event")
-    return f"found {events} in {of}; delivering to {', '.join(names)} in {batches}" + (
+    return f"found {events} in {of}; {_going_to(names)} in {batches}" + (
         f"; quarantined {counted(aside, 'malformed record')} ({_where_to_look(staged.manifest.day)})" if aside else ""
     )
 
@@ -362,3 +362,7 @@ def wrong(found: Taken) -> str:
 
 def _were(number: int) -> str:
     return "was" if number == 1 else "were"
+
+
+def _going_to(names: Sequence[str]) -> str:
+    return f"delivering to {', '.join(names)}" if names else "delivered meanwhile by another run"

@@ -13,18 +13,18 @@ from export_pipeline.delivery.meter import Meter
 from export_pipeline.delivery.subscriber import Borrows, Deliverer
 from export_pipeline.delivery.window import send_many
 from export_pipeline.errors import Blocked, DeliveryError, StagingLost, TryLater
-from export_pipeline.ledger import counters, deliveries, owed, portions, quarantined, subscriptions
+from export_pipeline.ledger import counters, deliveries, owed, portions, subscriptions
 from export_pipeline.ledger.counters import Counters
 from export_pipeline.ledger.database import Ledger, utc_now
 from export_pipeline.ledger.deliveries import Delivery
 from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.ledger.portions import Portions, Step
 from export_pipeline.ledger.records import LedgerBatch, Subscription, Totals
-from export_pipeline.steps.changed import Reduced, reduce_to_changed
+from export_pipeline.steps.changed import CHANGED, Reduced, reduce_to_changed
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.origins import origins_of
 from export_pipeline.steps.progress import Progress
-from export_pipeline.steps.quarantine import resolve_accepted
+from export_pipeline.steps.quarantine import keep, move_objects, replaced_by_newer, resolve_accepted
 from export_pipeline.steps.read import Staged, ensure_staged
 from export_pipeline.steps.stopping import Allowance, Stop, never
 
@@ -255,16 +255,17 @@ def _send_all(
                     # The ledger's is shown where no one expects user data; the record's is beside the data.
                     one.reason = without_echoes(one.reason, batch.data)
             totals = Totals(accepted=sent.accepted, refused=len(sent.refused), filtered=sent.filtered)
+            replaced, to = [], replaced_by_newer(run_id)
             with place.ledger.write() as tx:
                 deliveries.accept(tx, delivery, entry.n, totals, now=utc_now())
                 if kept:
-                    quarantined.keep(tx, manifest.source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
+                    replaced = keep(tx, manifest, kept, to, run_id=run_id, by_lines=place.on_overwrite == CHANGED)
                 if memories[entry.n].is_kept and not memories[entry.n].is_divided:
                     portions.forget(tx, delivery, entry.n)
                 counters.add(tx, subscription.id, meter.take(_counted(totals, entry)))
+            move_objects(place, replaced, to)
             accepted.append(entry)
-            if not sent.refused:
-                whole.append(entry.n)
+            whole += [] if sent.refused else [entry.n]
             progress.advance(events=entry.events, size_bytes=entry.size_bytes)
     if whole and delivery.is_repeated:
         # It has now accepted what it refused of them in an earlier round: a retry would deliver that again.

@@ -21,7 +21,7 @@ from export_pipeline.batching.quarantine import (
 )
 from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Kept, Record
 from export_pipeline.errors import ConfigurationError
-from export_pipeline.ledger import deliveries, manifests, quarantined, sources
+from export_pipeline.ledger import deliveries, manifests, overwrites, quarantined, sources
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.manifests import Manifest
 from export_pipeline.ledger.quarantined import DISMISSED, KEPT, RESOLVED, RETRIED, Change, Entry
@@ -64,6 +64,32 @@ def kept_of_older(tx: Connection, manifest: Manifest, *, by_lines: bool) -> list
         return []
     found = quarantined.of_older_files(tx, manifest.source_id, {file.key: file.etag for file in manifest.files})
     return [one for one in found if not (by_lines and one.kind == REFUSED)]
+
+
+def keep(
+    tx: Connection, manifest: Manifest, kept: Sequence[Kept], to: Change, *, run_id: str, by_lines: bool
+) -> list[Kept]:
+    """Record what some entries of *manifest* keep now.
+
+    Args:
+        to: :func:`replaced_by_newer`.
+        by_lines: as for :func:`kept_of_older`.
+
+    Returns:
+        Those of files of which a newer version was read before, such as by the retry of an old record: they do not
+        wait, and their objects are still to be moved.
+    """
+    source_id = manifest.source_id
+    quarantined.keep(tx, source_id, kept, day=manifest.day, run_id=run_id, now=utc_now())
+    replaced = [
+        one
+        for one in kept
+        if one.key
+        and not (by_lines and one.kind == REFUSED)
+        and overwrites.is_replaced(tx, source_id, one.key, one.etag)
+    ]
+    quarantined.move(tx, source_id, replaced, to)
+    return replaced
 
 
 def replaced_by_newer(run_id: str) -> Change:

@@ -9,6 +9,7 @@ from functools import partial
 from export_pipeline.batching.cutter import BatchLimits
 from export_pipeline.batching.line_hashes import LineHashes
 from export_pipeline.batching.reading import ManifestReading, StagedBatch, read_manifest, text_of
+from export_pipeline.batching.record import Kept
 from export_pipeline.batching.retried import RetriedFiles
 from export_pipeline.errors import AccountingError, FileError, FileTooSlow, LedgerError
 from export_pipeline.ledger import deliveries, manifests, quarantined
@@ -26,7 +27,7 @@ from export_pipeline.source.store import Source
 from export_pipeline.steps.changed import CHANGED, lines_name
 from export_pipeline.steps.open import Workspace
 from export_pipeline.steps.progress import Progress
-from export_pipeline.steps.quarantine import kept_of_older, move_objects, replaced_by_newer
+from export_pipeline.steps.quarantine import keep, kept_of_older, move_objects, replaced_by_newer
 from export_pipeline.steps.retention import bring_back
 from export_pipeline.steps.retry import finish_retry
 from export_pipeline.steps.unreadable import Apart, after_death, divide, reading_differs, set_apart
@@ -183,18 +184,17 @@ def _read(place: Workspace, manifest: Manifest, outcome: ReadOutcome, progress: 
         if not may_change:
             raise
         return outcome.take(divide(place, manifest, str(error), run_id=run_id))
-    older: list[Entry] = []
-    to = replaced_by_newer(run_id)
+    older: list[Kept | Entry] = []
+    to, by_lines = replaced_by_newer(run_id), place.on_overwrite == CHANGED
     if not manifest.state.is_read:
         with place.ledger.read() as tx:
-            older = kept_of_older(tx, manifest, by_lines=place.on_overwrite == CHANGED)
+            older += kept_of_older(tx, manifest, by_lines=by_lines)
     try:
         with place.ledger.write(durable=True) as tx:
             manifests.record_reading(tx, manifest, _for_ledger(manifest, reading, limits), now=utc_now())
             if not manifest.state.is_read:
-                day, source_id = manifest.day, manifest.source_id
-                quarantined.keep(tx, source_id, reading.kept, day=day, run_id=run_id, now=utc_now())
-                quarantined.move(tx, source_id, older, to)
+                quarantined.move(tx, manifest.source_id, older, to)
+                older += keep(tx, manifest, reading.kept, to, run_id=run_id, by_lines=by_lines)
             outcome.staged = Staged(manifests.get(tx, manifest.id), manifests.batches(tx, manifest.id), reading)
     except ReadingDiffers as error:
         outcome.staged = None

@@ -189,7 +189,7 @@ def _archive(place: Workspace, name: str, records: Sequence[Record], *, by: str)
 
 def _move(tx: Connection, place: Workspace, source_id: int, name: str, records: Sequence[Record], *, by: str) -> Change:
     """Record that *records* no longer wait: in the transaction that plans them, so that no one dismisses them after."""
-    to = Change(RETRIED, by, "the next run reads them again", utc_now())
+    to = Change(RETRIED, by, "to be read again by the run that followed", utc_now())
     quarantined.move(tx, source_id, place.quarantine.summary(entry_of(name), records), to)
     return to
 

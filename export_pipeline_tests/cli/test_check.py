@@ -8,6 +8,7 @@ from export_pipeline_tests.cli.conftest import CommandLine
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.integration.test_s3 import in_s3, objects
 from export_pipeline_tests.servers.alerts import AlertReceiver
+from export_pipeline_tests.servers.http import Reply, Request, Server
 from export_pipeline_tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 
 PYTHON = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm"}
@@ -187,3 +188,44 @@ def test_a_test_message_is_sent_only_if_it_is_asked_for(
         (alert,) = server.alerts
         assert alert.title == "[test] test message"
     assert cli("check", "--alerts").code == 1
+
+
+def test_a_variable_that_is_not_set_fails_only_what_needs_it(
+    project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of that subscriber and that address name the variable; every other place is tried."""
+    for name in ("HOOK_SECRET", "CHAT", "HEART"):
+        monkeypatch.delenv(name, raising=False)
+    hook = {"type": "webhook", "url": "https://127.0.0.1:1/hook", "secret": {"env": "HOOK_SECRET"}}
+    project.config["subscribers"]["crm"] = hook
+    project.config["alerts"] = [{"to": {"env": "CHAT"}}, {"heartbeat": {"env": "HEART"}}]
+    found = outcomes(cli, code=1)
+    failed = {name: one["detail"] for name, one in found.items() if not one["is_well"]}
+    assert set(failed) == {"crm", "alerts to CHAT", "alerts: heartbeat HEART"}
+    assert "HOOK_SECRET" in failed["crm"]
+    assert "CHAT" in failed["alerts to CHAT"]
+    assert "HEART" in failed["alerts: heartbeat HEART"]
+    assert found["copy"]["is_well"]
+
+
+class Heart(Server):
+    """A dead man's switch."""
+
+    def answer(self, request: Request) -> Reply:
+        return Reply()
+
+
+def test_a_heartbeat_is_tried_and_called_only_if_it_is_asked_for(
+    project: Project, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` connects to its server, `check --alerts` calls it; both fail where nobody listens."""
+    with Heart() as server:
+        monkeypatch.setenv("HEART", f"{server.url}/ping/0123456789abcdef")
+        project.config["alerts"] = [{"heartbeat": {"env": "HEART"}}]
+        assert outcomes(cli, code=0)["alerts: heartbeat HEART"]["is_well"]
+        assert server.requests == []
+        assert cli("check", "--alerts").code == 0
+        assert [request.path for request in server.requests] == ["/ping/0123456789abcdef"]
+    said = cli("check")
+    assert said.code == 1
+    assert "0123456789abcdef" not in said.out

@@ -40,6 +40,7 @@ EARLY = (put("20/a"), put("22/b"))
 OLD = (rules(keep_days=2), *TWO, run, days_pass(10), fold)
 changed = rules(on_overwrite="changed")
 more, same = put("22/a", 3, keeps=1), put("22/a", 2, keeps=2)
+bad, mended = put("22/a", 1, garbage=2), put("22/a", 2)
 worse = put("22/a", 3, keeps=1, garbage=1)
 marked = put("22/a", 4, marked=1)
 one_by_one = rules(max_files=1, manifest_max_files=1)
@@ -89,6 +90,7 @@ scenario(
     stretch=2,
     superseded=1,
 )
+scenario("bad lines, retried, mended before the next run", bad, run, retry, mended, run, stretch=0, a=3)
 scenario("bad lines, dismissed", put("22/a", 3, garbage=2), run, dismiss, run, stretch=0, dismissed=2)
 scenario("bad lines, repaired", put("22/a", garbage=2), run, put("22/a"), run, stretch=0, a=4)
 scenario("corrupt, given up, dismissed", *CORRUPT, run, run, run, dismiss, run, a=2, file=0, dismissed=1)

@@ -129,6 +129,17 @@ def test_a_newer_file_resolves_what_is_kept_of_the_older_one(export: Lives) -> N
     assert resolved.life[-1]["why"] == "a newer file with this key was read"
 
 
+def test_a_record_that_comes_back_after_the_newer_file_does_not_wait(export: Lives) -> None:
+    """A retry and a mended file at once: the retried record is still malformed, and is resolved like all of the old."""
+    export.put(A, text=ONE_BAD)
+    export.work()
+    export.retry_all()
+    export.put(A, text=GOOD * 4)
+    assert [export.work() for _ in range(2)] == [[], []]
+    assert KEPT not in export.counts()
+    assert (export.records(), export.imbalances()) == ([], [])
+
+
 def test_a_day_with_a_mended_file_reaches_a_new_subscriber(export: Lives) -> None:
     """It gets the newer file and the others; the old content is resolved, no run fails, and nothing is given up."""
     export.put(A, text=ONE_BAD)
