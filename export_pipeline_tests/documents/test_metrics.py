@@ -92,6 +92,7 @@ def test_the_panels_do_not_overlap() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
+@pytest.mark.thorough
 def test_prometheus_accepts_the_files_shown(tmp_path: Path) -> None:
     """promtool finds no fault in the configuration and in the rules of the page."""
     for name, what in (("prometheus.yml", "config"), ("export_pipeline.rules.yml", "rules")):

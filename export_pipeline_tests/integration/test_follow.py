@@ -62,12 +62,15 @@ def started(project: Project) -> Iterator[Following]:
 
 
 def test_it_delivers_what_comes_until_it_is_ended(project: Project) -> None:
-    """Files that come one after the other are delivered, each run is Dagster's; a source that cannot be listed for a
-    while is said once and does not end it; SIGTERM does, with 0.
+    """Files that come one after the other are delivered, each run is Dagster's; another command that looks at the
+    ledger does no harm; a source that cannot be listed for a while is said once and does not end it; SIGTERM does,
+    with 0.
     """
     sent = project.put_days("22", files=1)
     with started(project) as following:
         following.wait_for(lambda: len(project.copied()) == len(sent))
+        status = [*_FOLLOW[:3], "status"]
+        subprocess.run(status, cwd=project.root, env=project.environment(), check=True, capture_output=True)
         sent += project.put_days("23", files=1)
         following.wait_for(lambda: len(project.copied()) == len(sent))
         hidden = project.bucket.with_name("hidden")

@@ -49,6 +49,7 @@ def test_label_values_are_escaped(figures: ExportFigures) -> None:
     assert {one["deployment"] for one in labels} == {odd}
 
 
+@pytest.mark.thorough
 def test_prometheus_has_no_objection(measured: list[Measured]) -> None:
     """promtool, Prometheus' own linter, accepts names, types and help texts."""
     done = subprocess.run(

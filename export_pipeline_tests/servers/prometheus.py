@@ -1,22 +1,15 @@
-"""A real Prometheus and its tool, from Debian's package prometheus, if they are installed."""
+"""A real Prometheus and its tool, from Debian's package prometheus."""
 
-import shutil
+from export_pipeline_tests.servers.programs import program
 
-import pytest
-
-
-def _installed(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: apt-get install prometheus")
-    return found
+_HOW = "apt-get install prometheus"
 
 
 def promtool() -> str:
-    """The path of promtool; skips the test if it is not installed."""
-    return _installed("promtool")
+    """The path of promtool."""
+    return program("promtool", _HOW)
 
 
 def prometheus() -> str:
-    """The path of Prometheus; skips the test if it is not installed."""
-    return _installed("prometheus")
+    """The path of Prometheus."""
+    return program("prometheus", _HOW)

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import create_engine, select, text
 
 from export_pipeline.ledger import tables as t
-from export_pipeline_tests.simulation.world import Files, Saved, World, canonical_rows
+from export_pipeline_tests.simulation.canonical import canonical_rows
+from export_pipeline_tests.simulation.world import Files, Saved, World
 
 
 class PostgresWorld(World):

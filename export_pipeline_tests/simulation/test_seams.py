@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from export_pipeline_tests.servers.programs import python_path
+from export_pipeline_tests.simulation.canonical import ledger_rows
 from export_pipeline_tests.simulation.crashes import deaths_of
 from export_pipeline_tests.simulation.play import Stage
 from export_pipeline_tests.simulation.scenarios import SCENARIOS
 from export_pipeline_tests.simulation.seams import Seam, simulation, watching
 from export_pipeline_tests.simulation.story import Scenario
-from export_pipeline_tests.simulation.world import Saved, World, ledger_rows
+from export_pipeline_tests.simulation.world import Saved, World
 
 VARIED = (
     "bad lines beside a corrupt file",

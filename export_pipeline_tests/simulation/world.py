@@ -13,11 +13,10 @@ import lzma
 import os
 import pickle
 import shutil
-import sqlite3
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from io import BytesIO
@@ -36,6 +35,7 @@ from export_pipeline.steps.discover import DiscoverySettings
 from export_pipeline.steps.open import Workspace
 from export_pipeline.storage.objects import open_objects
 from export_pipeline.storage.settings import StoreSettings
+from export_pipeline_tests.simulation.canonical import EMPTY_BYTES, ledger_rows
 from export_pipeline_tests.simulation.seams import NOW, Clock, unwatched
 
 BUCKET = "bucket"
@@ -253,7 +253,7 @@ class World:
     def _ledger(self) -> Ledger:
         """One without connections: for a new engine SQLAlchemy would compile every statement anew."""
         path = self.root / "ledger.db"
-        has_schema = not self.ledger_url.startswith("sqlite") or (path.exists() and path.stat().st_size > _EMPTY_BYTES)
+        has_schema = not self.ledger_url.startswith("sqlite") or (path.exists() and path.stat().st_size > EMPTY_BYTES)
         return self._idle.pop() if self._idle and has_schema else Ledger(self.ledger_url)
 
     def _release(self, ledger: Ledger) -> None:
@@ -403,7 +403,6 @@ class World:
         return self._known_ledger[1]
 
 
-_EMPTY_BYTES = 60_000
 KINDS = ("view", "click")
 
 
@@ -453,38 +452,6 @@ def _files(folder: str) -> Iterator[tuple[str, File]]:
             found = entry.stat()
             with open(entry.path, "rb", buffering=0) as file:
                 yield entry.path, File(file.read(), found.st_mtime_ns, found.st_ino if found.st_nlink > 1 else 0)
-
-
-def ledger_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each table of an SQLite ledger, as :func:`canonical_rows` has it; nothing where it has no schema yet."""
-    if not path.exists() or path.stat().st_size < _EMPTY_BYTES:
-        return
-    tables: dict[str, tuple[list[str], list[Any]]] = {}
-    with closing(sqlite3.connect(path)) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
-            found = connection.execute(f"SELECT * FROM {name}")
-            tables[name] = [column[0] for column in found.description], found.fetchall()
-    yield from canonical_rows(tables)
-
-
-def canonical_rows(tables: Mapping[str, tuple[list[str], list[Any]]]) -> Iterator[tuple[str, list[str]]]:
-    """Each table with its rows, times told by their order; *tables*: name → columns and rows."""
-    times = {
-        value
-        for columns, rows in tables.values()
-        for row in rows
-        for column, value in zip(columns, row, strict=True)
-        if column.endswith("_at") and value
-    }
-    order = {moment: number for number, moment in enumerate(sorted(times))}
-    for name, (columns, rows) in tables.items():
-        yield name, sorted(repr([_canonical(*cell, order) for cell in zip(columns, row, strict=True)]) for row in rows)
-
-
-def _canonical(column: str, value: Any, order: Mapping[Any, int]) -> Any:
-    if column.endswith("_at") and value:
-        return order[value]
-    return bool(value) if "run" in column else value
 
 
 def plain(outside: Outside) -> list[Any]:
