@@ -31,8 +31,7 @@ class LineHashes:
 
     def add(self, parts: Iterable[bytes | memoryview]) -> None:
         """Take the events of the next batch, as NDJSON."""
-        lines = b"".join(parts).split(b"\n")[:-1]
-        self._spool.write(b"".join(blake2b(line, digest_size=HASH_BYTES).digest() for line in lines))
+        self._spool.write(b"".join(hashes_in(parts)))
 
     def keep(self, objects: ObjectStore, name: str) -> None:
         """Write them; a second reading of the same manifest writes the same."""
@@ -45,6 +44,12 @@ class LineHashes:
     def close(self) -> None:
         """Discard what is not kept."""
         self._spool.close()
+
+
+def hashes_in(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The hashes of the events of a batch, as NDJSON, in order."""
+    for line in b"".join(parts).split(b"\n")[:-1]:
+        yield blake2b(line, digest_size=HASH_BYTES).digest()
 
 
 def hashes_of(objects: ObjectStore, name: str, first: int, stop: int) -> Iterator[bytes]:

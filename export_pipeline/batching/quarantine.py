@@ -136,9 +136,14 @@ class Quarantine:
         """
         return self._put_files(f"{day.isoformat()}/{manifest_id}.unreadable", manifest_id, files)
 
-    def names_of(self, entry: str) -> list[str]:
-        """The objects of an entry whose records wait."""
-        return sorted(name for name in self.objects.list(entry.partition("/")[0]) if entry_of(name) == entry)
+    def names_of(self, entry: str, folder: str = "") -> list[str]:
+        """The objects of an entry whose records wait; with *folder*, of those that were moved there."""
+        under = f"{folder}/" if folder else ""
+        return sorted(
+            name
+            for name in self.objects.list(under + entry.partition("/")[0])
+            if entry_of(name.removeprefix(under)) == entry
+        )
 
     def move(self, name: str, folder: str, change: Mapping[str, str], *, moves: Callable[[Record], bool]) -> None:
         """Move records of one object below *folder*: they no longer wait. Repeated after a crash, it moves them once.

@@ -5,16 +5,19 @@ did not, such as a new subscriber, gets the newer one as a whole. Lines are comp
 each version was read; without them the newer file is delivered as a whole, with a warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 
 from sqlalchemy import Connection
 
-from export_pipeline.batching.line_hashes import hashes_of, new_among
-from export_pipeline.batching.record import ObjectStore
+from export_pipeline.batching.cutter import BatchLimits
+from export_pipeline.batching.line_hashes import hashes_in, hashes_of, new_among
+from export_pipeline.batching.quarantine import RETRIED_FOLDER
+from export_pipeline.batching.reading import read_manifest
+from export_pipeline.batching.record import STRETCH, ObjectStore
 from export_pipeline.errors import ObjectMissing
-from export_pipeline.ledger import overwrites, parts, unreadable
+from export_pipeline.ledger import overwrites, parts, quarantined, unreadable
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import Delivery
 from export_pipeline.ledger.manifests import Manifest
@@ -118,9 +121,39 @@ def _new_lines(place: Workspace, manifest: Manifest, file: SourceFile, received:
     known = [span for span in olds if _are_known(objects, *span)]
     if stop < 0 or olds[-1] not in known:
         raise ObjectMissing(f"{file.key}: the events of its versions were not counted")
-    older = [hashes_of(objects, *span) for span in known]
+    versions = [one for one, span in zip(received, olds, strict=True) if span in known]
+    older = [
+        chain(hashes_of(objects, *span), _of_retried(place, one)) for one, span in zip(versions, known, strict=True)
+    ]
     found = new_among(hashes_of(objects, lines_name(manifest), first, stop), older)
     return tuple(found), stop - first
+
+
+def _of_retried(place: Workspace, version: Older) -> Iterator[bytes]:
+    """The hashes of the events that retries made of a version's malformed records: who received it gets them, too."""
+    manifest, file = version.manifest, version.file
+    with place.ledger.read() as tx:
+        retried = quarantined.entries(tx, manifest.source_id, states=[quarantined.RETRIED], key=file.key)
+    records = (
+        record
+        for entry in dict.fromkeys(one.name for one in retried if one.kind == STRETCH and one.etag == file.etag)
+        for name in place.quarantine.names_of(entry, RETRIED_FOLDER)
+        for record in place.quarantine.records_in(name)
+    )
+    of_version = [one for one in records if (one.kind, one.key, one.etag) == (STRETCH, file.key, file.etag)]
+    found: list[bytes] = []
+    read_manifest(
+        # Each as a file, as a retry reads them.
+        files=[(file._replace(key=f"{n}"), iter([record.data])) for n, record in enumerate(of_version)],
+        manifest_id=manifest.id,
+        day=manifest.day,
+        stage=lambda _, parts: found.extend(hashes_in(parts)),
+        quarantine=None,
+        batch_limits=BatchLimits(max_events=manifest.max_events, max_bytes=manifest.max_bytes),
+        read_limits=place.limits,
+        is_stored_as_text=True,
+    )
+    yield from found
 
 
 def _are_known(objects: ObjectStore, name: str, first: int, stop: int) -> bool:

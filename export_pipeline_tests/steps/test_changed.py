@@ -12,6 +12,7 @@ from export_pipeline.ledger import manifests, quarantined
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.overwrites import older_files
 from export_pipeline.ledger.quarantined import DISMISSED, KEPT
+from export_pipeline.source.file import ReadLimits
 from export_pipeline_tests.steps.exporting import NOW
 from export_pipeline_tests.steps.test_quarantine_life import A, B, Lives
 
@@ -138,6 +139,22 @@ def test_a_version_with_unknown_lines_costs_one_delivery_as_a_whole(export: Live
         export.put(A, text=lines(*map(str, range(1, last + 1))))
         assert [export.work() for _ in range(2)] == [[], []]
     assert export.got("crm") == ["1", "2", "1", "2", "3", "4", "5"]
+
+
+def test_a_line_that_a_retry_delivered_is_not_delivered_again(export: Lives) -> None:
+    """A line that was too deep is retried under wider limits; of a newer version that has it, only the rest arrives."""
+    deep = '{"key":"deep","x":[[[1]]]}\n'
+    export.limits = ReadLimits(max_depth=2)
+    export.put(A, text=lines("1") + deep)
+    export.work()
+    export.limits = ReadLimits()
+    export.retry_all()
+    assert export.work() == []
+    assert export.got("crm") == ["1", "deep"]
+    export.put(A, text=lines("1") + deep + lines("2"))
+    assert [export.work() for _ in range(2)] == [[], []]
+    assert export.got("crm") == ["1", "deep", "2"]
+    assert export.imbalances() == []
 
 
 def test_a_malformed_line_of_the_newer_version_is_quarantined_once(export: Lives) -> None:
