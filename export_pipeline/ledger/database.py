@@ -8,6 +8,7 @@ that believes itself alone deletes the log (https://www.sqlite.org/howtocorrupt.
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
@@ -33,6 +34,7 @@ _ALLOWED = "a path such as .dagster/ledger.db, sqlite:///path, or postgresql://u
 _KEEPALIVE_SECONDS, _KEEPALIVE_INTERVAL_SECONDS, _KEEPALIVE_COUNT = 10, 5, 4
 _BUSY_TIMEOUT_SECONDS = 60
 _WAIT_SECONDS = 60
+_SWITCH_PAUSE_SECONDS = 0.05
 _BRIEF_SECONDS = 2
 # The newest migration in migrations/versions. A test compares it with Alembic's own idea of head: knowing it here saves
 # every run the import of Alembic.
@@ -228,8 +230,8 @@ def _sqlite_engine(url: URL) -> Engine:
 def ensure_wal(engine: Engine, path: Path, claims: Claims) -> None:
     """Put the database at *path*, which *engine* opens, into WAL mode, where it stays.
 
-    The switch needs exclusive access to the file, and if two processes try it at once, SQLite tells one of them
-    "database is locked" without waiting for its busy timeout. So it is made under a claim.
+    The switch needs exclusive access to the file. If another process looks at it or tries the same at that moment,
+    SQLite says "database is locked" without waiting for its busy timeout. So it is made under a claim, and repeated.
 
     Raises:
         LedgerError: the file is not a database, or another process has used it in another mode for a minute.
@@ -240,8 +242,9 @@ def ensure_wal(engine: Engine, path: Path, claims: Claims) -> None:
             if _is_in_wal(driver_connection):
                 return
             with claims.claim("wal", wait_seconds=_WAIT_SECONDS) as mine:
-                if mine and not _is_in_wal(driver_connection):
-                    driver_connection.execute("PRAGMA journal_mode=WAL")
+                end = time.monotonic() + _WAIT_SECONDS
+                while mine and not _switch(driver_connection) and time.monotonic() < end:
+                    time.sleep(_SWITCH_PAUSE_SECONDS)
                 if not _is_in_wal(driver_connection):
                     raise LedgerError(
                         f"{path}: another process has kept SQLite from changing to WAL for {_WAIT_SECONDS} s"
@@ -250,6 +253,14 @@ def ensure_wal(engine: Engine, path: Path, claims: Claims) -> None:
             raise
         except sqlite3.DatabaseError as error:
             raise LedgerError(f"ledger.url: found {path}, which is not a SQLite database: {error}") from None
+
+
+def _switch(driver_connection: Any) -> bool:
+    """Try to change to WAL; whether it is done."""
+    with suppress(sqlite3.OperationalError):
+        (mode,) = driver_connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        return bool(mode == "wal")
+    return False
 
 
 def _is_in_wal(driver_connection: Any) -> bool:

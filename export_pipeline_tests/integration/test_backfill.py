@@ -33,6 +33,7 @@ def test_missing_delivers_only_what_was_never_delivered(two: Project, received: 
     """`only: missing` delivers a day again to nobody who has it, and all of it to a subscriber that started later."""
     two.config["subscribers"] = {"crm": CRM}
     lines = two.put_days("21", "22")
+    two.age()
     two.run()
     two.config["subscribers"] = {"crm": CRM, "dwh": DWH}
     two.run()
@@ -182,6 +183,7 @@ def test_the_subscribers_of_a_backfill_are_fixed_when_it_is_launched(two: Projec
     """A subscriber that is added while a backfill to all is under way gets none of its later days."""
     two.config["subscribers"] = {"crm": CRM}
     lines = two.put_days("21", "22")
+    two.age()
     tags = {"dagster/backfill": "history"}
     assert two.run("backfill_job", partition="2026-11-21", tags=tags).success
     two.config["subscribers"] = {"crm": CRM, "dwh": {**DWH, "since": "now"}}
