@@ -76,8 +76,8 @@ def check(session: Session, alerts: AlertsOption = False, json: JsonOption = Fal
     """Test every location, subscriber, address for alerts and collector of metrics; one line each, with the place.
 
     Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
-    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. A variable
-    that is not set fails only the check of the subscriber or alert that needs it. Exits with 1 if a check fails.
+    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. An
+    unset variable fails only the check of the subscriber or alert that needs it. Exits with 1 if a check fails.
     """
     outcomes = []
     for outcome in _outcomes(session.deployment(without_variables=True), sends_alerts=alerts):
@@ -217,7 +217,8 @@ def _heartbeat(deployment: "Deployment", to: "str | EnvRef", *, calls: bool) -> 
     if calls:
         call_heartbeat(deployment, to)
         return "it was called, and answered"
-    HttpClient().connect(resolve(to) or "", timeout_seconds=HEARTBEAT_SECONDS)
+    with closing(HttpClient()) as client:
+        client.connect(resolve(to) or "", timeout_seconds=HEARTBEAT_SECONDS)
     return "its server accepts connections; check --alerts calls it, as a run that ended well does"
 
 

@@ -256,11 +256,14 @@ def ensure_wal(engine: Engine, path: Path, claims: Claims) -> None:
 
 
 def _switch(driver_connection: Any) -> bool:
-    """Try to change to WAL; whether it is done."""
-    with suppress(sqlite3.OperationalError):
+    """Try to change to WAL; whether it is done: not while another process uses the database."""
+    try:
         (mode,) = driver_connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        return bool(mode == "wal")
-    return False
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return False
+    return bool(mode == "wal")
 
 
 def _is_in_wal(driver_connection: Any) -> bool:

@@ -118,13 +118,10 @@ def _new_lines(place: Workspace, manifest: Manifest, file: SourceFile, received:
     with place.ledger.read() as tx:
         first, stop = _span(tx, manifest, file)
         olds = [(lines_name(one.manifest), *_span(tx, one.manifest, one.file)) for one in received]
-    known = [span for span in olds if _are_known(objects, *span)]
-    if stop < 0 or olds[-1] not in known:
+    known = [(one, span) for one, span in zip(received, olds, strict=True) if _are_known(objects, *span)]
+    if stop < 0 or (received[-1], olds[-1]) not in known:
         raise ObjectMissing(f"{file.key}: the events of its versions were not counted")
-    versions = [one for one, span in zip(received, olds, strict=True) if span in known]
-    older = [
-        chain(hashes_of(objects, *span), _of_retried(place, one)) for one, span in zip(versions, known, strict=True)
-    ]
+    older = [chain(hashes_of(objects, *span), _of_retried(place, one)) for one, span in known]
     found = new_among(hashes_of(objects, lines_name(manifest), first, stop), older)
     return tuple(found), stop - first
 

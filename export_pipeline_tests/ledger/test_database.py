@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,11 +13,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, select, text
+from sqlalchemy import create_engine, insert, select, text
 
 from export_pipeline.errors import ConfigurationError, LedgerError
 from export_pipeline.ledger import database
-from export_pipeline.ledger.claims import at_work, someone_is_at_work
+from export_pipeline.ledger.claims import FileClaims, at_work, someone_is_at_work
 from export_pipeline.ledger.database import Ledger
 from export_pipeline.ledger.tables import metadata, sources
 
@@ -220,6 +221,16 @@ def test_another_process_deletes_no_log_that_is_in_use(tmp_path: Path) -> None:
         assert tx.execute(text("PRAGMA integrity_check")).scalar() == "ok"
     again.close()
     first.close()
+
+
+def test_a_database_that_cannot_be_changed_to_wal_says_why_at_once(tmp_path: Path) -> None:
+    """Only a lock is waited for: SQLite's other errors are raised as they are."""
+    path = tmp_path / "ledger.db"
+    sqlite3.connect(path).execute("CREATE TABLE t (n)").connection.close()
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        database.ensure_wal(engine, path, FileClaims(tmp_path / "claims"))
+    engine.dispose()
 
 
 def test_the_package_does_not_open_a_file_of_sqlite(tmp_path: Path) -> None:

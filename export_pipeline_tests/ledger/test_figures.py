@@ -1,4 +1,4 @@
-"""The figures of an export: what is owed, what was counted, and what lies in the quarantine."""
+"""The figures of an export: what is owed, what was counted, and what the quarantine holds."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -130,7 +130,7 @@ def test_a_newer_file_resolves_what_is_kept_of_the_older_one(export: Lives) -> N
 
 
 def test_a_record_that_comes_back_after_the_newer_file_does_not_wait(export: Lives) -> None:
-    """A retry and a mended file at once: the retried record is still malformed, and is resolved like all of the old."""
+    """A record retried while its file is mended, and still malformed, is resolved like the rest of the old file."""
     export.put(A, text=ONE_BAD)
     export.work()
     export.retry_all()
