@@ -67,9 +67,11 @@ class Amplitude(MappedSubscriber):
 
     def look_at(self, call: Mapping[str, Any]) -> None:
         """Refuse an event without a valid id: Amplitude drops ids that are too short, and events without an id."""
-        ids = (call.get("user_id"), call.get("device_id"))
-        if not any(isinstance(one, str) and len(one) >= self.min_id_characters for one in ids):
-            raise Unfit(f"neither user_id nor device_id has at least {self.min_id_characters} characters")
+        for name in ("user_id", "device_id"):
+            found = call.get(name)
+            if isinstance(found, str) and len(found) >= self.min_id_characters:
+                return
+        raise Unfit(f"neither user_id nor device_id has at least {self.min_id_characters} characters")
 
     def post(self, request: Packed) -> None:
         """Send one request; Amplitude accepts all of it or nothing."""

@@ -96,8 +96,8 @@ def pack(batch: Batch, encode: Callable[[bytes], Sequence[bytes]], limits: Limit
         encode: event → its items, none if nothing is sent for it; raises Unfit.
         limits: the limits of one request.
     """
-    packer = _Packer(batch, limits)
     lines = batch.lines()
+    packer = _Packer(batch, lines, limits)
     for position, line in enumerate(lines):
         try:
             items = encode(line)
@@ -107,21 +107,23 @@ def pack(batch: Batch, encode: Callable[[bytes], Sequence[bytes]], limits: Limit
         except RecursionError:
             packer.refused[position] = "nested too deeply for this destination"
             continue
-        packer.add(position, line, items)
+        packer.add(position, items)
     packer.finish()
     return Cut(packer.parts, packer.refused, packer.filtered)
 
 
 class _Packer:
-    def __init__(self, batch: Batch, limits: Limits) -> None:
+    def __init__(self, batch: Batch, lines: Sequence[bytes], limits: Limits) -> None:
         self.batch = batch
+        self.lines = lines
         self.limits = limits
+        self.passed_lines = self.passed_bytes = 0
         self.parts: list[tuple[Sequence[int], Batch]] = []
         self.refused: dict[int, str] = {}
         self.filtered: list[int] = []
         self._begin()
 
-    def add(self, position: int, line: bytes, items: Sequence[bytes]) -> None:
+    def add(self, position: int, items: Sequence[bytes]) -> None:
         """Add an event to the current request, or to a new one."""
         if not items:
             self.filtered.append(position)
@@ -145,7 +147,6 @@ class _Packer:
         if self.count + len(items) > limits.max_events or self.size + size > limits.max_bytes:
             self.finish()
         self.positions.append(position)
-        self.lines.append(line)
         self.encoded.append(items)
         self.count += len(items)
         self.size += size
@@ -156,7 +157,7 @@ class _Packer:
             is_whole = len(self.positions) == self.batch.events
             packed = Packed(
                 id=self.batch.id if is_whole else part_id(self.batch.id, self.positions),
-                data=b"\n".join([*self.lines, b""]),
+                data=self.batch.data if is_whole else self._data(),
                 events=len(self.positions),
                 files=self.batch.files,
                 date=self.batch.date,
@@ -165,12 +166,26 @@ class _Packer:
             self.parts.append((self.positions, packed))
         self._begin()
 
+    def _data(self) -> bytes:
+        """The lines of the current request."""
+        first, after = self.positions[0], self.positions[-1] + 1
+        lines = self.lines[first:after]
+        if after - first > len(self.positions):
+            return b"\n".join([*map(self.lines.__getitem__, self.positions), b""])
+        # One slice is much faster than putting the lines together again.
+        start = self.passed_bytes + _size_bytes(self.lines[self.passed_lines : first])
+        self.passed_lines, self.passed_bytes = after, start + _size_bytes(lines)
+        return self.batch.data[start : self.passed_bytes]
+
     def _begin(self) -> None:
         self.positions: list[int] = []
-        self.lines: list[bytes] = []
         self.encoded: list[Sequence[bytes]] = []
         self.count = 0
         self.size = self.limits.overhead_bytes
+
+
+def _size_bytes(lines: Sequence[bytes]) -> int:
+    return sum(map(len, lines)) + len(lines)
 
 
 def part_id(batch_id: str, indices: Sequence[int]) -> str:
