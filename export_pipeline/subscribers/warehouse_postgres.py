@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from export_pipeline.errors import Blocked, DeliveryError
 from export_pipeline.subscribers.scrubbing import scrub
-from export_pipeline.subscribers.warehouse_arrow import Values, arrow_array, json_text
+from export_pipeline.subscribers.warehouse_arrow import Values, json_text
 from export_pipeline.subscribers.warehouse_columns import INT64, Column
 from export_pipeline.subscribers.warehouse_errors import meaning_of_postgres
 from export_pipeline.subscribers.warehouse_native import Database, LoadSession, Prepared, Table, TableLayout, quoted
@@ -215,29 +216,55 @@ _BEFORE_ROWS = "export_rows"
 _SENT_BYTES = 64 * 1024
 # CSV with a delimiter, quote and null that do not occur in the data: then nothing has to be quoted or searched for
 # quotes.
-_DELIMITER, _QUOTE, _MISSING = "\x1f", "\x1e", "\x1d"
+_DELIMITER, _MISSING = b"\x1f", b"\x1d"
 _MARKS = (b"\x1f", b"\x1e", b"\x1d", b"\n", b"\r")
 _LINES = "FORMAT csv, DELIMITER E'\\x1f', QUOTE E'\\x1e', NULL E'\\x1d'"
 
 
 def as_lines(columns: Sequence[Values]) -> bytes | None:
     """Rows for COPY with the options ``_LINES``; None if a value contains one of its special characters."""
-    import pyarrow.compute as pc
-
-    arrays = [_spelled(kind, values) for _, kind, values in columns]
-    texts = b"".join(array.buffers()[2] or b"" for array in arrays)
-    if any(mark in texts for mark in _MARKS):
+    cells: list[Sequence[bytes | msgspec.Raw]] = []
+    texts: list[Sequence[bytes | msgspec.Raw]] = []
+    for _, kind, values in columns:
+        has_none = None in values
+        spelled = _SPELLED[kind]([value for value in values if value is not None] if has_none else values)
+        if kind in ("text", "json"):
+            texts.append(spelled)
+        if has_none:
+            rest = iter(spelled)
+            spelled = [_MISSING if value is None else next(rest) for value in values]
+        cells.append(spelled)
+    text = b"".join(chain.from_iterable(texts))
+    if any(mark in text for mark in _MARKS):
         return None
-    joined = pc.binary_join_element_wise(*arrays, _DELIMITER, null_handling="replace", null_replacement=_MISSING)
-    data: bytes = pc.binary_join_element_wise(joined, "", "\n").buffers()[2].to_pybytes()
-    return data
+    return b"\n".join([*map(_DELIMITER.join, zip(*cells, strict=True)), b""])
 
 
-def _spelled(kind: str, values: Sequence[Any]) -> Any:
-    if kind == "timestamp" and len(set(values)) == 1:  # of all rows of a batch
-        return arrow_array("text", [values[0].isoformat()] * len(values))
-    return arrow_array(kind, values).cast("string")
+def _texts_spelled(values: Sequence[str]) -> list[bytes]:
+    return list(map(str.encode, values))
 
+
+def _json_spelled(values: Sequence[Any]) -> Sequence[bytes | msgspec.Raw]:
+    """JSON is text, or the bytes of an event's line, which are not copied."""
+    if str not in map(type, values):
+        return values
+    return [value.encode() if isinstance(value, str) else value for value in values]
+
+
+def _timestamps_spelled(values: Sequence[datetime]) -> list[bytes]:
+    if values.count(values[0]) == len(values):  # of all rows of a batch
+        return [values[0].isoformat().encode()] * len(values)
+    return [value.isoformat().encode() for value in values]
+
+
+_SPELLED: Mapping[str, Callable[[Sequence[Any]], Sequence[bytes | msgspec.Raw]]] = {
+    "text": _texts_spelled,
+    "json": _json_spelled,
+    "bigint": lambda values: [b"%d" % value for value in values],
+    "double": lambda values: [repr(value).encode() for value in values],
+    "bool": lambda values: [b"t" if value else b"f" for value in values],
+    "timestamp": _timestamps_spelled,
+}
 
 _NULL = r"\N"
 

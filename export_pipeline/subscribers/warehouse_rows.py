@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -196,7 +196,7 @@ _LEARNED = frozenset({16, 64, 256, 1024})
 """Numbers of events read one by one after which the usual members and kinds are determined."""
 # msgspec does not accept characters that JSON escapes in the name of a field.
 _NO_FIELD = re.compile(r'[\\"\x00-\x1f]')
-_OF_JSON = frozenset(b"{[")
+_NESTED = frozenset(b"{[")
 _MOST_USUAL = 300
 _AT_A_TIME = 128
 """Number of events whose values are collected together: more would not fit into the processor's cache."""
@@ -228,7 +228,8 @@ class _Usual:
 
     def read(self, line: bytes, row: int, members: "dict[str, Member]") -> bool:
         """Read the event in *line*; False if it is not usual."""
-        if b"\\u" in line:  # which may be a surrogate or NUL
+        # A surrogate or NUL can only be written as an escape. One byte is found ten times as fast as two.
+        if b"\\" in line and b"\\u" in line:
             return False
         try:
             self._events.append(self._decode(line))
@@ -251,14 +252,13 @@ class _Usual:
             if None in found:
                 where = [row for row, value in zip(rows, found, strict=True) if value is not None]
                 found = [value for value in found if value is not None]
-            if kind == "json" and not _OF_JSON.issuperset(memoryview(raw)[0] for raw in found):
-                kind = ""
-            elif kind not in ("text", "bool", "json"):
-                texts = [str(raw, "utf-8") for raw in found]
-                if kind == "bigint" and all(text.isdigit() and len(text) < _SURELY_INT64 for text in texts):
-                    found = list(map(int, texts))
-                else:
+            if kind == "json":
+                if not _are_nested(found):
                     kind = ""
+            elif kind == "bigint" and (numbers := _whole_numbers(found)) is not None:
+                found = numbers
+            elif kind not in ("text", "bool"):
+                kind = ""
             if not kind:
                 for row, raw in zip(where, found, strict=True):
                     own_kind, value = _value(raw)
@@ -266,6 +266,24 @@ class _Usual:
                         members[name].add(row, own_kind, value)
                 continue
             members[name].extend(where, kind, found)
+
+
+def _are_nested(found: Sequence[msgspec.Raw]) -> bool:
+    """Whether every one of *found* is an object or a list."""
+    # A view of each, to look at its first byte, would take four times as long as copying all of them.
+    data = b"".join(found)
+    starts = accumulate(map(len, found[:-1]), initial=0)
+    return not found or _NESTED.issuperset(map(data.__getitem__, starts))
+
+
+def _whole_numbers(found: Sequence[msgspec.Raw]) -> list[int] | None:
+    """The values of *found*; None if one of them is not just digits, or may not fit into 64 bits."""
+    if not found:
+        return []
+    digits = b",".join(found)
+    if not digits.replace(b",", b"").isdigit() or max(map(len, found)) >= _SURELY_INT64:
+        return None
+    return list(map(int, digits.split(b",")))
 
 
 @lru_cache(maxsize=64)
