@@ -68,6 +68,9 @@ class Warehouse(Subscriber):
     Runs and workers that share a ledger load into a table one after the other. Do not load into the same table from
     two ledgers through dlt: it has one staging table per table, and would lose rows silently. DuckDB, PostgreSQL and
     Parquet files do not have this restriction.
+
+    A load into DuckDB uses one thread and at first 100 MB of memory; DuckDB keeps in ``<file>.tmp`` what does not fit.
+    If a load needs more, the limit is raised.
     """
 
     destination: str = Field(

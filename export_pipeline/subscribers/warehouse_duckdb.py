@@ -1,10 +1,11 @@
 """Load rows into a table of a DuckDB file, by Arrow."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from export_pipeline.batching.batch import Batch, Receipt
 from export_pipeline.errors import DeliveryError
 from export_pipeline.subscribers.warehouse_arrow import Values, arrow_array
 from export_pipeline.subscribers.warehouse_columns import Column
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 _KINDS = {"DOUBLE": "double", "BOOLEAN": "bool", "VARCHAR": "text", "JSON": "json"}
 _BITS = {"TINYINT": 8, "SMALLINT": 16, "INTEGER": 32, "BIGINT": 64}
 _INCOMING = "_export_incoming"
+_MEMORY_LIMITS = ("100MB", "400MB", None)
+"""How much DuckDB may use for a load; the next one if that is too little. None: as much as DuckDB does by default.
+
+It needs 256 KB for each column, and more to write into large tables; what does not fit is in ``<file>.tmp`` meanwhile.
+"""
+
+T = TypeVar("T")
 
 
 class _DuckdbSession(LoadSession):
@@ -101,6 +109,7 @@ class Duckdb(Database):
 
     def __init__(self, file: str) -> None:
         self._file = file
+        self._memory_limits = [*_MEMORY_LIMITS]
 
     def close(self) -> None:
         """Do nothing: the file is open only within a session."""
@@ -111,14 +120,37 @@ class Duckdb(Database):
 
         if os.path.dirname(self._file):
             os.makedirs(os.path.dirname(self._file), exist_ok=True)
-        with duckdb.connect(self._file) as connection:
+        # A load is too small for several threads: they would take more CPU time and memory, and save little.
+        config: dict[str, Any] = {"threads": 1}
+        if limit := self._memory_limits[0]:
+            config["memory_limit"] = limit
+        with duckdb.connect(self._file, config=config) as connection:
             connection.begin()
             # No rollback if the block fails: closing the connection discards what is not committed.
             yield _DuckdbSession(connection)
             connection.commit()
 
     def has_loaded(self, table: Table) -> bool:
-        return os.path.exists(self._file) and super().has_loaded(table)
+        has_loaded = super().has_loaded
+        return os.path.exists(self._file) and self._with_enough_memory(lambda: has_loaded(table))
+
+    def load_many(self, batches: Sequence[Batch], table: Table) -> list[Receipt]:
+        load_many = super().load_many
+        return self._with_enough_memory(lambda: load_many(batches, table))
+
+    def _with_enough_memory(self, work: Callable[[], T]) -> T:
+        """Do *work*, which opens the file; repeat it with a higher limit if DuckDB runs out of memory."""
+        import duckdb
+
+        while True:
+            try:
+                return work()
+            except duckdb.Error as error:
+                # A commit that fails for this reason raises another type.
+                ran_out = isinstance(error, duckdb.OutOfMemoryException) or "memory limit" in str(error)
+                if not ran_out or len(self._memory_limits) == 1:
+                    raise
+                del self._memory_limits[0]
 
     def check(self) -> None:
         import duckdb

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from export_pipeline.errors import DeliveryError
-from export_pipeline.subscribers import warehouse_native
+from export_pipeline.errors import DeliveryError, TryLater
+from export_pipeline.subscribers import warehouse_duckdb, warehouse_native
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.testing import batch_of
 from export_pipeline_tests.servers.postgres import new_database, postgres_server
@@ -152,3 +152,21 @@ def test_texts_that_mean_something_to_copy(place: tuple[dict[str, Any], Rows], w
     assert [(row["a"], row["z"]) for row in rows] == [(text, text), (None, None), (None, text)]
     found = rows[0]["j"]
     assert (json.loads(found) if isinstance(found, str) else found) == [text]
+
+
+def test_duckdb_gets_more_memory_for_a_load_that_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that exceeds DuckDB's memory limit is repeated with the next one, and each of its events is a row once."""
+    events = [json.dumps({f"m{m}": f"{n} {m}" for m in range(400)}).encode() for n in range(50)]
+    batches = [batch_of(events, f"b-{n}") for n in range(2)]
+    monkeypatch.setattr(warehouse_duckdb, "_MEMORY_LIMITS", ["5MB"])
+    too_little = Warehouse(destination="duckdb", url=str(tmp_path / "lake.duckdb"))
+    with pytest.raises(TryLater, match="memory limit"):
+        too_little.deliver_many(batches)
+    too_little.close()
+    monkeypatch.setattr(warehouse_duckdb, "_MEMORY_LIMITS", ["5MB", "10MB", None])
+    enough = Warehouse(destination="duckdb", url=str(tmp_path / "lake.duckdb"))
+    assert [receipt.detail for receipt in enough.deliver_many(batches)] == ["50 rows inserted"] * 2
+    enough.close()
+    rows = duckdb_rows(tmp_path / "lake.duckdb", "export.events")
+    assert len({row["_event_id"] for row in rows}) == len(rows) == 100
+    assert [file.name for file in tmp_path.iterdir()] == ["lake.duckdb"]
