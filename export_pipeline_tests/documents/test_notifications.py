@@ -46,7 +46,7 @@ def test_queue_bucket_and_policy_as_shown(guarded: GuardedServer) -> None:
     )
     said = check_queue(settings)
     assert f"{BUCKET} sends to it" in said
-    assert "goes to acme-events-dead" in said
+    assert "malformed messages go to acme-events-dead" in said
     queue, source = NotificationQueue(settings), open_source(settings)
     messages, _ = queue.receive(10)
     told = [json.loads(message.body) for message in messages]
