@@ -4,6 +4,7 @@ Every subscriber gets the same batches, in a separate process, from the code tha
 is a separate process, too, and accepts everything at once. For comparison, other tools get the same events: DuckDB's
 ``read_json`` into a table, PostgreSQL's COPY of the same CSV, dlt alone, and the vendors' own SDKs. CPU is that of the
 sending process, above that of one that only reads the batches; the CPU of PostgreSQL's server is listed separately.
+Then a whole run exports a bucket to each subscriber: :mod:`benchmarks.destinations_whole`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,12 +25,15 @@ from typing import Any
 
 from benchmarks.data import UNTIL
 from benchmarks.destinations_receiver import PASSWORD, TOPIC, USER
+from benchmarks.destinations_targets import shown_targets
+from benchmarks.destinations_whole import whole_exports
 from benchmarks.environments import NotInstalled, environment
 from benchmarks.machine import description
 from benchmarks.markdown import rewrite, table
 from benchmarks.page import PAGE
 from benchmarks.serving import ROOT
 from export_pipeline.batching.batch import Batch
+from export_pipeline.delivery.loads import MAX_BYTES, MAX_EVENTS
 from export_pipeline.sample_bucket import sample_events
 from export_pipeline.subscribers.warehouse_arrow import arrow_table
 from export_pipeline.subscribers.warehouse_columns import TableColumns
@@ -40,6 +44,7 @@ from export_pipeline.subscribers.warehouse_rows import read_rows
 BATCH_BYTES = 5 * 1024 * 1024
 _MIB = 1024 * 1024
 FLOOR = "http"
+NEW_TABLE = "a new table"
 SDKS = {
     "segment": ("segment-analytics-python", "segment_sdk"),
     "mixpanel": ("mixpanel", "mixpanel_sdk"),
@@ -79,7 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=50_000, help="in addition to a first batch that is not counted")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured, in turns")
-    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the table for the memory of a load")
+    parser.add_argument(
+        "--rows", type=int, nargs="*", default=[2_000_000, 5_000_000], help="rows of the tables for a load into DuckDB"
+    )
     parser.add_argument("--only", nargs="*", default=[], help="names of ways, in addition to the floor")
     parser.add_argument("--no-page", action="store_true", help="print only; do not change docs/benchmarks.md")
     arguments = parser.parse_args()
@@ -94,10 +101,26 @@ def main() -> None:
             for way in chosen:
                 _go(way, folder, run, found, notes)
         full = _into_full_table(folder, arguments.rows, arguments.rounds) if not arguments.only else {}
+        whole = whole_exports(
+            folder / "whole",
+            {way.name: _as_deployed(way) for way in chosen if way.told["way"] == "ours"},
+            events=2 * arguments.events,
+            rounds=arguments.rounds,
+        )
     text = "\n".join(
         [
             *_shown(chosen, found, notes, events),
-            *(["", *_shown_full(full, found, arguments.rows)] if full else []),
+            "",
+            *whole.shown(FLOOR),
+            *(["", *_shown_full(full, found)] if full else []),
+            "",
+            *shown_targets(
+                FLOOR,
+                whole,
+                {name: _cpu(name, found) / events * 1e6 for name in found},
+                load_seconds=_more_per_load(full, events, size_bytes),
+                load_mib={name: _most_mib(costs, found) for name, costs in full.items()},
+            ),
             "",
             f"{date.today():%Y-%m-%d}, {description()}; medians of {arguments.rounds} rounds; {events:,} events of "
             f"{size_bytes / events:,.0f} bytes.",
@@ -117,7 +140,7 @@ def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
 
     aws = {"endpoint_url": url, "region_name": "eu-central-1"}
     duckdb = {"destination": "duckdb", "url": "{folder}/ours.duckdb"}
-    into_postgres = {"destination": "postgres", "connection": postgres, "table_name": "events"}
+    into_postgres = {"destination": "postgres", "connection": postgres, "table_name": "events_{run}"}
     ways = [
         Way("empty", {"way": "empty"}),
         one(FLOOR, "http:Http", url=url + "/events"),
@@ -145,7 +168,7 @@ def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
         Way("DuckDB `read_json`", {"way": "read_json", "file": "{folder}/native.duckdb"}),
         one("warehouse, DuckDB", "warehouse:Warehouse", "DuckDB `read_json`", **duckdb),
         one("warehouse, PostgreSQL", "warehouse:Warehouse", "PostgreSQL `COPY`", **into_postgres),
-        Way("PostgreSQL `COPY`", {"way": "copy", "url": postgres}),
+        Way("PostgreSQL `COPY`", {"way": "copy", "url": postgres, "like": "events_{run}"}),
         one(
             "warehouse, Parquet files",
             "warehouse:Warehouse",
@@ -171,13 +194,18 @@ def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:
     return ways
 
 
+def _as_deployed(way: Way) -> dict[str, Any]:
+    """The subscriber as in a deployment file."""
+    return {"type": way.told["subscriber"].partition(":")[0], **way.told["options"]}
+
+
 def _go(way: Way, folder: Path, run: int, found: dict[str, Costs], notes: dict[str, str]) -> None:
     """Measure one way once; an error is noted, and does not stop the others."""
     if way.name in notes:
         return
     own = folder / f"run-{run}"
     own.mkdir(exist_ok=True)
-    told = json.loads(json.dumps({**way.told, "run": run}).replace("{folder}", str(own)))
+    told = json.loads(json.dumps({**way.told, "run": run}).replace("{folder}", str(own)).replace("{run}", str(run)))
     try:
         python = sys.executable
         if way.requirements:
@@ -214,16 +242,18 @@ def _measure(python: str, told: dict[str, Any]) -> dict[str, Any]:
     return cost
 
 
-def _into_full_table(folder: Path, rows: int, rounds: int) -> dict[str, Costs]:
-    """A load into a new table of DuckDB, and into one that already has *rows* rows."""
+def _into_full_table(folder: Path, rows: Sequence[int], rounds: int) -> dict[str, Costs]:
+    """Load into a new table of DuckDB, and into tables that already have that many *rows*."""
     found: dict[str, Costs] = {}
     notes: dict[str, str] = {}
-    for name, before in (("a new table", 0), (f"a table of {rows:,} rows", rows)):
+    for name, before in ((NEW_TABLE, 0), *((f"a table of {count:,} rows", count) for count in rows)):
         file = folder / f"full-{before}.duckdb"
         options = {"destination": "duckdb", "url": str(file)}
         way = Way(name, {"way": "ours", "subscriber": "warehouse:Warehouse", "options": options})
         for run in range(rounds):
-            if run == 0 and before:
+            if not before:
+                file.unlink(missing_ok=True)
+            elif run == 0:
                 _fill(file, folder / "batches", before)
             _go(way, folder, 100 + run, found, notes)
     return found
@@ -309,10 +339,7 @@ def _shown(ways: Sequence[Way], found: dict[str, Costs], notes: dict[str, str], 
     nothing = found["empty"]
 
     def cpu(name: str) -> float:
-        """CPU of client and server: PostgreSQL's server does a part of the work."""
-        costs = found[name]
-        own = [one - before for one, before in zip(costs.cpu, nothing.cpu, strict=True)]
-        return median(one + server for one, server in zip(own, costs.server, strict=True))
+        return _cpu(name, found)
 
     rows = []
     for way in ways:
@@ -345,13 +372,33 @@ def _shown(ways: Sequence[Way], found: dict[str, Costs], notes: dict[str, str], 
     return table(head, rows)
 
 
-def _shown_full(full: dict[str, Costs], found: dict[str, Costs], rows: int) -> list[str]:
-    nothing = median(found["empty"].peak)
+def _cpu(name: str, found: Mapping[str, Costs]) -> float:
+    """CPU seconds of client and server: PostgreSQL's server does a part of the work."""
+    costs = found[name]
+    own = [one - before for one, before in zip(costs.cpu, found["empty"].cpu, strict=True)]
+    return median(one + server for one, server in zip(own, costs.server, strict=True))
+
+
+def _shown_full(full: Mapping[str, Costs], found: Mapping[str, Costs]) -> list[str]:
     shown = [
-        [name, f"{median(costs.cpu):.2f}", f"{median(costs.wall):.2f}", f"{(max(costs.peak) - nothing) / _MIB:.0f}"]
+        [name, f"{median(costs.cpu):.2f}", f"{median(costs.wall):.2f}", f"{_most_mib(costs, found):.0f}"]
         for name, costs in full.items()
     ]
-    return table(["DuckDB, one load of all events into", "CPU s", "wall s", "MiB above empty, maximum"], shown)
+    return table(["all events into DuckDB, into", "CPU s", "wall s", "MiB above empty, maximum"], shown)
+
+
+def _most_mib(costs: Costs, found: Mapping[str, Costs]) -> float:
+    return (max(costs.peak) - median(found["empty"].peak)) / _MIB
+
+
+def _more_per_load(full: Mapping[str, Costs], events: int, size_bytes: int) -> dict[str, float]:
+    """CPU seconds of one load into each table, above those of one into a new table."""
+    loads = max(-(-events // MAX_EVENTS), -(-size_bytes // MAX_BYTES))
+    return {
+        name: (median(costs.cpu) - median(full[NEW_TABLE].cpu)) / loads
+        for name, costs in full.items()
+        if name != NEW_TABLE
+    }
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def copy(told: dict[str, Any]) -> Work:
     connection = psycopg2.connect(told["url"])
     cursor = connection.cursor()
     cursor.execute("DROP TABLE IF EXISTS export.plain")
-    cursor.execute("CREATE TABLE export.plain (LIKE export.events INCLUDING ALL)")
+    cursor.execute(f"CREATE TABLE export.plain (LIKE export.{told['like']} INCLUDING ALL)")
     connection.commit()
 
     def work(files: list[Path]) -> None:

@@ -13,7 +13,7 @@ from benchmarks.serving import ACCESS_KEY, REGION, ROOT, SECRET_KEY, Server, log
 EMPTY_BUCKET = "empty"
 """A bucket without objects, on every server of the benchmarks."""
 
-_DEPLOYMENT = "deployment.yaml"
+DEPLOYMENT = "deployment.yaml"
 _NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
@@ -45,7 +45,7 @@ def make_template(
         "subscribers": {name: {"type": "files", "url": f"out/{name}"} for name in _NAMES[:subscribers]},
         **(options or {}),
     }
-    (folder / _DEPLOYMENT).write_text(yaml.safe_dump(deployment))
+    (folder / DEPLOYMENT).write_text(yaml.safe_dump(deployment))
     for command in (empty_command(), export_command()):
         environ = environment(server, folder)
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def copy_project(template: Path, folder: Path, server: Server, *, bucket: str) -
     """Copy *template* to *folder* as a separate project that exports *bucket*."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(template, folder)
-    path = folder / _DEPLOYMENT
+    path = folder / DEPLOYMENT
     deployment = yaml.safe_load(path.read_text())
     deployment["source"] |= {"url": f"s3://{bucket}/events/", "endpoint_url": server.endpoint}
     path.write_text(yaml.safe_dump(deployment))
@@ -70,7 +70,7 @@ def environment(server: Server | None, folder: Path) -> dict[str, str]:
         "HOME": str(folder),
         "LANG": "C.UTF-8",
     }
-    dagster = {"DAGSTER_HOME": str(folder.absolute()), "EXPORT_DEPLOYMENT": str((folder / _DEPLOYMENT).absolute())}
+    dagster = {"DAGSTER_HOME": str(folder.absolute()), "EXPORT_DEPLOYMENT": str((folder / DEPLOYMENT).absolute())}
     return {**bare, **dagster, **(login(server) if server else {})}
 
 
