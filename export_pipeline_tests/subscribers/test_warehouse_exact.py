@@ -1,6 +1,7 @@
 """The warehouse subscriber loses no value and lets no two members share a column, whatever comes in whatever order."""
 
 import gzip
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
@@ -204,6 +207,36 @@ def test_every_value_against_every_type_of_column(direct: Place, first: str) -> 
         if n not in sent.refused:
             [(column, stored)] = rows[n].items()
             assert is_as_written(value, stored), (value, column, stored)
+
+
+# Once without what a line of COPY may have to escape, once with it.
+TEXTS = [
+    st.text(st.characters(categories=("L", "N", "P", "S", "Zs"))),
+    st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("\0\t\n\r\x1c\x1d\x1e\x1f\\")),
+]
+
+
+@pytest.mark.parametrize("texts", TEXTS, ids=["printable", "any"])
+def test_any_text_comes_back(direct: Place, texts: st.SearchStrategy[str]) -> None:
+    """Texts, also within JSON, and missing values are stored as they are in the events."""
+    optional = {"a": texts, "listed": st.lists(texts, max_size=2), "f": st.floats(-1e9, 1e9), "b": st.booleans()}
+    events = st.lists(st.fixed_dictionaries({"t": texts}, optional=optional), min_size=1, max_size=40)
+    tables = itertools.count()
+
+    @settings(max_examples=6, deadline=None)
+    @given(events)
+    def deliver(events: list[dict[str, Any]]) -> None:
+        lines = [json.dumps({"n": n, **event}, ensure_ascii=n % 2 == 0).encode() for n, event in enumerate(events)]
+        table = f"events_{next(tables)}"
+        sent = direct.deliver(batch_of(lines, "b-0"), table_name=table)
+        assert all("U+0000" in reason for reason in sent.refused.values())
+        rows = {row.pop("n"): row for row in direct.rows(table)}
+        for row in rows.values():
+            if "listed" in row:
+                row["listed"] = json.loads(row["listed"])
+        assert rows == {n: event for n, event in enumerate(events) if n not in sent.refused}
+
+    deliver()
 
 
 @pytest.mark.parametrize(
