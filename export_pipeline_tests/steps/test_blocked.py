@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.batching.quarantine import RESOLVED_FOLDER
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.running import Runs, denied, without
 
 OLD = tuple(f"2026/11/21/{n}.json" for n in range(3))
@@ -53,6 +54,7 @@ def test_what_waits_is_delivered_once_its_file_is_back_in_time(lagging: Runs) ->
     assert lagging.receivers["dwh"].batches[0].id == lagging.receivers["crm"].batches[0].id
 
 
+@on_both_databases
 def test_what_waits_in_vain_is_given_up_with_a_record(lagging: Runs) -> None:
     """After all attempts only the file is given up, by an error and a record; the readable files arrive anyway."""
     with without(lagging, GONE):

@@ -13,6 +13,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.overwrites import older_files
 from export_pipeline.ledger.quarantined import DISMISSED, KEPT
 from export_pipeline.source.file import ReadLimits
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW
 from export_pipeline_tests.steps.test_quarantine_life import A, B, Lives
 
@@ -76,6 +77,7 @@ def test_a_new_subscriber_gets_the_newer_version_whole(export: Lives) -> None:
     assert (export.given_up(), export.imbalances()) == (0, [])
 
 
+@on_both_databases
 def test_a_subscriber_that_was_down_gets_the_newer_version_whole(export: Lives) -> None:
     """It had not received the older version when it was overwritten; each line arrives once."""
     from export_pipeline_tests.steps.running import Receiver

@@ -28,6 +28,7 @@ from export_pipeline.steps.completeness import (
 )
 from export_pipeline.steps.discover import discover
 from export_pipeline.steps.retention import fold_old_days
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.search import search_settings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -254,6 +255,7 @@ def test_days_are_whole_days_before_today() -> None:
     assert days_up_to_yesterday(NOW, 7) == (date(2026, 11, 16), date(2026, 11, 22))
 
 
+@on_both_databases
 def test_folded_days_are_compared_as_before(export: Export) -> None:
     """Of a folded day every object is known and delivered; one that came since is missing, and repaired once."""
     for n in range(3):

@@ -15,6 +15,7 @@ from export_pipeline.ledger import owed
 from export_pipeline.ledger import tables as t
 from export_pipeline.source.file import SourceFile
 from export_pipeline.source.store import Source
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 
 
@@ -76,6 +77,7 @@ def test_keys_without_a_date_do_not_stop_the_export(export: Export) -> None:
     assert export.run(max_files=10).files == 1
 
 
+@on_both_databases
 def test_the_same_key_with_new_content_is_a_file_of_its_own(export: Export) -> None:
     """A known key with another etag is planned again and reported, once."""
     export.put("2026/11/23/a.json")
@@ -220,6 +222,7 @@ def test_a_later_subscriber_gets_the_past_that_nobody_was_owed(export: Export) -
     assert export.owed("crm") == ["2026/11/23/a.json"]
 
 
+@on_both_databases
 def test_more_of_the_past_than_a_run_takes_is_all_found(export: Export) -> None:
     """Where a later subscriber reaches back to more files than one run takes, the next runs go on behind them."""
     export.settings = replace(SETTINGS, start_from="2026-11-23")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from export_pipeline.source.layout import Layout
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 from export_pipeline_tests.steps.search import search_settings
 
@@ -32,6 +33,7 @@ def test_a_pause_longer_than_the_lookback_loses_nothing(export: Export) -> None:
     assert set(export.planned()) == {"2026/11/23/10/a.json", ODD, "2026/11/24/10/b.json", "2026/11/27/10/c.json"}
 
 
+@on_both_databases
 def test_a_backlog_longer_than_the_lookback_loses_nothing(export: Export) -> None:
     """Where more comes than a run takes, for longer than the lookback, all of it is found in the end."""
     export.put(ODD)

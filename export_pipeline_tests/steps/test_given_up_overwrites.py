@@ -12,6 +12,7 @@ from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.records import Run
 from export_pipeline.steps.completeness import compare, look, plan_missing
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 KEY = "2026/11/22/a.json"
@@ -74,6 +75,7 @@ def test_what_comes_after_a_sound_content_is_ignored_again(export: Export) -> No
     assert len(export.planned()) == 2
 
 
+@on_both_databases
 @pytest.mark.parametrize("was_ignored", [True, False])
 def test_the_check_of_completeness_misses_it(export: Export, was_ignored: bool) -> None:
     """A content that could be taken and was not is missing, as any file that no run has found, and can be planned."""

@@ -14,6 +14,7 @@ from export_pipeline.source.layout import Layout
 from export_pipeline.steps.completeness import look
 from export_pipeline.steps.discover import Found
 from export_pipeline.steps.next_listing import Cursor
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, SETTINGS, Export
 
 DAYS = [f"2026/11/{day}/00/a.json" for day in range(10, 24)]
@@ -88,6 +89,7 @@ def test_a_cursor_moved_back_lists_again_from_there_once(export: Export) -> None
     assert (export.run().files, export.run().since) == (0, "2026/11/21")
 
 
+@on_both_databases
 def test_a_run_that_cannot_take_all_of_an_earlier_cursor_goes_on_with_it(export: Export) -> None:
     """What a cursor moved back asks for may take several runs, though the first of them sets the cursor forward; new
     files do not wait for it.
@@ -192,6 +194,7 @@ def test_two_ledgers_have_two_marks(export: Export, tmp_path: Path) -> None:
     assert export.run().cursor == f"2026/11/23/00/a.json (ledger {first})"
 
 
+@on_both_databases
 def test_two_deployments_that_share_a_cursor_hide_nothing_from_each_other(
     tmp_path: Path, export: Export, ledger_url: str
 ) -> None:

@@ -33,12 +33,6 @@ from export_pipeline_tests.steps.running import Receiver, Runs, without
 NEW = tuple(f"2026/11/22/{n}.json" for n in range(5))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.thorough)])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """At night on PostgreSQL as well."""
-    return str(tmp_path / "ledger.db") if request.param == "sqlite" else str(request.getfixturevalue("new_postgres"))
-
-
 @pytest.fixture
 def export(tmp_path: Path, ledger_url: str) -> Iterator[Runs]:
     made = Runs(tmp_path, ledger_url)

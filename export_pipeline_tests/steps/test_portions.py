@@ -18,6 +18,7 @@ from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.steps.deliver import Delivered, deliver
 from export_pipeline.testing import RecordingSubscriber
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import Export
 from export_pipeline_tests.steps.running import Runs, without
 
@@ -103,6 +104,7 @@ def test_the_process_is_killed_between_two_halves(export: Export, tmp_path: Path
     assert taken(tmp_path) == [FIRST, SECOND]
 
 
+@on_both_databases
 def test_a_replay_begins_with_the_whole_batch(export: Export, tmp_path: Path) -> None:
     """Also of a delivery that was accepted in part only: everything comes again, under the ids it had."""
     work(export, 1)

@@ -18,6 +18,7 @@ from export_pipeline.ledger.records import Run
 from export_pipeline.source.file import ReadLimits
 from export_pipeline.steps.quarantine import dismiss, waiting_names
 from export_pipeline.steps.retry import retry_quarantined
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW
 from export_pipeline_tests.steps.running import Runs
 from export_pipeline_tests.steps.test_retry import Picky
@@ -184,6 +185,7 @@ def test_a_dismissed_record_says_who_and_why_and_does_not_come_back(export: Live
     assert export.counts() == {KEPT: 1, DISMISSED: 2}
 
 
+@on_both_databases
 def test_a_dismissed_file_is_no_longer_given_up(export: Lives) -> None:
     """Status has no reason to complain about it any more; a retry of it is still possible once it is back."""
     export.put(A, B, text=GOOD)
@@ -229,6 +231,7 @@ def test_what_an_earlier_version_kept_is_adopted(export: Lives) -> None:
     assert dismiss(export.place, export.waiting(), by="ann", why="old") == 2
 
 
+@on_both_databases
 def test_a_dismissal_that_died_is_finished_by_the_next_command(export: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the ledger and the objects, nothing waits by the ledger, and the objects follow later."""
     export.put(A, text=ONE_BAD)

@@ -11,6 +11,7 @@ from export_pipeline.ledger.manifests import manifest_id_of
 from export_pipeline.ledger.records import PlanLimits, Run
 from export_pipeline.source.file import SourceFile
 from export_pipeline.steps.rebuild import Rebuilt, rebuild, recover
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 URL = "s3://bucket/events"
@@ -50,6 +51,7 @@ def rebuilt(export: Export) -> Rebuilt:
     )
 
 
+@on_both_databases
 @pytest.mark.parametrize(("key", "since", "start_from"), [("since", "now", "beginning"), ("start_from", None, "now")])
 def test_a_start_that_nobody_knows_any_more(
     tmp_path: Path, ledger_url: str, key: str, since: str | None, start_from: str

@@ -17,6 +17,7 @@ from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import retry_quarantined
 from export_pipeline.steps.unreadable import OwedFileLost
 from export_pipeline.testing.doubles import RecordingSubscriber
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 A, B = "2026/10/01/a.json", "2026/10/01/b.json"
@@ -97,6 +98,7 @@ def test_a_replay_of_a_folded_manifest_keeps_its_ids(folded: Folded) -> None:
     assert folded.ids("crm") == [folded.ids("crm")[0]] * 2
 
 
+@on_both_databases
 def test_files_that_come_back_are_delivered_by_a_backfill(folded: Folded) -> None:
     """Of a folded manifest what is gone is given up aloud and by itself; the rest comes, and it too once it is back."""
     away = folded.bucket.parent / "away"

@@ -21,6 +21,7 @@ from export_pipeline.steps.read import ensure_staged
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline.steps.retry import Retried, retry_quarantined
 from export_pipeline.testing.doubles import RecordingSubscriber
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 A, B = "2026/11/22/a.json", "2026/11/22/b.json"
@@ -146,6 +147,7 @@ def test_a_replay_leaves_refused_events_to_a_retry(export: Retries) -> None:
     assert export.waiting() == []
 
 
+@on_both_databases
 def test_a_replay_repeats_a_retried_event_once(export: Retries) -> None:
     """A replay of the day brings an event that was refused, retried and taken under the id by which it was taken."""
     export.put(A, text='{"n":1}\n{"bad":1}\n')
@@ -251,6 +253,7 @@ def test_bad_stretches_are_not_joined(export: Retries) -> None:
     assert broken == [b"7}", b'{"broken":']
 
 
+@on_both_databases
 def test_what_was_cut_off_waits_on_alone(export: Retries) -> None:
     """Beside a stretch that was too long to be kept whole, the others of its manifest are retried once."""
     export.limits = ReadLimits(max_depth=1, max_event_bytes=1_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import NOW, Export
 
 
@@ -54,6 +55,7 @@ def test_a_replay_from_before_the_start_stays_owed(starts: Starts, later: str) -
     assert starts.owed("dwh") == ["2026/11/01/a.json"]
 
 
+@on_both_databases
 def test_files_on_both_sides_of_an_absent_subscribers_start(starts: Starts) -> None:
     """What arrives while a subscriber is out is owed to it when it is back, also if planned beside older files."""
     old = [f"2026/11/23/0{n}.json" for n in range(3)]

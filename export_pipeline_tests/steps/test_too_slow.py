@@ -8,6 +8,7 @@ import pytest
 
 from export_pipeline.ledger import owed
 from export_pipeline.steps.read import ReadOutcome, ensure_staged
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.exporting import Export
 
 FILES = ("2026/11/22/0.json", "2026/11/22/1.json", "2026/11/22/2.json")
@@ -45,6 +46,7 @@ def runs(tmp_path: Path, ledger_url: str) -> Runs:
     return export
 
 
+@on_both_databases
 def test_the_file_at_hand_is_set_apart_and_the_rest_waits_for_the_next_run(runs: Runs) -> None:
     """The file whose turn it was is tried alone from then on; what is left of its manifest is read by the next run."""
     (outcome,) = runs.read(is_late=True)

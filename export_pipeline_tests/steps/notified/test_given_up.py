@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from export_pipeline.ledger import manifests, unreadable
 from export_pipeline.ledger import tables as t
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.notified.export import SETTINGS, Export
 
 KEY = "2026/11/23/10/a"
@@ -20,6 +21,7 @@ def give_up(export: Export) -> None:
         unreadable.give_up(tx, manifest_id, "truncated")
 
 
+@on_both_databases
 @pytest.mark.parametrize("was_ignored", [True, False])
 def test_it_is_taken_by_its_message(listed: Export, was_ignored: bool) -> None:
     """A message about content that may be taken now plans it, once, also where it had been ignored before."""

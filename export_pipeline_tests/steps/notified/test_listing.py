@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import event
 
 from export_pipeline.source.file import SourceFile
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.notified.export import DAY, NOW, SETTINGS, Export
 
 
@@ -41,6 +42,7 @@ def test_a_clock_that_was_ahead_puts_off_no_listing(listed: Export) -> None:
     assert listed.run(now=NOW + timedelta(hours=2)).why_listed == ""
 
 
+@on_both_databases
 def test_a_long_listing_goes_on_where_it_stopped(export: Export) -> None:
     """A listing that a run cannot end goes on in the next one, behind the last key, and lists no key twice."""
     keys = [f"2026/11/{day:02}/00/{n}" for day in (1, 10, 23) for n in range(4)]

@@ -20,6 +20,7 @@ from export_pipeline.source.ignored import NOTHING_IGNORED, Ignored
 from export_pipeline.steps.backfill import plan_day
 from export_pipeline.steps.retention import fold_old_days
 from export_pipeline_tests.source.messages import TEST_MESSAGE, of_event_bridge, of_s3, record
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.notified.export import NOW, SETTINGS, Export
 
 
@@ -38,6 +39,7 @@ def _listing(export: Export) -> list[SourceFile]:
     return list(export.source.list_files())
 
 
+@on_both_databases
 def test_manifests_are_those_of_a_listing(listed: Export) -> None:
     """In whatever disorder messages come, the files of a round are put into manifests in key order."""
     listed.settings = replace(SETTINGS, limits=replace(SETTINGS.limits, manifest_max_files=2))

@@ -13,10 +13,12 @@ from export_pipeline.source.file import SourceFile
 from export_pipeline.source.queue import Message
 from export_pipeline.steps import messages
 from export_pipeline_tests.source.messages import TEST_MESSAGE, of_sns
+from export_pipeline_tests.steps.conftest import on_both_databases
 from export_pipeline_tests.steps.notified.export import Export
 from export_pipeline_tests.steps.notified.memory_queue import MemoryQueue
 
 
+@on_both_databases
 def test_messages_are_removed_only_after_the_ledger_has_their_files(
     listed: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
