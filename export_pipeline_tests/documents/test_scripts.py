@@ -22,6 +22,7 @@ from export_pipeline_tests.ledger.test_manifests import DAY, NOW, deliver, file,
 def test_the_function_of_altis_md_receives_every_event(tmp_path: Path) -> None:
     """The function, copied as it is and named as the page names it, gets every event with the batch's id."""
     project = Project(tmp_path, subscribers={"mine": {"type": "python", "function": "my_package.analytics:receive"}})
+    project.keep_what_is_printed()
     block = block_of_file("my_package/analytics.py")
     path = project.root / block.file
     path.parent.mkdir()

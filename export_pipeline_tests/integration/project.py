@@ -51,6 +51,8 @@ DAGSTER_YAML = {
             ]
         }
     },
+    # To copy what steps print, Dagster would start two processes in each run.
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
 }
 
 EXECUTE_JOB = ("job", "execute", "-m", "export_pipeline.definitions", "-j", "export_job")
@@ -107,6 +109,10 @@ class Project:
             "config": {"base_dir": str(self.home / "storage")},
         }
         write_dagster_home(self.home, {**DAGSTER_YAML, "event_log_storage": storage})
+
+    def keep_what_is_printed(self) -> None:
+        """Let Dagster keep the output of steps below its home, as it does where nothing else is configured."""
+        write_dagster_home(self.home, {name: value for name, value in DAGSTER_YAML.items() if name != "compute_logs"})
 
     # --- the source
 

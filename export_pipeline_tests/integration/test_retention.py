@@ -144,6 +144,7 @@ def test_old_runs_that_found_nothing_are_purged(project: Project, tmp_path: Path
     """After `retention.runs_days` nothing is left in Dagster's storage of a run that found nothing, neither rows nor
     files; runs that delivered or failed stay, as do those of another deployment, and younger ones.
     """
+    project.keep_what_is_printed()
     (tmp_path / "neighbour").mkdir()
     neighbour = Project(tmp_path / "neighbour")
     neighbour.home = project.home

@@ -36,6 +36,7 @@ def planted(project: Project, received: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PLANTED_SECRET", SECRET)
     monkeypatch.setenv("WEBHOOK_SECRET", WEBHOOK_SECRET)
     module = "export_pipeline_tests.integration.receivers"
+    project.keep_what_is_printed()
     project.config["frequency"] = "0 0 1 1 *"
     project.config["staging"] = {"url": str(project.root / "staging"), **_keys()}
     project.config["subscribers"] = {
