@@ -43,6 +43,9 @@ _MIGRATION_WAIT_SECONDS = 300
 _MARK_DIGITS = 8
 
 
+_IDENTITY = select(t.identity.c.id).where(t.identity.c.n == 1)
+
+
 def utc_now() -> datetime:
     """The present moment, aware, in UTC."""
     return datetime.now(timezone.utc)
@@ -345,7 +348,7 @@ def identity(tx: Connection) -> str:
     Two deployments may share a folder, a Dagster instance or the names of their jobs, but not the identity of a ledger.
     A copy of a ledger (a restored backup, say) has the identity of the original.
     """
-    return str(tx.execute(select(t.identity.c.id).where(t.identity.c.n == 1)).scalar_one())
+    return str(tx.execute(_IDENTITY).scalar_one())
 
 
 def source_mark(tx: Connection, url: str) -> str:

@@ -15,11 +15,25 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, delete, exists, func, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import deliveries, manifests
@@ -84,15 +98,23 @@ def near(
     Args:
         days: those of the keys; None: unknown, which costs a scan of everything folded.
     """
-    c = t.folded.c
-    of_days = [c.day.in_(sorted(days))] if days is not None else []
-    rows = tx.execute(
-        select(c.manifest_id, c.fingerprints).where(
-            c.source_id == source_id, *of_days, c.first_key <= last_key, c.last_key >= first_key
-        )
-    )
+    keys = {"of_source": source_id, "first": first_key, "last": last_key}
+    rows = tx.execute(_near(), keys) if days is None else tx.execute(_near_of_days(), {**keys, "days": sorted(days)})
     manifests = {one: row.manifest_id for row in rows for one in _split(row.fingerprints)}
     return Fingerprints(frozenset(one[:_HALF] for one in manifests), manifests)
+
+
+# Built once: that takes as long as executing it, for every page of a listing.
+@cache
+def _near() -> Select[Any]:
+    c = t.folded.c
+    between = (c.first_key <= bindparam("last"), c.last_key >= bindparam("first"))
+    return select(c.manifest_id, c.fingerprints).where(c.source_id == bindparam("of_source"), *between)
+
+
+@cache
+def _near_of_days() -> Select[Any]:
+    return _near().where(t.folded.c.day.in_(bindparam("days", expanding=True)))
 
 
 def of_file(tx: Connection, source_id: int, *, key: str, day: date) -> Fingerprints:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from export_pipeline.ledger import deliveries, folding
+from export_pipeline.ledger import folding
 from export_pipeline.ledger import tables as t
 from export_pipeline.ledger.database import utc_now
 from export_pipeline.ledger.deliveries import is_owed
@@ -167,15 +168,7 @@ def assign(
 
 def assigned(tx: Connection, manifest_id: str, run_ids: Iterable[str]) -> list[str]:
     """Names of the subscribers that one of these runs delivers a manifest to, and that are still owed it."""
-    d, s = t.deliveries.c, t.subscriptions.c
-    return list(
-        tx.execute(
-            select(s.name)
-            .join(t.deliveries, d.subscription_id == s.id)
-            .where(d.manifest_id == manifest_id, is_owed(), d.last_run_id.in_(list(run_ids)))
-            .order_by(s.name)
-        ).scalars()
-    )
+    return list(tx.execute(_assigned(), {"manifest": manifest_id, "runs": list(run_ids)}).scalars())
 
 
 def assigned_untried(tx: Connection, run_ids: Iterable[str]) -> list[str]:
@@ -195,17 +188,10 @@ def assigned_untried(tx: Connection, run_ids: Iterable[str]) -> list[str]:
 
 def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription]) -> list[Waiting]:
     """The backlog of each subscriber. Scans only the owed deliveries, however old the ledger is."""
-    d, m = t.deliveries.c, t.manifests.c
     subscriptions = list(subscriptions)
+    numbers = [subscription.id for subscription in subscriptions]
     counted: Mapping[int, tuple[int, int, int]] = {
-        row[0]: (row[1], int(row[2]), int(row[3]))
-        for row in tx.execute(
-            select(d.subscription_id, func.count(), func.sum(m.files), func.sum(m.size_bytes))
-            .join(t.manifests, m.id == d.manifest_id)
-            # Not by the source: SQLite would choose that index, and scan every manifest of it.
-            .where(is_owed(), d.subscription_id.in_([subscription.id for subscription in subscriptions]))
-            .group_by(d.subscription_id)
-        )
+        row[0]: (row[1], int(row[2]), int(row[3])) for row in tx.execute(_counted(), {"numbers": numbers})
     }
     failing = failing_subscriptions(tx, source_id)
     found = []
@@ -214,6 +200,40 @@ def waiting(tx: Connection, source_id: int, subscriptions: Iterable[Subscription
         oldest = _oldest_arrival(tx, subscription) if manifests else None
         found.append(Waiting(subscription.name, manifests, files, size_bytes, oldest, subscription.id in failing))
     return found
+
+
+# The statements of every tick are built once: that takes as long as executing them.
+@cache
+def _counted() -> Select[Any]:
+    d, m = t.deliveries.c, t.manifests.c
+    return (
+        select(d.subscription_id, func.count(), func.sum(m.files), func.sum(m.size_bytes))
+        .join(t.manifests, m.id == d.manifest_id)
+        # Not by the source: SQLite would choose that index, and scan every manifest of it.
+        .where(is_owed(), d.subscription_id.in_(bindparam("numbers", expanding=True)))
+        .group_by(d.subscription_id)
+    )
+
+
+@cache
+def _assigned() -> Select[str]:
+    d, s = t.deliveries.c, t.subscriptions.c
+    names = select(s.name).join(t.deliveries, d.subscription_id == s.id)
+    of_runs = d.last_run_id.in_(bindparam("runs", expanding=True))
+    return names.where(d.manifest_id == bindparam("manifest"), is_owed(), of_runs).order_by(s.name)
+
+
+@cache
+def _failing() -> Select[int]:
+    s = t.subscriptions.c
+    return select(s.id).where(s.source_id == bindparam("of_source"), s.last_error.is_not(None))
+
+
+@cache
+def _waits() -> Select[Any]:
+    d, s = t.deliveries.c, t.subscriptions.c
+    owed = select(literal(1)).join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
+    return owed.where(d.manifest_id == bindparam("manifest"), is_owed(), s.inactive_since.is_(None)).limit(1)
 
 
 def _oldest_arrival(tx: Connection, subscription: Subscription) -> datetime | None:
@@ -242,13 +262,9 @@ def _owed_manifests() -> Select[Any]:
 
 def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> list[OwedManifest]:
     """The oldest that were never tried, and those that failed through no fault of a file."""
-    d, m = t.deliveries.c, t.manifests.c
-    owed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts == 0)
-    owed = owed.order_by(d.day, d.first_key).limit(max_files)
-    fresh = _as_many(tx.execute(owed.where(m.last_error.is_(None), m.reading_run_id.is_(None))), max_files)
-    # With the index of exactly these rows, as the condition is written: else SQLite would scan the whole backlog.
-    troubled = or_(m.last_error.is_not(None), m.reading_run_id.is_not(None))
-    failed = _as_many(tx.execute(owed.where(troubled)), max_files)
+    of_it = {"subscription": subscription.id, "most": max_files}
+    fresh = _as_many(tx.execute(_untried(is_troubled=False), of_it), max_files)
+    failed = _as_many(tx.execute(_untried(is_troubled=True), of_it), max_files)
     if fresh and failed:
         rest = max_files - sum(one.files for one in fresh)
         failed = _as_many(failed, max(max_files // 2, rest))
@@ -256,16 +272,33 @@ def _oldest(tx: Connection, subscription: Subscription, *, max_files: int) -> li
     return fresh + failed
 
 
+@cache
+def _untried(*, is_troubled: bool) -> Select[Any]:
+    d, m = t.deliveries.c, t.manifests.c
+    owed = _owed_manifests().where(d.subscription_id == bindparam("subscription"), m.read_attempts == 0)
+    owed = owed.order_by(d.day, d.first_key).limit(bindparam("most"))
+    if is_troubled:
+        # With the index of exactly these rows, as the condition is written: else SQLite would scan the whole backlog.
+        return owed.where(or_(m.last_error.is_not(None), m.reading_run_id.is_not(None)))
+    return owed.where(m.last_error.is_(None), m.reading_run_id.is_(None))
+
+
+@cache
+def _tried() -> Select[Any]:
+    d, m = t.deliveries.c, t.manifests.c
+    failed = _owed_manifests().where(d.subscription_id == bindparam("subscription"), m.read_attempts > 0)
+    # The least often tried come first, then the least recently tried, so that all get their turn.
+    return failed.order_by(m.read_attempts, m.tried_at.nulls_first(), d.day, d.first_key).limit(bindparam("most"))
+
+
 def _retries(tx: Connection, subscription: Subscription, *, most: int, more: int, now: datetime) -> list[OwedManifest]:
     """Manifests that failed by themselves: *most* of them, and *more* of those whose pause is over."""
-    d, m = t.deliveries.c, t.manifests.c
-    # The least often tried come first, then the least recently tried, so that all get their turn.
-    failed = _owed_manifests().where(d.subscription_id == subscription.id, m.read_attempts > 0)
-    failed = failed.order_by(m.read_attempts, m.tried_at.nulls_first(), d.day, d.first_key)
-    found = [_manifest(row) for row in tx.execute(failed.limit(most))]
+    found = [_manifest(row) for row in tx.execute(_tried(), {"subscription": subscription.id, "most": most})]
     if more and len(found) == most:
         known = {one.id for one in found}
-        rested = tx.execute(failed.where(or_(*_pauses_over(now))).limit(most + more))
+        rested = tx.execute(
+            _tried().where(or_(*_pauses_over(now))), {"subscription": subscription.id, "most": most + more}
+        )
         found += [one for one in map(_manifest, rested) if one.id not in known][:more]
     return found
 
@@ -323,8 +356,7 @@ def gets_on(tx: Connection, subscription: Subscription) -> bool:
 
 def failing_subscriptions(tx: Connection, source_id: int) -> set[int]:
     """The subscriptions whose latest delivery failed."""
-    s = t.subscriptions.c
-    return set(tx.execute(select(s.id).where(s.source_id == source_id, s.last_error.is_not(None))).scalars())
+    return set(tx.execute(_failing(), {"of_source": source_id}).scalars())
 
 
 def nobody_waits(tx: Connection, manifest_id: str) -> bool:
@@ -332,10 +364,4 @@ def nobody_waits(tx: Connection, manifest_id: str) -> bool:
 
     For a removed subscriber nothing is kept staged: if it comes back, the manifest is read again.
     """
-    d, s = t.deliveries.c, t.subscriptions.c
-    owed = (
-        select(literal(1))
-        .join_from(t.deliveries, t.subscriptions, s.id == d.subscription_id)
-        .where(d.manifest_id == manifest_id, deliveries.is_owed(), s.inactive_since.is_(None))
-    )
-    return tx.execute(owed.limit(1)).first() is None
+    return tx.execute(_waits(), {"manifest": manifest_id}).first() is None

@@ -12,8 +12,10 @@ The next listing begins at the frontier minus the lookback.
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, Select, bindparam, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from export_pipeline.errors import LedgerError
@@ -46,7 +48,25 @@ class ListingState:
 
 def source_id(tx: Connection, url: str) -> int | None:
     """The ledger's number of the source at *url*; None if it was never seen."""
-    return tx.execute(select(t.sources.c.id).where(t.sources.c.url == url)).scalar()
+    return tx.execute(_id_of_url(), {"url": url}).scalar()
+
+
+# The statements of every run are built once: that takes as long as executing them.
+@cache
+def _id_of_url() -> Select[int]:
+    return select(t.sources.c.id).where(t.sources.c.url == bindparam("url"))
+
+
+@cache
+def _column(name: str) -> Select[Any]:
+    return select(t.sources.c[name]).where(t.sources.c.id == bindparam("source_id"))
+
+
+@cache
+def _listing_state() -> Select[Any]:
+    s = t.sources.c
+    columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
+    return select(*columns).where(s.id == bindparam("source_id"))
 
 
 def add_source(tx: Connection, url: str) -> int:
@@ -60,9 +80,7 @@ def add_source(tx: Connection, url: str) -> int:
 
 def listing_state(tx: Connection, source_id: int) -> ListingState:
     """How far a source has been listed."""
-    s = t.sources.c
-    columns = (s.frontier, s.listing_after, s.complete_at, s.start_date, s.listed_at, s.listing_began_at)
-    frontier, after, *times = tx.execute(select(*columns).where(s.id == source_id)).one()
+    frontier, after, *times = tx.execute(_listing_state(), {"source_id": source_id}).one()
     return ListingState(frontier or "", after or "", *times)
 
 
@@ -89,12 +107,12 @@ def set_more_to_list(tx: Connection, source_id: int, more: bool) -> None:
 
 def more_to_list(tx: Connection, source_id: int) -> bool:
     """Whether the last listing stopped at its limit."""
-    return bool(tx.execute(select(t.sources.c.more_to_list).where(t.sources.c.id == source_id)).scalar())
+    return bool(tx.execute(_column("more_to_list"), {"source_id": source_id}).scalar())
 
 
 def first_day(tx: Connection, source_id: int) -> date | None:
     """The day of the first file of a source; None if unknown."""
-    found: date | None = tx.execute(select(t.sources.c.first_day).where(t.sources.c.id == source_id)).scalar()
+    found: date | None = tx.execute(_column("first_day"), {"source_id": source_id}).scalar()
     return found
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, not_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, insert, not_, select, true, update
 
 from export_pipeline.errors import ConfigurationError
 from export_pipeline.ledger import deliveries, folding, manifests
@@ -36,13 +38,27 @@ class Registration:
 
 def active(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
     """The active subscriptions, by name."""
+    return tuple(Subscription(*row) for row in tx.execute(_active(), {"of_source": source_id}))
+
+
+# Built once: that takes as long as executing them, and they are executed many times in each run.
+@cache
+def _names() -> Select[Any]:
     s = t.subscriptions.c
-    rows = tx.execute(
-        select(s.id, s.name, s.start_day, s.start_at)
-        .where(s.source_id == source_id, s.inactive_since.is_(None))
-        .order_by(s.name)
-    )
-    return tuple(Subscription(*row) for row in rows)
+    return select(s.name, s.since).where(s.source_id == bindparam("of_source"), s.inactive_since.is_(None))
+
+
+@cache
+def _active() -> Select[Any]:
+    s = t.subscriptions.c
+    rows = select(s.id, s.name, s.start_day, s.start_at)
+    return rows.where(s.source_id == bindparam("of_source"), s.inactive_since.is_(None)).order_by(s.name)
+
+
+@cache
+def _error_in_run() -> Select[str]:
+    s = t.subscriptions.c
+    return select(s.last_error).where(s.id == bindparam("subscription"), s.last_error_run_id == bindparam("run_id"))
 
 
 def inactive(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
@@ -56,8 +72,7 @@ def inactive(tx: Connection, source_id: int) -> tuple[Subscription, ...]:
 
 def is_registered(tx: Connection, source_id: int, wanted: Mapping[str, str | None]) -> bool:
     """Whether the ledger already has exactly *wanted* (name → since): then there is nothing to write."""
-    s = t.subscriptions.c
-    rows = tx.execute(select(s.name, s.since).where(s.source_id == source_id, s.inactive_since.is_(None)))
+    rows = tx.execute(_names(), {"of_source": source_id})
     return {row.name: row.since for row in rows} == dict(wanted)
 
 
@@ -202,5 +217,4 @@ def set_spent(tx: Connection, subscription: int, run_id: str, seconds: float) ->
 
 def failed_in_run(tx: Connection, subscription: Subscription, run_id: str) -> str | None:
     """Why this subscriber failed earlier in the same run; None if it did not."""
-    s = t.subscriptions.c
-    return tx.execute(select(s.last_error).where(s.id == subscription.id, s.last_error_run_id == run_id)).scalar()
+    return tx.execute(_error_in_run(), {"subscription": subscription.id, "run_id": run_id}).scalar()
