@@ -6,7 +6,7 @@ starts do without.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -117,13 +117,33 @@ def _compile_statements_once(patch: pytest.MonkeyPatch) -> None:
     for dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg2):
         patch.setattr(dialect, "__hash__", lambda one: hash(type(one)))
         patch.setattr(dialect, "__eq__", lambda one, other: one is other or _state(one) == _state(other))
+        patch.setattr(dialect, "initialize", _remembering_state(dialect.initialize))
 
 
 def _state(dialect: DefaultDialect) -> tuple[type[DefaultDialect], dict[str, Any]]:
     """What the text of a statement depends on: the class of the dialect, its options and its server."""
-    return type(dialect), {name: value for name, value in vars(dialect).items() if isinstance(value, _PLAIN)}
+    return vars(dialect).get(_KNOWN) or (type(dialect), _plain(dialect))
 
 
+def _plain(dialect: DefaultDialect) -> dict[str, Any]:
+    return {name: value for name, value in vars(dialect).items() if isinstance(value, _PLAIN)}
+
+
+def _remembering_state(initialize: Callable[..., None]) -> Callable[..., None]:
+    """From the first connection on a dialect does not change: those in the same state get the same object for it."""
+    known: list[tuple[type[DefaultDialect], dict[str, Any]]] = []
+
+    def initialize_and_remember(dialect: DefaultDialect, connection: Connection) -> None:
+        initialize(dialect, connection)
+        state = (type(dialect), _plain(dialect))
+        if state not in known:
+            known.append(state)
+        setattr(dialect, _KNOWN, known[known.index(state)])
+
+    return initialize_and_remember
+
+
+_KNOWN = "_state_in_tests"
 _PLAIN = (bool, int, str, tuple, type(None))
 
 

@@ -89,13 +89,16 @@ def ask(world: World) -> Sayings:
 
 @contextmanager
 def _lent(world: World) -> Iterator[None]:
-    """Commands open the ledger themselves; here they get one whose statements are compiled already."""
-    own = database.Ledger
-    database.Ledger = lambda *_, **__: world.lend()  # type: ignore[assignment, misc]
+    """Commands open the ledger themselves; here they all get the same one, which stays open from one to the next."""
+    own, lent = database.Ledger, world.lend()
+    close, lent.close = lent.close, lambda: None  # type: ignore[method-assign]
+    database.Ledger = lambda *_, **__: lent  # type: ignore[assignment, misc]
     try:
         yield
     finally:
         database.Ledger = own  # type: ignore[misc]
+        lent.close = close  # type: ignore[method-assign]
+        lent.close()
 
 
 def untrue(world: World, said: Sayings, records: list[Record], dismissed: list[Record]) -> list[str]:

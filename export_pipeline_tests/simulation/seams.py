@@ -27,6 +27,7 @@ STATEMENT, ANSWER = "statement", "answer"
 CALL, TAKEN, CURSOR, MESSAGES = "call", "taken", "cursor", "messages"
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.chmod"}
 _LOOKS = {"os.scandir", "os.listdir"}
+_WATCHED = {"open"} | _CHANGES | _LOOKS
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _NO_CHANGE = ("SELECT", "PRAGMA", "BEGIN", "WITH")
 # Locks are not files here: they die with their holder, and which of them are held is no part of a state.
@@ -97,7 +98,8 @@ def seam(kind: str, label: str = "", *, is_effect: bool = True) -> None:
 
 
 def _on_audit(name: str, arguments: tuple[Any, ...]) -> None:
-    if _here.observer is None:
+    # Most events are others, such as each call of id().
+    if name not in _WATCHED or _here.observer is None:
         return
     if name == "open":
         path, _, flags = arguments
