@@ -15,7 +15,7 @@ from export_pipeline.errors import FileCorrupt
 from export_pipeline.source import columnar_process
 from export_pipeline.source.compression import decompress
 from export_pipeline.source.file import KIB, MIB, ReadLimits
-from export_pipeline_tests.source.test_columnar import BOTH, parquet, unpack
+from export_pipeline_tests.source.test_columnar import orc, parquet, unpack
 
 pa = pytest.importorskip("pyarrow")
 LARGE = 24 * MIB
@@ -76,7 +76,9 @@ def one_endless_list() -> bytes:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and tells a process's memory")
-@pytest.mark.parametrize("make", [dictionary_in_parquet, dictionary_in_orc, one_endless_list])
+@pytest.mark.parametrize(
+    "make", [dictionary_in_parquet, pytest.param(dictionary_in_orc, marks=pytest.mark.thorough), one_endless_list]
+)
 def test_no_file_takes_more_memory_than_its_process_may(make: Callable[[], bytes], tmp_path: Path) -> None:
     """What unpacks without bounds is refused for that, and neither process takes more memory than its bound."""
     path = tmp_path / "file"
@@ -93,7 +95,7 @@ def test_no_file_takes_more_memory_than_its_process_may(make: Callable[[], bytes
     assert int(child_kib) * KIB < columnar_process.MEMORY_BYTES + 150 * MIB
 
 
-@BOTH
+@pytest.mark.parametrize("pack", [parquet, pytest.param(orc, marks=pytest.mark.thorough)])
 def test_rows_that_are_too_large_together_come_one_by_one(pack: Callable[[Any], bytes]) -> None:
     """Where the memory does not do for many rows at a time, fewer are read, and each comes once and in order."""
     rows = [{"n": n, "s": f"{n} " * 2} for n in range(600)]

@@ -62,6 +62,12 @@ def test_what_was_replaced_or_removed_is_found_out(place: tuple[S3Server, str, S
     assert read(source, again[replaced.key], 100_000) == CONTENT[::-1]
 
 
+@pytest.mark.parametrize(
+    "any_s3",
+    # The others, which test_s3.py lists in pages each time, at night.
+    ["rclone", "s3rver", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("moto", "ceph"))],
+    indirect=True,
+)
 def test_several_pages_are_listed(any_s3: S3Server) -> None:
     """More files than one page holds come once each and in order."""
     bucket = any_s3.new_bucket()

@@ -148,7 +148,7 @@ print(events, len(stretches), sum(stretches), (resource.getrusage(resource.RUSAG
         pytest.param(b'{"s":"', b"b", b'"}', id="a string"),
         pytest.param(b'{"s":"', b"\\n", b'"}', id="a string of escapes", marks=pytest.mark.thorough),
         pytest.param(b'{"l":[0', b",1", b"]}", id="a list", marks=pytest.mark.thorough),
-        pytest.param(b"x", b"y", b"", id="garbage"),
+        pytest.param(b"x", b"y", b"", id="garbage", marks=pytest.mark.thorough),
         pytest.param(b'{"l":' + b"[" * 9, b"[", b"", id="brackets"),
     ],
 )
