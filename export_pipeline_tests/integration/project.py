@@ -163,15 +163,21 @@ class Project:
         job: str = "export_job",
         *,
         config: Mapping[str, Any] | None = None,
+        run_config: Mapping[str, Any] | None = None,
         partition: str | None = None,
         resources: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Run:
-        """Run a job in this process, on the project's persistent instance."""
+        """Run a job in this process, on the project's persistent instance.
+
+        Args:
+            config: of its ops.
+            run_config: the whole config, instead of that.
+        """
         with DagsterInstance.from_config(str(self.home)) as instance:
             result = self.job(job).execute_in_process(
                 instance=instance,
-                run_config={"ops": config} if config else None,
+                run_config=dict(run_config) if run_config else {"ops": config} if config else None,
                 partition_key=partition,
                 raise_on_error=False,
                 resources=dict(resources) if resources else None,

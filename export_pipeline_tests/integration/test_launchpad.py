@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
+from dagster_shared.yaml_utils import load_run_config_yaml
 
-from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.integration.project import Project, Run
 from export_pipeline_tests.servers.receiver import Receiver
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -24,13 +25,9 @@ def all_defaults(project: Project, job: str = "export_job") -> Any:
     return yaml.safe_load(default_values_yaml_from_type_snap(schema, schema.get_config_snap(root)))
 
 
-def launch(project: Project, job: str, config: Any, *more: str) -> tuple[int, str]:
-    """Launch *job* with exactly *config*, in a separate process; returns its exit code and output."""
-    path = project.root / "launch.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return project.command(
-        "job", "execute", "-m", "export_pipeline.definitions", "-j", job, "--config", str(path), *more
-    )
+def launch(project: Project, job: str, config: Any, *, day: str | None = None) -> Run:
+    """Launch *job* with exactly *config*, as Dagster reads it when it is given as text."""
+    return project.run(job, run_config=load_run_config_yaml(yaml.safe_dump(config)), partition=day)
 
 
 @pytest.fixture
@@ -54,9 +51,8 @@ def test_all_defaults_are_launched_as_they_are(
     config = all_defaults(project, job)
     assert config["resources"]["hook"]["config"]["secret"] == {"env": "HOOK_SECRET"}
     assert MASK not in str(config)
-    partition = ["--tags", '{"dagster/partition": "2026-11-23"}'] if job == "backfill_job" else []
-    exit_code, printed = launch(project, job, config, *partition)
-    assert exit_code == 0, printed
+    run = launch(project, job, config, day="2026-11-23" if job == "backfill_job" else None)
+    assert run.success, run.failures
     assert receiver.events() == lines
     assert project.copied() == lines
 
@@ -101,9 +97,8 @@ def test_what_it_opens_with_is_launched_as_it_is(project: Project, job: str) -> 
     preset = by_day.get_run_config_for_partition_key("2026-11-23") if by_day else found.run_config
     expected = {"export_job": {"ops": {"list_new_files": {"config": {"max_files": 100}}}}, "backfill_job": {}}
     assert preset == expected[job]
-    partition = ["--tags", '{"dagster/partition": "2026-11-23"}'] if job == "backfill_job" else []
-    exit_code, printed = launch(project, job, preset, *partition)
-    assert exit_code == 0, printed
+    run = launch(project, job, preset, day="2026-11-23" if job == "backfill_job" else None)
+    assert run.success, run.failures
     assert project.copied() == lines
 
 
@@ -117,10 +112,11 @@ def test_a_secret_written_into_the_file_is_hidden_and_its_mask_refused(
     config = all_defaults(project)
     assert config["resources"]["hook"]["config"]["previous_secret"] == MASK
     assert OLD_SECRET not in str(config)
-    exit_code, printed = launch(project, "export_job", config)
-    assert exit_code != 0
-    assert "remove it from the run's config" in printed
-    assert OLD_SECRET not in printed
+    run = launch(project, "export_job", config)
+    assert not run.success
+    told = str([run.failures, run.log, run.entries])
+    assert "remove it from the run's config" in told
+    assert OLD_SECRET not in told
     assert receiver.requests == []
 
 
