@@ -229,11 +229,8 @@ def outside(tmp_path: Path, environment: Path) -> Outside:
     return Outside(tmp_path, environment)
 
 
-@pytest.mark.timeout(900)
-def test_the_wheel_in_an_empty_folder(outside: Outside) -> None:
-    """Nothing is configured at first. After the demo `status` reports on it, and its run is in the UI of
-    `export-pipeline dev`, which greets nobody with a warning and which Ctrl-C ends with all its processes.
-    """
+def export_the_demo(outside: Outside) -> None:
+    """What somebody does who has installed the wheel: ask, run the demo, ask again."""
     done = outside.run("status")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"nothing is configured in {outside.folder}" in done.stderr
@@ -244,6 +241,28 @@ def test_the_wheel_in_an_empty_folder(outside: Outside) -> None:
     assert "Warning" not in (outside.folder / ".demo" / "export.log").read_text()
     status = json.loads(outside.run("status", "--json").stdout)
     assert (status["file"], status["is_well"]) == ("deployments/local.yaml", True)
+
+
+def assert_nothing_else_was_written(outside: Outside) -> None:
+    """The folder holds what the demo says that it wrote, and the user's home nothing."""
+    found = {path.name for path in outside.folder.iterdir() if not path.name.startswith(".")}
+    assert found - {"logs"} == {"dagster.yaml", "deployments", "workspace.yaml"}
+    assert list(Path(outside.environ["HOME"]).iterdir()) == []
+
+
+def test_the_wheel_in_an_empty_folder(outside: Outside) -> None:
+    """Nothing is configured at first; after the demo `status` reports on it, and nothing else was written."""
+    export_the_demo(outside)
+    assert_nothing_else_was_written(outside)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
+def test_the_ui_of_the_wheel(outside: Outside) -> None:
+    """The run of the demo is in the UI of `export-pipeline dev`, which greets nobody with a warning and which Ctrl-C
+    ends with all its processes.
+    """
+    export_the_demo(outside)
     with outside.dev() as (process, url, log):
         query = """{ runsOrError { ... on Runs { results { jobName status } } }
           workspaceOrError { ... on Workspace { locationEntries { name
@@ -265,13 +284,7 @@ def test_the_wheel_in_an_empty_folder(outside: Outside) -> None:
     printed = log.read_text()
     assert f"Dagster's UI: {url.removesuffix('/graphql')} for the deployment local" in printed
     assert "Warning" not in printed
-    assert {path.name for path in outside.folder.iterdir() if not path.name.startswith(".")} == {
-        "dagster.yaml",
-        "deployments",
-        "logs",
-        "workspace.yaml",
-    }
-    assert list(Path(outside.environ["HOME"]).iterdir()) == []
+    assert_nothing_else_was_written(outside)
 
 
 def test_a_deployment_of_ones_own_outside_of_a_checkout(outside: Outside) -> None:

@@ -1,4 +1,4 @@
-"""What the browser looks at: `dagster dev` on sample data, with a receiver that can be held up and made to fail."""
+"""What the browser looks at: `export-pipeline dev` on sample data, with a receiver that can be held up or fail."""
 
 import shutil
 import threading
@@ -11,7 +11,7 @@ from export_pipeline.batching.quarantine import Quarantine, entry_of
 from export_pipeline.orchestration.names import RANGE_TAG
 from export_pipeline.sample_bucket import Sample, make_sample_bucket
 from export_pipeline.storage.objects import open_objects
-from export_pipeline_tests.integration.dagster_dev import SELECTOR, DagsterDev, dagster_dev
+from export_pipeline_tests.integration.dagster_dev import EXPORT_PIPELINE_DEV, SELECTOR, DagsterDev, dagster_dev
 from export_pipeline_tests.integration.project import Project
 from export_pipeline_tests.servers.http import Reply, Request
 from export_pipeline_tests.servers.receiver import Receiver
@@ -174,7 +174,7 @@ def stage(root: Path) -> Iterator[Stage]:
     sample = make_sample_bucket(project.bucket)
     with Crm() as crm:
         project.config = _deployment(crm.url)
-        with dagster_dev(project, **{SECRET_VARIABLE: SECRET}) as dev:
+        with dagster_dev(project, command=EXPORT_PIPELINE_DEV, **{SECRET_VARIABLE: SECRET}) as dev:
             try:
                 yield Stage(project, dev, crm, sample)
             finally:

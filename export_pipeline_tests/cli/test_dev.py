@@ -1,4 +1,4 @@
-"""``export-pipeline dev``: what it does before Dagster starts. test_distribution.py has it running."""
+"""``export-pipeline dev``: what it does before Dagster starts. The tests of the UI have it running."""
 
 import os
 import socket

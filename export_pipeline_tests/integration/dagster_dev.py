@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,11 @@ class DagsterDev:
         self.log = log
         self.process_id = process_id
         self.answers: list[str] = []
+        # One for all: making one reads the certificate authorities of the machine.
+        self._client = httpx2.Client(timeout=60)
 
     def ask(self, query: str, **variables: Any) -> Any:
-        answer = httpx2.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60)
+        answer = self._client.post(f"{self.url}/graphql", json={"query": query, "variables": variables})
         self.answers.append(answer.text)
         found = answer.json()
         assert "errors" not in found, found
@@ -54,6 +56,10 @@ class DagsterDev:
                 return found
             time.sleep(0.3)
         raise AssertionError(f"waited {seconds} s in vain; dagster dev printed:\n{self.log.read_text()[-4000:]}")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
 
     def ticks(self, kind: str, name: str) -> list[dict[str, Any]]:
         """Ticks of a schedule or sensor, newest first: status, skipReason, runIds, error."""
@@ -81,15 +87,23 @@ class DagsterDev:
         return list(self.ask(query)["runsOrError"]["results"])
 
 
+DAGSTER_DEV = (sys.executable, "-m", "dagster", "dev")
+EXPORT_PIPELINE_DEV = (sys.executable, "-m", "export_pipeline.cli", "dev")
+
+
 @contextmanager
-def dagster_dev(project: Project, workspace: str = WORKSPACE, **environment: str) -> Iterator[DagsterDev]:
-    """Start ``dagster dev`` in the project's folder and wait until it has loaded the definitions."""
+def dagster_dev(
+    project: Project, workspace: str = WORKSPACE, *, command: Sequence[str] = DAGSTER_DEV, **environment: str
+) -> Iterator[DagsterDev]:
+    """Start ``dagster dev``, by one *command* or the other, in the project's folder, and wait until it has loaded the
+    definitions.
+    """
     (project.root / "workspace.yaml").write_text(workspace)
     port = free_port()
     log = project.root / "dagster-dev.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-p", str(port)],
+            [*command, "--port", str(port)],
             cwd=project.root,
             env=project.environment(**environment),
             stdout=out,
@@ -101,6 +115,7 @@ def dagster_dev(project: Project, workspace: str = WORKSPACE, **environment: str
         dev.wait_for(lambda: _is_loaded(dev), seconds=120)
         yield dev
     finally:
+        dev.close()
         process.send_signal(signal.SIGINT)
         try:
             process.wait(30)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.dagster_dev import dagster_dev
 from export_pipeline_tests.integration.project import Project
@@ -11,8 +13,9 @@ EVERY_MINUTE = "* * * * *"
 CRM = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 
 
+@pytest.mark.thorough
 def test_a_due_tick_runs_the_job(project: Project, received: Path) -> None:
-    """When due the schedule runs the job, which moves the cursor on."""
+    """When due the schedule runs the job, which moves the cursor on; each time, the tests of the UI see it do so."""
     project.config.update(frequency=EVERY_MINUTE, subscribers={"crm": CRM})
     lines = project.put_days("23")
     with dagster_dev(project) as dev:
