@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from export_pipeline_tests.browser.chromium import running
 from export_pipeline_tests.documents.blocks import ROOT, blocks_of
@@ -28,6 +28,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = built(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of the site, which ends with them."""
+    with running() as browser:
+        yield browser
 
 
 def built(folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -64,7 +71,7 @@ def pages_of(menu: Any) -> Iterator[str]:
             yield from pages_of(entry)
 
 
-def test_the_site_is_read_without_any_server(site: Path) -> None:
+def test_the_site_is_read_without_any_server(site: Path, browser: Browser) -> None:
     """From the folder alone every page opens, with its menu and all its pictures, and asks no machine for anything."""
     asked: list[str] = []
 
@@ -74,14 +81,14 @@ def test_the_site_is_read_without_any_server(site: Path) -> None:
 
     pages = sorted(site.glob("*.html"))
     assert {"index.html", "concepts.html", "operations.html", "deployment.html"} <= {page.name for page in pages}
-    with running() as browser:
-        page = browser.new_page()
-        page.on("request", note)
-        for path in pages:
-            page.goto(path.as_uri())
-            assert page.locator("nav").count() > 0, path.name
-            broken = broken_pictures(page)
-            assert broken == [], path.name
+    page = browser.new_page()
+    page.on("request", note)
+    for path in pages:
+        page.goto(path.as_uri())
+        assert page.locator("nav").count() > 0, path.name
+        broken = broken_pictures(page)
+        assert broken == [], path.name
+    page.close()
     assert asked == []
 
 
@@ -95,19 +102,19 @@ def test_every_block_is_shown_as_one(site: Path) -> None:
         assert shown.count("<table>") == len(re.findall(r"^ *\|(?: ?:?-+:? ?\|)+$", text, re.MULTILINE)), page.name
 
 
-def test_the_search_finds_a_page(site: Path) -> None:
+def test_the_search_finds_a_page(site: Path, browser: Browser) -> None:
     """Served by Python's own server, the site is searched in the browser: a word of a page leads to that page."""
     handler = partial(Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with running() as browser:
-                page = browser.new_page()
-                page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-                page.get_by_role("button", name="Search").first.click()
-                page.get_by_role("combobox", name="Search").fill("copy_ledger")
-                found = page.get_by_role("listbox").locator("a").first
-                expect(found).to_have_attribute("href", re.compile(r"operations\.html"))
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            page.get_by_role("button", name="Search").first.click()
+            page.get_by_role("combobox", name="Search").fill("copy_ledger")
+            found = page.get_by_role("listbox").locator("a").first
+            expect(found).to_have_attribute("href", re.compile(r"operations\.html"))
+            page.close()
         finally:
             server.shutdown()
 
@@ -125,17 +132,17 @@ def broken_pictures(page: Page) -> list[str]:
     return [str(one) for one in found]
 
 
-def test_the_diagram_holds_its_text(site: Path) -> None:
+def test_the_diagram_holds_its_text(site: Path, browser: Browser) -> None:
     """In the diagram of concepts.md no line of text is wider than the box around it, in the font of this machine."""
-    with running() as browser:
-        page = browser.new_page()
-        page.goto((site / "images" / "concepts.svg").as_uri())
-        boxes = page.evaluate(
-            """() => { const all = s => [...document.querySelectorAll(s)].map(e => e.getBBox());
-            return {texts: [...document.querySelectorAll('text')].map(e => [e.textContent, e.getBBox()])
-                .map(([t, b]) => [t, b.x, b.y, b.width, b.height]),
-                boxes: all('rect.place, rect.op').map(b => [b.x, b.y, b.width, b.height])}; }"""
-        )
+    page = browser.new_page()
+    page.goto((site / "images" / "concepts.svg").as_uri())
+    boxes = page.evaluate(
+        """() => { const all = s => [...document.querySelectorAll(s)].map(e => e.getBBox());
+        return {texts: [...document.querySelectorAll('text')].map(e => [e.textContent, e.getBBox()])
+            .map(([t, b]) => [t, b.x, b.y, b.width, b.height]),
+            boxes: all('rect.place, rect.op').map(b => [b.x, b.y, b.width, b.height])}; }"""
+    )
+    page.close()
     assert len(boxes["boxes"]) >= 10
     for text, x, y, width, height in boxes["texts"]:
         middle_x, middle_y = x + width / 2, y + height / 2
