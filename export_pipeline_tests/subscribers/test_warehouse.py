@@ -14,7 +14,7 @@ from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_columns import OWN_COLUMNS
 from export_pipeline.testing import SubscriberContract, batch_of, sample_event
-from export_pipeline_tests.servers.postgres import new_database, postgres_server
+from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.subscribers.warehouses import (
     delta_rows,
     duckdb_rows,
@@ -87,9 +87,9 @@ class TestDuckdb(WarehouseContract):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        yield url.replace("export@", "export:s3cr3t-password@")  # dlt insists on one
+def postgres(postgres_url: str) -> str:
+    """The URL of a PostgreSQL server, with a password, since dlt insists on one."""
+    return postgres_url.replace("export@", "export:s3cr3t-password@")
 
 
 class TestPostgres(WarehouseContract):

@@ -18,7 +18,7 @@ from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.testing import batch_of
-from export_pipeline_tests.servers.postgres import new_database, postgres_server
+from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, parquet_rows, postgres_rows
 
 # dlt's own affairs with pandas, pyarrow and DuckDB; none is about this package.
@@ -53,9 +53,9 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        yield url.replace("export@", "export:s3cr3t-password@")  # dlt insists on one
+def postgres(postgres_url: str) -> str:
+    """The URL of a PostgreSQL server, with a password, since dlt insists on one."""
+    return postgres_url.replace("export@", "export:s3cr3t-password@")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_errors import meaning
 from export_pipeline.testing import batch_of, sample_event
-from export_pipeline_tests.servers.postgres import new_database, postgres_server
+from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.subscribers.warehouses import delta_rows, duckdb_rows, parquet_rows, postgres_rows
 
 # dlt's own affairs with pandas, pyarrow and DuckDB; none is about this package.
@@ -31,9 +31,9 @@ Rows = Callable[[str], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        yield url.replace("export@", "export:s3cr3t-password@")  # dlt insists on one
+def postgres(postgres_url: str) -> str:
+    """The URL of a PostgreSQL server, with a password, since dlt insists on one."""
+    return postgres_url.replace("export@", "export:s3cr3t-password@")
 
 
 @pytest.fixture(
@@ -73,8 +73,6 @@ EVENTS = 20
 DYING = """
 import json, os, signal, sys
 from contextlib import contextmanager
-from dlt.load.load import Load
-from dlt.pipeline.pipeline import Pipeline
 from export_pipeline.subscribers import warehouse_duckdb, warehouse_folder, warehouse_native, warehouse_parquet
 from export_pipeline.subscribers import warehouse_postgres
 from export_pipeline.subscribers.warehouse import Warehouse
@@ -87,6 +85,12 @@ def dies_after(do):
     return lambda *arguments, **options: (do(*arguments, **options), dies())
 
 where, options = sys.argv[1], json.loads(sys.argv[2])
+if "table_format" in options:
+    from dlt.load.load import Load
+    from dlt.pipeline.pipeline import Pipeline
+else:
+    class Load: pass
+    class Pipeline: load = None
 if where == "before the load":
     Pipeline.load = warehouse_native._grow = warehouse_parquet.ParquetFiles._note = dies
 elif where == "before the load is noted":

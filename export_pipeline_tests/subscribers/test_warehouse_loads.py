@@ -11,23 +11,17 @@ from export_pipeline.errors import DeliveryError, TryLater
 from export_pipeline.subscribers import warehouse_duckdb, warehouse_native
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.testing import batch_of
-from export_pipeline_tests.servers.postgres import new_database, postgres_server
+from export_pipeline_tests.servers.postgres import new_database
 from export_pipeline_tests.subscribers.warehouses import duckdb_rows, parquet_rows, postgres_rows
 
 Rows = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
 
 
 @pytest.fixture(params=["duckdb", "postgres", "parquet"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[dict[str, Any], Rows]]:
     """Options for an empty destination, and what reads its table."""
     if request.param == "postgres":
-        with new_database(request.getfixturevalue("postgres")) as url:
+        with new_database(request.getfixturevalue("postgres_url")) as url:
             yield {"destination": "postgres", "connection": url}, lambda: postgres_rows(url, "export.events")
     elif request.param == "parquet":
         yield {"destination": "filesystem", "url": str(tmp_path)}, lambda: parquet_rows(tmp_path)
