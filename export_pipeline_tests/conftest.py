@@ -16,8 +16,8 @@ from export_pipeline_tests.servers.programs import python_path
 from export_pipeline_tests.servers.s3 import S3Server, ceph_server, moto_server, rclone_server, s3rver_server
 
 sqlite_guard.watch()
-# A deadline is one of wall time, which a busy machine lets pass.
-settings.register_profile("busy", deadline=None)
+# A deadline is one of wall time, which a busy machine lets pass. At night EXAMPLES is more.
+settings.register_profile("busy", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "40")))
 settings.load_profile("busy")
 
 MEMORY = Path("/dev/shm")

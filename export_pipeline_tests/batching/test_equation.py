@@ -14,6 +14,7 @@ from export_pipeline_tests.source.framing_support import RefusingChecker, frame
 from export_pipeline_tests.source.packing import PACKERS
 from export_pipeline_tests.source.test_rfc8259 import OBJECTS
 
+EXAMPLES = settings().max_examples
 BLANKS = st.sampled_from([b"", b"", b"", b" ", b"\t", b"\r", b" \r "])
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n"])
 # Nothing here may lend itself to a part of the event behind it.
@@ -93,7 +94,7 @@ def contents(draw: st.DrawFn) -> Content:
     return content
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES + EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(contents(), st.sampled_from(sorted(PACKERS))), max_size=4),
     st.integers(1, 5),
@@ -120,7 +121,7 @@ def test_known_files_give_what_they_hold(
     assert reading.events_quarantined == len(kept)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(TOKENS, max_size=14).map(b"".join),
     st.lists(st.integers(0, 120), max_size=6),
