@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import export_pipeline
@@ -62,16 +63,26 @@ CONFINED = {
 READS_TABLES = {"cli.check", "demo"}
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    """Name below the package → the module's syntax tree."""
+@cache
+def _modules() -> tuple[tuple[str, ast.Module], ...]:
+    """Name below the package, and the module's syntax tree."""
+    return tuple(_parsed())
+
+
+def _parsed() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
         if "versions" not in path.parts:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             yield (name if name == "__init__" else name.removesuffix(".__init__")), ast.parse(path.read_text("utf-8"))
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+@cache
+def _imports(tree: ast.Module) -> tuple[str, ...]:
     """Every module that is imported when the program runs, also inside functions; not those for type checking."""
+    return tuple(_imported(tree))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
     skipped = {
         id(inner)
         for node in ast.walk(tree)
