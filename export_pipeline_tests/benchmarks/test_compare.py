@@ -41,6 +41,7 @@ def results(rows: list[Row], *, events: int) -> dict[str, object]:
     return kept
 
 
+@pytest.mark.thorough
 def test_who_fails_is_named_with_the_reason(race: Race) -> None:
     """A way that loses events, ends with an error or cannot be installed is in the table, with the reason."""
     rows, speed = race.run([0])

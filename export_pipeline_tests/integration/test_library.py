@@ -176,6 +176,7 @@ def dg(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_the_component_is_listed(acme: Path) -> None:
     """`dg list components` shows export_pipeline.Export, and what it is."""
     listed = json.loads(dg(acme, "list", "components", "--json"))["items"]

@@ -112,6 +112,7 @@ def test_a_listing_that_is_refused_fails_with_its_cause(project: Project, ceph: 
     assert SECRET_KEY not in reason
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("login")
 def test_a_run_by_command_line_in_s3(project: Project, moto: S3Server) -> None:
     """`dagster job execute` works the same on S3."""

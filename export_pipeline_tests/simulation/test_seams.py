@@ -59,7 +59,8 @@ def test_at_most_one_effect_lies_between_two_seams(empty: Stage, name: str) -> N
             assert effects(world, before, after, (old, new)) <= 1, f"{step.name}: behind {seam}"
 
 
-@pytest.mark.parametrize("share", range(4))
+# At night at further seams.
+@pytest.mark.parametrize("share", [0, *(pytest.param(share, marks=pytest.mark.thorough) for share in (1, 2, 3))])
 def test_a_death_is_what_sigkill_leaves(empty: Stage, tmp_path: Path, share: int) -> None:
     """A process that is killed by the system at a seam leaves the state that the simulation goes on from."""
     world, name = empty.world, VARIED[0]

@@ -181,9 +181,9 @@ def test_whatever_a_reader_raises_is_the_error_of_its_file(
 
 def test_a_file_that_kills_its_reader_is_found_and_given_up(export: Runs) -> None:
     """A file whose reading ends the process is isolated, and given up by itself; all others come, new ones at once."""
-    keys = old(12)
+    keys = old(6)
     export.put_events(*keys)
-    killer = keys[7]
+    killer = keys[4]
     assert export.work_and_die(killer)
     export.put_events(*NEW)
     runs = 0
