@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 LOOKED_THROUGH = """
@@ -44,8 +46,12 @@ def test_dagster_is_not_looked_through_while_the_definitions_load(tmp_path: Path
     assert run(BEFORE_ANYTHING_OF_OURS, tmp_path, "/no/such/deployment.yaml") == "True"
 
 
+@pytest.mark.thorough
 def test_dg_lists_the_definitions() -> None:
-    """In a checkout `dg list defs` finds the jobs, by [tool.dg] of pyproject.toml, and begins with no warning."""
+    """In a checkout `dg list defs` finds the jobs, by [tool.dg] of pyproject.toml, and begins with no warning.
+
+    Each time `make check` has `dg check defs` load them.
+    """
     environment = {**os.environ, "EXPORT_DEPLOYMENT": "local"}
     command = [str(Path(sys.executable).with_name("dg")), "list", "defs", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -6,13 +6,15 @@ import pytest
 
 from export_pipeline_tests.integration import receivers
 from export_pipeline_tests.integration.project import Project
+from export_pipeline_tests.security.test_pickle import pickles
 
 PYTHON = {"type": "python", "function": "export_pipeline_tests.integration.receivers:crm", "retry_for_seconds": 0}
 
 
 def test_the_exit_code_tells_whether_all_was_delivered(project: Project, received: Path) -> None:
     """A run by command line ends with another code than 0 when a subscriber failed, while what the others got stays
-    delivered, and with 0 once everything owed was delivered. Relative paths start at the folder it runs in.
+    delivered, and with 0 once everything owed was delivered. Relative paths start at the folder it runs in, and steps
+    pass on nothing that is pickled.
     """
     project.config.update(
         source={"url": "bucket"},
@@ -33,6 +35,7 @@ def test_the_exit_code_tells_whether_all_was_delivered(project: Project, receive
     assert code == 0, printed
     assert receivers.events("crm", received) == lines
     assert sorted(project.copied()) == sorted(lines)
+    assert pickles(project.root) == []
 
 
 @pytest.mark.thorough

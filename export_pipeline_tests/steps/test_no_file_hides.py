@@ -93,5 +93,7 @@ class ListedByMany(RuleBasedStateMachine):
         assert len(planned) == len(set(planned))
 
 
-ListedByMany.TestCase.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+ListedByMany.TestCase.settings = settings(
+    max_examples=settings().max_examples // 2, stateful_step_count=12, deadline=None
+)
 test_no_file_hides = ListedByMany.TestCase
