@@ -6,6 +6,7 @@ starts do without.
 """
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, event, update
+from sqlalchemy import Connection, Engine, QueuePool, event, update
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.default import DefaultDialect
@@ -148,19 +149,34 @@ _PLAIN = (bool, int, str, tuple, type(None))
 
 
 def _keep_engines_of_dagster(patch: pytest.MonkeyPatch) -> None:
-    """Dagster makes an engine for every statement that it executes in SQLite."""
+    """Dagster makes an engine and a connection for every statement that it executes in SQLite.
+
+    Here an engine is kept, and its connections until an instance is disposed of: then the files are as ever.
+    """
+    from dagster import DagsterInstance
     from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log, sqlite_event_log
     from dagster._core.storage.runs.sqlite import sqlite_run_storage
     from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
     from dagster._core.storage.sql import create_engine
 
-    @lru_cache(ENGINES)
-    def kept(url: str, poolclass: Any, timeout: int | None) -> Engine:
-        return create_engine(url, poolclass=poolclass, connect_args={} if timeout is None else {"timeout": timeout})
+    kept: OrderedDict[tuple[str, int | None], Engine] = OrderedDict()
+    dispose = DagsterInstance.dispose
 
     def engine_of(url: str, *, poolclass: Any, connect_args: dict[str, int] | None = None) -> Engine:
-        return kept(url, poolclass, (connect_args or {}).get("timeout"))
+        name = url, (connect_args or {}).get("timeout")
+        if name not in kept:
+            kept[name] = create_engine(url, poolclass=QueuePool, connect_args=connect_args or {})
+            if len(kept) > ENGINES:
+                kept.popitem(last=False)[1].dispose()
+        return kept[name]
 
+    def dispose_and_disconnect(instance: DagsterInstance) -> None:
+        dispose(instance)
+        for engine in list(kept.values()):
+            if engine.pool.checkedin():  # type: ignore[attr-defined]
+                engine.dispose()
+
+    patch.setattr(DagsterInstance, "dispose", dispose_and_disconnect)
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
         patch.setattr(module, "create_engine", engine_of)
 
