@@ -43,6 +43,7 @@ class FaultyStore:
 
     @property
     def url(self) -> str:
+        """Where it listens."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -62,6 +63,7 @@ class FaultyStore:
             self.hiding = 0
 
     def next_fault(self) -> str:
+        """What happens to the next request; empty: nothing does."""
         with self._lock:
             fault = self.script.popleft() if self.script else ""
             if fault:

@@ -29,6 +29,7 @@ class Done:
     err: str
 
     def json(self) -> Any:
+        """What ``--json`` printed."""
         return json.loads(self.out)
 
 
@@ -62,6 +63,7 @@ class CommandLine:
 
 @pytest.fixture
 def cli(project: Project, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line, with the project's deployment."""
     return CommandLine(project, monkeypatch)
 
 

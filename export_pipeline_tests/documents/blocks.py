@@ -47,6 +47,7 @@ class Block:
 
     @property
     def place(self) -> str:
+        """Where the block is: page and line."""
         return f"{self.page}:{self.line}"
 
     @property

@@ -26,6 +26,7 @@ def check(project: Project, **config: Any) -> dict[tuple[str, str], Checked]:
 
 
 def evaluations(run: Run) -> dict[tuple[str, str], Checked]:
+    """Asset and name of a check → what it found in a run."""
     found = {}
     for entry in run.entries:
         event = entry.dagster_event

@@ -24,6 +24,7 @@ def received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
+    """A new project in the test's folder."""
     return Project(tmp_path)
 
 

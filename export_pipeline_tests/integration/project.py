@@ -74,6 +74,7 @@ class Run:
     entries: list[EventLogEntry]
 
     def messages(self, level: str) -> list[str]:
+        """The log's lines of one level: debug, info, warning, error or critical."""
         return [message for found, message in self.log if found == level]
 
 
@@ -123,6 +124,7 @@ class Project:
         return lines
 
     def put_bytes(self, key: str, data: bytes, *, compress: bool = True) -> None:
+        """Write one file of any bytes; *compress*: by gzip."""
         path = self.bucket / key
         path.parent.mkdir(parents=True, exist_ok=True)
         # As an object store does it: the file is there at once and whole.
@@ -149,6 +151,7 @@ class Project:
 
     @property
     def deployment_path(self) -> Path:
+        """The deployment file, written anew with what :attr:`config` is now."""
         path = self.root / "test.yaml"
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return path
@@ -186,6 +189,7 @@ class Project:
             return _run(instance, result)
 
     def environment(self, **more: str) -> dict[str, str]:
+        """The variables of a process that works for this project."""
         return {
             **os.environ,
             "EXPORT_DEPLOYMENT": str(self.deployment_path),
@@ -241,6 +245,7 @@ class Project:
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
+        """The project's ledger, open inside the block."""
         opened = Ledger(self.config["ledger"]["url"])
         try:
             yield opened
@@ -278,6 +283,7 @@ class Project:
             )
 
     def imbalances(self) -> list[str]:
+        """Sentences about numbers of the ledger that do not add up."""
         with self.ledger() as ledger, ledger.read() as tx:
             return [*balance.imbalances(tx, 1)]
 
@@ -300,6 +306,7 @@ class Project:
             return [f"{manifest_id}-{batch.n}" for manifest_id in ids for batch in manifests.batches(tx, manifest_id)]
 
     def source_id(self) -> int | None:
+        """The ledger's number of the bucket; None: no run has seen it."""
         with self.ledger() as ledger, ledger.read() as tx:
             return sources.source_id(tx, self.bucket.as_uri())
 

@@ -15,14 +15,17 @@ from export_pipeline.subscribers.base import Subscriber
 
 
 def folder() -> Path:
+    """Where the receivers keep what they get, and find the files that steer them."""
     return Path(os.environ["RECEIVED"])
 
 
 def crm(ndjson: str, batch: Batch) -> None:
+    """A subscriber that keeps each batch, and fails while the file crm.fails is there."""
     _receive("crm", ndjson, batch)
 
 
 def dwh(ndjson: str, batch: Batch) -> None:
+    """As :func:`crm`, with files of its own."""
     _receive("dwh", ndjson, batch)
 
 
@@ -61,6 +64,7 @@ def stuck_in_first(ndjson: str, batch: Batch) -> None:
 
 
 def blocked(ndjson: str, batch: Batch) -> None:
+    """Refuse every batch, since a person has to act."""
     raise Blocked("401: the key has expired")
 
 

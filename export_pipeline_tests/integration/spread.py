@@ -98,6 +98,7 @@ class SpreadProject(Project):
         return self.start_job("backfill_job", tags={"dagster/partition": day})
 
     def start_job(self, job: str, tags: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start a run by command line, whose steps workers do."""
         arguments = ["job", "execute", "-m", "export_pipeline.definitions", "-j", job]
         return self.start(*arguments, *(["--tags", json.dumps(tags)] if tags else []))
 

@@ -9,6 +9,7 @@ from export_pipeline.ledger.database import Ledger
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger, in a file and then in PostgreSQL."""
     opened = Ledger(ledger_url)
     yield opened
     opened.close()

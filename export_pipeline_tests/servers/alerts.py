@@ -8,6 +8,8 @@ from export_pipeline_tests.servers.http import Reply, Request, Server
 
 @dataclass(frozen=True)
 class Alert:
+    """A message as it came; *kind* is info, success, warning or failure."""
+
     title: str
     body: str
     kind: str
@@ -30,6 +32,7 @@ class AlertReceiver(Server):
         return self.url.replace("http://", "json://") + "/planted-token"
 
     def titles(self) -> list[str]:
+        """The titles of all that came, the oldest first."""
         return [alert.title for alert in self.alerts]
 
     def answer(self, request: Request) -> Reply:

@@ -10,10 +10,12 @@ from export_pipeline_tests.servers.http import Reply, Request, Server
 
 
 def body_of(request: Request) -> bytes:
+    """The body of a request, unpacked where it is compressed."""
     return gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
 
 
 def as_json(status: int, /, **told: Any) -> Reply:
+    """A reply with *told* as JSON."""
     return Reply(status, json.dumps(told).encode(), {"content-type": "application/json"})
 
 

@@ -22,6 +22,7 @@ class ClickhouseServer(Server):
         self.session: Any = session.Session(folder)  # type: ignore[no-untyped-call]
 
     def query(self, sql: str, output: str = "TabSeparated") -> bytes:
+        """Run a statement in the database; its rows as bytes in the format *output*."""
         answer: bytes = self.session.query(sql, output).bytes()
         return answer
 

@@ -30,10 +30,12 @@ class Request:
 
     @property
     def path(self) -> str:
+        """The path, without the query."""
         return urlsplit(self.target).path
 
     @property
     def query(self) -> dict[str, str]:
+        """The URL's query: name → its first value."""
         return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query).items()}
 
 
@@ -115,6 +117,7 @@ class Server:
 
     @property
     def url(self) -> str:
+        """Where it listens, without a slash at the end."""
         assert self._server is not None
         return f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 

@@ -55,6 +55,7 @@ class KafkaCluster:
         self.library.rd_kafka_destroy(self.handle)
 
     def create(self, topic: str, partitions: int = 3) -> None:
+        """Create a topic."""
         assert self.library.rd_kafka_mock_topic_create(self.cluster, topic.encode(), partitions, 1) == 0
 
     def fail_topic(self, topic: str, code: int) -> None:
@@ -67,12 +68,15 @@ class KafkaCluster:
         self.library.rd_kafka_mock_push_request_errors_array(self.cluster, PRODUCE, len(codes), array)
 
     def clear(self) -> None:
+        """Forget the errors that requests were to be answered with."""
         self.library.rd_kafka_mock_clear_request_errors(self.cluster, PRODUCE)
 
     def set_down(self) -> None:
+        """Answer nobody, until :meth:`set_up`."""
         self.library.rd_kafka_mock_broker_set_down(self.cluster, 1)
 
     def set_up(self) -> None:
+        """Answer again."""
         self.library.rd_kafka_mock_broker_set_up(self.cluster, 1)
 
     def messages(self, topic: str, partitions: int = 3) -> list[Any]:

@@ -25,6 +25,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
+        """Host and port that it listens on."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:

@@ -17,6 +17,7 @@ class ServerQueue:
     arn: str
 
     def send(self, *bodies: str) -> None:
+        """Put messages with these bodies into the queue."""
         for body in bodies:
             self.client.send_message(QueueUrl=self.url, MessageBody=body)
 

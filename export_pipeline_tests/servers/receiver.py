@@ -29,6 +29,7 @@ class Receiver(Server):
         self.repeats = 0
 
     def events(self) -> list[bytes]:
+        """The lines of all batches that were accepted, in the order in which they came."""
         return [line for data in self.taken.values() for line in data.split(b"\n")[:-1]]
 
     def answer(self, request: Request) -> Reply:

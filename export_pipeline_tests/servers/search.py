@@ -25,6 +25,7 @@ class SearchServer(Server):
         self.is_read_only = False
 
     def documents(self) -> list[bytes]:
+        """What the index holds."""
         return [document for index in self.indices.values() for document in index.values()]
 
     def answer(self, request: Request) -> Reply:

@@ -40,6 +40,7 @@ class Receiver:
 
     @property
     def mood(self) -> Mood:
+        """How it answers now."""
         return self.world.outside.moods.get(self.name, Mood())
 
     def secret_values(self) -> tuple[str, ...]:

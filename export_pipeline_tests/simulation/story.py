@@ -73,14 +73,18 @@ def facts(ending: Ending, outside: Outside) -> dict[str, int]:
 
 
 def put(key: str, events: int = 2, **how: Any) -> Step:
+    """A file gets a new content, of so many events; *how*: of :meth:`.world.World.put`."""
     return Step(f"put {key}", lambda world: world.put(f"2026/11/{key}", events, **how))
 
 
 def remove(key: str) -> Step:
+    """A file is deleted."""
     return Step(f"remove {key}", lambda world: world.remove(f"2026/11/{key}"))
 
 
 def rules(**changed: Any) -> Step:
+    """The deployment file changes."""
+
     def change(world: World) -> None:
         world.outside.rules = replace(world.outside.rules, **changed)
 
@@ -88,14 +92,17 @@ def rules(**changed: Any) -> Step:
 
 
 def subscribers(**since: str | None) -> Step:
+    """Who is in the deployment file from now on: name → since."""
     return Step(f"subscribers {since}", lambda world: setattr(world.outside, "subscribers", dict(since)))
 
 
 def answers(name: str, **mood: Any) -> Step:
+    """A subscriber's mood changes; *mood*: fields of :class:`.world.Mood`."""
     return Step(f"{name} answers {mood}", lambda world: world.outside.moods.update({name: Mood(**mood)}))
 
 
 def message(body: str) -> Step:
+    """A message comes that no bucket sent."""
     return Step(f"message {body}", lambda world: world.outside.messages.update({body: body}))
 
 
@@ -110,10 +117,13 @@ def overwrite(pattern: str, data: bytes) -> Step:
 
 
 def cursor(text: str) -> Step:
+    """A person sets the cursor."""
     return Step(f"cursor {text!r}", lambda world: setattr(world.outside, "cursor", text))
 
 
 def days_pass(days: int) -> Step:
+    """The clock goes on by so many days."""
+
     def act(world: World) -> None:
         world.outside.days += days
         Clock.days = world.outside.days
@@ -122,10 +132,12 @@ def days_pass(days: int) -> Step:
 
 
 def wipe(pattern: str) -> Step:
+    """Files are lost: those that a pattern below the world's folder finds."""
     return Step(f"wipe {pattern}", lambda world: world.wipe(pattern))
 
 
 def backfill(day: int, **how: Any) -> Step:
+    """``backfill_job`` of a day of November 2026; *how*: of :func:`.commands.backfill`."""
     name = f"backfill {day} {'all' if how.get('again') else 'missing'}"
     return Step(name, partial(commands.backfill, day=f"2026-11-{day}", **how), True, True)
 

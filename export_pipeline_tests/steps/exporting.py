@@ -61,12 +61,14 @@ class Export:
         )
 
     def put(self, *keys: str, text: str = "{}\n") -> None:
+        """Write files, each with this text."""
         for key in keys:
             path = self.bucket / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
     def run(self, *, max_files: int = 100, now: datetime = NOW) -> Found:
+        """One run that finds files and plans them; what it found."""
         self.runs += 1
         found = discover(
             self.source,

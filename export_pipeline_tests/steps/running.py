@@ -122,6 +122,7 @@ class Runs(Export):
         return retry_quarantined(self.place, names, run=Run("retry", NOW)).files
 
     def imbalances(self) -> list[str]:
+        """Sentences about numbers of the ledger that do not add up."""
         with self.ledger.read() as tx:
             return [*balance.imbalances(tx, 1)]
 

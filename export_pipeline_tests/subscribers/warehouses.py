@@ -7,6 +7,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 
 def duckdb_rows(file: Path, table: str) -> list[dict[str, Any]]:
+    """The rows of a table in a DuckDB file, each by column."""
     import duckdb
 
     if not file.exists():
@@ -25,6 +26,7 @@ def duckdb_rows(file: Path, table: str) -> list[dict[str, Any]]:
 
 def postgres_rows(url: str, table: str = "export.events") -> list[dict[str, Any]]:
     # JSON as text: Python takes no number of more than 4,300 digits.
+    """The rows of a table in a PostgreSQL database, each by column."""
     engine = create_engine(
         url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool, json_deserializer=str
     )
@@ -35,6 +37,7 @@ def postgres_rows(url: str, table: str = "export.events") -> list[dict[str, Any]
 
 
 def parquet_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    """The rows of a table that is a folder of Parquet files, each by column."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -44,6 +47,7 @@ def parquet_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
 
 
 def delta_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    """The rows of a Delta table, each by column."""
     import pyarrow as pa
     from deltalake import DeltaTable
 
@@ -55,6 +59,7 @@ def delta_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
 
 
 def iceberg_rows(folder: Path, table: str = "events") -> list[dict[str, Any]]:
+    """The rows of an Iceberg table, each by column."""
     from pyiceberg.table import StaticTable
 
     versions = sorted((folder / "export" / table / "metadata").glob("*.metadata.json"))

@@ -54,12 +54,14 @@ class Export:
         return bodies
 
     def message(self, key: str, **changes: Any) -> str:
+        """The body of a message about a file, as S3 sends it; *changes*: what it tells differently."""
         file = self.source.find_file(key)
         assert file is not None
         told = {"etag": file.etag, "size": file.size_bytes, "time": file.last_modified.isoformat(), **changes}
         return of_s3(record(key, **told))
 
     def run(self, *, max_files: int = 100, now: datetime = NOW, list_now: bool = False, **more: Any) -> Noticed:
+        """One run that takes messages, and lists when that is due."""
         notifications = Notifications(
             queue=more.get("queue", self.queue),
             bucket="acme",
@@ -89,6 +91,7 @@ class Export:
             return list(tx.execute(query).scalars())
 
     def files(self) -> list[SourceFile]:
+        """Every file that the ledger knows, by key."""
         with self.ledger.read() as tx:
             f = t.files.c
             rows = tx.execute(select(f.key, f.etag, f.size_bytes, f.last_modified).order_by(f.key, f.etag))
