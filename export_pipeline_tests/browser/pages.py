@@ -19,6 +19,11 @@ def expect_switch(page: Page, *, on: bool) -> None:
     expect(switch(page).locator("input")).to_be_checked(checked=on)
 
 
+def leave(page: Page) -> None:
+    """Look at nothing for a while: an open page of the UI asks the server for news every few seconds."""
+    page.goto("about:blank")
+
+
 def open_schedule(page: Page) -> None:
     """The page of export_schedule."""
     page.goto(f"{LOCATION}/schedules/export_schedule")

@@ -109,6 +109,8 @@ def test_a_backfill_of_three_days_is_launched_and_ends(page: Page, on_stage: Sta
     expect(dialog.get_by_role("button", name="Submit 3 runs")).to_be_enabled()
     pictures.take(page, "backfill_dialog")
     dialog.get_by_role("button", name="Submit 3 runs").click()
+    expect(dialog).to_be_hidden()
+    pages.leave(page)
     runs = on_stage.dev.wait_for(lambda: on_stage.backfill_runs(3), seconds=90)
     assert {run["status"] for run in runs} == {"SUCCESS"}
     page.goto("/runs?view=backfills")
@@ -265,6 +267,8 @@ def test_an_asset_is_materialized_for_a_range_of_days(page: Page, on_stage: Stag
     expect(dialog.get_by_text(f"{len(days)} partitions", exact=True)).to_be_visible()
     pictures.take(page, "materialize")
     dialog.get_by_role("button", name="Launch backfill").click()
+    expect(dialog).to_be_hidden()
+    pages.leave(page)
     (run,) = on_stage.dev.wait_for(on_stage.materializing_runs, seconds=180)
     assert run["status"] == "SUCCESS"
     pages.open_run(page, run["runId"])

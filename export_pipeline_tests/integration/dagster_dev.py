@@ -21,6 +21,8 @@ load_from:
       module_name: export_pipeline.definitions
       location_name: export_pipeline
 """
+# To answer costs the webserver a good part of a second.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.6
 SELECTOR = {"repositoryLocationName": "export_pipeline", "repositoryName": "__repository__"}
 
 
@@ -41,6 +43,7 @@ class DagsterDev:
         self._client = httpx2.Client(timeout=60)
 
     def ask(self, query: str, **variables: Any) -> Any:
+        """The ``data`` of what GraphQL answers; an answer with errors fails the test."""
         answer = self._client.post(f"{self.url}/graphql", json={"query": query, "variables": variables})
         self.answers.append(answer.text)
         found = answer.json()
@@ -48,13 +51,15 @@ class DagsterDev:
         return found["data"]
 
     def wait_for(self, what: Callable[[], Any], *, seconds: float = 90) -> Any:
-        """What *what* gives, once it gives something."""
+        """What *what* gives, once it gives something; the longer that takes, the less often it is asked."""
         deadline = time.monotonic() + seconds
+        pause = _FIRST_PAUSE_SECONDS
         while time.monotonic() < deadline:
             found = what()
             if found:
                 return found
-            time.sleep(0.3)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         raise AssertionError(f"waited {seconds} s in vain; dagster dev printed:\n{self.log.read_text()[-4000:]}")
 
     def close(self) -> None:
@@ -71,10 +76,12 @@ class DagsterDev:
         return list(found.get("ticks", []))
 
     def start_sensor(self, name: str) -> None:
+        """Switch a sensor on."""
         mutation = "mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }"
         assert self.ask(mutation, s={**SELECTOR, "sensorName": name})["startSensor"]["__typename"] == "Sensor"
 
     def cursor(self) -> str:
+        """The cursor of new_files; empty as long as there is none."""
         query = """query ($s: SensorSelector!) { sensorOrError(sensorSelector: $s) { ... on Sensor {
           sensorState { typeSpecificData { ... on SensorData { lastCursor } } } } } }"""
         data = self.ask(query, s={**SELECTOR, "sensorName": "new_files"})
