@@ -42,6 +42,7 @@ def applied() -> Iterator[None]:
         _create_ledgers_by_recorded_statements(patch)
         _compile_statements_once(patch)
         _keep_engines_of_dagster(patch)
+        _know_what_databases_of_dagster_have(patch)
         _derive_schemas_of_resources_once(patch)
         yield
 
@@ -179,6 +180,29 @@ def _keep_engines_of_dagster(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DagsterInstance, "dispose", dispose_and_disconnect)
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
         patch.setattr(module, "create_engine", engine_of)
+
+
+def _know_what_databases_of_dagster_have(patch: pytest.MonkeyPatch) -> None:
+    """Dagster asks for each statement whether a database has columns and indexes, which all of this version have."""
+    from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
+    from dagster._core.storage.schedules.sql_schedule_storage import SqlScheduleStorage
+
+    def remembered(ask: Callable[..., bool]) -> Callable[..., bool]:
+        have: set[tuple[str, ...]] = set()
+
+        def asked(storage: Any, *names: str) -> bool:
+            if names not in have and ask(storage, *names):
+                have.add(names)
+            return names in have
+
+        return asked
+
+    for storage, name in (
+        (SqlRunStorage, "has_run_stats_index_cols"),
+        (SqlScheduleStorage, "has_built_index"),
+        (SqlScheduleStorage, "has_instigators_table"),
+    ):
+        patch.setattr(storage, name, remembered(getattr(storage, name)))
 
 
 def _derive_schemas_of_resources_once(patch: pytest.MonkeyPatch) -> None:
