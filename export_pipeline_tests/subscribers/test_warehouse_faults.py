@@ -106,6 +106,11 @@ Warehouse(**options).deliver(batch_of([sample_event(n) for n in range(int(sys.ar
 """
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["duckdb", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("postgres", "parquet", "delta"))],
+    indirect=True,
+)
 def test_killed_at_any_moment_it_leaves_neither_a_duplicate_nor_a_gap(
     place: tuple[dict[str, Any], Rows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
