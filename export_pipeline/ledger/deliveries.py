@@ -11,27 +11,8 @@ The states of a delivery and their transitions:
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
-from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Insert,
-    Select,
-    Update,
-    and_,
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, literal, or_, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import manifests
@@ -162,65 +143,22 @@ def is_open() -> ColumnElement[bool]:
 
 def delivery(tx: Connection, manifest_id: str, subscription: Subscription) -> Delivery | None:
     """The delivery of a manifest to a subscription; None if it was never owed."""
-    one = {"manifest_id": manifest_id, "subscription_id": subscription.id}
-    row = tx.execute(_state(), one).first()
+    d, a = t.deliveries.c, t.acceptances.c
+    row = tx.execute(
+        select(d.state, d.round, d.attempts).where(d.manifest_id == manifest_id, d.subscription_id == subscription.id)
+    ).first()
     if row is None:
         return None
-    accepted = tx.execute(_accepted_numbers(), {**one, "round": row.round}).scalars()
+    accepted = tx.execute(
+        select(a.n).where(a.manifest_id == manifest_id, a.subscription_id == subscription.id, a.round == row.round)
+    ).scalars()
     return Delivery(manifest_id, subscription.id, STATES[row.state], row.round, frozenset(accepted), row.attempts)
-
-
-# The statements of every delivery are built once: that takes as long as executing them.
-@cache
-def _state() -> Select[Any]:
-    d = t.deliveries.c
-    of_it = (d.manifest_id == bindparam("manifest_id"), d.subscription_id == bindparam("subscription_id"))
-    return select(d.state, d.round, d.attempts).where(*of_it)
-
-
-@cache
-def _accepted_numbers() -> Select[int]:
-    return select(t.acceptances.c.n).where(*_acceptances_of_round())
-
-
-def _acceptances_of_round() -> tuple[ColumnElement[bool], ...]:
-    a = t.acceptances.c
-    return (
-        a.manifest_id == bindparam("manifest_id"),
-        a.subscription_id == bindparam("subscription_id"),
-        a.round == bindparam("round"),
-    )
-
-
-@cache
-def _acceptance() -> Insert:
-    return insert(t.acceptances)
-
-
-@cache
-def _totals() -> Select[Any]:
-    a = t.acceptances.c
-    sums = (func.coalesce(func.sum(column), 0) for column in (a.accepted, a.refused, a.filtered))
-    return select(*sums).where(*_acceptances_of_round())
-
-
-@cache
-def _events_batched() -> Select[Any]:
-    return select(t.manifests.c.events_batched).where(t.manifests.c.id == bindparam("manifest_id"))
-
-
-@cache
-def _success() -> Update:
-    s = t.subscriptions.c
-    well = {"last_error": None, "last_error_at": None, "last_error_run_id": None, "is_blocked": False}
-    at: dict[str, Any] = {"last_success_at": bindparam("now")}
-    return update(t.subscriptions).where(s.id == bindparam("of_subscription")).values({**at, **well})
 
 
 def accept(tx: Connection, found: Delivery, n: int, totals: Totals, *, now: datetime) -> None:
     """Record that batch *n* was accepted. Only the holder of the delivery's claim calls this."""
     tx.execute(
-        _acceptance(),
+        insert(t.acceptances),
         {
             "manifest_id": found.manifest_id,
             "subscription_id": found.subscription_id,
@@ -244,15 +182,16 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tu
     Raises:
         LedgerError: events accepted, refused and filtered do not add up to the events in the manifest's batches.
     """
-    d = t.deliveries.c
-    of_round = {
-        "manifest_id": found.manifest_id,
-        "subscription_id": found.subscription_id,
-        "round": found.round,
-    }
-    row = tx.execute(_totals(), of_round).one()
+    a, d, m, s = t.acceptances.c, t.deliveries.c, t.manifests.c, t.subscriptions.c
+    row = tx.execute(
+        select(
+            func.coalesce(func.sum(a.accepted), 0),
+            func.coalesce(func.sum(a.refused), 0),
+            func.coalesce(func.sum(a.filtered), 0),
+        ).where(a.manifest_id == found.manifest_id, a.subscription_id == found.subscription_id, a.round == found.round)
+    ).one()
     totals = Totals(int(row[0]), int(row[1]), int(row[2]))
-    batched = tx.execute(_events_batched(), {"manifest_id": found.manifest_id}).scalar_one()
+    batched = tx.execute(select(m.events_batched).where(m.id == found.manifest_id)).scalar_one()
     if totals.accepted + totals.refused + totals.filtered != batched:
         raise LedgerError(
             f"manifest {found.manifest_id}: {batched} events are in its batches, but {totals.accepted} were accepted, "
@@ -272,7 +211,11 @@ def commit(tx: Connection, found: Delivery, *, run_id: str, now: datetime) -> tu
             filtered=totals.filtered,
         )
     ).rowcount
-    tx.execute(_success(), {"of_subscription": found.subscription_id, "now": now})
+    tx.execute(
+        update(t.subscriptions)
+        .where(s.id == found.subscription_id)
+        .values(last_success_at=now, last_error=None, last_error_at=None, last_error_run_id=None, is_blocked=False)
+    )
     return totals, bool(closed)
 
 

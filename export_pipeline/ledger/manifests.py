@@ -15,23 +15,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    Case,
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Update,
-    bindparam,
-    case,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Case, ColumnElement, Connection, Row, case, func, insert, select, update
 
 from export_pipeline.errors import LedgerError
 from export_pipeline.ledger import records
@@ -326,35 +312,9 @@ def get(tx: Connection, manifest_id: str) -> Manifest:
 
 
 def _files(tx: Connection, manifest_id: str) -> list[PartFile]:
-    return [PartFile(SourceFile(*row)) for row in tx.execute(_files_of(), {"manifest_id": manifest_id})]
-
-
-# These statements are built once: building them takes as long as executing them, for every manifest of a run.
-@cache
-def _files_of() -> Select[Any]:
     f = t.files.c
-    rows = select(f.key, f.etag, f.size_bytes, f.last_modified)
-    return rows.where(f.manifest_id == bindparam("manifest_id")).order_by(f.key, f.etag)
-
-
-@cache
-def _batches_of() -> Select[Any]:
-    b = t.batches.c
-    rows = select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions)
-    return rows.where(b.manifest_id == bindparam("manifest_id")).order_by(b.n)
-
-
-@cache
-def _of_id() -> Select[Any]:
-    return select(t.manifests).where(t.manifests.c.id == bindparam("manifest_id"))
-
-
-@cache
-def _reading_begun() -> Update:
-    m = t.manifests.c
-    deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
-    begun = {"reading_run_id": bindparam("run_id"), "reading_deaths": deaths}
-    return update(t.manifests).where(m.id == bindparam("of_manifest")).values(begun)
+    rows = select(f.key, f.etag, f.size_bytes, f.last_modified).where(f.manifest_id == manifest_id)
+    return [PartFile(SourceFile(*row)) for row in tx.execute(rows.order_by(f.key, f.etag))]
 
 
 def exists(tx: Connection, manifest_id: str) -> bool:
@@ -387,11 +347,11 @@ def was_recorded(tx: Connection, manifest_id: str) -> bool:
 
 def batches(tx: Connection, manifest_id: str) -> tuple[LedgerBatch, ...]:
     """The batches that a read manifest was cut into, in order."""
-    rows = tx.execute(_batches_of(), {"manifest_id": manifest_id})
-    return tuple(
-        LedgerBatch(n, events, size_bytes, crc32, tuple(json.loads(positions)))
-        for n, events, size_bytes, crc32, positions in rows
+    b = t.batches.c
+    rows = tx.execute(
+        select(b.n, b.events, b.size_bytes, b.crc32, b.file_positions).where(b.manifest_id == manifest_id).order_by(b.n)
     )
+    return tuple(LedgerBatch(*row[:4], tuple(json.loads(row[4]))) for row in rows)
 
 
 def begin_reading(tx: Connection, manifest_id: str, run_id: str) -> None:
@@ -399,7 +359,9 @@ def begin_reading(tx: Connection, manifest_id: str, run_id: str) -> None:
 
     :func:`record_reading` and :func:`end_reading` undo that.
     """
-    tx.execute(_reading_begun(), {"of_manifest": manifest_id, "run_id": run_id})
+    m = t.manifests.c
+    deaths = case((m.reading_run_id.is_not(None), func.coalesce(m.reading_deaths, 0) + 1), else_=0)
+    tx.execute(update(t.manifests).where(m.id == manifest_id).values(reading_run_id=run_id, reading_deaths=deaths))
 
 
 def end_reading(tx: Connection, manifest_id: str) -> None:
@@ -522,7 +484,7 @@ def _compact(value: object) -> str:
 
 
 def _row(tx: Connection, manifest_id: str) -> Row[tuple[object, ...]]:
-    row = tx.execute(_of_id(), {"manifest_id": manifest_id}).first()
+    row = tx.execute(select(t.manifests).where(t.manifests.c.id == manifest_id)).first()
     if row is None:
         raise LedgerError(f"the ledger has no manifest {manifest_id}")
     return row
