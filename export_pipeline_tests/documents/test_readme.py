@@ -141,12 +141,10 @@ def delivered(server: S3Server) -> int:
     return len(listed.get("Contents", []))
 
 
-@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_the_first_blocks_work_when_pasted(machine: Machine) -> None:
     """On a bare machine the blocks up to the guarantees work literally, in order, from the clone to the export of the
-    user's own bucket. Only the installation by pip is skipped. Each time, their commands are tested one by one:
-    the demo, `init`, `check` and `run`.
+    user's own bucket. Only the installation by pip is skipped.
     """
     first, *others = steps(until="Guarantees")
     assert "cd export_pipeline\n" in first
