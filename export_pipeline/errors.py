@@ -178,6 +178,7 @@ class TryLater(DeliveryError):
 
     Args:
         retry_after_seconds: the wait that the destination asked for; None if it did not.
+        may_have_arrived: the destination may have the batch, although no response says so.
     """
 
     def __init__(
@@ -185,11 +186,13 @@ class TryLater(DeliveryError):
         reason: str = "",
         *,
         retry_after_seconds: float | None = None,
+        may_have_arrived: bool = False,
         status: int | str | None = None,
         answer: str = "",
     ) -> None:
         super().__init__(reason, status=status, answer=answer)
         self.retry_after_seconds = retry_after_seconds
+        self.may_have_arrived = may_have_arrived
 
 
 class Blocked(DeliveryError):

@@ -1,6 +1,5 @@
 """Send every event to Amplitude (POST /batch, https://amplitude.com/docs/apis/analytics/batch-event-upload)."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +7,7 @@ from pydantic import Field
 
 from export_pipeline.errors import Blocked, Refused, TryLater
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept, retry_after_seconds
+from export_pipeline.subscribers.http_client import Answer, accept_saying, retry_after_seconds
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.mapping import to_json
 from export_pipeline.subscribers.packing import Packed
@@ -75,7 +74,8 @@ class Amplitude(MappedSubscriber):
 
     def post(self, request: Packed) -> None:
         """Send one request; Amplitude accepts all of it or nothing."""
-        answer = self._send(b",".join(request.items))
+        items = request.items
+        answer = self._send(b",".join(items))
         if answer.status == 400:
             raise _refusal(answer)
         if answer.status == 429:
@@ -86,7 +86,7 @@ class Amplitude(MappedSubscriber):
                 status=answer.status,
                 answer=answer.said(),
             )
-        accept(answer)
+        _accept(answer, len(items))
 
     def check(self) -> None:
         """Upload no events: Amplitude reports a wrong key before it reports that events are missing."""
@@ -96,21 +96,26 @@ class Amplitude(MappedSubscriber):
             if isinstance(told, Blocked):
                 raise told
             return
-        accept(answer)
+        _accept(answer, 0)
 
     def _send(self, events: bytes) -> Answer:
         rest = to_json({"api_key": self.api_key, "options": {"min_id_length": self.min_id_characters}})
         return self.send_body(self.endpoint, b'{"events":[' + events + b"]," + rest[1:])
 
 
+def _accept(answer: Answer, events: int) -> None:
+    """Amplitude confirms how many events it took."""
+
+    def is_said(told: Mapping[str, Any]) -> bool:
+        ingested = told.get("events_ingested", events)
+        return told.get("code") == 200 and isinstance(ingested, int) and ingested >= events
+
+    accept_saying(answer, f'"code": 200 and "events_ingested": {events}', is_said)
+
+
 def _refusal(answer: Answer) -> Refused | Blocked:
     """What a 400 means: the key is wrong, or the named events are, or unnamed events are."""
-    try:
-        told: Any = json.loads(answer.body)
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        return Refused(answer.told(), status=answer.status, answer=answer.said())
+    told = answer.fields()
     if told.get("missing_field") == "api_key" or "api key" in str(told.get("error", "")).lower():
         return Blocked(answer.told(), status=answer.status, answer=answer.said())
     named: dict[int, str] = {}

@@ -1,14 +1,15 @@
 """The HTTP client of all HTTP subscribers: sends requests, and classifies responses."""
 
 import ipaddress
+import json
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from export_pipeline.errors import Blocked, DeliveryError, Refused, TryLater
@@ -57,6 +58,14 @@ class Answer:
     def said(self) -> str:
         """The first 500 bytes of the body, on one line, without secrets."""
         return excerpt(scrub(self.body[:100_000].decode("utf-8", "replace"), self.secrets).encode())
+
+    def fields(self) -> dict[str, Any]:
+        """The members of the body, if it is a JSON object; otherwise none."""
+        try:
+            found: Any = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def _told_paths(url: "httpx2.URL") -> list[str]:
@@ -124,8 +133,9 @@ class HttpClient:
                 body = _read(response)
             finally:
                 response.close()
-        except httpx2.TimeoutException:
-            raise TryLater(f"{place} did not answer within {timeout_seconds:g} s") from None
+        except httpx2.TimeoutException as error:
+            sent = not isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+            raise TryLater(f"{place} did not answer within {timeout_seconds:g} s", may_have_arrived=sent) from None
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
             raise Blocked(f"{place} is not a valid HTTP address") from None
         except (httpx2.LocalProtocolError, UnicodeEncodeError):
@@ -136,7 +146,8 @@ class HttpClient:
         except httpx2.TransportError as error:
             if distrust := find_distrust(error):
                 raise Blocked(f"{place}: its certificate is not trusted: {distrust.verify_message}") from None
-            raise TryLater(f"{place}: {_cause(error)}") from None
+            sent = not isinstance(error, httpx2.ConnectError | httpx2.ProxyError)
+            raise TryLater(f"{place}: {_cause(error)}", may_have_arrived=sent) from None
         answered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(place, response.status_code, answered, body, (*secrets, *_told_paths(request.url)))
 
@@ -226,6 +237,30 @@ def accept(answer: Answer) -> Answer:
     """
     if not 200 <= answer.status < 300:
         raise_for(answer)
+    return answer
+
+
+def accept_saying(answer: Answer, expected: str, is_said: Callable[[Mapping[str, Any]], bool]) -> Answer:
+    """*answer*, if it is a 2xx, and its body is the one with which the API confirms that it took the events.
+
+    A login page, a proxy or another service at the same address answers 200 to anything.
+
+    Args:
+        expected: what the body should contain, in words.
+        is_said: whether the members of the body do.
+
+    Raises:
+        TryLater, Refused, Blocked: as for :func:`accept`.
+        Blocked: also if the body is another one.
+    """
+    accept(answer)
+    if not is_said(answer.fields()):
+        raise Blocked(
+            f"{answer.told()}; expected {expected}. The events may not have been taken: check the address, and what is "
+            "between here and there",
+            status=answer.status,
+            answer=answer.said(),
+        )
     return answer
 
 

@@ -118,8 +118,8 @@ class IdempotentOptions(HttpClientOptions):
     conflict: Literal["retry", "accepted"] = Field(
         default="retry",
         description="What a 409 means. retry: the first request with this id may still be in progress, so it is "
-        "retried; if the response to the first one was lost in this run, the third 409 counts as accepted. accepted: "
-        "the API returns 409 for ids that it has already accepted.",
+        "retried; if the response to the first one was lost in this run, the third 409 in a row counts as accepted. "
+        "accepted: the API returns 409 for ids that it has already accepted.",
     )
     _conflicts: dict[str, int] = PrivateAttr(default_factory=dict)
 
@@ -135,12 +135,13 @@ class IdempotentOptions(HttpClientOptions):
         """
         try:
             answer = send()
-        except TryLater:
-            self._conflicts.setdefault(request_id, 0)  # it may have arrived
+        except TryLater as error:
+            if error.may_have_arrived:
+                self._conflicts[request_id] = 0
             raise
         if answer.status != CONFLICT:
-            if answer.status in TRY_LATER or answer.status >= 500:
-                self._conflicts.setdefault(request_id, 0)
+            if request_id in self._conflicts and (answer.status in TRY_LATER or answer.status >= 500):
+                self._conflicts[request_id] = 0  # only conflicts in a row count
             else:
                 self._conflicts.pop(request_id, None)
             return accept(answer)

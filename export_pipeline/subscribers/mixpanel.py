@@ -1,6 +1,5 @@
 """Send every event to Mixpanel (POST /import, https://docs.mixpanel.com/reference/import-events)."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 from export_pipeline.batching.batch import Receipt
 from export_pipeline.errors import Refused
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept
+from export_pipeline.subscribers.http_client import Answer, accept_saying
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.packing import Packed
 
@@ -86,17 +85,18 @@ class Mixpanel(MappedSubscriber):
 
     def post(self, request: Packed) -> Receipt | None:
         """Send one request; a 400 that names events is a partial success."""
-        answer = self._send(b"\n".join(request.items))
+        items = request.items
+        answer = self._send(b"\n".join(items))
         refused = _failed(answer)
         if refused:
             return Receipt(refused=refused)
-        accept(answer)
+        _accept(answer, len(items))
         return None
 
     def check(self) -> None:
         """Import no events: Mixpanel checks the credentials first."""
         with suppress(Refused):
-            accept(self._send(b""))
+            _accept(self._send(b""), 0)
 
     def _send(self, body: bytes) -> Answer:
         url = self.endpoint
@@ -107,14 +107,22 @@ class Mixpanel(MappedSubscriber):
         return self.send_body(url, body, content_type="application/x-ndjson", auth=auth)
 
 
+def _accept(answer: Answer, events: int) -> None:
+    """Mixpanel confirms how many events it imported."""
+
+    def is_said(told: Mapping[str, Any]) -> bool:
+        imported = told.get("num_records_imported", events)
+        return (
+            (told.get("code") == 200 or told.get("status") == "OK") and isinstance(imported, int) and imported >= events
+        )
+
+    accept_saying(answer, f'"code": 200 and "num_records_imported": {events}', is_said)
+
+
 def _failed(answer: Answer) -> dict[int, str]:
     """Number in the request → reason, for the events that a 400 names."""
     if answer.status != 400:
         return {}
-    try:
-        told: Any = json.loads(answer.body)
-    except ValueError:
-        return {}
-    records = told.get("failed_records") if isinstance(told, dict) else None
+    records = answer.fields().get("failed_records")
     named = [record for record in records or [] if isinstance(record, dict) and isinstance(record.get("index"), int)]
     return {record["index"]: f"{record.get('field')}: {record.get('message')}" for record in named}

@@ -1,6 +1,5 @@
 """Send every event to PostHog (POST /batch/, https://posthog.com/docs/api/capture)."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -9,7 +8,7 @@ from pydantic import Field
 
 from export_pipeline.errors import Blocked, Refused
 from export_pipeline.subscribers.base import SECRET
-from export_pipeline.subscribers.http_client import Answer, accept
+from export_pipeline.subscribers.http_client import Answer, accept_saying
 from export_pipeline.subscribers.mapped import MappedSubscriber
 from export_pipeline.subscribers.mapping import to_json
 from export_pipeline.subscribers.packing import Packed
@@ -83,7 +82,7 @@ class Posthog(MappedSubscriber):
         Raises:
             Blocked: also if the project is over its quota: PostHog then answers 200 and drops the events.
         """
-        answer = accept(self._send(b",".join(request.items)))
+        answer = _accept(self._send(b",".join(request.items)))
         if limited := _over_quota(answer):
             raise Blocked(
                 f"{answer.url}: the project is over its quota of {', '.join(limited)}, and PostHog drops all events: "
@@ -95,18 +94,19 @@ class Posthog(MappedSubscriber):
     def check(self) -> None:
         """Capture no events: PostHog may refuse the request, but must be reachable and accept the key."""
         with suppress(Refused):
-            accept(self._send(b""))
+            _accept(self._send(b""))
 
     def _send(self, events: bytes) -> Answer:
         rest = to_json({"api_key": self.api_key, "historical_migration": self.historical_migration})
         return self.send_body(self.endpoint, b'{"batch":[' + events + b"]," + rest[1:])
 
 
+def _accept(answer: Answer) -> Answer:
+    """PostHog confirms by a status, which versions spell in two ways."""
+    return accept_saying(answer, '"status": 1 or "Ok"', lambda told: str(told.get("status")).lower() in ("1", "ok"))
+
+
 def _over_quota(answer: Answer) -> list[str]:
     """What an *answer* says there is no quota for, except recordings and feature flags, which are not events."""
-    try:
-        told: Any = json.loads(answer.body)
-    except ValueError:
-        return []
-    limited = told.get("quota_limited") if isinstance(told, dict) else None
+    limited = answer.fields().get("quota_limited")
     return [str(one) for one in limited if one not in NOT_EVENTS] if isinstance(limited, list) else []

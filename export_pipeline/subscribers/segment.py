@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from export_pipeline.errors import Blocked, ConfigurationError
 from export_pipeline.subscribers.base import SECRET
 from export_pipeline.subscribers.decoding import UNUSUAL, encode
-from export_pipeline.subscribers.http_client import Answer, accept
+from export_pipeline.subscribers.http_client import Answer, accept_saying
 from export_pipeline.subscribers.importing import is_object_path, load_object
 from export_pipeline.subscribers.mapping import Event, Reader, compile_mapping, extended, to_json
 from export_pipeline.subscribers.mapping_compiler import Projection, as_function, projection_of
@@ -228,7 +228,8 @@ class Segment(HttpRequestSubscriber):
 
     def post(self, request: Packed) -> None:
         """Send one request. Segment answers 200 even if single calls are invalid, and 400 if it can parse nothing."""
-        accept(self._send(b'{"batch":[' + b",".join(request.items) + b"]}"))
+        answer = self._send(b'{"batch":[' + b",".join(request.items) + b"]}")
+        accept_saying(answer, '"success": true', lambda told: told.get("success") is True)
 
     def check(self) -> None:
         """Connect, and load the transform; the key cannot be tested, because Segment answers 200 to any key."""

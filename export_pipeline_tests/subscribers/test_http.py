@@ -11,6 +11,7 @@ from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, TryLater
 from export_pipeline.subscribers.base import Subscriber, secret_fields
 from export_pipeline.subscribers.http import Http
+from export_pipeline.subscribers.http_client import HttpClient
 from export_pipeline.subscribers.http_options import CONFLICTS_OF_ACCEPTED
 from export_pipeline.testing import batch_of, sample_event
 from export_pipeline_tests.servers.api import Api
@@ -229,6 +230,37 @@ def test_a_409_while_the_first_request_is_under_way_is_waited_out(api: Api) -> N
     assert send_to(http, batch_of([b'{"n":1}']), sleep=lambda _: None) == Sent(accepted=1)
     http.close()
     assert api.held() == [b'{"n":1}']
+
+
+ANSWERED = {
+    "unavailable": [Reply(503)],
+    "too many": [Reply(429, headers={"retry-after": "1"})],
+    "not in a row": [ResetWhileAnswering(), Reply(409), Reply(409), Reply(503), Reply(409), Reply(409), Reply(503)],
+}
+
+
+@pytest.mark.parametrize("script", ANSWERED.values(), ids=ANSWERED)
+def test_a_409_after_an_answer_is_no_acceptance(api: Api, script: list[Any]) -> None:
+    """An API that answered that it is busy, and then 409 to everything, has nothing: the batch stays owed."""
+    api.standing = Reply(409, b"paused")
+    api.script.extend(script)
+    http = make(api, retry_for_seconds=0)
+    for _ in range(len(script) + CONFLICTS_OF_ACCEPTED - 1):
+        with pytest.raises(TryLater):
+            send_to(http, batch_of([b"{}"], "b-1"))
+    http.close()
+    assert len(api.requests) == len(script) + CONFLICTS_OF_ACCEPTED - 1
+
+
+def test_what_was_never_sent_has_not_arrived(api: Api) -> None:
+    """A connection that fails is told from a response that is lost: only after the latter may a 409 be a repeat."""
+    api.script.append(ResetWhileAnswering())
+    client = HttpClient()
+    for url, may_have_arrived in ((api.url, True), ("http://127.0.0.1:9", False)):
+        with pytest.raises(TryLater) as error:
+            client.send("POST", url, content=b"{}", timeout_seconds=30)
+        assert error.value.may_have_arrived == may_have_arrived
+    client.close()
 
 
 @pytest.mark.parametrize(("conflict", "id_header"), [("retry", "X-Id"), ("accepted", "X-Id"), ("retry", None)])
