@@ -46,9 +46,9 @@ cut into requests that the destination accepts. Then, for every destination:
 |---|---|
 | accepted | the batch is done, and its acceptance is recorded in the ledger |
 | some events refused | these go to the quarantine (the dead letters) with the reason; the others are done |
-| try later: no response, 408, 425, 429, 5xx, throttling | the same request is retried, with the same ids, after a random wait of at most 0.5 seconds, whose limit doubles up to 10 seconds, or as long as `Retry-After` requests, if that is longer; after `retry_for_seconds` the batch is left to the next run |
-| blocked: 401, 403, 404, 410, a redirect, wrong configuration | nothing is retried in this run, and the run fails with the reason; all events stay owed until you fix the cause |
-| refused: 400, 413, 422 | the request is halved until the refused events are isolated; they go to the quarantine, the others are delivered. It counts as *blocked* if the first 100 events are refused one by one and none is accepted, or if every event of a batch of two or more, or its first 100, is refused for the same reason and that may be an error of the destination (a failing script, a full mapping, a view that raises an error, a topic that accepts no messages) |
+| try later: no response, 408, 425, 429, 5xx, throttling | the same request is retried, with the same ids, after a random wait of at most 0.5 seconds, whose limit doubles up to 10 seconds, or as long as `Retry-After` requests, if that is longer; after `retry_for_seconds` the batch is left to the next run, which tries at once |
+| blocked: 401, 403, 404, 410, a redirect, wrong configuration; from Segment, Mixpanel, Amplitude and PostHog also a 200 whose body does not confirm the events | nothing is retried in this run, and the run fails with the reason; all events stay owed until you fix the cause |
+| refused: 400, 413, 422 | the request is halved until the refused events are isolated; they go to the quarantine, the others are delivered. It counts as *blocked* if the first 100 events are refused one by one and none is accepted, or if every event of a batch of two or more, or its first 100, is refused for the same reason and that may be an error of the destination (a failing script, a full mapping, a view or trigger that raises an error, a column that must not be null, a topic that accepts no messages) |
 
 Every event is counted as accepted, refused or filtered, and the three add up to the events of the batch.
 

@@ -120,7 +120,8 @@ class Warehouse(Subscriber):
     dedupe: Literal["delivery", "content"] = Field(
         default="delivery",
         description="delivery: every delivered event is a row, including equal ones. content: equal events are one "
-        "row, regardless of file and day; _event_id is then the SHA-256 of the event's bytes.",
+        "row, regardless of file and day; _event_id is then the SHA-256 of the event's bytes. Choose it for a new "
+        "table: rows that were loaded with the other value have other ids, and come again if their events do.",
     )
     schema_contract: Literal["evolve", "freeze"] = Field(
         default="evolve",

@@ -26,8 +26,8 @@ _OWNERS = "x-export-columns"
 _LONGEST_NAME_BYTES = 255
 NESTED_BYTES = 8 << 20
 """Total size of the batches that are converted to objects for one package."""
-# Destinations whose text cannot hold U+0000.
-_WITHOUT_NUL = frozenset({"postgres", "redshift"})
+# Where text is known to hold U+0000: some databases cannot, and dlt removes it from the statements for others.
+_WITH_NUL = frozenset({"filesystem"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Dlt:
         self._current = _Current(name_of_file(batches[0]))
         pipeline = self._open_current()
         every = (
-            read_rows(batch, by_content=table.by_content, takes_nul=options.destination not in _WITHOUT_NUL)
+            read_rows(batch, by_content=table.by_content, takes_nul=options.destination in _WITH_NUL)
             for batch in batches
         )
         hints: dict[str, Any] = {"_event_id": {"nullable": False}}

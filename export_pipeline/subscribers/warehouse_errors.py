@@ -71,6 +71,8 @@ _OF_A_PERSON = ("0A", "25", "28", "3D", "3F", "42", "F0")
 _LASTING_CODES = ("53100",)  # the disk is full
 # Another load was faster, or this one too slow.
 _PASSING_CODES = ("23505", "25P03", "42P05", "42P06", "42P07", "42701")
+_NOT_NULL = "23502"
+_TRIGGERS = "P0"  # errors of PL/pgSQL
 
 _OUR_KEYS = re.compile(r"Key \((_event_id|table_name, column_name)\)=")
 
@@ -89,10 +91,19 @@ def meaning_of_postgres(error: Exception, secrets: Iterable[str]) -> DeliveryErr
     if code in _LASTING_CODES or code.startswith(_OF_A_PERSON):
         return Blocked(text)
     if code.startswith(_OF_THE_EVENT):
-        return Refused(text)
+        # A column or trigger that a user added may refuse every event, whatever is in it.
+        is_suspected = code == _NOT_NULL or code.startswith(_TRIGGERS)
+        return Refused(text, suspected=scrub(_primary(error), secrets) if is_suspected else "")
     # A failed connection has no code; nor do libpq's errors about its options.
-    is_lasting = not code and (_CONFIGURATION.search(said) or "invalid" in said)
+    unnamed = _NAMES.sub('""', said)
+    is_lasting = not code and (_CONFIGURATION.search(unnamed) or "invalid" in unnamed)
     return Blocked(text) if is_lasting else TryLater(text)
+
+
+def _primary(error: Exception) -> str:
+    """The message without its details, which quote the event."""
+    diagnostics = getattr(error, "diag", None)
+    return f"postgres: {getattr(diagnostics, 'message_primary', None) or type(error).__name__}"
 
 
 _DUCKDB_EVENT = ("ConversionException", "OutOfRangeException", "ConstraintException")
@@ -104,6 +115,12 @@ _DUCKDB_FILE = re.compile(
 )
 
 
+_DUCKDB_NOT_NULL = "NOT NULL constraint failed"
+_DUCKDB_LOCK = "Could not set lock on file"
+_NAMES = re.compile(r"\"[^\"]*\"|'[^']*'")
+"""Files, hosts and databases in messages, in quotes: a file in ``read-only/`` is not read-only."""
+
+
 def meaning_of_duckdb(error: Exception) -> DeliveryError:
     """The delivery error that an *error* of DuckDB means."""
     if isinstance(error, DeliveryError):
@@ -111,8 +128,10 @@ def meaning_of_duckdb(error: Exception) -> DeliveryError:
     text = f"duckdb: {' '.join(str(error).split()) or type(error).__name__}"
     kind = type(error).__name__
     if kind in _DUCKDB_EVENT:  # first: its text may quote the event
-        return Refused(text)
-    if kind in _DUCKDB_PERSON or _DUCKDB_FILE.search(text):
+        # A column that a user added may refuse every event, whatever is in it.
+        return Refused(text, suspected=text if _DUCKDB_NOT_NULL in text else "")
+    is_locked = _DUCKDB_LOCK in text  # its advice is to open the file in read-only mode
+    if kind in _DUCKDB_PERSON or (not is_locked and _DUCKDB_FILE.search(_NAMES.sub('""', text))):
         return Blocked(text)
     if kind == "InvalidInputException":
         return Refused(text)

@@ -27,6 +27,8 @@ _VARCHAR_HEADER = 4  # PostgreSQL adds this to n in the type modifier of varchar
 _PARTS = {"database": "dbname", "username": "user", "password": "password", "host": "host", "port": "port"}
 _NEEDED = ("database", "username", "password", "host")
 CONNECT_TIMEOUT_SECONDS = 15
+LOCK_TIMEOUT_SECONDS = 30.0
+"""How long a load waits for a lock, unless the connection or the role has a ``lock_timeout``; then it is retried."""
 
 
 class _PostgresSession(LoadSession):
@@ -60,6 +62,9 @@ class _PostgresSession(LoadSession):
 
     def lock(self, table: Table) -> None:
         """Lock the schema: creating the same table twice at the same time would fail, too."""
+        # Not longer: a lock of another session would delay the subscribers after this one, and the end of the run.
+        waits = "SELECT set_config('lock_timeout', %s, true) WHERE current_setting('lock_timeout') = '0'"
+        self.ask(waits, [f"{LOCK_TIMEOUT_SECONDS * 1000:.0f}ms"])
         digest = hashlib.sha256(f"export_pipeline {table.schema}".encode()).digest()
         self.ask("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
 

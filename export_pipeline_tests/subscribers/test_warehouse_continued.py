@@ -4,7 +4,10 @@ event's.
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from sqlalchemy import NullPool, create_engine, text
 from export_pipeline.batching.batch import Batch
 from export_pipeline.delivery.sending import Sent, send_to
 from export_pipeline.errors import Blocked, TryLater
+from export_pipeline.subscribers import warehouse_postgres
 from export_pipeline.subscribers.warehouse import Warehouse
 from export_pipeline.subscribers.warehouse_errors import meaning_of_duckdb
 from export_pipeline.testing import batch_of
@@ -187,6 +191,79 @@ def test_what_postgres_says(postgres: str, code: str, outcome: type[Exception] |
         assert [row["a"] for row in postgres_rows(url)] == [1]
 
 
+NEEDED = "ALTER TABLE export.events ADD tenant int DEFAULT 1; ALTER TABLE export.events ALTER tenant SET NOT NULL;"
+NO_DEFAULT = "ALTER TABLE export.events ALTER tenant DROP DEFAULT;"
+ALWAYS_RAISING = RAISING.replace("NEW.a = 2", "true").format(code="P0001")
+
+
+@pytest.mark.parametrize("change", [NEEDED + NO_DEFAULT, ALWAYS_RAISING], ids=["a column", "a trigger"])
+def test_a_change_that_refuses_every_event_blocks(postgres: str, change: str) -> None:
+    """A column or trigger that somebody added quarantines no batch; the events come when it is gone."""
+    with new_database(postgres) as url:
+        options = {"destination": "postgres", "connection": url}
+        deliver(options, batch_of([b'{"a":1}'], "b-0"))
+        run(url, change)
+        batch = batch_of([b'{"a":3}', b'{"a":4,"b":"x"}'], "b-1")
+        with pytest.raises(Blocked, match=r"tenant|as told"):
+            deliver(options, batch)
+        run(url, "DROP TRIGGER IF EXISTS refuse ON export.events; ALTER TABLE export.events DROP IF EXISTS tenant")
+        assert deliver(options, batch).accepted == 2
+
+
+def test_a_column_that_refuses_every_event_of_duckdb_blocks(tmp_path: Path) -> None:
+    """As in PostgreSQL."""
+    import duckdb
+
+    file = tmp_path / "lake.duckdb"
+    options = {"destination": "duckdb", "url": str(file)}
+    deliver(options, batch_of([b'{"a":1}'], "b-0"))
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(NEEDED + NO_DEFAULT)
+    batch = batch_of([b'{"a":3}', b'{"a":4,"b":"x"}'], "b-1")
+    with pytest.raises(Blocked, match="tenant"):
+        deliver(options, batch)
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("ALTER TABLE export.events ALTER tenant DROP NOT NULL")
+    assert deliver(options, batch).accepted == 2
+
+
+def test_a_duckdb_file_that_is_read_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    """Whether another process reads or writes it: DuckDB then advises to open it in read-only mode."""
+    import duckdb
+
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    file = folder / "lake.duckdb"
+    options = {"destination": "duckdb", "url": str(file)}
+    duckdb.connect(str(file)).close()
+    program = f"import duckdb; c = duckdb.connect({str(file)!r}, read_only=True); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        with pytest.raises(TryLater, match="Could not set lock"):
+            deliver(options, batch_of([b"{}"], "b-0"))
+        reader.stdin.close()
+    assert deliver(options, batch_of([b"{}"], "b-0")).accepted == 1
+
+
+def test_a_locked_table_is_not_waited_for_without_end(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a lock delays neither the next subscribers nor the end of the run: the batch is retried later."""
+    import psycopg2
+
+    monkeypatch.setattr(warehouse_postgres, "LOCK_TIMEOUT_SECONDS", 0.1)
+    with new_database(postgres) as url, closing(psycopg2.connect(url)) as other:
+        options = {"destination": "postgres", "connection": url}
+        deliver(options, batch_of([b'{"a":1}'], "b-0"))
+        other.cursor().execute("LOCK TABLE export.events")
+        with pytest.raises(TryLater, match="lock timeout"):
+            deliver(options, batch_of([b'{"a":2}'], "b-1"))
+        other.rollback()
+        assert deliver(options, batch_of([b'{"a":2}'], "b-1")).accepted == 1
+
+
 def test_a_unique_constraint_that_somebody_added_refuses_the_event(postgres: str) -> None:
     """Its events are not tried for ever."""
     with new_database(postgres) as url:
@@ -222,13 +299,21 @@ def test_columns_that_somebody_made(postgres: str) -> None:
         assert fits in found
 
 
+LOCKED = (
+    'IO Error: Could not set lock on file "/lake/x.duckdb": Conflicting lock is held in /usr/bin/python3 (PID 7). '
+    "However, you would be able to open this database in read-only mode, e.g. by using the -readonly parameter in the "
+    "CLI."
+)
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "outcome"),
     [
         ("IOException", 'IO Error: Could not write file "x": No space left on device', Blocked),
         ("IOException", 'IO Error: Cannot open file "x": Permission denied', Blocked),
         ("InvalidInputException", "Cannot execute statement in read-only mode", Blocked),
-        ("IOException", "Could not set lock on file: Conflicting lock is held", TryLater),
+        ("IOException", LOCKED, TryLater),
+        ("IOException", 'IO Error: Could not write file "/read-only/permission denied/x": Broken pipe', TryLater),
         ("TransactionException", "write-write conflict", TryLater),
         ("OutOfMemoryException", "failed to allocate", TryLater),
     ],

@@ -320,6 +320,18 @@ def test_numbers_are_not_rounded(place: Place) -> None:
     }
 
 
+def test_nul_is_stored_or_refused(place: Place) -> None:
+    """No text is stored without its U+0000, at whatever depth it is."""
+    events = [b'{"n":0,"s":"a\\u0000b"}', b'{"n":1,"o":{"s":"c\\u0000d"}}', b'{"n":2,"s":"ab"}']
+    sent = place.deliver(batch_of(events, "b-1"))
+    rows = {row["n"]: row for row in place.rows()}
+    assert set(rows) | set(sent.refused) == {0, 1, 2}
+    assert all("U+0000" in reason for reason in sent.refused.values())
+    assert rows.get(0, {}).get("s") in (None, "a\0b")
+    assert "cd" not in str(rows.get(1))
+    assert rows[2]["s"] == "ab"
+
+
 def test_an_event_with_too_many_members_keeps_them_in_json(place: Place) -> None:
     """The events beside it and after it get their columns as if it had never come."""
     many = {f"p{n:04}": n for n in range(1_700)}
