@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.data import UNTIL
 from benchmarks.destinations_receiver import PASSWORD, TOPIC, USER
-from benchmarks.destinations_targets import shown_targets
+from benchmarks.destinations_targets import targets_of_deliveries, targets_of_runs
 from benchmarks.destinations_whole import whole_exports
 from benchmarks.environments import NotInstalled, environment
 from benchmarks.machine import description
@@ -45,6 +45,7 @@ BATCH_BYTES = 5 * 1024 * 1024
 _MIB = 1024 * 1024
 FLOOR = "http"
 NEW_TABLE = "a new table"
+PARTS = DELIVERY, WHOLE = "delivery", "whole"
 SDKS = {
     "segment": ("segment-analytics-python", "segment_sdk"),
     "mixpanel": ("mixpanel", "mixpanel_sdk"),
@@ -88,47 +89,55 @@ def main() -> None:
         "--rows", type=int, nargs="*", default=[2_000_000, 5_000_000], help="rows of the tables for a load into DuckDB"
     )
     parser.add_argument("--only", nargs="*", default=[], help="names of ways, in addition to the floor")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="what is measured")
     parser.add_argument("--no-page", action="store_true", help="print only; do not change docs/benchmarks.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _receiver(Path(name)) as addresses:
         folder = Path(name)
-        events, size_bytes = _write_batches(folder / "batches", arguments.events)
         ways = _ways(addresses, folder)
         chosen = [way for way in ways if not arguments.only or way.name in (*arguments.only, "empty", FLOOR)]
-        found: dict[str, Costs] = {}
-        notes: dict[str, str] = {}
-        for run in range(arguments.rounds):
-            for way in chosen:
-                _go(way, folder, run, found, notes)
-        full = _into_full_table(folder, arguments.rows, arguments.rounds) if not arguments.only else {}
-        whole = whole_exports(
-            folder / "whole",
-            {way.name: _as_deployed(way) for way in chosen if way.told["way"] == "ours"},
-            events=2 * arguments.events,
-            rounds=arguments.rounds,
+        rows = arguments.rows if not arguments.only else []
+        shown: dict[str, list[str]] = {}
+        if DELIVERY in arguments.parts:
+            shown["bench-destinations"] = _deliveries(chosen, folder, arguments.events, arguments.rounds, rows)
+        if WHOLE in arguments.parts:
+            whole = whole_exports(
+                folder / "whole",
+                {way.name: _as_deployed(way) for way in chosen if way.told["way"] == "ours"},
+                events=2 * arguments.events,
+                rounds=arguments.rounds,
+            )
+            shown["bench-destinations-whole"] = [*whole.shown(FLOOR), "", *targets_of_runs(FLOOR, whole)]
+    for mark, lines in shown.items():
+        text = "\n".join(
+            [*lines, "", f"{date.today():%Y-%m-%d}, {description()}; medians of {arguments.rounds} rounds."]
         )
-    text = "\n".join(
-        [
-            *_shown(chosen, found, notes, events),
-            "",
-            *whole.shown(FLOOR),
-            *(["", *_shown_full(full, found)] if full else []),
-            "",
-            *shown_targets(
-                FLOOR,
-                whole,
-                {name: _cpu(name, found) / events * 1e6 for name in found},
-                load_seconds=_more_per_load(full, events, size_bytes),
-                load_mib={name: _most_mib(costs, found) for name, costs in full.items()},
-            ),
-            "",
-            f"{date.today():%Y-%m-%d}, {description()}; medians of {arguments.rounds} rounds; {events:,} events of "
-            f"{size_bytes / events:,.0f} bytes.",
-        ]
-    )
-    print(text)
-    if not arguments.no_page:
-        rewrite(PAGE, "bench-destinations", text)
+        print(text, end="\n\n")
+        if not arguments.no_page:
+            rewrite(PAGE, mark, text)
+
+
+def _deliveries(ways: Sequence[Way], folder: Path, count: int, rounds: int, rows: Sequence[int]) -> list[str]:
+    """The tables of the delivery alone, of *count* events; with *rows*, also of loads into tables of DuckDB."""
+    events, size_bytes = _write_batches(folder / "batches", count)
+    found: dict[str, Costs] = {}
+    notes: dict[str, str] = {}
+    for run in range(rounds):
+        for way in ways:
+            _go(way, folder, run, found, notes)
+    full = _into_full_table(folder, rows, rounds) if rows else {}
+    return [
+        *_shown(ways, found, notes, events),
+        *(["", *_shown_full(full, found)] if full else []),
+        "",
+        *targets_of_deliveries(
+            {name: _cpu(name, found) / events * 1e6 for name in found},
+            load_seconds=_more_per_load(full, events, size_bytes),
+            load_mib={name: _most_mib(costs, found) for name, costs in full.items()},
+        ),
+        "",
+        f"{events:,} events of {size_bytes / events:,.0f} bytes.",
+    ]
 
 
 def _ways(addresses: dict[str, str], folder: Path) -> list[Way]:

@@ -1,4 +1,4 @@
-"""What the destinations may cost, and whether they do: the last table of ``make bench-destinations``."""
+"""What the destinations may cost, and whether they do: tables of ``make bench-destinations``."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ from benchmarks.markdown import table
 
 MOST_MEMORY_MIB = 400
 MOST_LOAD_SECONDS = 0.3
+_HEAD = ["what", "target", "measured", "met"]
 _OF_FLOOR = {
     "mixpanel": 0.45,
     "amplitude": 0.45,
@@ -21,28 +22,27 @@ _OF_OTHERS = {
 }
 
 
-def shown_targets(
-    floor: str,
-    whole: Whole,
-    cpu_us: Mapping[str, float],
-    *,
-    load_seconds: Mapping[str, float],
-    load_mib: Mapping[str, float],
-) -> list[str]:
-    """The table of those targets that were measured.
-
-    Args:
-        cpu_us: way → CPU microseconds per event of the delivery alone.
-        load_seconds: table → CPU seconds that one load into it takes, more than one into a new table.
-        load_mib: table → the most memory of a load into it, above that of a process that only reads.
-    """
+def targets_of_runs(floor: str, whole: Whole) -> list[str]:
+    """The table of those targets of whole runs that were measured, relative to *floor*."""
     rows = []
     for name, least in _OF_FLOOR.items():
         if name in whole.cpu_us and floor in whole.cpu_us:
             rate = whole.cpu_us[floor] / whole.cpu_us[name]
-            rows.append(
-                _row(f"a whole run to {name}: rate ÷ {floor}", f"at least {least:.2f}", f"{rate:.2f}", rate >= least)
-            )
+            rows.append(_row(f"{name}: rate ÷ {floor}", f"at least {least:.2f}", f"{rate:.2f}", rate >= least))
+    return table(_HEAD, rows)
+
+
+def targets_of_deliveries(
+    cpu_us: Mapping[str, float], *, load_seconds: Mapping[str, float], load_mib: Mapping[str, float]
+) -> list[str]:
+    """The table of those targets of the delivery alone that were measured.
+
+    Args:
+        cpu_us: way → CPU microseconds per event.
+        load_seconds: table → CPU seconds that one load into it takes, more than one into a new table.
+        load_mib: table → the most memory of a load into it, above that of a process that only reads.
+    """
+    rows = []
     for name, (other, least) in _OF_OTHERS.items():
         if name in cpu_us and other in cpu_us:
             rate = cpu_us[other] / cpu_us[name]
@@ -65,7 +65,7 @@ def shown_targets(
                 mib <= MOST_MEMORY_MIB,
             )
         )
-    return table(["what", "target", "measured", "met"], rows)
+    return table(_HEAD, rows)
 
 
 def _row(what: str, target: str, measured: str, is_met: bool) -> list[str]:
