@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ BATCH_BYTES = 5 * 1024 * 1024
 _MIB = 1024 * 1024
 FLOOR = "http"
 NEW_TABLE = "a new table"
+ROW_GROUP_ROWS = 122_880
+"""Of DuckDB, by default."""
 PARTS = DELIVERY, WHOLE = "delivery", "whole"
 SDKS = {
     "segment": ("segment-analytics-python", "segment_sdk"),
@@ -132,6 +135,7 @@ def _deliveries(ways: Sequence[Way], folder: Path, count: int, rounds: int, rows
         "",
         *targets_of_deliveries(
             {name: _cpu(name, found) / events * 1e6 for name in found},
+            {name: median(costs.wall) / events * 1e6 for name, costs in found.items()},
             load_seconds=_more_per_load(full, events, size_bytes),
             load_mib={name: _most_mib(costs, found) for name, costs in full.items()},
         ),
@@ -252,31 +256,40 @@ def _measure(python: str, told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _into_full_table(folder: Path, rows: Sequence[int], rounds: int) -> dict[str, Costs]:
-    """Load into a new table of DuckDB, and into tables that already have that many *rows*."""
+    """Load into a new table of DuckDB, and into tables that already have that many *rows*, the same in every round.
+
+    The tables end with a full row group: otherwise a load would rewrite the last one, which depends on the number of
+    rows in it, not on those in the table.
+    """
     found: dict[str, Costs] = {}
     notes: dict[str, str] = {}
     for name, before in ((NEW_TABLE, 0), *((f"a table of {count:,} rows", count) for count in rows)):
         file = folder / f"full-{before}.duckdb"
         options = {"destination": "duckdb", "url": str(file)}
         way = Way(name, {"way": "ours", "subscriber": "warehouse:Warehouse", "options": options})
+        full = file.with_suffix(".full")
+        if before:
+            _fill(full, folder / "batches", before)
         for run in range(rounds):
-            if not before:
-                file.unlink(missing_ok=True)
-            elif run == 0:
-                _fill(file, folder / "batches", before)
+            file.unlink(missing_ok=True)
+            if before:
+                shutil.copyfile(full, file)
             _go(way, folder, 100 + run, found, notes)
+        full.unlink(missing_ok=True)
     return found
 
 
 def _fill(file: Path, batches: Path, rows: int) -> None:
-    """Create the table by one batch, and add rows with ids like ours, in a process whose memory is not measured."""
+    """Create the table by a load, and add rows with ids like ours up to *rows*, rounded to full row groups."""
     first = {"way": "ours", "subscriber": "warehouse:Warehouse", "run": "first", "batches": str(batches)}
     _measure(sys.executable, {**first, "options": {"destination": "duckdb", "url": str(file)}})
+    there = "SELECT count(*) FROM export.events"
+    more = f"({round(rows / ROW_GROUP_ROWS) * ROW_GROUP_ROWS} - ({there}))::BIGINT"
     statement = (
         "INSERT INTO export.events (_event_id, _batch_id, _file, _exported_at, event_type) "
         "SELECT md5((i // 5000)::VARCHAR) || '-' || (i % 5000) || '-' || substr(md5(i::VARCHAR), 1, 16), "
         "md5((i // 5000)::VARCHAR), 'f', now(), 'x' "
-        f"FROM range({rows}) t(i)"
+        f"FROM range({more}) t(i)"
     )
     program = f"import duckdb; c = duckdb.connect({str(file)!r}); c.execute({statement!r}); c.close()"
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
