@@ -174,7 +174,8 @@ def _keep_engines_of_dagster(patch: pytest.MonkeyPatch) -> None:
     def dispose_and_disconnect(instance: DagsterInstance) -> None:
         dispose(instance)
         for engine in list(kept.values()):
-            if engine.pool.checkedin():  # type: ignore[attr-defined]
+            assert isinstance(engine.pool, QueuePool)  # see engine_of
+            if engine.pool.checkedin():
                 engine.dispose()
 
     patch.setattr(DagsterInstance, "dispose", dispose_and_disconnect)

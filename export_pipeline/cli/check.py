@@ -76,7 +76,7 @@ def check(session: Session, alerts: AlertsOption = False, json: JsonOption = Fal
     """Test every location, subscriber, address for alerts and collector of metrics; one line each, with the place.
 
     Writes a small object to staging and quarantine and deletes it again. Creates the ledger, or migrates it to this
-    version, as a run would. Tests each subscriber in the cheapest way that its type has; no event is sent. An
+    version, as a run would. Tests each subscriber as cheaply as its type allows; no event is sent. An
     unset variable fails only the check of the subscriber or alert that needs it. Exits with 1 if a check fails.
     """
     outcomes = []

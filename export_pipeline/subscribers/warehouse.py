@@ -52,7 +52,8 @@ class Warehouse(Subscriber):
     destination: in the table or folder ``_export_columns`` of the same schema, or in dlt's schema (``_dlt_version``).
     Do not delete it. Every value is stored exactly: text in a numeric column, or a number that the column cannot
     represent (9007199254740993 in a column of doubles, 1e999, more than 64 bits), goes into a separate column
-    ``<column>__v_<type>``; such a number as the text of its digits.
+    ``<column>__v_<type>``; such a number as the text of its digits. An event that contains U+0000 goes to the
+    quarantine if the destination cannot store it, or if dlt might remove it.
 
     Each row has ``_event_id``, ``_batch_id``, ``_file`` and ``_exported_at``. ``_event_id`` consists of the batch, the
     event's position in it and its content, so that a batch that is delivered again, in whole or in part, adds nothing,

@@ -151,7 +151,7 @@ class Project:
 
     @property
     def deployment_path(self) -> Path:
-        """The deployment file, written anew with what :attr:`config` is now."""
+        """The deployment file, written from the current :attr:`config`."""
         path = self.root / "test.yaml"
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return path

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from export_pipeline.batching.record import FILE, REFUSED, STRETCH, Record
 from export_pipeline.cli.outline import Outline
 from export_pipeline.cli.quarantine import list_quarantine
@@ -90,14 +92,13 @@ def ask(world: World) -> Sayings:
 @contextmanager
 def _lent(world: World) -> Iterator[None]:
     """Commands open the ledger themselves; here they all get the same one, which stays open from one to the next."""
-    own, lent = database.Ledger, world.lend()
-    close, lent.close = lent.close, lambda: None  # type: ignore[method-assign]
-    database.Ledger = lambda *_, **__: lent  # type: ignore[assignment, misc]
+    lent = world.lend()
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lent, "close", lambda: None)
+            patch.setattr(database, "Ledger", lambda *_, **__: lent)
+            yield
     finally:
-        database.Ledger = own  # type: ignore[misc]
-        lent.close = close  # type: ignore[method-assign]
         lent.close()
 
 

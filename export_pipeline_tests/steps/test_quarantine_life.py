@@ -131,7 +131,7 @@ def test_a_newer_file_resolves_what_is_kept_of_the_older_one(export: Lives) -> N
 
 
 def test_a_record_that_comes_back_after_the_newer_file_does_not_wait(export: Lives) -> None:
-    """A record retried while its file is mended, and still malformed, is resolved like the rest of the old file."""
+    """A record that is still malformed when retried, after its file was replaced, is resolved like all others of it."""
     export.put(A, text=ONE_BAD)
     export.work()
     export.retry_all()

@@ -253,7 +253,7 @@ def test_a_409_after_an_answer_is_no_acceptance(api: Api, script: list[Any]) -> 
 
 
 def test_what_was_never_sent_has_not_arrived(api: Api) -> None:
-    """A connection that fails is told from a response that is lost: only after the latter may a 409 be a repeat."""
+    """A failed connection is distinguished from a lost response: only after a lost response can a 409 mean a repeat."""
     api.script.append(ResetWhileAnswering())
     client = HttpClient()
     for url, may_have_arrived in ((api.url, True), ("http://127.0.0.1:9", False)):

@@ -11,7 +11,7 @@ from export_pipeline_tests.steps.notified.memory_queue import MemoryQueue
 
 @pytest.fixture
 def export(tmp_path: Path, ledger_url: str) -> Iterator[Export]:
-    """An export that is told of new files by messages."""
+    """An export that learns of new files from messages."""
     made = Export(tmp_path, ledger_url, MemoryQueue())
     yield made
     made.ledger.close()
